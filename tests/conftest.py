@@ -1,0 +1,16 @@
+"""What every room's tests may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The published per-head table of Pythia and what its study prints: public data, not part of this project."""
+    if not (REFERENCE / "pythia_1back" / "pythia_heads.csv.gz").exists():
+        pytest.skip(f"the published reference data are not at {REFERENCE} (set HEADWAY_REFERENCE)")
+    return REFERENCE / "pythia_1back"
