@@ -10,7 +10,7 @@ REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] /
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The published per-head table of Pythia and what its study prints: public data, not part of this project."""
+    """The published per-head table of Pythia and what its study prints: public data, not ours."""
     if not (REFERENCE / "pythia_1back" / "pythia_heads.csv.gz").exists():
         pytest.skip(f"the published reference data are not at {REFERENCE} (set HEADWAY_REFERENCE)")
     return REFERENCE / "pythia_1back"

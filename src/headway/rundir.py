@@ -1,21 +1,25 @@
 """The run directory: everything of one investigation, in files that are whole or absent.
 
-DIR/manifest.json                    what was asked, per table
-DIR/TABLE/RUN@STEP.parquet           one part a checkpoint
-DIR/failures.jsonl                   checkpoints that could not be done, and why
-DIR/analysis/STUDY.json, *.parquet   results
-DIR/figures/*.svg, *.png             each figure
-DIR/report.html                      opens offline
+    DIR/manifest.json                    what was asked, per table
+    DIR/TABLE/RUN@STEP.parquet           one part a checkpoint
+    DIR/failures.jsonl                   checkpoints that could not be done, and why
+    DIR/analysis/STUDY.json, *.parquet   results
+    DIR/figures/*.svg, *.png             each figure
+    DIR/report.html                      opens offline
+
+DIR is a folder, or any address that fsspec knows (`s3://bucket/sweep`): then every machine of a sweep writes there.
+A local file is written under a temporary name and renamed; an object store's put is whole or absent by itself.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ import polars as pl
 from headway.errors import RunDirectoryError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NOT_TABLES = frozenset({"analysis", "figures"})
 
 
 def safe_name(name: str, what: str = "name") -> str:
@@ -40,38 +45,77 @@ def safe_name(name: str, what: str = "name") -> str:
     return name
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place if the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+def _is_remote(path: str) -> bool:
+    return "://" in path and not path.startswith("file://")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`, whole or not at all, whatever kills the process meanwhile.
+
+    Raises:
+        RunDirectoryError: the disk is full or the place cannot be written to.
+    """
     try:
-        yield temporary
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_remote(str(path)):
+            path.write_bytes(data)
+        else:
+            _write_and_rename(path, data)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path} cannot be written: {error.strerror or error}. What was written before is whole; "
+            "free the place (space, permissions) and run the same command again to go on"
+        ) from error
+
+
+def _write_and_rename(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine could leave a renamed, empty file
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(name)
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` to `path`, whole or not at all. NaN and infinities are an error: JSON has none."""
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as readable JSON. NaN and infinities are an error: JSON has none."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 class RunDirectory:
-    """The files of one investigation. Nothing is created before something is written."""
+    """The files of one investigation. Nothing is created before something is written.
+
+    Args:
+        path: a folder or an fsspec address, which need not exist yet.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        if _is_remote(str(path)):
+            from upath import UPath
+
+            self.path: Path = UPath(path)  # type: ignore[assignment]  # has all of Path that is used here
+        else:
+            self.path = Path(str(path).removeprefix("file://"))
 
     @property
     def manifest_path(self) -> Path:
         return self.path / "manifest.json"
+
+    @property
+    def failures_path(self) -> Path:
+        return self.path / "failures.jsonl"
 
     @property
     def analysis(self) -> Path:
@@ -80,6 +124,19 @@ class RunDirectory:
     @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    def require(self) -> RunDirectory:
+        """Itself.
+
+        Raises:
+            RunDirectoryError: there is no manifest, so it is not a run directory.
+        """
+        if not self.manifest_path.exists():
+            raise RunDirectoryError(
+                f"{self.path} is not a run directory: it has no manifest.json. "
+                "`headway measure` or `headway import-heads` makes one"
+            )
+        return self
 
     def manifest(self) -> dict[str, Any]:
         """What was asked, per table; empty where nothing was.
@@ -94,49 +151,117 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise RunDirectoryError(f"{self.manifest_path} cannot be read as JSON: {error}") from error
 
+    @contextmanager
+    def changing_manifest(self) -> Iterator[dict[str, Any]]:
+        """The manifest, to be changed in place; written back if the block ends well.
+
+        Processes of one machine take turns. On an object store they do not: start one command there at a time.
+        """
+        with self._turn():
+            manifest = self.manifest()
+            yield manifest
+            write_whole(self.manifest_path, to_json(manifest))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if _is_remote(str(self.path)):
+            yield
+            return
+        from filelock import FileLock
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire()
+        except OSError as error:
+            raise RunDirectoryError(
+                f"{self.path} cannot be written to: {error.strerror or error}. Choose another --out, or mend it"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def part_path(self, table: str, run: str, step: int) -> Path:
         return self.path / table / f"{safe_name(run, 'run name')}@{step}.parquet"
 
     def parts(self, table: str) -> list[Path]:
-        """The parts of `table` that are there, sorted by name."""
-        return sorted((self.path / table).glob("*.parquet"))
+        """The parts of `table` that are there, sorted by name; those being written are not among them."""
+        folder = self.path / table
+        if not folder.is_dir():
+            return []
+        return sorted(part for part in folder.glob("*.parquet") if not part.name.startswith("."))
 
-    def write_part(
-        self, table: str, run: str, step: int, frame: pl.DataFrame, metadata: Mapping[str, str]
-    ) -> Path:
-        """Writes one checkpoint's table, whole or not at all; `metadata` travels inside the Parquet file."""
+    def write_part(self, table: str, run: str, step: int, frame: pl.DataFrame, metadata: Mapping[str, str]) -> Path:
+        """Writes one checkpoint's table, whole or not at all, with checksums; `metadata` travels inside."""
         path = self.part_path(table, run, step)
-        with replacing(path) as temporary:
-            frame.write_parquet(temporary, compression="zstd", metadata=dict(metadata))
+        write_whole(path, encode_part(frame, metadata))
         return path
 
     def read(self, table: str) -> pl.DataFrame:
-        """All parts of `table` as one frame, in the parts' order.
+        """All parts of `table` as one frame, in the order of their names.
 
         Raises:
-            RunDirectoryError: there are none, or one cannot be read.
+            RunDirectoryError: there are none, or one is damaged.
         """
         parts = self.parts(table)
         if not parts:
-            raise RunDirectoryError(
-                f"{self.path} holds no {table!r} table: measure or import one into it first"
-            )
-        frames = []
-        for part in parts:
-            try:
-                frames.append(pl.read_parquet(part))
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise RunDirectoryError(
-                    f"{part} cannot be read ({error}): delete it and measure again, only it will be computed"
-                ) from error
-        return pl.concat(frames, how="diagonal_relaxed")
+            raise RunDirectoryError(f"{self.path} holds no table {table!r}: measure or import one into it first")
+        return pl.concat([read_part(part)[0] for part in parts], how="diagonal_relaxed")
 
     def tables(self) -> list[str]:
         """The tables that have parts."""
-        reserved = {"analysis", "figures"}
-        folders = (
-            folder
-            for folder in sorted(self.path.iterdir())
-            if folder.is_dir() and folder.name not in reserved
-        )
-        return [folder.name for folder in folders if any(folder.glob("*.parquet"))]
+        if not self.path.is_dir():
+            return []
+        names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
+        return sorted(name for name in names if name not in _NOT_TABLES and self.parts(name))
+
+    def add_failure(self, failure: Mapping[str, Any]) -> None:
+        """Appends one line to failures.jsonl."""
+        line = json.dumps(failure, ensure_ascii=False, allow_nan=False) + "\n"
+        with self._turn():
+            before = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+            write_whole(self.failures_path, before + line.encode())
+
+    def failures(self, table: str) -> dict[str, dict[str, Any]]:
+        """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`."""
+        if not self.failures_path.exists():
+            return {}
+        lines = self.failures_path.read_text(encoding="utf-8").splitlines()
+        found = {line["checkpoint"]: line for line in map(json.loads, lines) if line["table"] == table}
+        done = {part.name.removesuffix(".parquet") for part in self.parts(table)}
+        return {key: line for key, line in found.items() if key not in done}
+
+
+def encode_part(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
+    """A Parquet file with a checksum on each page, so that damage is found when it is read."""
+    import pyarrow.parquet as pq
+
+    table = frame.to_arrow()
+    table = table.replace_schema_metadata({f"headway.{key}": value for key, value in metadata.items()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """A part's frame and its metadata.
+
+    Raises:
+        RunDirectoryError: it is truncated or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise RunDirectoryError(
+            f"{path} is damaged ({error}): run the command that made it again, and only it is computed anew"
+        ) from error
+    metadata = table.schema.metadata or {}
+    prefix = b"headway."
+    own = {k.removeprefix(prefix).decode(): v.decode() for k, v in metadata.items() if k.startswith(prefix)}
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame, own
