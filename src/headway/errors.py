@@ -6,6 +6,7 @@
     │   ├── CorpusError           a corpus that cannot be read or holds nothing to measure
     │   ├── RunDirectoryError     a run directory that holds something else than what is asked for
     │   └── StatisticsError       a formula or a table from which the statistic cannot be computed
+    ├── StorageError              a file of the run directory cannot be written, or is damaged (exit code 1)
     └── CheckpointError           one checkpoint cannot be done; a sweep records it and goes on (exit code 1)
         └── UnsupportedModel      its architecture is not one that headway can measure truthfully
 
@@ -36,6 +37,10 @@ class RunDirectoryError(UsageError):
 
 
 class StatisticsError(UsageError, ValueError):
+    pass
+
+
+class StorageError(HeadwayError):
     pass
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.errors import RunDirectoryError
+from headway.errors import RunDirectoryError, StorageError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_TABLES = frozenset({"analysis", "figures"})
@@ -53,7 +53,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Writes `data` to `path`, whole or not at all, whatever kills the process meanwhile.
 
     Raises:
-        RunDirectoryError: the disk is full or the place cannot be written to.
+        StorageError: the disk is full or the place cannot be written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def write_whole(path: Path, data: bytes) -> None:
         else:
             _write_and_rename(path, data)
     except OSError as error:
-        raise RunDirectoryError(
+        raise StorageError(
             f"{path} cannot be written: {error.strerror or error}. What was written before is whole; "
             "free the place (space, permissions) and run the same command again to go on"
         ) from error
@@ -142,14 +142,14 @@ class RunDirectory:
         """What was asked, per table; empty where nothing was.
 
         Raises:
-            RunDirectoryError: the manifest is not JSON.
+            StorageError: the manifest is not JSON.
         """
         if not self.manifest_path.exists():
             return {}
         try:
             return json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunDirectoryError(f"{self.manifest_path} cannot be read as JSON: {error}") from error
+            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}") from error
 
     @contextmanager
     def changing_manifest(self) -> Iterator[dict[str, Any]]:
@@ -174,7 +174,7 @@ class RunDirectory:
             lock = FileLock(self.path / ".lock")
             lock.acquire()
         except OSError as error:
-            raise RunDirectoryError(
+            raise StorageError(
                 f"{self.path} cannot be written to: {error.strerror or error}. Choose another --out, or mend it"
             ) from error
         try:
@@ -202,7 +202,8 @@ class RunDirectory:
         """All parts of `table` as one frame, in the order of their names.
 
         Raises:
-            RunDirectoryError: there are none, or one is damaged.
+            RunDirectoryError: there are none.
+            StorageError: one is damaged.
         """
         parts = self.parts(table)
         if not parts:
@@ -215,6 +216,11 @@ class RunDirectory:
             return []
         names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
         return sorted(name for name in names if name not in _NOT_TABLES and self.parts(name))
+
+    def drop_parts(self, table: str) -> None:
+        """Deletes the parts of `table`."""
+        for part in self.parts(table):
+            part.unlink(missing_ok=True)
 
     def add_failure(self, failure: Mapping[str, Any]) -> None:
         """Appends one line to failures.jsonl."""
@@ -248,7 +254,7 @@ def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     """A part's frame and its metadata.
 
     Raises:
-        RunDirectoryError: it is truncated or damaged.
+        StorageError: it is truncated or damaged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -256,7 +262,7 @@ def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     try:
         table = pq.read_table(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise RunDirectoryError(
+        raise StorageError(
             f"{path} is damaged ({error}): run the command that made it again, and only it is computed anew"
         ) from error
     metadata = table.schema.metadata or {}

@@ -1,0 +1,128 @@
+"""How long work is shown while it goes on: a bar on a terminal, plain lines elsewhere, nothing in a library call."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+
+class Progress(Protocol):
+    """One piece of long work after another: `start` it, `advance` it, until the next starts or `close`."""
+
+    def start(self, what: str, total: int, done: int = 0) -> None: ...
+    def advance(self, n: int = 1, note: str = "") -> None: ...
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing: the default of the Python verbs."""
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        pass
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """A plain line at most every `every` seconds, for logs: what, how many are done, the rate, the time left."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every = every
+        self._what, self._total, self._done, self._first = "", 0, 0, 0
+        self._started = self._shown = time.monotonic()
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        self._what, self._total, self._done, self._first = what, total, done, done
+        self._started = self._shown = time.monotonic()
+        print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._shown < self.every and self._done < self._total:
+            return
+        self._shown = now
+        rate = (self._done - self._first) / max(now - self._started, 1e-9)
+        left = (self._total - self._done) / rate if rate > 0 else float("inf")
+        print(
+            f"{self._what}: {self._done}/{self._total}, {rate:.2g}/s, {clock(left)} left{'  ' + note if note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A bar with count, rate and time left."""
+
+    def __init__(self) -> None:
+        self._rich: RichProgress | None = None
+        self._task: int | None = None
+
+    def start(self, what: str, total: int, done: int = 0) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        if self._rich is None:
+            self._rich = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("elapsed,"),
+                TimeRemainingColumn(),
+                TextColumn("left  {task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._rich.start()
+        self._task = self._rich.add_task(what, total=total, completed=done, note="")
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        if self._rich is not None and self._task is not None:
+            self._rich.update(self._task, advance=n, note=note)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+            self._rich = None
+
+
+class Showing:
+    """`with Showing() as progress:` a bar on a terminal, plain lines elsewhere; closed in the end."""
+
+    def __enter__(self) -> Progress:
+        self._progress: Progress = Bar() if sys.stderr.isatty() else Lines()
+        return self._progress
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.close()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them: 45 s, 3:20 min, 2:05 h."""
+    if seconds == float("inf"):
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60) if seconds >= 3600 else int(seconds // 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h" if seconds >= 3600 else f"{minutes}:{int(seconds % 60):02d} min"

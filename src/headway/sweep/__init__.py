@@ -1,0 +1,20 @@
+"""Run a job over a grid of checkpoints: resumable, one part a checkpoint, a failure never stops the others."""
+
+from headway.sweep.executors import Executor, InProcess, Processes
+from headway.sweep.job import Job, Outcome, Work, fingerprint
+from headway.sweep.run import Summary, run
+from headway.sweep.status import Status, status
+
+__all__ = [
+    "Executor",
+    "InProcess",
+    "Job",
+    "Outcome",
+    "Processes",
+    "Status",
+    "Summary",
+    "Work",
+    "fingerprint",
+    "run",
+    "status",
+]

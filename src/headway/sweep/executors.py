@@ -1,0 +1,155 @@
+"""Where a sweep's work is done: in this process, or in worker processes of this machine.
+
+An executor yields an outcome for each checkpoint as it is done. Each worker holds two checkpoints at a time: one is
+computed while the next is fetched and read, or the one before is written.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any, Protocol
+
+from headway.errors import HeadwayError
+from headway.suites import Checkpoint
+from headway.sweep.job import Outcome, Work
+
+AT_ONCE = 2  # checkpoints in one worker's hands: one computing, one being read or written
+ATTEMPTS = 3  # workers that one checkpoint may take with it before it is given up
+
+
+class Executor(Protocol):
+    def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]: ...
+
+
+class InProcess:
+    """Does the work in this process, reading ahead in a second thread."""
+
+    def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
+        left = deque(checkpoints)
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="headway") as threads:
+            running: set[Future[Outcome]] = set()
+            # Leaving the block, for Ctrl-C too, waits for what is in hand, so that it is written and not lost.
+            while left or running:
+                while left and len(running) < AT_ONCE:
+                    running.add(threads.submit(work, left.popleft()))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+
+
+class Processes:
+    """Does the work in `n` processes of this machine; a worker that dies is replaced, its checkpoints done again.
+
+    Args:
+        n: how many.
+        gpus: whether worker i sees only the GPU i (modulo those there are).
+    """
+
+    def __init__(self, n: int, gpus: int = 0) -> None:
+        self.n, self.gpus = n, gpus
+
+    def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
+        left = deque(checkpoints)
+        losses: dict[Checkpoint, int] = {}
+        n = min(self.n, len(checkpoints))
+        crew = {i: self._hire(i, n, work) for i in range(n)}
+        try:
+            while left or any(worker.holds for worker in crew.values()):
+                for worker in crew.values():
+                    while left and len(worker.holds) < AT_ONCE:
+                        worker.give(left.popleft())
+                waiting = {w.connection: i for i, w in crew.items() if w.holds}
+                for connection in wait_for_any(list(waiting)):
+                    i = waiting[connection]  # type: ignore[index]
+                    try:
+                        yield crew[i].take()
+                    except (EOFError, ConnectionError):
+                        lost = list(crew[i].holds)
+                        reason = crew[i].stop()
+                        crew[i] = self._hire(i, n, work)
+                        for checkpoint in lost:
+                            losses[checkpoint] = losses.get(checkpoint, 0) + 1
+                            if losses[checkpoint] < ATTEMPTS:
+                                left.appendleft(checkpoint)
+                            else:
+                                words = f"its worker process died {ATTEMPTS} times ({reason}): out of memory?"
+                                yield Outcome(checkpoint, error=words, kind="WorkerDied")
+        finally:
+            for worker in crew.values():
+                worker.connection.close()  # all are told before any is waited for
+            for worker in crew.values():
+                worker.stop()
+
+    def _hire(self, i: int, n: int, work: Work) -> _Worker:
+        environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(i % self.gpus)
+        return _Worker(work, environment)
+
+
+class _Worker:
+    """A process that does what it is given, and the checkpoints that it holds."""
+
+    def __init__(self, work: Work, environment: dict[str, str]) -> None:
+        spawn = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
+        self.connection, theirs = spawn.Pipe()
+        self.holds: dict[Checkpoint, None] = {}
+        self.process = spawn.Process(target=_serve, args=(theirs, work, environment), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the worker's death is seen as the end of the pipe
+
+    def give(self, checkpoint: Checkpoint) -> None:
+        self.holds[checkpoint] = None
+        with suppress(BrokenPipeError, ConnectionError):  # it has died: `take` finds out
+            self.connection.send(checkpoint)
+
+    def take(self) -> Outcome:
+        """The next outcome; EOFError if the worker has died, and what stops the whole sweep is raised here."""
+        answer = self.connection.recv()
+        if isinstance(answer, BaseException):
+            raise answer
+        del self.holds[answer.checkpoint]
+        return answer
+
+    def stop(self) -> str:
+        """Lets it finish what it holds and go; says how it ended."""
+        self.connection.close()
+        self.process.join(timeout=60 if self.process.exitcode is None else None)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+        code = self.process.exitcode
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _serve(connection: Connection, work: Work, environment: dict[str, str]) -> None:
+    """A worker process: does what comes through the pipe until it closes."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
+    os.environ.update(environment)
+    sending = threading.Lock()
+
+    def do(checkpoint: Checkpoint) -> None:
+        answer: Any
+        try:
+            answer = work(checkpoint)
+        except HeadwayError as error:
+            answer = error
+        with sending, suppress(OSError):  # the parent has gone; the part is written all the same
+            connection.send(answer)
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while True:
+            try:
+                threads.submit(do, connection.recv())
+            except (EOFError, OSError):
+                return
