@@ -1,0 +1,142 @@
+"""Per-head tables as their authors publish them, read into a heads table of ours.
+
+The columns are those of *Variation in previous-token attention*: layers and heads count from 1, `step_modded`
+is step + 1, `mpath` is the Hub path without the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from headway.errors import UsageError
+from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, SCORES, schema, score_columns
+
+_IDENTITY = ("mpath", "step_modded", "Layer", "Head", "seed_name", "n_params", "n_layers")
+_SCORES = {
+    "mean_1back": "prev",
+    "mean_self": "self",
+    "mean_first": "first",
+    "mean_prev_self_ratio": "prev_self_ratio",
+    "mean_prev_all_ratio": "prev_all_ratio",
+}
+_WHOLE = ("step_modded", "Layer", "Head", "n_params", "n_layers")
+
+
+def read_published(paths: Sequence[str | Path], *, suite: str = "published") -> pl.DataFrame:
+    """The heads table that `paths` hold together: CSV, plain or gzipped.
+
+    Args:
+        paths: files with the columns mpath, step_modded, Layer, Head, seed_name, n_params, n_layers and at least one
+            score; other columns are left aside.
+        suite: what the table's `suite` shall say.
+
+    Returns:
+        `HEADS_COLUMNS`, then a Float64 column per score; a row per run, step, layer and head.
+
+    Raises:
+        UsageError: a file cannot be read, lacks a column, holds something else than numbers where numbers belong,
+            counts layers from 0, or two rows stand for the same head.
+    """
+    if not paths:
+        raise UsageError("no file to import: name one or more CSV files (.csv or .csv.gz)")
+    frame = pl.concat([_read_one(Path(path), suite) for path in paths], how="diagonal")
+    _check_rows_are_unique(frame)
+    return frame.with_columns(n_heads=pl.col("n_heads").max().over("model")).sort("run", "step", "layer", "head")
+
+
+def _read_one(path: Path, suite: str) -> pl.DataFrame:
+    raw = _read_csv(path)
+    absent = [name for name in _IDENTITY if name not in raw.columns]
+    if absent:
+        raise UsageError(
+            f"{path} lacks the columns {', '.join(absent)}. A published table has {', '.join(_IDENTITY)} and scores "
+            f"such as mean_1back; found {', '.join(raw.columns) or 'no columns'}"
+        )
+    raw = raw.rename({theirs: ours for theirs, ours in _SCORES.items() if theirs in raw.columns})
+    scores = score_columns(raw)
+    if not scores:
+        known = ", ".join([*_SCORES, *(name for name in SCORES if name not in _SCORES.values())])
+        raise UsageError(f"{path} has no score: expected at least one of {known}")
+    raw = _numbers(path, raw, scores)
+    _check_counts(path, raw)
+    return _as_heads(raw, suite).select(*schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS), *scores)
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise UsageError(f"{path} is not a file: name the published CSV file (.csv or .csv.gz)")
+    try:
+        return pl.read_csv(path, infer_schema_length=10_000, null_values=["NA", "NaN", "nan", ""])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"{path} cannot be read as CSV: {reason}") from error
+
+
+def _numbers(path: Path, raw: pl.DataFrame, scores: list[str]) -> pl.DataFrame:
+    """Identity columns as whole numbers and scores as floats; a score may be missing (NA), an identity may not."""
+    cast = raw.with_columns(
+        *(pl.col(name).cast(pl.Float64, strict=False).alias(name) for name in [*_WHOLE, *scores]),
+        pl.col("mpath", "seed_name").cast(pl.String),
+    )
+    for name in [*_WHOLE, *scores]:
+        failed = raw[name].is_not_null() & cast[name].is_null()
+        if name in _WHOLE:
+            failed = raw[name].is_null() | cast[name].is_null() | (cast[name] != cast[name].floor())
+        if failed.any():
+            row = int(failed.arg_max() or 0)
+            kind = "a whole number" if name in _WHOLE else "a number"
+            raise UsageError(f"{path}: column {name} must hold {kind}; row {row + 1} has {raw[name][row]!r}")
+    for name in ("mpath", "seed_name"):
+        if cast[name].null_count():
+            row = int(cast[name].is_null().arg_max() or 0)
+            raise UsageError(f"{path}: column {name} is empty in row {row + 1}")
+    return cast.with_columns(pl.col(_WHOLE).cast(pl.Int64))
+
+
+def _check_counts(path: Path, raw: pl.DataFrame) -> None:
+    for name, what in (("Layer", "layers"), ("Head", "heads"), ("step_modded", "steps (step + 1)")):
+        lowest = raw[name].min()
+        if isinstance(lowest, int) and lowest < 1:
+            raise UsageError(f"{path}: published tables count {what} from 1; column {name} holds {lowest}")
+    beyond = raw.filter(pl.col("Layer") > pl.col("n_layers"))
+    if beyond.height:
+        layer, n_layers = beyond.select("Layer", "n_layers").row(0)
+        raise UsageError(f"{path}: Layer {layer} is beyond n_layers, which is {n_layers}")
+    if "revision" in raw.columns:
+        stated = raw.with_columns(_stated=pl.col("revision").cast(pl.String).str.extract(r"^step(\d+)$").cast(pl.Int64))
+        unlike = stated.filter(pl.col("_stated") != pl.col("step_modded") - 1)
+        if unlike.height:
+            revision, step = unlike.select("revision", "step_modded").row(0)
+            raise UsageError(f"{path}: revision {revision!r} does not go with step_modded {step}, which is step + 1")
+
+
+def _as_heads(raw: pl.DataFrame, suite: str) -> pl.DataFrame:
+    """Ours from theirs: run and model without the organisation, counts from 0."""
+    model = pl.col("mpath").str.split("/").list.last()
+    columns = {
+        "suite": pl.lit(suite),
+        "run": pl.concat_str(model, pl.lit("-"), pl.col("seed_name")),
+        "model": model,
+        "size": pl.coalesce(model.str.extract(r"(?i)-(\d+(?:\.\d+)?[kmb])(?:-|$)"), model),
+        "seed": pl.col("seed_name").str.strip_prefix("seed"),
+        "step": pl.col("step_modded") - 1,
+        "n_heads": pl.col("Head").max().over("mpath"),
+        "layer": pl.col("Layer") - 1,
+        "head": pl.col("Head") - 1,
+    }
+    types = schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS)
+    return raw.with_columns(**columns).with_columns(pl.col(name).cast(dtype) for name, dtype in types.items())
+
+
+def _check_rows_are_unique(frame: pl.DataFrame) -> None:
+    keys = ["run", "step", "layer", "head"]
+    twice = frame.filter(frame.select(keys).is_duplicated())
+    if twice.height:
+        run, step, layer, head = twice.select(keys).row(0)
+        raise UsageError(
+            f"{twice.height} rows stand for a head more than once: the first is run {run}, step {step}, Layer "
+            f"{layer + 1}, Head {head + 1}. Was a file given twice?"
+        )

@@ -1,0 +1,54 @@
+"""How a head score develops: in which heads, when, in which sizes, and how alike from seed to seed.
+
+The study *Variation in previous-token attention*, on any score, and what its author would want next.
+`docs/previous-token.md` lists every number and every table.
+"""
+
+from __future__ import annotations
+
+from headway.progress import Progress, Silent
+from headway.rundir import RunDirectory
+from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.final import final_step
+from headway.studies.previous_token.growth import growth
+from headway.studies.previous_token.heads import read_heads
+from headway.studies.previous_token.onset import onset
+from headway.studies.previous_token.overview import overview
+from headway.studies.result import Result
+
+_PARTS = {
+    "what is there": overview,
+    "final step": final_step,
+    "growth": growth,
+    "onset": onset,
+}
+
+
+def previous_token(
+    rundir: RunDirectory,
+    *,
+    score: str = "prev_self_ratio",
+    bootstraps: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Analyses the heads table of `rundir`; nothing is written before `Result.save`.
+
+    Args:
+        rundir: a run directory with a heads table.
+        score: the score that is studied, one of `headway.tables.SCORES`.
+        bootstraps: resamples for the intervals and shuffles for the tests against chance; 0 leaves these parts out.
+        seed: of the random numbers; the same seed gives the same result.
+        progress: shown while it works.
+
+    Raises:
+        RunDirectoryError: there is no heads table.
+        StatisticsError: it lacks the score, or holds no finite number of it.
+    """
+    progress = progress or Silent()
+    draft = Draft(read_heads(rundir.read("heads"), score), bootstraps, seed)
+    progress.start("analyse", len(_PARTS))
+    for name, part in _PARTS.items():
+        part(draft)
+        progress.advance(note=name)
+    return draft.result()

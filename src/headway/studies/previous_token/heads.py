@@ -1,0 +1,218 @@
+"""The heads table made ready: which rows count, what is missing, which steps are the same twice.
+
+Names are the study's, so that its formulas read as published: `Layer` and `Head` count from 1,
+`prop_layer = Layer / n_layers`, `step_modded = step + 1` (a log axis can then show step 0).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from headway.errors import StatisticsError
+from headway.tables import HEADS_COLUMNS, SCORES, Score, score_columns
+
+RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
+SIZE_COLUMNS = ("model", "size", "n_params")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One score of every head, run and step.
+
+    Attributes:
+        score: what is studied.
+        frame: a row per run, step and head, sorted by size, seed, step, layer and head; `value` is the score, finite.
+        runs: a row per run, in the order of size and seed.
+        missing: grid cells that are not there: a run, a step, heads of a step, or scores that are not numbers.
+        duplicates: steps of a run in which every score of every head equals an earlier step's.
+    """
+
+    score: Score
+    frame: pl.DataFrame
+    runs: pl.DataFrame
+    missing: pl.DataFrame
+    duplicates: pl.DataFrame
+
+    @cached_property
+    def final(self) -> pl.DataFrame:
+        """The rows of each size's final step, with `z`: the value scaled to mean 0 and SD 1 within its size."""
+        final = self.frame.join(self.runs.select("run", "final_step"), on="run", maintain_order="left")
+        final = final.filter(pl.col("step") == pl.col("final_step")).drop("final_step")
+        mean, sd = pl.col("value").mean().over("model"), pl.col("value").std().over("model")
+        return final.with_columns(z=pl.when(sd > 0).then((pl.col("value") - mean) / sd))
+
+    @cached_property
+    def trajectories(self) -> pl.DataFrame:
+        """The largest head of each run and step, and `slope`: its rise per decade of step + 1 since the step before.
+
+        Between two identical checkpoints there is no slope. A checkpoint that equals a later one that does not follow
+        it at once was served with the wrong weights: it is marked `suspect`, and slopes reach over it.
+        """
+        top = self.frame.sort("value", descending=True, maintain_order=True).unique(
+            ["run", "step"], keep="first", maintain_order=True
+        )
+        top = _in_order(top, self.runs, "step").drop("n_layers", "n_heads")
+        top = top.join(
+            _duplicate_marks(self.duplicates), on=["run", "step"], how="left", maintain_order="left"
+        ).with_columns(pl.col("repeated", "suspect").fill_null(False))
+        usable = top.filter(~pl.col("suspect")).with_columns(
+            step_before=pl.col("step").shift().over("run"),
+            slope=pl.when(~pl.col("repeated")).then(
+                pl.col("value").diff().over("run") / pl.col("log_step").diff().over("run")
+            ),
+        )
+        return top.join(
+            usable.select("run", "step", "step_before", "slope"),
+            on=["run", "step"],
+            how="left",
+            maintain_order="left",
+        )
+
+    @property
+    def sizes(self) -> pl.DataFrame:
+        """A row per size: model, size, n_params, n_layers, n_heads, final_step, n_seeds."""
+        return self.runs.group_by("model", maintain_order=True).agg(
+            pl.first("size", "n_params", "n_layers", "n_heads", "final_step"), n_seeds=pl.len()
+        )
+
+
+def read_heads(table: pl.DataFrame, score: str) -> Heads:
+    """The heads table of a run directory, made ready for `score`.
+
+    Raises:
+        StatisticsError: `score` or a column is not there, rows stand twice, or no row has a finite score.
+    """
+    _check_columns(table, score)
+    table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
+    table = table.with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
+    keys = ["run", "step", "layer", "head"]
+    twice = table.filter(table.select(keys).is_duplicated())
+    if twice.height:
+        run, step, layer, head = twice.select(keys).row(0)
+        raise StatisticsError(
+            f"the heads table has {twice.height} rows that stand for a head more than once, the first is run {run!r} "
+            f"step {step} layer {layer} head {head}: keep one row per run, step, layer and head"
+        )
+    value = pl.col(score).cast(pl.Float64)
+    table = _one_geometry_per_model(table).with_columns(
+        value=value,
+        seed_name=pl.lit("seed") + pl.col("seed"),
+        step_modded=pl.col("step") + 1,
+        log_step=(pl.col("step") + 1).cast(pl.Float64).log10(),
+        Layer=pl.col("layer") + 1,
+        Head=pl.col("head") + 1,
+        prop_layer=(pl.col("layer") + 1) / pl.col("n_layers"),
+    )
+    finite = table.filter(pl.col("value").is_finite())
+    if not finite.height:
+        raise StatisticsError(f"no row of the heads table has a finite {score}: there is nothing to analyse")
+    runs = _runs(finite)
+    columns = [*RUN_COLUMNS, "n_layers", "n_heads", "step", "step_modded", "log_step", "layer", "head"]
+    frame = _in_order(finite, runs, "step", "layer", "head").select(*columns, "Layer", "Head", "prop_layer", "value")
+    return Heads(SCORES[score], frame, runs, _missing(table, runs), _duplicates(table, finite, runs))
+
+
+def _check_columns(table: pl.DataFrame, score: str) -> None:
+    absent = [column.name for column in HEADS_COLUMNS if column.name not in table.columns]
+    if absent:
+        raise StatisticsError(
+            f"the heads table lacks the columns {', '.join(absent)}: it was not made by `headway measure` "
+            "or `headway import-heads`"
+        )
+    if score not in SCORES:
+        raise StatisticsError(f"{score!r} is not a score; the scores are {', '.join(SCORES)}")
+    if score not in table.columns:
+        there = ", ".join(score_columns(table)) or "none"
+        raise StatisticsError(f"the heads table has no score {score!r}; its scores are {there}")
+
+
+def _one_geometry_per_model(table: pl.DataFrame) -> pl.DataFrame:
+    """A size has one n_params, n_layers and n_heads: the largest that its rows state."""
+    return table.with_columns(pl.col("n_params", "n_layers", "n_heads").max().over("model"))
+
+
+def _runs(finite: pl.DataFrame) -> pl.DataFrame:
+    runs = finite.group_by("run").agg(
+        pl.first(*RUN_COLUMNS[1:], "n_layers", "n_heads"),
+        n_steps=pl.col("step").n_unique(),
+        first_step=pl.col("step").min(),
+        last_step=pl.col("step").max(),
+    )
+    runs = runs.join(_final_steps(finite), on="model")
+    seed_number = pl.col("seed").str.extract(r"^(\d+)$").cast(pl.Int64, strict=False)
+    runs = runs.sort("n_params", "model", seed_number, "seed", "run", nulls_last=True)
+    has_final = finite.select("run", final_step="step").unique()
+    return runs.join(
+        has_final.with_columns(has_final_step=True), on=["run", "final_step"], how="left", maintain_order="left"
+    ).with_columns(pl.col("has_final_step").fill_null(False))
+
+
+def _final_steps(finite: pl.DataFrame) -> pl.DataFrame:
+    """A size's final step: the last one that at least half of its runs have."""
+    n_runs = finite.group_by("model").agg(n_runs=pl.col("run").n_unique())
+    per_step = finite.group_by("model", "step").agg(n=pl.col("run").n_unique()).join(n_runs, on="model")
+    return per_step.filter(pl.col("n") * 2 >= pl.col("n_runs")).group_by("model").agg(final_step=pl.col("step").max())
+
+
+def _in_order(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame:
+    order = runs.select("run").with_row_index("_order")
+    return frame.join(order, on="run").sort("_order", *then).drop("_order")
+
+
+def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """What a full grid would hold and this one does not: model, size, seed, run, step, what, n_heads."""
+    seeds = runs.select("seed").unique(maintain_order=True)
+    sizes = runs.select("model", "size").unique(maintain_order=True)
+    whole_runs = (
+        sizes.join(seeds, how="cross")
+        .join(runs, on=["model", "seed"], how="anti")
+        .with_columns(run=pl.lit(None, pl.String), step=pl.lit(None, pl.Int64), what=pl.lit("run"), n_heads=None)
+    )
+    present = table.group_by("run", "step").agg(
+        there=pl.len(), not_finite=(~pl.col("value").is_finite()).fill_null(True).sum()
+    )
+    steps = table.select("model", "step").unique()
+    grid = runs.select("model", "size", "seed", "run", full=pl.col("n_layers") * pl.col("n_heads")).join(
+        steps, on="model", maintain_order="left"
+    )
+    grid = grid.join(present, on=["run", "step"], how="left", maintain_order="left").sort("model", "seed", "step")
+    absent_heads = pl.col("full") - pl.col("there")
+    columns = ["model", "size", "seed", "run", "step", "what", "n_heads"]
+    parts = [
+        whole_runs,
+        grid.filter(pl.col("there").is_null()).with_columns(what=pl.lit("step"), n_heads=pl.col("full")),
+        grid.filter(absent_heads > 0).with_columns(what=pl.lit("heads"), n_heads=absent_heads),
+        grid.filter(pl.col("not_finite") > 0).with_columns(what=pl.lit("not a number"), n_heads=pl.col("not_finite")),
+    ]
+    return pl.concat([part.select(columns).cast({"n_heads": pl.Int64}) for part in parts])
+
+
+def _duplicates(table: pl.DataFrame, finite: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Steps in which every score of every head equals an earlier step's, and whether the equal steps are neighbours."""
+    scores = score_columns(table)
+    table = table.join(finite.select("run", "step").unique(), on=["run", "step"], how="semi")
+    rows: list[tuple[str, int, int, bool]] = []
+    for (run,), of_run in _in_order(table, runs, "step", "layer", "head").group_by("run", maintain_order=True):
+        numbers = of_run.select("layer", "head", *scores).cast(pl.Float64).to_numpy()
+        steps, starts = np.unique(of_run["step"].to_numpy(), return_index=True)
+        alike: dict[bytes, list[int]] = {}
+        for place, heads in enumerate(np.split(numbers, starts[1:])):
+            alike.setdefault(np.ascontiguousarray(heads).tobytes(), []).append(place)
+        for places in alike.values():
+            neighbours = places[-1] - places[0] == len(places) - 1
+            rows += [(str(run), int(steps[b]), int(steps[a]), neighbours) for a, b in itertools.pairwise(places)]
+    schema = {"run": pl.String, "step": pl.Int64, "same_as": pl.Int64, "neighbours": pl.Boolean}
+    found = pl.DataFrame(rows, schema=schema, orient="row").sort("step")
+    return runs.select(RUN_COLUMNS).join(found, on="run", maintain_order="left_right")
+
+
+def _duplicate_marks(duplicates: pl.DataFrame) -> pl.DataFrame:
+    """`repeated`: nothing changed since the step before. `suspect`: equals a later step that is not its neighbour."""
+    repeated = duplicates.filter("neighbours").select("run", "step", repeated=True)
+    suspect = duplicates.filter(~pl.col("neighbours")).select("run", step="same_as", suspect=True)
+    return repeated.join(suspect, on=["run", "step"], how="full", coalesce=True)
