@@ -1,0 +1,150 @@
+"""Scores of every head of a model on every text of a corpus, in one forward pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.measure.attention import Attention, EnoughError, reading
+from headway.measure.scores import DEFINITIONS, Definition
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+# Tokens of a batch: enough for matrix products to be efficient, few enough to stay in a processor's caches.
+BATCH_TOKENS = 2048
+
+
+def head_scores(
+    model: PreTrainedModel,
+    sequences: Sequence[np.ndarray | Sequence[int]],
+    scores: Sequence[str] = ("prev", "self", "first"),
+) -> dict[str, np.ndarray]:
+    """Each score of every head on every text. `model` is afterwards as it was.
+
+    Texts of equal length are read together, long ones alone, and none is padded. Nothing after the last layer's
+    queries and keys is computed.
+
+    Args:
+        model: a causal language model of transformers, or its base model, on any device.
+        sequences: token ids of each text, at least 2.
+        scores: names in `headway.tables.SCORES`. `induction` and `duplicate` need tokens that are repeated once.
+
+    Returns:
+        For each score (texts, layers, heads), in float32, or in float64 if the model is.
+
+    Raises:
+        UsageError: a score is unknown, or needs repeated tokens.
+        CorpusError: there is no text, or one is too short, too long, or has tokens that the model does not know.
+        UnsupportedModel: the architecture's attention cannot be read truthfully.
+        CheckpointError: a score is not finite, which a damaged or diverged model gives.
+    """
+    definitions = _definitions(scores)
+    config = model.config.get_text_config()
+    texts = _checked(sequences, config)
+    if any(definition.repeated for definition in definitions.values()):
+        _require_repeated(texts, [name for name in definitions if definitions[name].repeated])
+    found: dict[str, np.ndarray] = {}
+    with torch.inference_mode():
+        for batch in batches([len(text) for text in texts]):
+            ids = torch.from_numpy(np.stack([texts[number] for number in batch])).to(model.device)
+            for name, values in _batch_scores(model.base_model, ids, definitions, config.num_hidden_layers).items():
+                whole = found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))
+                whole[batch] = values
+    for name, values in found.items():
+        _require_finite(name, values)
+    return found
+
+
+def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """The numbers of texts that are read together: of one length, `tokens` in all, one text at least."""
+    by_length = defaultdict(list)
+    for number, length in enumerate(lengths):
+        by_length[length].append(number)
+    for length, numbers in sorted(by_length.items()):
+        most = max(1, tokens // length)
+        yield from (numbers[start : start + most] for start in range(0, len(numbers), most))
+
+
+def _batch_scores(
+    model: nn.Module, ids: Tensor, definitions: dict[str, Definition], n_layers: int
+) -> dict[str, np.ndarray]:
+    """The scores of texts of one length, (texts, layers, heads)."""
+    layers: dict[int, dict[str, Tensor]] = {}
+
+    def read(layer: int, attention: Attention) -> None:
+        layers[layer] = {name: definition.formula(attention) for name, definition in definitions.items()}
+        if layer == n_layers - 1:
+            raise EnoughError
+
+    with reading(model, read), suppress(EnoughError):
+        model(input_ids=ids, use_cache=False)
+    missing = sorted(set(range(n_layers)) - set(layers))
+    if missing:
+        raise UnsupportedModel(
+            f"{type(model).__name__} computes no attention in layers {', '.join(map(str, missing))} of {n_layers}: "
+            "headway measures models whose every layer has attention heads"
+        )
+    shapes = {values.shape for found in layers.values() for values in found.values()}
+    if len(shapes) > 1:
+        raise UnsupportedModel(f"{type(model).__name__} has layers with different numbers of heads")
+    ordered = [layers[layer] for layer in range(n_layers)]
+    return {name: torch.stack([found[name] for found in ordered], 1).cpu().numpy() for name in definitions}
+
+
+def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
+    unknown = [name for name in scores if name not in DEFINITIONS]
+    if unknown or isinstance(scores, str) or not scores:
+        what = f"unknown score {unknown[0]!r}" if unknown else f"scores must be a list of names, not {scores!r}"
+        raise UsageError(f"{what}: known are {', '.join(DEFINITIONS)}")
+    return {name: DEFINITIONS[name] for name in scores}
+
+
+def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
+    """The texts as int64 arrays, of which the model can read each."""
+    vocab_size = getattr(config, "vocab_size", None)
+    context = getattr(config, "max_position_embeddings", None)
+    texts = [np.asarray(sequence) for sequence in sequences]
+    if not texts:
+        raise CorpusError("there is no text to measure: at least one of two tokens or more is needed")
+    for number, text in enumerate(texts):
+        if text.ndim != 1 or not np.issubdtype(text.dtype, np.integer):
+            raise CorpusError(f"text {number} is not a list of token ids: it has shape {text.shape} of {text.dtype}")
+        if len(text) < 2:
+            raise CorpusError(f"text {number} has {len(text)} tokens; scores need 2: leave such texts out")
+        if context is not None and len(text) > context:
+            raise CorpusError(f"text {number} has {len(text)} tokens; the model reads {context}: split it in windows")
+        if vocab_size is not None and not (text.min() >= 0 and text.max() < vocab_size):
+            raise CorpusError(
+                f"text {number} has token ids from {text.min()} to {text.max()}; the model knows 0 to "
+                f"{vocab_size - 1}: is it the model's own tokenizer?"
+            )
+    return [text.astype(np.int64, copy=False) for text in texts]
+
+
+def _require_repeated(texts: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    for number, text in enumerate(texts):
+        first, second = np.split(text, [len(text) // 2])
+        if not np.array_equal(first, second):
+            raise UsageError(
+                f"{' and '.join(names)} are scores of tokens repeated once, and text {number} is not such a text: "
+                "`headway.corpora.repeated_random` makes them"
+            )
+
+
+def _require_finite(name: str, values: np.ndarray) -> None:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        text, layer, head = wrong[0]
+        raise CheckpointError(
+            f"{name} of layer {layer}, head {head} is {values[text, layer, head]} on text {text} ({len(wrong)} of "
+            f"{values.size} scores are not finite): the run diverged here, the weights are damaged, or their numbers "
+            "are too large for this dtype (float32 is the widest that is quick)"
+        )

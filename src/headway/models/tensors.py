@@ -1,0 +1,118 @@
+"""The named tensors of a checkpoint's weight files, read when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headway.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SAFETENSORS, _BIN = "model.safetensors", "pytorch_model.bin"
+
+
+class TensorFiles:
+    """A folder's weights: safetensors in one file or in shards, else PyTorch's .bin, which is never unpickled freely.
+
+    A tensor of a safetensors file is a view into the memory-mapped file, copied only where it is written to.
+
+    Raises:
+        CheckpointError: there are none, a shard is missing, or a file is truncated or not what its name says.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._get: dict[str, Callable[[], Tensor]] = {}
+        for path in self._files():
+            self._get |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._get)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._get
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            get = self._get[name]
+        except KeyError:
+            raise CheckpointError(f"{self.folder}: the weights hold no tensor {name!r}") from None
+        return get()
+
+    def _files(self) -> list[Path]:
+        for name in (_SAFETENSORS, _BIN):
+            whole, index = self.folder / name, self.folder / f"{name}.index.json"
+            if whole.exists():
+                return [whole]
+            if index.exists():
+                return _shards(index)
+        raise CheckpointError(f"{self.folder} holds no weights: neither {_SAFETENSORS} nor {_BIN}, whole or in shards")
+
+
+def require_finite(name: str, tensor: Tensor, folder: Path) -> None:
+    """One pass over `tensor`, with nothing copied.
+
+    Raises:
+        CheckpointError: it holds NaN or an infinity.
+    """
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return
+    # The extremes of a tensor are finite only if all of it is: NaN wins both.
+    if not all(extreme.isfinite() for extreme in tensor.aminmax()):
+        count = int(tensor.numel() - tensor.isfinite().sum())
+        raise CheckpointError(
+            f"{folder}: tensor {name!r} holds {count} of {tensor.numel()} values that are NaN or infinite "
+            f"as {str(tensor.dtype).removeprefix('torch.')}; the run diverged here, or the file is damaged, "
+            "or it needs a wider dtype"
+        )
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index} is not an index of shards: {error!r}") from error
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} names a shard outside its own folder: {name!r}")
+    missing = [name for name in names if not (index.parent / name).exists()]
+    if missing:
+        raise CheckpointError(f"{index.parent} lacks {len(missing)} of {len(names)} shards: {', '.join(missing)}")
+    return [index.parent / name for name in names]
+
+
+def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file: Any = safe_open(path, framework="pt")
+        names = list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. Remove it, and it is fetched anew") from error
+    return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
+
+
+def _open_bin(path: Path) -> dict[str, Callable[[], Tensor]]:
+    import torch
+
+    try:
+        mapped = zipfile.is_zipfile(path)  # older files are one pickle stream and cannot be mapped
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors; it is not read, because unpickling runs its code. "
+            "Convert it to safetensors where you trust it"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. Remove it, and it is fetched anew") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{path} does not hold one dictionary of tensors by name")
+    return {name: lambda tensor=tensor: tensor for name, tensor in tensors.items()}  # type: ignore[misc]

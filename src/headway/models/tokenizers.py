@@ -1,0 +1,129 @@
+"""A checkpoint's tokenizer: tokenizer.json where it is there, since it needs no model and says all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from headway.errors import CheckpointError
+
+# What a tokenizer may be made of; their bytes identify it.
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+class Tokenizer:
+    """Text -> token ids, with no special tokens, nothing cut off and nothing padded.
+
+    Attributes:
+        identity: a hash of the files that it was read from: equal identities give equal tokens.
+        special_ids: the ids of special tokens, such as <|endoftext|>.
+        bos_id: the id that starts a text, where the tokenizer names one.
+    """
+
+    def __init__(self, backend: Any, identity: str, bos_token: str | None) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self.identity = identity
+        added = backend.get_added_tokens_decoder()
+        self.special_ids = frozenset(number for number, token in added.items() if token.special)
+        self.bos_id: int | None = None if bos_token is None else backend.token_to_id(bos_token)
+
+    @property
+    def vocab(self) -> dict[str, int]:
+        """Every token that the tokenizer can give, by its text; an embedding may have more rows than that."""
+        return self._backend.get_vocab(with_added_tokens=True)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._backend.decode(list(ids), skip_special_tokens=False)
+
+
+def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
+    """The tokenizer whose files lie in `folder`. Folders with the same files share one.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read. Code that comes with a checkpoint is never run.
+    """
+    folder = Path(folder)
+    files = tuple(folder / name for name in _FILES if (folder / name).is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return _load(_Folder(folder, digest.hexdigest()))
+
+
+class _Folder:
+    """A folder that equals every other with the same tokenizer files."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path, self.identity = path, identity
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Folder) and other.identity == self.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+
+@lru_cache(maxsize=8)
+def _load(folder: _Folder) -> Tokenizer:
+    path = folder.path / "tokenizer.json"
+    if path.is_file():
+        return _from_json(path, folder.identity)
+    return _from_transformers(folder)
+
+
+def _from_json(path: Path, identity: str) -> Tokenizer:
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend.from_file(str(path))
+    except Exception as error:  # the library raises bare Exceptions
+        raise CheckpointError(f"{path} is not a tokenizer: {error}") from error
+    return Tokenizer(backend, identity, _bos_token(path.parent))
+
+
+def _bos_token(folder: Path) -> str | None:
+    import json
+
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = folder / name
+        try:
+            token = json.loads(path.read_text(encoding="utf-8")).get("bos_token") if path.is_file() else None
+        except (OSError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path} cannot be read as a JSON object: {error}") from error
+        if token is not None:
+            return token["content"] if isinstance(token, dict) else token
+    return None
+
+
+def _from_transformers(folder: _Folder) -> Tokenizer:
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+        return Tokenizer(found.backend_tokenizer, folder.identity, found.bos_token)
+    except Exception as error:  # whatever an absent or odd tokenizer fails with
+        raise CheckpointError(
+            f"{folder.path} holds no tokenizer that can be read (tokenizer.json, or the files that transformers "
+            f"makes one from): {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from error

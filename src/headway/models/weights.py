@@ -1,0 +1,94 @@
+"""Per-head weights, read one layer and kind at a time."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headway.errors import UnsupportedModel, UsageError
+from headway.models.architectures import KINDS, architecture_of
+from headway.models.geometry import read_geometry
+from headway.models.tensors import TensorFiles, require_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LAYOUTS = ("true", "published")
+
+
+class HeadWeights:
+    """The heads of the checkpoint in `folder`; only the tensors asked for are read.
+
+    Args:
+        folder: holds config.json and the weights.
+        layout: `true`, or `published`: GPT-NeoX's fused weight as study 1 read it, which mixes heads and kinds.
+
+    Attributes:
+        geometry: the checkpoint's `Geometry`.
+
+    Raises:
+        CheckpointError: config or weights are absent or damaged.
+        UnsupportedModel: it is not known where this architecture keeps its heads' weights.
+        UsageError: there is no such layout.
+    """
+
+    def __init__(self, folder: str | PathLike[str], layout: str = "true") -> None:
+        self.geometry = read_geometry(folder)
+        self._architecture = architecture_of(self.geometry.architecture)
+        self._places = self._architecture.places
+        if layout == "published":
+            if self._architecture.published is None:
+                raise UnsupportedModel(
+                    f"{folder}: the published layout is a way to read GPT-NeoX's fused weight; "
+                    f"{self.geometry.architecture} has only its true one"
+                )
+            self._places = self._architecture.published
+        elif layout != "true":
+            raise UsageError(f"unknown layout {layout!r}: use one of {', '.join(LAYOUTS)}")
+        self._files = TensorFiles(folder)
+
+    def get(self, kind: str, layer: int) -> np.ndarray:
+        """The float32 weights of one kind in one layer.
+
+        Args:
+            kind: `q`, `k`, `v` (rows read the residual stream) or `o` (rows are written to it).
+            layer: counted from 0.
+
+        Returns:
+            (n_heads, head_dim, hidden_size), with n_kv_heads instead for `k` and `v`. Biases are not included.
+
+        Raises:
+            UsageError: there is no such kind or layer.
+            CheckpointError: the tensor is missing, of another shape than config.json says, or not finite.
+        """
+        import torch
+
+        if kind not in KINDS:
+            raise UsageError(f"unknown kind of weight {kind!r}: use one of {', '.join(KINDS)}")
+        if not 0 <= layer < self.geometry.n_layers:
+            raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.geometry.n_layers - 1}")
+        place = self._places[kind]
+        name, tensor = self._tensor(f"{self._architecture.layer.format(layer=layer)}.{place.tensor}")
+        try:
+            heads = place.read(tensor, self.geometry)
+        except RuntimeError as error:
+            raise self._misshapen(name, tensor) from error
+        expected = self.geometry.n_kv_heads if kind in "kv" else self.geometry.n_heads
+        if len(heads) != expected:
+            raise self._misshapen(name, tensor)
+        weights = heads.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        require_finite(name, weights, self._files.folder)
+        return weights.numpy()
+
+    def _tensor(self, name: str) -> tuple[str, Tensor]:
+        """The tensor, which in a base model that was saved alone has no first word in its name."""
+        bare = name.partition(".")[2]
+        stored = bare if name not in self._files and bare in self._files else name
+        return stored, self._files[stored]
+
+    def _misshapen(self, name: str, tensor: Tensor) -> UsageError | UnsupportedModel:
+        return UnsupportedModel(
+            f"{self._files.folder}: tensor {name!r} has shape {tuple(tensor.shape)}, which does not fit {self.geometry}"
+        )
