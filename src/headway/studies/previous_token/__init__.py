@@ -9,11 +9,17 @@ from __future__ import annotations
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
 from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.extrapolation import extrapolation
 from headway.studies.previous_token.final import final_step
 from headway.studies.previous_token.growth import growth
 from headway.studies.previous_token.heads import read_heads
+from headway.studies.previous_token.identity import identity
+from headway.studies.previous_token.intervals import onset_intervals
+from headway.studies.previous_token.matching import matching
 from headway.studies.previous_token.onset import onset
 from headway.studies.previous_token.overview import overview
+from headway.studies.previous_token.position import position
+from headway.studies.previous_token.seeds import seeds
 from headway.studies.result import Result
 
 _PARTS = {
@@ -21,6 +27,12 @@ _PARTS = {
     "final step": final_step,
     "growth": growth,
     "onset": onset,
+    "onset with intervals": onset_intervals,
+    "position across seeds": position,
+    "matching heads": matching,
+    "identity over time": identity,
+    "number of seeds": seeds,
+    "sizes to come": extrapolation,
 }
 
 

@@ -43,7 +43,11 @@ class Draft:
     def leave_out(self, path: str, reason: str) -> None:
         """Stores None under `path`, and why."""
         self.put(path, None)
-        self.values.setdefault("left_out", []).append({"what": path, "reason": reason})
+        self.say_left_out(path, reason)
+
+    def say_left_out(self, what: str, reason: str) -> None:
+        """Adds a line to `left_out`."""
+        self.values.setdefault("left_out", []).append({"what": what, "reason": reason})
 
     def attempt(self, path: str, make: Callable[[], T]) -> T | None:
         """What `make` returns, or None where its statistic does not exist; the reason is then kept under `path`."""

@@ -1,0 +1,223 @@
+"""Onset with honest intervals: what the grid of steps leaves open, what the seeds leave open, what the definition does."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from headway.studies.previous_token.censored import normal_regression, resampled_weights, shares_until
+from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+
+# the thresholds whose onsets are shown one by one; the mean over all fifteen is the published definition
+_SHOWN_THRESHOLDS = (0.1, 0.5, 1.0, 1.5)
+_SMALLEST_SD = 0.015  # in decades; the fit stops at 0.01, where a line goes through all intervals
+PUBLISHED = "mean over thresholds"
+HALF_OF_RISE = "half of rise"
+
+
+def onset_intervals(draft: Draft) -> None:
+    """Adds each run's onset interval under each definition, and what follows for sizes and for the relation to size."""
+    intervals = run_intervals(draft.heads, draft.tables)
+    draft.tables["onset_intervals"] = intervals
+    rng = np.random.default_rng([draft.seed, 1])
+    draft.tables["onset_by_size"] = by_size(intervals, draft.bootstraps, rng)
+    draft.tables["onset_shares"] = shares(draft.heads, intervals, draft.bootstraps, rng)
+    draft.tables["onset_relations"] = relations(intervals, draft.bootstraps, rng)
+    draft.put("beyond.onset_intervals", _sentences(draft))
+
+
+def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """The interval (lower, upper] that holds the onset of each run, by definition."""
+    steps = heads.trajectories.filter(~pl.col("suspect"))
+    found = {
+        **{
+            f"slope > {threshold}": _ends(
+                tables["onset_thresholds"].filter(pl.col("threshold") == threshold), "step_before", "step"
+            )
+            for threshold in _SHOWN_THRESHOLDS
+        },
+        PUBLISHED: _ends(tables["onset"], "m_step_before", "m_step"),
+        "largest slope": _ends(_largest_slope(steps), "step_before", "step"),
+        "half of peak": _ends(_first_at(steps, pl.col("value").max() / 2), "step_before", "step"),
+        HALF_OF_RISE: _ends(
+            _first_at(steps, (pl.col("value").first() + pl.col("value").max()) / 2), "step_before", "step"
+        ),
+    }
+    last = steps.group_by("run").agg(last_step=pl.col("step").max().cast(pl.Float64))
+    runs = heads.runs.select(RUN_COLUMNS).join(last, on="run", maintain_order="left")
+    parts = [
+        runs.join(ends, on="run", how="left", maintain_order="left").with_columns(definition=pl.lit(definition))
+        for definition, ends in found.items()
+    ]
+    if "emergence" in tables:  # a run without a curve has no onset by this definition, not a late one
+        curves = tables["emergence"].filter(pl.col("largest_derivative_step").is_not_null())
+        parts.append(
+            runs.join(_ends(curves, "lower", "upper"), on="run", maintain_order="left").with_columns(
+                definition=pl.lit("largest derivative")
+            )
+        )
+    reached, bounded = pl.col("upper").is_not_null(), pl.col("lower").is_not_null()
+    return pl.concat(parts).select(
+        *RUN_COLUMNS,
+        "definition",
+        pl.when(reached).then("lower").otherwise("last_step").alias("lower"),
+        "upper",
+        censoring=pl.when(~reached)
+        .then(pl.lit("right"))
+        .when(bounded)
+        .then(pl.lit("interval"))
+        .otherwise(pl.lit("left")),
+    )
+
+
+def _ends(of: pl.DataFrame, lower: str, upper: str) -> pl.DataFrame:
+    return of.select("run", lower=pl.col(lower).cast(pl.Float64), upper=pl.col(upper).cast(pl.Float64))
+
+
+def _largest_slope(steps: pl.DataFrame) -> pl.DataFrame:
+    rising = steps.filter(pl.col("slope") > 0)
+    return rising.filter(pl.col("slope") == pl.col("slope").max().over("run")).unique("run", keep="first")
+
+
+def _first_at(steps: pl.DataFrame, level: pl.Expr) -> pl.DataFrame:
+    """The first step of each run that ever rises above its start at which the value is at least `level`."""
+    rises = pl.col("value").max().over("run") > pl.col("value").first().over("run")
+    reached = steps.filter(rises & (pl.col("value") >= level.over("run")))
+    return reached.group_by("run", maintain_order=True).first()
+
+
+def _bounds(of: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    lower = of["lower"].fill_null(-np.inf).to_numpy()
+    return lower, of["upper"].fill_null(np.inf).to_numpy()
+
+
+def by_size(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """The median onset of a size: between the medians of the lower and of the upper ends, whatever lies inside.
+
+    `lower` and `upper` widen this by the percentile bootstrap over seeds.
+    """
+    rows = []
+    for _, of in intervals.group_by("model", "definition", maintain_order=True):
+        ends = np.stack(_bounds(of), axis=1)
+        row = of.select(*SIZE_COLUMNS, "definition").row(0, named=True)
+        row |= {"n_runs": of.height, "n_reached": of["upper"].count()}
+        row["median_lower"], row["median_upper"] = _medians(ends[None])[0]
+        if bootstraps and of.height > 1:
+            drawn = _medians(ends[rng.integers(of.height, size=(bootstraps, of.height))])
+            row["lower"] = np.quantile(drawn[:, 0], 0.025, method="lower")
+            row["upper"] = np.quantile(drawn[:, 1], 0.975, method="higher")
+        else:
+            row |= {"lower": None, "upper": None}
+        rows.append(row)
+    ends_out = ("median_lower", "median_upper", "lower", "upper")
+    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(ends_out, pl.Float64), infer_schema_length=None)
+    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in ends_out]
+    return frame.select(*SIZE_COLUMNS, "definition", *finite, "n_runs", "n_reached")
+
+
+def _medians(ends: np.ndarray) -> np.ndarray:
+    """(draws, runs, 2) to (draws, 2): the lower median of the lower ends and the upper median of the upper ends."""
+    low = np.quantile(ends[..., 0], 0.5, axis=1, method="lower")
+    return np.stack([low, np.quantile(ends[..., 1], 0.5, axis=1, method="higher")], axis=1)
+
+
+def shares(heads: Heads, intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """The share of a size's runs whose onset is at or before each step of its grid, with a bootstrap over seeds."""
+    parts = []
+    for (model, definition), of in intervals.group_by("model", "definition", maintain_order=True):
+        steps = heads.frame.filter(pl.col("model") == model)["step"].unique().sort().to_numpy().astype(float)
+        lower, upper = _bounds(of)
+        weights = np.ones((1, of.height))
+        columns: dict[str, object] = {"step": steps.astype(int), "step_modded": steps.astype(int) + 1}
+        columns["share"] = shares_until(steps, lower, upper, weights)[0]
+        if bootstraps and of.height > 1:
+            drawn = shares_until(steps, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
+            columns["lower"], columns["upper"] = np.quantile(drawn, [0.025, 0.975], axis=0)
+        else:
+            columns |= {"lower": None, "upper": None}
+        frame = pl.DataFrame(columns, schema_overrides={"lower": pl.Float64, "upper": pl.Float64})
+        size = of.select(*SIZE_COLUMNS, "definition").head(1)
+        parts.append(size.join(frame, how="cross"))
+    return pl.concat(parts)
+
+
+def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """log10(onset + 1) on log10(parameters) for each definition of onset.
+
+    `slope`, `sd`: maximum likelihood, onset log-normal with one spread; None where a line passes through all intervals,
+    which leaves the spread, and with it the slope, undetermined. `bound_lower`, `bound_upper`: the least and the
+    greatest slope of a least-squares line through onsets that lie anywhere in their intervals; nothing is assumed.
+    `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for the
+    same order of data); a draw without a likelihood slope counts with its bounds.
+    """
+    numbers = ("slope", "lower", "upper", "bound_lower", "bound_upper", "sd")
+    rows = []
+    for (definition,), of in intervals.group_by("definition", maintain_order=True):
+        of = of.filter(pl.col("n_params") > 0)
+        row = {"definition": definition, "n_runs": of.height, "n_reached": of["upper"].count()}
+        if of["n_params"].n_unique() > 1 and row["n_reached"] > 1:
+            row |= _relation(of, bootstraps, rng)
+        rows.append(dict.fromkeys(numbers) | row)
+    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None)
+    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers]
+    return frame.select("definition", *finite, "n_runs", "n_reached")
+
+
+def _relation(of: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> dict[str, float]:
+    size = np.log10(of["n_params"].to_numpy().astype(float))
+    ends = _bounds(of)
+    with np.errstate(divide="ignore"):
+        lower, upper = np.log10(np.maximum(ends[0], -1) + 1), np.log10(ends[1] + 1)
+    slope, sd, low, high = _slopes(size, lower, upper, np.ones((1, of.height)))
+    found = {"slope": slope[0], "sd": sd[0], "bound_lower": low[0], "bound_upper": high[0]}
+    if bootstraps and of["seed"].n_unique() > 1:
+        slope, _, low, high = _slopes(size, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
+        undetermined = np.isnan(slope)
+        found["lower"] = np.nanquantile(np.where(undetermined, low, slope), 0.025)
+        found["upper"] = np.nanquantile(np.where(undetermined, high, slope), 0.975)
+    return found
+
+
+def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Slope and sd by maximum likelihood (NaN where undetermined), and the slope's bounds: each (B,)."""
+    x = np.stack([np.ones_like(size), size - size.mean()], axis=1)
+    beta, sigma = normal_regression(x, lower, upper, weights)
+    determined = sigma > _SMALLEST_SD
+    share = weights / weights.sum(axis=1, keepdims=True)
+    centred = size - (share @ size)[:, None]
+    pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
+    with np.errstate(invalid="ignore"):
+        reach = np.stack([np.where(pull == 0, 0, pull * lower), np.where(pull == 0, 0, pull * upper)])
+    return (
+        np.where(determined, beta[:, 1], np.nan),
+        np.where(determined, sigma, np.nan),
+        reach.min(axis=0).sum(axis=1),
+        reach.max(axis=0).sum(axis=1),
+    )
+
+
+def _sentences(draft: Draft) -> dict[str, object]:
+    slopes = draft.tables["onset_relations"].drop_nulls("slope")
+    published = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
+    sizes = [f"{model} {_between(low, high)}" for model, low, high in published.select("size", "lower", "upper").rows()]
+    says = f"The median run reaches half of its rise {'; '.join(sizes)} (grid and seeds together, 95 %)."
+    if slopes.height:
+        says += (
+            f" Over the {slopes.height} definitions of onset, ten times the parameters change its step by a factor of "
+            f"{10 ** slopes['slope'].min():.2g} to {10 ** slopes['slope'].max():.2g}."  # type: ignore[operator]
+        )
+    return {
+        "says": says,
+        "does_not_say": "It does not say where between two measured steps the onset lies, nor that sizes not measured "
+        "follow the line; its regression takes log onset as normal with one spread for all sizes.",
+        "relations": {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()},
+    }
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"after step {low:,.0f}" if low is not None else "at a step that is not known"
+    if low is None:
+        return f"by step {high:,.0f}"
+    return f"between steps {low:,.0f} and {high:,.0f}"
