@@ -8,26 +8,22 @@ import polars as pl
 from headway.errors import StatisticsError
 from headway.studies.previous_token.draft import Draft
 from headway.studies.previous_token.fits import ols_values
-from headway.studies.previous_token.heads import RUN_COLUMNS, Heads
+from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 
+_MODELS = ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test.n_params1_n_params2")
 _FEWEST_STEPS = 3  # two points always correlate by 1 or -1
 
 
 def consistency(draft: Draft) -> None:
     """Adds the correlations of the runs' trajectories, their models and tables, and their map in two dimensions."""
     if draft.heads.runs.height < 2:
-        for path in (
-            "ols.trajectory_correlation",
-            "ols.trajectory_correlation_between",
-            "cor_test",
-            "tables.mds_separation",
-        ):
+        for path in (*_MODELS, "tables.mds_separation"):
             draft.leave_out(path, "there is one run only, and nothing to compare its trajectory with")
         return
     draft.tables["correlations"] = correlations(draft.heads)
     pairs = draft.tables["correlations"].filter(~pl.col("same_run") & pl.col("cor").is_not_null())
     if not pairs.height:
-        for path in ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test"):
+        for path in _MODELS:
             draft.leave_out(path, f"no two runs share {_FEWEST_STEPS} steps over which both change")
     else:
         _models(draft, pairs)
@@ -100,7 +96,7 @@ def _models(draft: Draft, pairs: pl.DataFrame) -> None:
 
 
 def correlation_means(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Mean and SD of the correlation over ordered pairs of runs: of one size or of two, by size, by difference in size."""
+    """Mean and SD of the correlation over ordered pairs of runs: of one size or of two, by size, by its difference."""
     difference = (pl.col("n_params1").cast(pl.Int64) - pl.col("n_params2").cast(pl.Int64)).abs()
     numbers = {"mean": pl.col("cor").mean(), "sd": pl.col("cor").std(), "n": pl.len()}
     groups = [
@@ -158,7 +154,8 @@ def _map(draft: Draft) -> None:
     x = wide.select(heads.runs["run"].to_list()).drop_nulls().to_numpy()
     if len(x) < _FEWEST_STEPS or x.shape[1] < 3:
         raise StatisticsError(
-            f"a map needs three runs and {_FEWEST_STEPS} steps that all of them have; there are {x.shape[1]} and {len(x)}"
+            f"a map needs three runs and {_FEWEST_STEPS} steps that all of them have; "
+            f"there are {x.shape[1]} and {len(x)}"
         )
     if (np.ptp(x, axis=0) == 0).any():
         still = heads.runs["run"][int(np.argmin(np.ptp(x, axis=0)))]
@@ -168,7 +165,7 @@ def _map(draft: Draft) -> None:
     draft.tables["mds"] = heads.runs.select(RUN_COLUMNS).with_columns(
         x=pl.Series(points[:, 0]), y=pl.Series(points[:, 1])
     )
-    draft.tables["mds_centroids"] = separation(heads, draft.tables["mds"])
+    draft.tables["mds_centroids"] = separation(draft.tables["mds"])
     keys = size_keys(heads)
     rows = {keys[row["model"]]: row for row in draft.tables["mds_centroids"].to_dicts()}
     draft.put("tables.mds_separation", rows)
@@ -180,13 +177,11 @@ def towards_larger(points: np.ndarray, n_params: pl.Series) -> np.ndarray:
     return points * np.where((size - size.mean()) @ points < 0, -1, 1)
 
 
-def separation(heads: Heads, points: pl.DataFrame) -> pl.DataFrame:
+def separation(points: pl.DataFrame) -> pl.DataFrame:
     """Each size's centroid, its mean distance to the others' (`inter`), its runs' to it (`within`), and their ratio."""
-    sizes = [
-        of.select("model", "size", "n_params").row(0, named=True)
-        for _, of in points.group_by("model", maintain_order=True)
-    ]
-    clouds = [of.select("x", "y").to_numpy() for _, of in points.group_by("model", maintain_order=True)]
+    groups = [of for _, of in points.group_by("model", maintain_order=True)]
+    sizes = [of.select(SIZE_COLUMNS).row(0, named=True) for of in groups]
+    clouds = [of.select("x", "y").to_numpy() for of in groups]
     centroids = np.array([cloud.mean(axis=0) for cloud in clouds])
     rows = []
     for i, (size, cloud) in enumerate(zip(sizes, clouds, strict=True)):

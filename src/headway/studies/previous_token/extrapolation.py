@@ -12,7 +12,7 @@ REACH = 10.0  # times the largest size
 
 
 def extrapolation(draft: Draft) -> None:
-    """Adds onset, peak and slope as straight lines on log10(n_params), from the smallest to ten times the largest size."""
+    """Adds onset, peak and slope as straight lines on log10(n_params), up to ten times the largest size."""
     parts, numbers = [], {}
     for outcome, frame in outcomes(draft.tables).items():
         frame = frame.filter(pl.col("n_params") > 0)

@@ -1,4 +1,4 @@
-"""Fitted models as the study's JSON has them: names as in R's printouts, numbers as numbers, coefficients as objects."""
+"""Fitted models as the study's JSON has them: R's names, numbers as numbers, coefficients as objects."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from headway.studies.previous_token.draft import Draft
@@ -105,19 +106,20 @@ def _sentences(draft: Draft) -> dict[str, object]:
     from scipy.stats import t
 
     leads = draft.tables["lead"]
-    first = leads["percentile_first"].drop_nulls()
+    first = leads["percentile_first"].drop_nulls().to_numpy()
+    changes = float(leads["n_changes"].to_numpy().mean())
     says = (
-        f"The lead changes hands {leads['n_changes'].mean():.1f} times in a run on average; the head that is largest "
-        f"at the end leads for good from step {leads['takes_lead_step'].median():,.0f} on in the median run."
+        f"The lead changes hands {changes:.1f} times in a run on average; the head that is largest "
+        f"at the end leads for good from step {np.nanmedian(leads['takes_lead_step'].to_numpy()):,.0f} on in the median run."
     )
-    numbers: dict[str, object] = {"n_changes_mean": leads["n_changes"].mean()}
+    numbers = {"n_changes_mean": changes}
     if len(first) > 1:
-        mean, half = first.mean(), t.ppf(0.975, len(first) - 1) * first.std() / len(first) ** 0.5  # type: ignore[operator]
+        mean, half = float(first.mean()), t.ppf(0.975, len(first) - 1) * first.std(ddof=1) / len(first) ** 0.5
         says += (
             f" At the first step it stands above {mean:.0%} of the other heads on average (95 % interval "
-            f"{mean - half:.0%} to {mean + half:.0%}; 50% is chance)."  # type: ignore[operator]
+            f"{mean - half:.0%} to {mean + half:.0%}; 50% is chance)."
         )
-        numbers |= {"percentile_first_mean": mean, "lower": mean - half, "upper": mean + half}  # type: ignore[operator]
+        numbers |= {"percentile_first_mean": mean, "lower": mean - half, "upper": mean + half}
     return {
         "says": says,
         "does_not_say": "It does not say what happens between measured steps: a head that led only there is not seen, "

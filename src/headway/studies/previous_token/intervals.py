@@ -1,4 +1,4 @@
-"""Onset with honest intervals: what the grid of steps leaves open, what the seeds leave open, what the definition does."""
+"""Onset with honest intervals: what the grid of steps, the seeds and the definition of onset leave open."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _medians(ends: np.ndarray) -> np.ndarray:
 def shares(heads: Heads, intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
     """The share of a size's runs whose onset is at or before each step of its grid, with a bootstrap over seeds."""
     parts = []
-    for (model, definition), of in intervals.group_by("model", "definition", maintain_order=True):
+    for (model, _), of in intervals.group_by("model", "definition", maintain_order=True):
         steps = heads.frame.filter(pl.col("model") == model)["step"].unique().sort().to_numpy().astype(float)
         lower, upper = _bounds(of)
         weights = np.ones((1, of.height))
@@ -148,8 +148,8 @@ def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator
     `slope`, `sd`: maximum likelihood, onset log-normal with one spread; None where a line passes through all intervals,
     which leaves the spread, and with it the slope, undetermined. `bound_lower`, `bound_upper`: the least and the
     greatest slope of a least-squares line through onsets that lie anywhere in their intervals; nothing is assumed.
-    `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for the
-    same order of data); a draw without a likelihood slope counts with its bounds.
+    `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
+    the same order of data); a draw without a likelihood slope counts with its bounds.
     """
     numbers = ("slope", "lower", "upper", "bound_lower", "bound_upper", "sd")
     rows = []
@@ -199,9 +199,11 @@ def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.
 
 def _sentences(draft: Draft) -> dict[str, object]:
     slopes = draft.tables["onset_relations"].drop_nulls("slope")
-    published = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
-    sizes = [f"{model} {_between(low, high)}" for model, low, high in published.select("size", "lower", "upper").rows()]
-    says = f"The median run reaches half of its rise {'; '.join(sizes)} (grid and seeds together, 95 %)."
+    rises = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
+    ends = ("lower", "upper") if draft.bootstraps else ("median_lower", "median_upper")
+    sizes = [f"{size} {_between(low, high)}" for size, low, high in rises.select("size", *ends).rows()]
+    allowed = "the grid and the seeds allowed for, 95 %" if draft.bootstraps else "the grid allowed for"
+    says = f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
     if slopes.height:
         says += (
             f" Over the {slopes.height} definitions of onset, ten times the parameters change its step by a factor of "

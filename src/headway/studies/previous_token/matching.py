@@ -55,7 +55,7 @@ def matching(draft: Draft) -> None:
 def trajectory_block(heads: Heads, of: pl.DataFrame) -> tuple[list[str], np.ndarray] | None:
     """The runs of a size and their trajectories (runs, layers, heads, steps), over the steps that all runs have.
 
-    Repeated checkpoints are left out. Runs that lack heads are left out; None where fewer than two runs or steps remain.
+    Repeated checkpoints and runs that lack heads are left out; None where fewer than two runs or steps remain.
     """
     repeated = heads.duplicates.select("run", "step", _repeated=True)
     of = of.join(repeated, on=["run", "step"], how="anti", maintain_order="left")

@@ -61,8 +61,8 @@ def size_models(draft: Draft) -> None:
             frame = frame.filter(pl.col("m_step") > 0)  # a logarithm is taken of it
         if fit_mixed(draft, f"lmm.{outcome}", model, frame) is None:
             continue
-        n_params = frame["n_params"].drop_nulls().cast(pl.Float64)
-        x = np.linspace(np.log10(n_params.min()), np.log10(n_params.max()), 50)  # type: ignore[arg-type, call-overload]
+        size = np.log10(frame["n_params"].drop_nulls().to_numpy().astype(float))
+        x = np.linspace(size.min(), size.max(), 50)
         line = fixed_line(draft.values["lmm"][outcome], x)
         lines.append(line.select(pl.lit(outcome).alias("outcome"), pl.Series("n_params", 10**x), pl.all()))
     if lines:

@@ -93,7 +93,7 @@ def _by_size(heads: Heads, rows: list[dict], floats: tuple[str, ...], others: tu
 
 
 def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
-    """Each layer's mean rank over seeds (1: holds the largest maximum) and the share of runs whose top head it holds."""
+    """Each layer's mean rank over seeds (1: the largest maximum) and the share of runs whose top head it holds."""
     parts = []
     for model, (place, ranks) in _rank_matrices(heads).items():
         top_layers = tops.filter(pl.col("model") == model)["layer"]
@@ -142,7 +142,7 @@ def _chances(tops: pl.DataFrame) -> np.ndarray:
 
 
 def depth_p(tops: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> float | None:
-    """How often heads picked blindly spread over the sixths as unevenly as the top heads do (chi-squared, simulated)."""
+    """How often heads picked blindly spread over the sixths as unevenly as the top heads (chi-squared, simulated)."""
     chances = _chances(tops)
     expected = chances.sum(axis=0)
     possible = expected > 0

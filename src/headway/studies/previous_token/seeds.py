@@ -71,7 +71,7 @@ def _subsets(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(rng.random((SUBSETS, n)), axis=1)[:, :k]
 
 
-def _t(quantile: float, df: np.ndarray | int) -> np.ndarray:
+def _t(quantile: float, df: np.ndarray | float) -> np.ndarray:
     from scipy.stats import t
 
     return t.ppf(quantile, df)
@@ -210,13 +210,13 @@ def _sentences(draft: Draft) -> dict[str, object]:
             text = f"by {OUTCOMES[str(outcome)]}, {apart.height} of {of.height} pairs of sizes are told apart"
             rest = of.filter(pl.col("p") >= 0.05)
             if rest.height:
-                text += f" ({'; '.join(_still_needed(row) for row in rest.to_dicts())})"
+                text += f" ({', '.join(_still_needed(row) for row in rest.to_dicts())})"
             said.append(text)
-    says = f"With the seeds there are (Welch's t test, 5 %): {'. '.join(said)}." if said else _NO_PAIR
+    says = f"With the seeds there are (Welch's t test, 5 %): {'; '.join(said)}." if said else _NO_PAIR
     return {
         "says": says,
         "does_not_say": "It does not say that so many seeds will do: the effect is taken from the few seeds there are, "
-        "and what is computed from it inherits its error (see the intervals). Pairs are not corrected for their number.",
+        "and what is computed from it inherits its error (see the intervals). P-values are of single pairs.",
     }
 
 
