@@ -1,0 +1,289 @@
+"""What a formula means: a response, fixed terms, random terms and smooths.
+
+    formula = parse("log10(m_step) ~ log10(n_params) * Layer + s(x, k=5) + (Days | Subject)")
+    formula.response      the node of log10(m_step)
+    formula.intercept     True
+    formula.terms         (("log10(n_params)",), ("Layer",), ("log10(n_params)", "Layer"))
+    formula.smooths       (Smooth(variable="x", k=5, bs="tp", by=None),)
+    formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
+
+A term is a tuple of variables, each written as R would write it; `formula.nodes` holds the expression of each.
+The expansion of `+ : * / %in% ^ -` is that of Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R
+took over (Chambers & Hastie 1992, Statistical Models in S, ch. 2); `|` and `||` as in Bates et al. (2015).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, parse_syntax, point_at
+
+Term = tuple[str, ...]
+INTERCEPT: Term = ()
+_SMOOTH_OPTIONS = ("k", "bs", "by")
+_OTHER_SMOOTHS = ("te", "ti", "t2")
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """One `s(variable, k=, bs=, by=)`. `k` is None where the formula leaves it to the basis."""
+
+    variable: str
+    k: int | None = None
+    bs: str = "tp"
+    by: str | None = None
+    at: int = field(default=0, compare=False)
+
+    @property
+    def label(self) -> str:
+        """As mgcv names it; a smooth by a factor adds the level to this."""
+        return f"s({self.variable})" + (f":{self.by}" if self.by else "")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One random term: the effects `intercept` and `terms`, correlated, that vary over the levels of `group`."""
+
+    intercept: bool
+    terms: tuple[Term, ...]
+    group: Term
+
+    @property
+    def group_name(self) -> str:
+        return ":".join(self.group)
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A parsed formula. `nodes` maps each variable's text to the expression that computes it."""
+
+    text: str
+    response: Node
+    intercept: bool
+    terms: tuple[Term, ...]
+    bars: tuple[Bar, ...]
+    smooths: tuple[Smooth, ...]
+    nodes: dict[str, Node] = field(compare=False, hash=False)
+
+    def refuse_bars(self, what: str) -> None:
+        """Raises StatisticsError if there is a random term: `what` does not know them."""
+        at = self.text.find("|")
+        if self.bars:
+            point_at(self.text, at, f"{what} has no random effects: leave (… | …) out, or use lmm")
+
+    def refuse_smooths(self, what: str) -> None:
+        """Raises StatisticsError if there is a smooth: `what` does not know them."""
+        if self.smooths:
+            point_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
+
+
+def parse(text: str) -> Formula:
+    """The formula that `text` states.
+
+    Raises:
+        StatisticsError: it is no formula, or says something that is not supported; the message points at the place.
+    """
+    tree = parse_syntax(text)
+    if not (isinstance(tree, Operation) and tree.operator == "~"):
+        point_at(text, 0, "the formula has no '~': write it as response ~ terms")
+    if len(tree.operands) == 1:
+        point_at(text, tree.at, "the formula has no response: write response ~ terms")
+    response, right = tree.operands
+    reader = _Reader(text)
+    reader.check_arithmetic(response)
+    fixed, bars, smooths = [], [], []
+    for sign, node in _summands(right):
+        if isinstance(node, Group) and _is_bar(node.inner):
+            reader.refuse_minus(sign, node)
+            bars.append(node.inner)
+        elif isinstance(node, Call) and node.function in ("s", *_OTHER_SMOOTHS):
+            reader.refuse_minus(sign, node)
+            smooths.append(reader.smooth(node))
+        else:
+            fixed.append((sign, node))
+    intercept, terms = reader.model(fixed)
+    expanded = tuple(bar for node in bars for bar in reader.bars(node))
+    return Formula(text, response, intercept, terms, expanded, tuple(smooths), reader.nodes)
+
+
+def _is_bar(node: Node) -> bool:
+    return isinstance(node, Operation) and node.operator in ("|", "||")
+
+
+def _summands(node: Node, sign: str = "+") -> list[tuple[str, Node]]:
+    """The signed pieces of a sum, in order."""
+    if isinstance(node, Operation) and node.operator in ("+", "-"):
+        *left, right = node.operands
+        flipped = node.operator if sign == "+" else ("-" if node.operator == "+" else "+")
+        return [piece for inner in left for piece in _summands(inner, sign)] + _summands(right, flipped)
+    return [(sign, node)]
+
+
+class _Reader:
+    """Expands model expressions and remembers every variable they name, in order of appearance."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.nodes: dict[str, Node] = {}
+
+    def refuse_minus(self, sign: str, node: Node) -> None:
+        if sign == "-":
+            point_at(self.text, node.at, f"{node} cannot be taken away with '-'")
+
+    def model(self, summands: list[tuple[str, Node]]) -> tuple[bool, tuple[Term, ...]]:
+        """Whether there is an intercept, and the terms: by order of interaction, then of appearance."""
+        found: dict[Term, None] = {INTERCEPT: None}
+        order: dict[str, int] = {}
+        for sign, node in summands:
+            if isinstance(node, Number) and node.value == 0:
+                sign, node = ("-" if sign == "+" else "+"), Number(node.at, 1.0, "1")
+            for term in self.expand(node):
+                for variable in term:
+                    order.setdefault(variable, len(order))
+                term = tuple(sorted(term, key=order.__getitem__))
+                if sign == "+":
+                    found.setdefault(term)
+                else:
+                    found.pop(term, None)
+        intercept = INTERCEPT in found
+        found.pop(INTERCEPT, None)
+        return intercept, tuple(sorted(found, key=len))
+
+    def expand(self, node: Node) -> list[Term]:
+        """The terms of a model expression."""
+        if isinstance(node, Group):
+            if _is_bar(node.inner):
+                point_at(self.text, node.at, "a random term (… | …) can only be added with '+'")
+            return self.expand(node.inner)
+        if isinstance(node, Number):
+            if node.value != 1:
+                point_at(
+                    self.text, node.at, f"{node} is not a term: 1 and 0 stand for the intercept; use I() to compute"
+                )
+            return [INTERCEPT]
+        if isinstance(node, Operation) and node.operator in ("+", "-", "*", "/", ":", "%in%", "^"):
+            return self._expand_operation(node)
+        if _is_bar(node):
+            point_at(self.text, node.at, "a random term stands in parentheses: (… | …)")
+        return [(self.variable(node),)]
+
+    def _expand_operation(self, node: Operation) -> list[Term]:
+        if node.operator in ("+", "-"):
+            intercept, terms = self.model([("-", Number(node.at, 1.0, "1")), *_summands(node)])
+            return ([INTERCEPT] if intercept else []) + list(terms)
+        left = self.expand(node.operands[0])
+        if node.operator == "^":
+            return self._power(node, left)
+        right = self.expand(node.operands[1])
+        if node.operator in (":", "%in%"):
+            return _cross(left, right)
+        if node.operator == "*":
+            return _unique([*left, *right, *_cross(left, right)])
+        everything = tuple(dict.fromkeys(variable for term in left for variable in term))
+        return _unique([*left, *_cross([everything], right)])  # a/b is a + a:b
+
+    def _power(self, node: Operation, base: list[Term]) -> list[Term]:
+        exponent = node.operands[1]
+        if not (isinstance(exponent, Number) and exponent.value >= 1 and exponent.value == int(exponent.value)):
+            point_at(
+                self.text, exponent.at, "outside of I() the power of a formula is a whole number, such as (a + b)^2"
+            )
+        terms = base
+        for _ in range(int(exponent.value) - 1):
+            terms = _unique([*terms, *_cross(terms, base)])
+        return terms
+
+    def variable(self, node: Node) -> str:
+        """The text of a variable; its expression is kept."""
+        self.check_arithmetic(node)
+        text = str(node)
+        self.nodes.setdefault(text, node)
+        return text
+
+    def check_arithmetic(self, node: Node) -> None:
+        """Finds what cannot be computed from columns before the columns are looked at."""
+        from headway.stats.functions import FUNCTIONS
+
+        if isinstance(node, Call):
+            if node.function in ("s", *_OTHER_SMOOTHS):
+                point_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
+            if node.function not in FUNCTIONS:
+                known = ", ".join(FUNCTIONS)
+                point_at(self.text, node.at, f"the formula calls {node.function}(), which is none of {known}")
+            for inner in (*node.arguments, *(value for _, value in node.keywords)):
+                self.check_arithmetic(inner)
+        elif isinstance(node, Operation):
+            if node.operator in ("~", "|", "||", ":", "%in%"):
+                point_at(self.text, node.at, f"'{node.operator}' cannot be computed here")
+            for inner in node.operands:
+                self.check_arithmetic(inner)
+        elif isinstance(node, Group):
+            self.check_arithmetic(node.inner)
+
+    def smooth(self, node: Call) -> Smooth:
+        if node.function != "s":
+            point_at(
+                self.text, node.at, f"{node.function}(…) is not supported: only smooths of one variable, s(x), are"
+            )
+        if len(node.arguments) != 1:
+            point_at(
+                self.text, node.at, f"{node} needs one variable; k, bs and by are given by name, such as s(x, k=5)"
+            )
+        options = dict(node.keywords)
+        for key, value in options.items():
+            if key not in _SMOOTH_OPTIONS:
+                point_at(self.text, value.at, f"s() has no option {key!r} here: it takes {', '.join(_SMOOTH_OPTIONS)}")
+        k, bs, by = (options.get(key) for key in _SMOOTH_OPTIONS)
+        if k is not None and not (isinstance(k, Number) and k.value == int(k.value)):
+            point_at(self.text, k.at, "k of s() is a whole number")
+        if bs is not None and not isinstance(bs, Text):
+            point_at(self.text, bs.at, 'bs of s() is a text, such as bs="cr"')
+        return Smooth(
+            self.variable(node.arguments[0]),
+            k=int(k.value) if isinstance(k, Number) else None,
+            bs=bs.value if isinstance(bs, Text) else "tp",
+            by=self.variable(by) if by is not None else None,
+            at=node.at,
+        )
+
+    def bars(self, node: Node) -> list[Bar]:
+        """The random terms of `effects | group`: nested groups apart, and uncorrelated effects apart."""
+        assert isinstance(node, Operation)
+        effects, group = node.operands
+        if _is_bar(effects):
+            point_at(self.text, node.at, "a random term has one '|'")
+        intercept, terms = _Reader.model(self, _summands(effects))
+        found = []
+        for grouping in self.groups(group):
+            if node.operator == "|":
+                found.append(Bar(intercept, terms, grouping))
+            else:
+                found += [Bar(True, (), grouping)] if intercept else []
+                found += [Bar(False, (term,), grouping) for term in terms]
+        if not intercept and not terms:
+            point_at(self.text, node.at, "this random term has no effects: write (1 | g) or (x | g)")
+        return found
+
+    def groups(self, node: Node) -> list[Term]:
+        """`g` → g; `a:b` → a:b; `a/b` → b:a and a, the inner first, as lme4 names them."""
+        if isinstance(node, Group):
+            return self.groups(node.inner)
+        if isinstance(node, Operation) and node.operator == "/":
+            outer, inner = self.groups(node.operands[0]), self.groups(node.operands[1])
+            return [inner[0] + outer[0], *outer]
+        if isinstance(node, Operation) and node.operator == ":":
+            return [self.groups(node.operands[0])[0] + self.groups(node.operands[1])[0]]
+        if isinstance(node, Operation) and node.operator == "+":
+            return [group for operand in node.operands for group in self.groups(operand)]
+        if not isinstance(node, Name | Call):
+            point_at(self.text, node.at, f"{node} is no grouping: after '|' comes a column, a:b or a/b")
+        return [(self.variable(node),)]
+
+
+def _unique(terms: list[Term]) -> list[Term]:
+    return list({frozenset(term): term for term in reversed(terms)}.values())[::-1]
+
+
+def _cross(left: list[Term], right: list[Term]) -> list[Term]:
+    """Every interaction of a term of `left` with one of `right`."""
+    return _unique([tuple(dict.fromkeys(a + b)) for a in left for b in right])

@@ -1,0 +1,203 @@
+"""Computes a formula's variables from columns: arithmetic, R's functions, and factors.
+
+A value is a float64 array (NaN = missing), or a Factor. What a function learns from the data, the centre and
+spread of `scale(x)`, stays in a memory, so that new rows are treated as the fitted ones were.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, point_at
+
+
+class Factor(NamedTuple):
+    """A categorical column: `levels[codes[i]]` is row i's level; code -1 is missing."""
+
+    codes: np.ndarray
+    levels: tuple[str, ...]
+
+    @property
+    def logical(self) -> bool:
+        return self.levels == ("FALSE", "TRUE")
+
+    def take(self, rows: np.ndarray) -> Factor:
+        """The rows of a mask or index, without the levels that are no longer used."""
+        codes = self.codes[rows]
+        used = np.unique(codes[codes >= 0])
+        if len(used) == len(self.levels):
+            return Factor(codes, self.levels)
+        new = np.full(len(self.levels) + 1, -1)
+        new[used] = np.arange(len(used))
+        return Factor(new[codes], tuple(self.levels[level] for level in used))
+
+
+Value = np.ndarray | Factor
+Constant = float | str
+Memory = dict[str, tuple[float, float]]
+
+_ARITHMETIC: dict[str, Callable] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "^": operator.pow,
+}
+_COMPARISONS: dict[str, Callable] = {
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_ELEMENTWISE: dict[str, Callable] = {
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+    "abs": np.abs,
+}
+FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "I")
+_CONSTANTS = {"TRUE": 1.0, "FALSE": 0.0, "pi": float(np.pi)}
+
+
+def number_label(value: float) -> str:
+    """A number as the name of a level: 15 significant digits, as R's as.character gives."""
+    return f"{value:.15g}"
+
+
+def as_factor(value: Value) -> Factor:
+    """A column as a factor; the levels of numbers stand in their order."""
+    if isinstance(value, Factor):
+        return value
+    known = ~np.isnan(value)
+    levels, inverse = np.unique(value[known], return_inverse=True)
+    codes = np.full(len(value), -1)
+    codes[known] = inverse
+    return Factor(codes, tuple(map(number_label, levels.tolist())))
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates expressions of the formula `text` over `columns` of `n_rows` rows.
+
+    Args:
+        memory: what was learned on the data of the fit; filled where `learning`, used otherwise.
+    """
+
+    text: str
+    columns: Mapping[str, Value]
+    n_rows: int
+    memory: Memory
+    learning: bool
+
+    def variable(self, node: Node) -> Value:
+        """The value of a variable in every row.
+
+        Raises:
+            StatisticsError: text where numbers are needed; the message points at it.
+        """
+        with np.errstate(all="ignore"):
+            value = self._evaluate(node)
+        if isinstance(value, str):
+            point_at(self.text, node.at, f"{node} is a text, not a column")
+        if isinstance(value, Factor):
+            return value
+        return np.broadcast_to(np.asarray(value, dtype=np.float64), self.n_rows).copy()
+
+    def _evaluate(self, node: Node) -> Value | Constant:
+        match node:
+            case Number(value=value) | Text(value=value):
+                return value
+            case Name(name=name):
+                return self.columns[name] if name in self.columns else _CONSTANTS[name]
+            case Group(inner=inner):
+                return self._evaluate(inner)
+            case Call():
+                return self._call(node)
+            case Operation(operator=sign, operands=(inner,)):
+                return self._numbers(inner) if sign == "+" else -self._numbers(inner)
+            case Operation(operator=sign, operands=(left, right)) if sign in _COMPARISONS:
+                return self._compare(sign, left, right)
+            case Operation(operator=sign, operands=(left, right)):
+                return _ARITHMETIC[sign](self._numbers(left), self._numbers(right))
+        raise AssertionError(f"a formula has no {type(node).__name__}")
+
+    def _numbers(self, node: Node) -> np.ndarray | float:
+        value = self._evaluate(node)
+        if isinstance(value, Factor) and value.logical:
+            return np.where(value.codes < 0, np.nan, value.codes)
+        if isinstance(value, Factor | str):
+            point_at(self.text, node.at, f"{node} holds text where numbers are needed")
+        return value
+
+    def _compare(self, sign: str, left: Node, right: Node) -> Factor:
+        a, b = self._evaluate(left), self._evaluate(right)
+        if isinstance(a, Factor) and isinstance(b, str) and sign in ("==", "!="):
+            code = a.levels.index(b) if b in a.levels else len(a.levels)
+            truth, missing = _COMPARISONS[sign](a.codes, code), a.codes < 0
+        else:
+            x, y = self._numbers(left), self._numbers(right)
+            truth, missing = _COMPARISONS[sign](x, y), np.isnan(x) | np.isnan(y)
+        codes = np.where(missing, -1, np.asarray(truth, dtype=int))
+        return Factor(np.broadcast_to(codes, self.n_rows), ("FALSE", "TRUE"))
+
+    def _call(self, node: Call) -> Value | Constant:
+        n_most = 2 if node.function == "log" else 1
+        options = dict(node.keywords)
+        allowed = {"log": {"base"}, "scale": {"center", "scale"}}.get(node.function, set())
+        if not 1 <= len(node.arguments) <= n_most or not options.keys() <= allowed:
+            point_at(self.text, node.at, f"{node.function}() takes one column{_SIGNATURES.get(node.function, '')}")
+        argument = node.arguments[0]
+        if node.function == "I":
+            return self._evaluate(argument)
+        if node.function == "factor":
+            value = self._evaluate(argument)
+            return value if isinstance(value, Factor) else as_factor(self.variable(argument))
+        x = self._numbers(argument)
+        if node.function == "scale":
+            return self._scale(node, np.asarray(x), options)
+        base = node.arguments[1] if len(node.arguments) == 2 else options.get("base")
+        if base is not None:
+            return np.log(x) / np.log(self._numbers(base))
+        return _ELEMENTWISE[node.function](x)
+
+    def _scale(self, node: Call, x: np.ndarray, options: Mapping[str, Node]) -> np.ndarray:
+        key = str(node)
+        if self.learning:
+            centred = "center" not in options or bool(self._numbers(options["center"]))
+            scaled = "scale" not in options or bool(self._numbers(options["scale"]))
+            known = x[~np.isnan(x)]
+            centre = float(known.mean()) if centred and len(known) else 0.0
+            n_free = max(len(known) - 1, 1)
+            spread = float(np.sqrt(np.sum((known - centre) ** 2) / n_free)) if scaled else 1.0
+            if spread == 0:
+                point_at(self.text, node.at, f"{node} cannot be computed: the column does not vary")
+            self.memory[key] = (centre, spread)
+        centre, spread = self.memory[key]
+        return (x - centre) / spread
+
+
+_SIGNATURES = {"log": " and a base: log(x, base)", "scale": ", center = TRUE/FALSE and scale = TRUE/FALSE"}
+
+
+def names_in(node: Node) -> list[Name]:
+    """The columns that an expression names, in order."""
+    match node:
+        case Name(name=name):
+            return [] if name in _CONSTANTS else [node]
+        case Group(inner=inner):
+            return names_in(inner)
+        case Operation(operands=operands):
+            return [name for operand in operands for name in names_in(operand)]
+        case Call(arguments=arguments, keywords=keywords):
+            return [name for inner in (*arguments, *(value for _, value in keywords)) for name in names_in(inner)]
+    return []
