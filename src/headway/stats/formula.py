@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, parse_syntax, point_at
+from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at, parse_syntax
 
 Term = tuple[str, ...]
 INTERCEPT: Term = ()
@@ -69,12 +69,12 @@ class Formula:
         """Raises StatisticsError if there is a random term: `what` does not know them."""
         at = self.text.find("|")
         if self.bars:
-            point_at(self.text, at, f"{what} has no random effects: leave (… | …) out, or use lmm")
+            raise error_at(self.text, at, f"{what} has no random effects: leave (… | …) out, or use lmm")
 
     def refuse_smooths(self, what: str) -> None:
         """Raises StatisticsError if there is a smooth: `what` does not know them."""
         if self.smooths:
-            point_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
+            raise error_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
 
 
 def parse(text: str) -> Formula:
@@ -85,9 +85,9 @@ def parse(text: str) -> Formula:
     """
     tree = parse_syntax(text)
     if not (isinstance(tree, Operation) and tree.operator == "~"):
-        point_at(text, 0, "the formula has no '~': write it as response ~ terms")
+        raise error_at(text, 0, "the formula has no '~': write it as response ~ terms")
     if len(tree.operands) == 1:
-        point_at(text, tree.at, "the formula has no response: write response ~ terms")
+        raise error_at(text, tree.at, "the formula has no response: write response ~ terms")
     response, right = tree.operands
     reader = _Reader(text)
     reader.check_arithmetic(response)
@@ -128,7 +128,7 @@ class _Reader:
 
     def refuse_minus(self, sign: str, node: Node) -> None:
         if sign == "-":
-            point_at(self.text, node.at, f"{node} cannot be taken away with '-'")
+            raise error_at(self.text, node.at, f"{node} cannot be taken away with '-'")
 
     def model(self, summands: list[tuple[str, Node]]) -> tuple[bool, tuple[Term, ...]]:
         """Whether there is an intercept, and the terms: by order of interaction, then of appearance."""
@@ -153,18 +153,18 @@ class _Reader:
         """The terms of a model expression."""
         if isinstance(node, Group):
             if _is_bar(node.inner):
-                point_at(self.text, node.at, "a random term (… | …) can only be added with '+'")
+                raise error_at(self.text, node.at, "a random term (… | …) can only be added with '+'")
             return self.expand(node.inner)
         if isinstance(node, Number):
             if node.value != 1:
-                point_at(
+                raise error_at(
                     self.text, node.at, f"{node} is not a term: 1 and 0 stand for the intercept; use I() to compute"
                 )
             return [INTERCEPT]
         if isinstance(node, Operation) and node.operator in ("+", "-", "*", "/", ":", "%in%", "^"):
             return self._expand_operation(node)
         if _is_bar(node):
-            point_at(self.text, node.at, "a random term stands in parentheses: (… | …)")
+            raise error_at(self.text, node.at, "a random term stands in parentheses: (… | …)")
         return [(self.variable(node),)]
 
     def _expand_operation(self, node: Operation) -> list[Term]:
@@ -185,7 +185,7 @@ class _Reader:
     def _power(self, node: Operation, base: list[Term]) -> list[Term]:
         exponent = node.operands[1]
         if not (isinstance(exponent, Number) and exponent.value >= 1 and exponent.value == int(exponent.value)):
-            point_at(
+            raise error_at(
                 self.text, exponent.at, "outside of I() the power of a formula is a whole number, such as (a + b)^2"
             )
         terms = base
@@ -206,15 +206,15 @@ class _Reader:
 
         if isinstance(node, Call):
             if node.function in ("s", *_OTHER_SMOOTHS):
-                point_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
+                raise error_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
             if node.function not in FUNCTIONS:
                 known = ", ".join(FUNCTIONS)
-                point_at(self.text, node.at, f"the formula calls {node.function}(), which is none of {known}")
+                raise error_at(self.text, node.at, f"the formula calls {node.function}(), which is none of {known}")
             for inner in (*node.arguments, *(value for _, value in node.keywords)):
                 self.check_arithmetic(inner)
         elif isinstance(node, Operation):
             if node.operator in ("~", "|", "||", ":", "%in%"):
-                point_at(self.text, node.at, f"'{node.operator}' cannot be computed here")
+                raise error_at(self.text, node.at, f"'{node.operator}' cannot be computed here")
             for inner in node.operands:
                 self.check_arithmetic(inner)
         elif isinstance(node, Group):
@@ -222,22 +222,24 @@ class _Reader:
 
     def smooth(self, node: Call) -> Smooth:
         if node.function != "s":
-            point_at(
+            raise error_at(
                 self.text, node.at, f"{node.function}(…) is not supported: only smooths of one variable, s(x), are"
             )
         if len(node.arguments) != 1:
-            point_at(
+            raise error_at(
                 self.text, node.at, f"{node} needs one variable; k, bs and by are given by name, such as s(x, k=5)"
             )
         options = dict(node.keywords)
         for key, value in options.items():
             if key not in _SMOOTH_OPTIONS:
-                point_at(self.text, value.at, f"s() has no option {key!r} here: it takes {', '.join(_SMOOTH_OPTIONS)}")
+                raise error_at(
+                    self.text, value.at, f"s() has no option {key!r} here: it takes {', '.join(_SMOOTH_OPTIONS)}"
+                )
         k, bs, by = (options.get(key) for key in _SMOOTH_OPTIONS)
         if k is not None and not (isinstance(k, Number) and k.value == int(k.value)):
-            point_at(self.text, k.at, "k of s() is a whole number")
+            raise error_at(self.text, k.at, "k of s() is a whole number")
         if bs is not None and not isinstance(bs, Text):
-            point_at(self.text, bs.at, 'bs of s() is a text, such as bs="cr"')
+            raise error_at(self.text, bs.at, 'bs of s() is a text, such as bs="cr"')
         return Smooth(
             self.variable(node.arguments[0]),
             k=int(k.value) if isinstance(k, Number) else None,
@@ -251,7 +253,7 @@ class _Reader:
         assert isinstance(node, Operation)
         effects, group = node.operands
         if _is_bar(effects):
-            point_at(self.text, node.at, "a random term has one '|'")
+            raise error_at(self.text, node.at, "a random term has one '|'")
         intercept, terms = _Reader.model(self, _summands(effects))
         found = []
         for grouping in self.groups(group):
@@ -261,7 +263,7 @@ class _Reader:
                 found += [Bar(True, (), grouping)] if intercept else []
                 found += [Bar(False, (term,), grouping) for term in terms]
         if not intercept and not terms:
-            point_at(self.text, node.at, "this random term has no effects: write (1 | g) or (x | g)")
+            raise error_at(self.text, node.at, "this random term has no effects: write (1 | g) or (x | g)")
         return found
 
     def groups(self, node: Node) -> list[Term]:
@@ -276,7 +278,7 @@ class _Reader:
         if isinstance(node, Operation) and node.operator == "+":
             return [group for operand in node.operands for group in self.groups(operand)]
         if not isinstance(node, Name | Call):
-            point_at(self.text, node.at, f"{node} is no grouping: after '|' comes a column, a:b or a/b")
+            raise error_at(self.text, node.at, f"{node} is no grouping: after '|' comes a column, a:b or a/b")
         return [(self.variable(node),)]
 
 

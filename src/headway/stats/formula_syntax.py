@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NoReturn
-
 from headway.errors import StatisticsError
 
 _TOKEN = re.compile(
@@ -93,9 +91,9 @@ class Call(Node):
         return f"{self.function}({', '.join(words)})"
 
 
-def point_at(text: str, at: int, message: str) -> NoReturn:
-    """Raises the error of a formula, with a mark under the place."""
-    raise StatisticsError(f"{message}\n    {text}\n    {' ' * at}^")
+def error_at(text: str, at: int, message: str) -> StatisticsError:
+    """The error of a formula, with a mark under the place."""
+    return StatisticsError(f"{message}\n    {text}\n    {' ' * at}^")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             at += len(text[at:]) - len(text[at:].lstrip())
-            point_at(text, at, f"the formula has {text[at]!r}, which is no part of one")
+            raise error_at(text, at, f"the formula has {text[at]!r}, which is no part of one")
         kind = match.lastgroup
         word = match.group(kind)
         tokens.append(_Token(kind, "^" if word == "**" else word, match.start(kind)))
@@ -136,19 +134,19 @@ class _Parser:
         self.position += 1
         return token
 
-    def unexpected(self, wanted: str) -> NoReturn:
+    def unexpected(self, wanted: str) -> StatisticsError:
         found = f"the formula has {self.token.text!r}" if self.token.text else "the formula ends"
-        point_at(self.text, self.token.at, f"{found} where {wanted} is expected")
+        return error_at(self.text, self.token.at, f"{found} where {wanted} is expected")
 
     def expect(self, operator: str) -> None:
         if self.token.text != operator:
-            self.unexpected(repr(operator))
+            raise self.unexpected(repr(operator))
         self.advance()
 
     def formula(self) -> Node:
         tree = self.expression(0)
         if self.token.kind != "end":
-            self.unexpected("an operator (+ : * / - ^ | ~)")
+            raise self.unexpected("an operator (+ : * / - ^ | ~)")
         return tree
 
     def expression(self, weakest: int) -> Node:
@@ -185,7 +183,7 @@ class _Parser:
             inner = self.expression(0)
             self.expect(")")
             return Group(token.at, inner)
-        self.unexpected("a column, a number, a function or '('")
+        raise self.unexpected("a column, a number, a function or '('")
 
     def call(self, name: _Token) -> Call:
         self.expect("(")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, point_at
+from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at
 
 
 class Factor(NamedTuple):
@@ -108,7 +108,7 @@ class Evaluator:
         with np.errstate(all="ignore"):
             value = self._evaluate(node)
         if isinstance(value, str):
-            point_at(self.text, node.at, f"{node} is a text, not a column")
+            raise error_at(self.text, node.at, f"{node} is a text, not a column")
         if isinstance(value, Factor):
             return value
         return np.broadcast_to(np.asarray(value, dtype=np.float64), self.n_rows).copy()
@@ -136,7 +136,7 @@ class Evaluator:
         if isinstance(value, Factor) and value.logical:
             return np.where(value.codes < 0, np.nan, value.codes)
         if isinstance(value, Factor | str):
-            point_at(self.text, node.at, f"{node} holds text where numbers are needed")
+            raise error_at(self.text, node.at, f"{node} holds text where numbers are needed")
         return value
 
     def _compare(self, sign: str, left: Node, right: Node) -> Factor:
@@ -155,7 +155,9 @@ class Evaluator:
         options = dict(node.keywords)
         allowed = {"log": {"base"}, "scale": {"center", "scale"}}.get(node.function, set())
         if not 1 <= len(node.arguments) <= n_most or not options.keys() <= allowed:
-            point_at(self.text, node.at, f"{node.function}() takes one column{_SIGNATURES.get(node.function, '')}")
+            raise error_at(
+                self.text, node.at, f"{node.function}() takes one column{_SIGNATURES.get(node.function, '')}"
+            )
         argument = node.arguments[0]
         if node.function == "I":
             return self._evaluate(argument)
@@ -180,7 +182,7 @@ class Evaluator:
             n_free = max(len(known) - 1, 1)
             spread = float(np.sqrt(np.sum((known - centre) ** 2) / n_free)) if scaled else 1.0
             if spread == 0:
-                point_at(self.text, node.at, f"{node} cannot be computed: the column does not vary")
+                raise error_at(self.text, node.at, f"{node} cannot be computed: the column does not vary")
             self.memory[key] = (centre, spread)
         centre, spread = self.memory[key]
         return (x - centre) / spread

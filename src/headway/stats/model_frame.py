@@ -22,8 +22,8 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.stats.formula import Formula, Term
-from headway.stats.formula_syntax import Name, Node, point_at
+from headway.stats.formula import INTERCEPT, Formula, Term
+from headway.stats.formula_syntax import Name, Node, error_at
 from headway.stats.functions import Evaluator, Factor, Memory, Value, as_factor, names_in
 
 # A column counts as collinear when what the columns before it leave of it is smaller than this share: lm's own limit.
@@ -144,7 +144,7 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
     )
     if isinstance(y, Factor):
         if not y.logical:
-            point_at(formula.text, formula.response.at, f"the response {formula.response} is not numeric")
+            raise error_at(formula.text, formula.response.at, f"the response {formula.response} is not numeric")
         y = y.codes.astype(np.float64)
     return ModelFrame(formula, y, values, rows, n_dropped, tuple(notices), evaluator.memory)
 
@@ -158,7 +158,7 @@ def design(values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...]
     blocks = [np.ones((n_rows, 1))] if intercept else []
     names = ["(Intercept)"] if intercept else []
     assign = [0] if intercept else []
-    in_model = {frozenset(term) for term in terms} | {frozenset()}
+    in_model = {frozenset(term) for term in (*terms, INTERCEPT)}
     first_factor_is_whole = not intercept
     for number, term in enumerate(terms, start=1):
         block, labels = np.ones((n_rows, 1)), [""]
@@ -233,7 +233,7 @@ def _read(table: pl.DataFrame, place: Name, text: str) -> Value:
         lower = {name.lower(): name for name in table.columns}
         close = [lower[name] for name in get_close_matches(place.name.lower(), lower, n=3, cutoff=0.6)]
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(table.columns)}"
-        point_at(text, place.at, f"the table has no column {place.name!r}: {hint}")
+        raise error_at(text, place.at, f"the table has no column {place.name!r}: {hint}")
     column = table.get_column(place.name)
     dtype = column.dtype
     if dtype.is_numeric():
@@ -241,13 +241,15 @@ def _read(table: pl.DataFrame, place: Name, text: str) -> Value:
     if dtype == pl.Boolean:
         return Factor(column.cast(pl.Int64).fill_null(-1).to_numpy(), ("FALSE", "TRUE"))
     if dtype in (pl.String, pl.Categorical, pl.Enum):
-        is_enum = isinstance(dtype, pl.Enum)
-        levels = dtype.categories if is_enum else column.drop_nulls().unique().cast(pl.String).sort()
+        occurring = column.drop_nulls().unique().cast(pl.String).sort()
+        levels = dtype.categories if isinstance(dtype, pl.Enum) else occurring
         coded = column.cast(pl.Enum(levels)).to_physical().cast(pl.Int64)
         return Factor(coded.fill_null(-1).to_numpy(), tuple(levels.to_list()))
     if dtype == pl.Null:
         return np.full(table.height, np.nan)
-    point_at(text, place.at, f"column {place.name!r} is of type {dtype}: turn it into numbers, text or booleans first")
+    raise error_at(
+        text, place.at, f"column {place.name!r} is of type {dtype}: turn it into numbers, text or booleans first"
+    )
 
 
 def _columns(value: Value, whole: bool) -> tuple[np.ndarray, list[str]]:
