@@ -13,6 +13,7 @@ A local file is written under a temporary name and renamed; an object store's pu
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -239,15 +240,26 @@ class RunDirectory:
         return {key: line for key, line in found.items() if key not in done}
 
 
+# Stands in a part where its seal goes, while the seal is computed.
+_UNSEALED = b"0" * 64
+
+
 def encode_part(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
-    """A Parquet file with a checksum on each page, so that damage is found when it is read."""
+    """A Parquet file that carries a hash of all its other bytes, so that any damage is found when it is read."""
     import pyarrow.parquet as pq
 
-    table = frame.to_arrow()
-    table = table.replace_schema_metadata({f"headway.{key}": value for key, value in metadata.items()})
+    table = frame.to_arrow().replace_schema_metadata(None)
+    own = {f"headway.{key}": value for key, value in metadata.items()}
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-    return buffer.getvalue()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({**own, "headway.seal": _UNSEALED.decode()})
+    data = buffer.getvalue()
+    return data.replace(_UNSEALED, _seal(data))
+
+
+def _seal(unsealed: bytes) -> bytes:
+    return hashlib.sha256(unsealed).hexdigest().encode()
 
 
 def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -259,15 +271,15 @@ def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    again = "run the command that made it again, and only it is computed anew"
     try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise StorageError(
-            f"{path} is damaged ({error}): run the command that made it again, and only it is computed anew"
-        ) from error
-    metadata = table.schema.metadata or {}
+        data = path.read_bytes()
+        metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StorageError(f"{path} is damaged ({error}): {again}") from error
+    seal = metadata.get(b"headway.seal", b"")
+    if len(seal) != len(_UNSEALED) or _seal(data.replace(seal, _UNSEALED)) != seal:
+        raise StorageError(f"{path} is damaged (its bytes do not match its seal): {again}")
     prefix = b"headway."
     own = {k.removeprefix(prefix).decode(): v.decode() for k, v in metadata.items() if k.startswith(prefix)}
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame, own
+    return pl.read_parquet(io.BytesIO(data)), own

@@ -1,0 +1,74 @@
+"""A sweep's work as Ray tasks: on this machine, or on a cluster that is already there.
+
+The workers write the parts themselves, so the run directory must be a place that all of them see: a shared disk, or
+an address such as `s3://bucket/sweep`. What comes back through Ray is only what became of each checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from headway.errors import HeadwayError, UsageError
+from headway.suites import Checkpoint
+from headway.sweep.executors import ATTEMPTS, InProcess
+from headway.sweep.job import Outcome, Work
+
+CHECKPOINTS_A_TASK = 4  # enough for a task to read one ahead while it computes, few enough to lose with a node
+
+
+class RayTasks:
+    """Does the work as Ray tasks, each of a few checkpoints; a task whose worker or node dies is done again.
+
+    Args:
+        address: of an existing cluster (`auto`, `ray://host:10001`); None takes RAY_ADDRESS, else starts Ray here.
+        cpus, gpus: what one task asks for; fractions let several share a GPU.
+    """
+
+    def __init__(self, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0) -> None:
+        self.address, self.cpus, self.gpus = address, cpus, gpus
+
+    def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
+        ray = _connect(self.address)
+        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(_do)
+        shared = ray.put(work)
+        chunks = [checkpoints[i : i + CHECKPOINTS_A_TASK] for i in range(0, len(checkpoints), CHECKPOINTS_A_TASK)]
+        running = {task.remote(shared, chunk, self.cpus): chunk for chunk in chunks}
+        try:
+            while running:
+                done, _ = ray.wait(list(running))
+                yield from _outcomes(ray, done[0], running.pop(done[0]))
+        finally:
+            for left in running:
+                ray.cancel(left)
+
+
+def _connect(address: str | None) -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("Ray is not installed: pip install 'headway[ray]'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+        except ConnectionError as error:
+            raise UsageError(f"no Ray cluster answers at {address!r}: {error}") from error
+    return ray
+
+
+def _do(work: Work, checkpoints: Sequence[Checkpoint], cpus: float) -> list[Outcome]:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(cpus))))
+    return list(InProcess().run(work, checkpoints))
+
+
+def _outcomes(ray: Any, reference: Any, checkpoints: Sequence[Checkpoint]) -> list[Outcome]:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, HeadwayError):
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayError as error:
+        words = f"its Ray task died {ATTEMPTS} times: {error}"
+        return [Outcome(checkpoint, error=words, kind=type(error).__name__) for checkpoint in checkpoints]

@@ -1,0 +1,83 @@
+"""A job with numbers that are known beforehand, and that can be told to be slow, to fail or to die."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from headway.errors import CheckpointError
+from headway.suites import Checkpoint, FolderSource
+
+
+class Read(NamedTuple):
+    identity: str
+
+
+def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
+    return [
+        Checkpoint(
+            suite="toy",
+            run=f"toy-1m-seed{seed}",
+            model="toy-1m",
+            size="1m",
+            seed=str(seed),
+            step=10 * i,
+            revision=f"step{10 * i}",
+            source=FolderSource(Path("nowhere")),
+        )
+        for seed in range(1, runs + 1)
+        for i in range(steps)
+    ]
+
+
+@dataclass
+class Squares:
+    """One row per head: (10 seed + step)^2. `faults` maps a checkpoint's key to what shall happen to it."""
+
+    table: str = "heads"
+    factor: int = 1
+    seconds: float = 0.0
+    faults: dict[str, str] = field(default_factory=dict)
+    marks: str = ""
+
+    def identity(self) -> dict[str, Any]:
+        return {"factor": self.factor}
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[Read]:
+        if self.faults.get(checkpoint.key) == "missing":
+            raise CheckpointError(f"{checkpoint.key}: no such revision")
+        yield Read(identity=f"weights of {checkpoint.key}")
+
+    def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
+        time.sleep(self.seconds)
+        fault = self.faults.get(checkpoint.key)
+        if fault == "bug":
+            raise ZeroDivisionError("a defect")
+        if fault == "dies always" or (fault == "dies once" and self.first_time(checkpoint)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        value = self.factor * (10 * int(checkpoint.seed) + checkpoint.step) ** 2
+        return pl.DataFrame(
+            {"run": [checkpoint.run] * 3, "step": [checkpoint.step] * 3, "head": [0, 1, 2], "x": [float(value)] * 3}
+        )
+
+    def first_time(self, checkpoint: Checkpoint) -> bool:
+        mark = Path(self.marks) / checkpoint.key
+        seen = mark.exists()
+        mark.touch()
+        return not seen
+
+
+def expected(checkpoints: list[Checkpoint], factor: int = 1) -> dict[tuple[str, int], float]:
+    return {(c.run, c.step): float(factor * (10 * int(c.seed) + c.step) ** 2) for c in checkpoints}
+
+
+def found(frame: pl.DataFrame) -> dict[tuple[str, int], float]:
+    assert frame.height == 3 * frame.select("run", "step").n_unique()
+    return {(run, step): x for run, step, x in frame.select("run", "step", "x").unique().iter_rows()}

@@ -1,0 +1,216 @@
+"""A sweep is done wholly, once, whatever happens to single checkpoints, workers, files or the sweep itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from headway import sweep
+from headway.errors import RunDirectoryError, SelectionError, StorageError
+from headway.rundir import RunDirectory
+from support_sweep import Squares, expected, found, grid
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return RunDirectory(tmp_path / "out")
+
+
+def executors():
+    return [pytest.param(sweep.InProcess(), id="in-process"), pytest.param(sweep.Processes(2), id="processes")]
+
+
+@pytest.mark.parametrize("executor", executors())
+def test_every_checkpoint_has_its_part(directory, executor):
+    summary = sweep.run(Squares(), grid(), directory, executor=executor)
+    assert (summary.done, summary.kept, summary.failed) == (10, 0, [])
+    assert found(directory.read("heads")) == expected(grid())
+    assert directory.manifest()["tables"]["heads"]["checkpoints"] == sorted(c.key for c in grid())
+
+
+@pytest.mark.parametrize("executor", executors())
+def test_a_failed_checkpoint_never_stops_the_others(directory, executor):
+    faults = {"toy-1m-seed1@10": "missing", "toy-1m-seed2@40": "bug"}
+    summary = sweep.run(Squares(faults=faults), grid(), directory, executor=executor)
+    assert summary.done == 8
+    assert {o.checkpoint.key: o.kind for o in summary.failed} == {
+        "toy-1m-seed1@10": "CheckpointError",
+        "toy-1m-seed2@40": "unexpected",
+    }
+    failures = directory.failures("heads")
+    assert failures["toy-1m-seed1@10"]["error"] == "toy-1m-seed1@10: no such revision"
+    assert "ZeroDivisionError: a defect" in failures["toy-1m-seed2@40"]["trace"]
+
+    again = sweep.run(Squares(), grid(), directory, executor=executor)
+    assert (again.done, again.kept) == (2, 8)
+    assert directory.failures("heads") == {}
+    assert found(directory.read("heads")) == expected(grid())
+
+
+def test_what_is_done_is_not_computed_again(directory):
+    sweep.run(Squares(), grid()[:6], directory)
+    before = {part.name: part.stat().st_mtime_ns for part in directory.parts("heads")}
+    summary = sweep.run(Squares(), grid(), directory)
+    assert (summary.done, summary.kept) == (4, 6)
+    assert {name: (directory.path / "heads" / name).stat().st_mtime_ns for name in before} == before
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:80] + bytes([data[80] ^ 255]) + data[81:]]
+)
+def test_a_damaged_part_is_found_and_computed_again(directory, damage):
+    sweep.run(Squares(), grid(), directory)
+    part = directory.parts("heads")[3]
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(StorageError, match="is damaged"):
+        directory.read("heads")
+    [state] = sweep.status(directory, verify=True)
+    assert list(state.damaged) == [part.name]
+    assert (state.done, state.left) == (9, 1)
+    assert sweep.run(Squares(), grid(), directory).done == 1
+    assert found(directory.read("heads")) == expected(grid())
+
+
+def test_another_job_is_refused_unless_forced(directory):
+    sweep.run(Squares(), grid(), directory)
+    with pytest.raises(RunDirectoryError, match=r"factor: 1 there, 2 now.*--force"):
+        sweep.run(Squares(factor=2), grid()[:2], directory)
+    assert found(directory.read("heads")) == expected(grid())
+    sweep.run(Squares(factor=2), grid()[:2], directory, force=True)
+    # What the first job left must not stand beside the second's.
+    assert found(directory.read("heads")) == expected(grid()[:2], factor=2)
+
+
+def test_no_checkpoints_is_an_error(directory):
+    with pytest.raises(SelectionError, match="no checkpoint"):
+        sweep.run(Squares(), [], directory)
+    assert not directory.path.exists()
+
+
+def test_names_cannot_leave_the_directory(directory):
+    checkpoint = grid()[0]
+    for name in ("../evil", "a/b", ".hidden", ""):
+        bad = type(checkpoint)(**{**vars(checkpoint), "run": name})
+        with pytest.raises(RunDirectoryError, match="cannot be part of a file name"):
+            sweep.run(Squares(), [bad], directory)
+    assert not directory.path.exists()
+
+
+def test_a_worker_that_dies_is_replaced(directory, tmp_path):
+    job = Squares(faults={"toy-1m-seed1@20": "dies once"}, marks=str(tmp_path))
+    summary = sweep.run(job, grid(), directory, executor=sweep.Processes(2))
+    assert (summary.done, summary.failed) == (10, [])
+    assert found(directory.read("heads")) == expected(grid())
+
+
+def test_a_checkpoint_that_kills_its_workers_is_given_up(directory, tmp_path):
+    job = Squares(faults={"toy-1m-seed1@20": "dies always"}, marks=str(tmp_path))
+    summary = sweep.run(job, grid(), directory, executor=sweep.Processes(1))
+    # Its neighbour in the same worker's hands may go down with it; every other checkpoint is done.
+    assert "toy-1m-seed1@20" in {o.checkpoint.key for o in summary.failed}
+    assert len(summary.failed) <= 2
+    assert summary.done == 10 - len(summary.failed)
+    assert "died 3 times (signal 9)" in directory.failures("heads")["toy-1m-seed1@20"]["error"]
+
+
+SWEEP = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from support_sweep import Squares, grid
+from headway import sweep
+from headway.rundir import RunDirectory
+sweep.run(Squares(seconds=float(sys.argv[3])), grid(4, 10), RunDirectory(sys.argv[1]))
+"""
+
+
+def start(directory: RunDirectory, seconds: float) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, str(directory.path), str(Path(__file__).parents[1]), str(seconds)]
+    )
+
+
+def test_two_sweeps_into_one_directory(directory):
+    both = [start(directory, 0.01), start(directory, 0.01)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert found(directory.read("heads")) == expected(grid(4, 10))
+    assert not list(directory.path.rglob("*.tmp"))
+
+
+def test_ctrl_c_finishes_what_is_in_hand_and_can_be_resumed(directory):
+    process = start(directory, 0.05)
+    while not directory.parts("heads"):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    done = directory.read("heads")
+    assert 0 < len(found(done)) < 40
+    sweep.run(Squares(), grid(4, 10), directory)
+    assert found(directory.read("heads")) == expected(grid(4, 10))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("executor", executors())
+def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, executor):
+    directory = RunDirectory(small_disk / "out")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(40 * 1024))
+    with pytest.raises(StorageError, match="No space left on device"):
+        sweep.run(Squares(), grid(4, 10), directory, executor=executor)
+    done = found(directory.read("heads"))
+    assert 0 < len(done) < 40
+    assert done.items() <= expected(grid(4, 10)).items()
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    assert sweep.run(Squares(), grid(4, 10), directory, executor=executor).kept == len(done)
+    assert found(directory.read("heads")) == expected(grid(4, 10))
+
+
+def test_a_read_only_place_is_an_error_that_names_it(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageError, match=r"out.*cannot be written to.*--out"):
+        sweep.run(Squares(), grid(), RunDirectory(small_disk / "out"))
+
+
+def test_a_clock_that_jumps_does_not_disturb(directory):
+    sweep.run(Squares(), grid()[:5], directory)
+    for part in directory.parts("heads"):
+        os.utime(part, (time.time() + 1e6, time.time() + 1e6))
+    [state] = sweep.status(directory)
+    assert state.rate >= 0
+    summary = sweep.run(Squares(), grid(), directory)
+    assert (summary.kept, summary.done) == (5, 5)
+
+
+def test_status_counts_what_is_left(directory):
+    sweep.run(Squares(faults={"toy-1m-seed1@10": "missing"}), grid(), directory)
+    directory.parts("heads")[0].unlink()
+    [state] = sweep.status(directory)
+    assert (state.planned, state.done, len(state.failed), state.left) == (10, 8, 1, 1)
+
+
+def test_status_of_something_else_is_an_error(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"is not a run directory"):
+        sweep.status(RunDirectory(tmp_path))
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(StorageError, match="cannot be read as JSON"):
+        sweep.status(RunDirectory(tmp_path))
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "another tool's"}))
+    with pytest.raises(RunDirectoryError, match="was not written by headway"):
+        sweep.status(RunDirectory(tmp_path))

@@ -1,0 +1,83 @@
+"""An import goes only downwards, and light commands stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import headway
+
+SOURCE = Path(headway.__file__).parent
+# From the top. Rooms on one line do not know each other.
+FLOORS = [
+    ["__init__", "cli"],
+    ["verbs"],
+    ["report"],
+    ["studies"],
+    ["published"],
+    ["sweep"],
+    ["measure", "clusters", "interventions"],
+    ["models"],
+    ["corpora"],
+    ["suites"],
+    ["stats"],
+    ["rundir"],
+    ["tables", "progress", "errors"],
+]
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+# callable_room forwards headway.measure(...) to the verb of that name: the one call that goes up.
+APART = {"callable_room"}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} has a relative import"
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "headway" else {node.module}
+            )
+    return {name for name in found if name.split(".")[0] == "headway"}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_downwards(path):
+    here = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if here in APART | {"__init__"}:
+        return
+    for name in imports(path):
+        there = room(name)
+        if there in APART | {here, "__version__"}:
+            continue
+        assert FLOOR[there] > FLOOR[here], f"{path.relative_to(SOURCE)} imports {name}, which is not below it"
+
+
+def loaded_by(code: str) -> set[str]:
+    code += "\nimport sys; print(*{name.split('.')[0] for name in sys.modules})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+HEAVY = {"torch", "transformers", "altair", "sklearn", "vl_convert", "ray", "scipy", "pandas"}
+
+
+def test_help_and_imports_load_nothing_heavy():
+    assert not loaded_by("import headway, headway.cli") & HEAVY
+
+
+def test_statistics_and_studies_know_nothing_of_torch():
+    assert not loaded_by("import headway.stats, headway.studies") & {"torch", "transformers"}
+
+
+def test_what_is_exported_is_there():
+    for name in headway.__all__:
+        assert callable(getattr(headway, name)) or name == "stats", name
+    with pytest.raises(AttributeError, match="headway has no 'mesure'"):
+        headway.mesure  # noqa: B018
