@@ -55,14 +55,15 @@ def _read_one(path: Path, suite: str) -> pl.DataFrame:
             f"{path} lacks the columns {', '.join(absent)}. A published table has {', '.join(_IDENTITY)} and scores "
             f"such as mean_1back; found {', '.join(raw.columns) or 'no columns'}"
         )
-    raw = raw.rename({theirs: ours for theirs, ours in _SCORES.items() if theirs in raw.columns})
-    scores = score_columns(raw)
+    scores = {name: _SCORES.get(name, name) for name in raw.columns if name in _SCORES or name in SCORES}
     if not scores:
-        known = ", ".join([*_SCORES, *(name for name in SCORES if name not in _SCORES.values())])
-        raise UsageError(f"{path} has no score: expected at least one of {known}")
-    raw = _numbers(path, raw, scores)
+        raise UsageError(f"{path} has no score: expected at least one of {', '.join([*_SCORES, *SCORES])}")
+    if len(set(scores.values())) < len(scores):
+        raise UsageError(f"{path} has a score under two names: its scores are {', '.join(scores)}")
+    raw = _numbers(path, raw, list(scores))
     _check_counts(path, raw)
-    return _as_heads(raw, suite).select(*schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS), *scores)
+    heads = _as_heads(raw.rename(scores), suite)
+    return heads.select(*schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS), *score_columns(heads))
 
 
 def _read_csv(path: Path) -> pl.DataFrame:

@@ -21,12 +21,12 @@ def shares_until(
 ) -> np.ndarray:
     """The share of onsets at or before each of the ascending `places`: (B, places).
 
-    Turnbull's self-consistent estimate with mass on the cells between neighbouring places, of which each observation
-    covers some; what an interval leaves open counts at its end. Weightings without an observation give NaN.
+    Turnbull's self-consistent estimate, with mass on the cells between neighbouring ends, of which each observation
+    covers some; what a cell leaves open counts at its end. Weightings without an observation give NaN.
     """
-    edges = np.concatenate([[-np.inf], places, [np.inf]])
+    ends = np.unique(np.concatenate([places, lower, upper]))
+    edges = np.concatenate([[-np.inf], ends[np.isfinite(ends)], [np.inf]])
     covers = (edges[:-1] >= lower[:, None]) & (edges[1:] <= upper[:, None])  # (n, cells)
-    covers = covers | ~covers.any(axis=1, keepdims=True) & (edges[1:] >= upper[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
         weights = weights / weights.sum(axis=1, keepdims=True)
         mass = np.full((len(weights), covers.shape[1]), 1 / covers.shape[1])
@@ -38,17 +38,17 @@ def shares_until(
             if done:
                 break
     mass[~np.isfinite(weights).all(axis=1)] = np.nan
-    return np.cumsum(mass, axis=1)[:, :-1]
+    return np.cumsum(mass, axis=1)[:, np.searchsorted(edges[1:], places)]
 
 
 def normal_regression(
-    x: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray, largest_precision: float = 100.0
+    x: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Maximum likelihood of y = x beta + sigma e, e normal, y in (lower, upper]: beta (B, p) and sigma (B,).
 
     In gamma = beta / sigma and h = 1 / sigma the log-likelihood is concave (Burridge 1981), so Newton's steps, halved
-    where they do not climb, find its maximum. Where the intervals let a line through them all there is none (sigma
-    falls to 0): h stops at `largest_precision`.
+    where they do not climb, find its maximum. Where a line goes through all intervals there is none (the likelihood
+    tends to 1 as sigma falls to 0): both are then NaN.
 
     Args:
         x: (n, p), with a column of ones.
@@ -67,7 +67,7 @@ def normal_regression(
         scale = np.ones(len(theta))
         for _ in range(30):
             trial = theta + scale[:, None] * step
-            trial[:, -1] = np.clip(trial[:, -1], 1e-3, largest_precision)
+            trial[:, -1] = np.clip(trial[:, -1], 1e-3, 1e3)
             found = _log_likelihood(trial, x, lower, upper, weights)
             worse = ~(found[0] >= value - 1e-12)
             if not worse.any():
@@ -78,7 +78,7 @@ def normal_regression(
         value, gradient, hessian = _log_likelihood(theta, x, lower, upper, weights)
         if moved.max() < 1e-9:
             break
-    sigma = 1 / theta[:, -1]
+    sigma = np.where(value < -1e-3, 1 / theta[:, -1], np.nan)
     return theta[:, :-1] * sigma[:, None], sigma
 
 

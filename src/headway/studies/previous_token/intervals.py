@@ -11,7 +11,6 @@ from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Head
 
 # the thresholds whose onsets are shown one by one; the mean over all fifteen is the published definition
 _SHOWN_THRESHOLDS = (0.1, 0.5, 1.0, 1.5)
-_SMALLEST_SD = 0.015  # in decades; the fit stops at 0.01, where a line goes through all intervals
 PUBLISHED = "mean over thresholds"
 HALF_OF_RISE = "half of rise"
 
@@ -183,15 +182,14 @@ def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.
     """Slope and sd by maximum likelihood (NaN where undetermined), and the slope's bounds: each (B,)."""
     x = np.stack([np.ones_like(size), size - size.mean()], axis=1)
     beta, sigma = normal_regression(x, lower, upper, weights)
-    determined = sigma > _SMALLEST_SD
     share = weights / weights.sum(axis=1, keepdims=True)
     centred = size - (share @ size)[:, None]
     pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
     with np.errstate(invalid="ignore"):
         reach = np.stack([np.where(pull == 0, 0, pull * lower), np.where(pull == 0, 0, pull * upper)])
     return (
-        np.where(determined, beta[:, 1], np.nan),
-        np.where(determined, sigma, np.nan),
+        beta[:, 1],
+        sigma,
         reach.min(axis=0).sum(axis=1),
         reach.max(axis=0).sum(axis=1),
     )

@@ -1,0 +1,63 @@
+"""Heads tables with a known answer, for the tests of the studies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from headway.rundir import RunDirectory
+from headway.tables import HEADS_COLUMNS, schema
+
+SIZES = {"3m": (3_000_000, 3, 5), "11m": (11_000_000, 5, 7), "37m": (37_000_000, 7, 2)}  # n_params, layers, heads
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+
+Value = Callable[[str, int, int, np.ndarray, np.ndarray], np.ndarray]
+
+
+def rise(size: str, seed: int, step: int, layer: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Head 1 of layer 1 rises from 1 to 4 around a step that larger sizes reach sooner; the others stay near 1."""
+    middle = {"3m": 2.2, "11m": 1.7, "37m": 1.2}[size] + 0.05 * (seed - 2)
+    noise = np.random.default_rng([seed, step, len(layer)]).normal(0, 0.02, len(layer))
+    risen = 3 / (1 + np.exp(-6 * (np.log10(step + 1) - middle)))
+    return 1 + noise + np.where((layer == 1) & (head == 1), risen, 0)
+
+
+def heads_table(
+    value: Value = rise,
+    *,
+    sizes: tuple[str, ...] = tuple(SIZES),
+    seeds: tuple[int, ...] = (1, 2, 3),
+    steps: tuple[int, ...] = STEPS,
+    score: str = "prev_self_ratio",
+) -> pl.DataFrame:
+    """A full grid of `value(size, seed, step, layers, heads)` in the columns of a heads table."""
+    parts = []
+    for size in sizes:
+        n_params, n_layers, n_heads = SIZES[size]
+        layer, head = (axis.ravel() for axis in np.indices((n_layers, n_heads)))
+        for seed in seeds:
+            for step in steps:
+                parts.append(
+                    pl.DataFrame({"layer": layer, "head": head, score: value(size, seed, step, layer, head)}).with_columns(
+                        suite=pl.lit("planted"),
+                        run=pl.lit(f"toy-{size}-seed{seed}"),
+                        model=pl.lit(f"toy-{size}"),
+                        size=pl.lit(size),
+                        seed=pl.lit(str(seed)),
+                        step=step,
+                        n_params=n_params,
+                        n_layers=n_layers,
+                        n_heads=n_heads,
+                    )
+                )
+    types = schema(HEADS_COLUMNS)
+    return pl.concat(parts).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), score)
+
+
+def write_heads(rundir: RunDirectory, table: pl.DataFrame) -> RunDirectory:
+    """`table` as the parts of a run directory."""
+    for (run, step), part in table.group_by("run", "step", maintain_order=True):
+        rundir.write_part("heads", str(run), int(step), part, {})
+    return rundir
