@@ -33,27 +33,25 @@ def heads_table(
     score: str = "prev_self_ratio",
 ) -> pl.DataFrame:
     """A full grid of `value(size, seed, step, layers, heads)` in the columns of a heads table."""
-    parts = []
-    for size in sizes:
-        n_params, n_layers, n_heads = SIZES[size]
-        layer, head = (axis.ravel() for axis in np.indices((n_layers, n_heads)))
-        for seed in seeds:
-            for step in steps:
-                parts.append(
-                    pl.DataFrame({"layer": layer, "head": head, score: value(size, seed, step, layer, head)}).with_columns(
-                        suite=pl.lit("planted"),
-                        run=pl.lit(f"toy-{size}-seed{seed}"),
-                        model=pl.lit(f"toy-{size}"),
-                        size=pl.lit(size),
-                        seed=pl.lit(str(seed)),
-                        step=step,
-                        n_params=n_params,
-                        n_layers=n_layers,
-                        n_heads=n_heads,
-                    )
-                )
+    parts = [_checkpoint(size, seed, step, value, score) for size in sizes for seed in seeds for step in steps]
     types = schema(HEADS_COLUMNS)
     return pl.concat(parts).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), score)
+
+
+def _checkpoint(size: str, seed: int, step: int, value: Value, score: str) -> pl.DataFrame:
+    n_params, n_layers, n_heads = SIZES[size]
+    layer, head = (axis.ravel() for axis in np.indices((n_layers, n_heads)))
+    return pl.DataFrame({"layer": layer, "head": head, score: value(size, seed, step, layer, head)}).with_columns(
+        suite=pl.lit("planted"),
+        run=pl.lit(f"toy-{size}-seed{seed}"),
+        model=pl.lit(f"toy-{size}"),
+        size=pl.lit(size),
+        seed=pl.lit(str(seed)),
+        step=step,
+        n_params=n_params,
+        n_layers=n_layers,
+        n_heads=n_heads,
+    )
 
 
 def write_heads(rundir: RunDirectory, table: pl.DataFrame) -> RunDirectory:

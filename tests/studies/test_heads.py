@@ -3,10 +3,10 @@
 import numpy as np
 import polars as pl
 import pytest
-from support_studies import STEPS, heads_table
 
 from headway.errors import StatisticsError
 from headway.studies.previous_token.heads import read_heads
+from support_studies import STEPS, heads_table
 
 SCORE = "prev_self_ratio"
 
@@ -29,7 +29,9 @@ def test_a_full_grid_has_no_gaps_and_no_duplicates():
 
 
 def test_names_are_the_studys():
-    row = read_heads(heads_table(), SCORE).frame.filter((pl.col("layer") == 2) & (pl.col("head") == 1)).row(0, named=True)
+    row = (
+        read_heads(heads_table(), SCORE).frame.filter((pl.col("layer") == 2) & (pl.col("head") == 1)).row(0, named=True)
+    )
     assert (row["Layer"], row["Head"], row["seed_name"]) == (3, 2, "seed1")
     assert row["prop_layer"] == 1.0  # the third of the smallest size's three layers
     assert (row["step"], row["step_modded"], row["log_step"]) == (0, 1, 0.0)
@@ -75,7 +77,9 @@ def test_neighbouring_duplicates_have_no_slope():
 
 def test_a_checkpoint_that_equals_the_last_is_reached_over():
     heads = read_heads(copied(heads_table(), "toy-11m-seed3", 16, 1000), SCORE)
-    assert heads.duplicates.select("run", "step", "same_as", "neighbours").rows() == [("toy-11m-seed3", 1000, 16, False)]
+    assert heads.duplicates.select("run", "step", "same_as", "neighbours").rows() == [
+        ("toy-11m-seed3", 1000, 16, False)
+    ]
     run = heads.trajectories.filter(pl.col("run") == "toy-11m-seed3")
     assert run.filter("suspect")["step"].to_list() == [16]
     after = run.filter(pl.col("step") == 32).row(0, named=True)

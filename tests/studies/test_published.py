@@ -81,7 +81,7 @@ def test_a_missing_score_is_kept_as_missing(tmp_path):
     ],
 )
 def test_wrong_values_are_named(tmp_path, change, message):
-    with pytest.raises(UsageError, match="heads.csv") as error:
+    with pytest.raises(UsageError, match=r"heads\.csv") as error:
         read_published([csv(tmp_path, ROW | change)])
     assert message in str(error.value)
 
@@ -125,6 +125,8 @@ def test_the_published_table_is_whole(reference):
         ("pythia-70m", 6, 8),
     ]
     # README of the reference: the largest prev per run, averaged over seeds
-    tops = heads.group_by("model", "run", "step").agg(pl.col("prev").max()).group_by("model", "step").agg(pl.mean("prev"))
+    tops = (
+        heads.group_by("model", "run", "step").agg(pl.col("prev").max()).group_by("model", "step").agg(pl.mean("prev"))
+    )
     at = {(model, step): prev for model, step, prev in tops.rows()}
     assert [round(at["pythia-14m", step], 3) for step in (0, 512, 1000, 10_000)] == [0.130, 0.195, 0.359, 0.710]

@@ -108,9 +108,10 @@ def _sentences(draft: Draft) -> dict[str, object]:
     leads = draft.tables["lead"]
     first = leads["percentile_first"].drop_nulls().to_numpy()
     changes = float(leads["n_changes"].to_numpy().mean())
+    taken = np.nanmedian(leads["takes_lead_step"].to_numpy())
     says = (
-        f"The lead changes hands {changes:.1f} times in a run on average; the head that is largest "
-        f"at the end leads for good from step {np.nanmedian(leads['takes_lead_step'].to_numpy()):,.0f} on in the median run."
+        f"The lead changes hands {changes:.1f} times in a run on average; the head that is largest at the end leads "
+        f"for good from step {taken:,.0f} on in the median run."
     )
     numbers = {"n_changes_mean": changes}
     if len(first) > 1:

@@ -117,8 +117,8 @@ def by_size(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) 
 
 def _medians(ends: np.ndarray) -> np.ndarray:
     """(draws, runs, 2) to (draws, 2): the lower median of the lower ends and the upper median of the upper ends."""
-    low = np.quantile(ends[..., 0], 0.5, axis=1, method="lower")
-    return np.stack([low, np.quantile(ends[..., 1], 0.5, axis=1, method="higher")], axis=1)
+    ends, n = np.sort(ends, axis=1), ends.shape[1]
+    return np.stack([ends[:, (n - 1) // 2, 0], ends[:, n // 2, 1]], axis=1)
 
 
 def shares(heads: Heads, intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
@@ -173,8 +173,8 @@ def _relation(of: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> di
     if bootstraps and of["seed"].n_unique() > 1:
         slope, _, low, high = _slopes(size, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
         undetermined = np.isnan(slope)
-        found["lower"] = np.nanquantile(np.where(undetermined, low, slope), 0.025)
-        found["upper"] = np.nanquantile(np.where(undetermined, high, slope), 0.975)
+        found["lower"] = np.nanquantile(np.where(undetermined, low, slope), 0.025, method="inverted_cdf")
+        found["upper"] = np.nanquantile(np.where(undetermined, high, slope), 0.975, method="inverted_cdf")
     return found
 
 

@@ -1,0 +1,238 @@
+"""What goes beyond the study: formulas against R, and findings against what was planted."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.extrapolation import extrapolation, line_with_intervals
+from headway.studies.previous_token.growth import growth
+from headway.studies.previous_token.heads import read_heads
+from headway.studies.previous_token.identity import identity
+from headway.studies.previous_token.intervals import onset_intervals
+from headway.studies.previous_token.matching import match, matching
+from headway.studies.previous_token.onset import onset
+from headway.studies.previous_token.position import kendalls_w, position
+from headway.studies.previous_token.seeds import interval_widths, seeds, t_power, two_sizes
+from support_studies import SIZES, STEPS, heads_table
+
+SCORE = "prev_self_ratio"
+RNG = np.random.default_rng
+
+
+def studied(table: pl.DataFrame, *parts, bootstraps: int = 200) -> Draft:
+    draft = Draft(read_heads(table, SCORE), bootstraps, 0)
+    for part in (growth, onset, *parts):
+        part(draft)
+    return draft
+
+
+# Position -----------------------------------------------------------------------------------------------------
+
+
+def test_kendalls_w_is_rs():
+    ranks = np.array([[1, 2, 3, 4], [2, 1, 3, 4], [1, 3, 2, 4], [1.5, 1.5, 3, 4]])
+    # R: m <- rbind(...); friedman.test(m)$statistic / (nrow(m) * (ncol(m) - 1))
+    assert kendalls_w(ranks) == pytest.approx(0.814102564103, abs=1e-12)
+    assert kendalls_w(np.tile(np.arange(1.0, 6), (3, 1))) == pytest.approx(1)
+
+
+def test_the_same_layer_in_every_seed_is_seen():
+    draft = studied(heads_table(), position)
+    assert draft.tables["same_place"].filter(pl.col("what") == "layer")["share"].to_list() == [1, 1, 1]
+    shares = draft.tables["layer_ranks"].filter(pl.col("layer") == 1)
+    assert shares["top_share"].to_list() == [1, 1, 1]
+    assert shares["mean_rank"].to_list() == [1, 1, 1]
+    one_size = studied(heads_table(sizes=("11m",), seeds=tuple(range(1, 7))), position)
+    assert one_size.values["beyond"]["position"]["depth_p"] < 0.05  # six of six in one sixth of the depth
+
+
+def test_layers_at_random_look_like_chance():
+    def anywhere(size, seed, step, layer, head):
+        return RNG([seed, int(size[:-1])]).normal(size=len(layer)) + step * 1e-4
+
+    table = heads_table(anywhere, seeds=tuple(range(1, 10)), steps=(0, 1000))
+    agreement = studied(table, position).tables["layer_agreement"]
+    assert (agreement["w"] < agreement["chance_upper"] * 1.5).all()
+    assert agreement["chance"].to_list() == pytest.approx([1 / 9] * 3)
+
+
+def test_chance_over_sixths_sums_to_one():
+    table = studied(heads_table(), position).tables["top_head_depth"]
+    for (_,), of in table.group_by("model"):
+        assert of["share"].sum() == pytest.approx(1)
+        assert of["chance"].sum() == pytest.approx(1)
+        assert ((of["chance_lower"] <= of["chance"] + 1e-9) & (of["chance"] <= of["chance_upper"] + 1e-9)).all()
+
+
+# Identity -----------------------------------------------------------------------------------------------------
+
+
+def relay(size, seed, step, layer, head):
+    """Head 0 of layer 0 leads up to step 4, head 1 of layer 1 from 8 to 64, head 0 of layer 2 from 128 on."""
+    leader = (0, 0) if step <= 4 else (1, 1) if step <= 64 else (2, 0)
+    quiet = 1 + 1e-3 * layer + 1e-4 * head + 1e-7 * step
+    return quiet + np.where((layer == leader[0]) & (head == leader[1]), 1.0, 0.0)
+
+
+def test_the_lead_is_followed():
+    draft = studied(heads_table(relay, sizes=("3m",), seeds=(1, 2)), identity)
+    row = draft.tables["lead"].row(0, named=True)
+    assert (row["final_layer"], row["final_head"]) == (2, 0)
+    assert (row["takes_lead_step"], row["takes_lead_after"], row["first_led_step"]) == (128, 64, 128)
+    assert (row["n_changes"], row["n_leaders"]) == (2, 3)
+    rise = draft.tables["final_head"].filter(pl.col("run") == "toy-3m-seed1")
+    assert rise.filter("leads")["step"].to_list() == [128, 256, 512, 1000]
+    first = rise.row(0, named=True)
+    assert first["rank"] == 6  # behind the leader and the four heads after it in layer 2
+    assert first["percentile"] == pytest.approx((15 - 6) / 14)
+
+
+# Matching -----------------------------------------------------------------------------------------------------
+
+
+def test_shuffled_heads_are_found_again():
+    a = RNG(0).normal(size=(3, 5, 7))
+    order = RNG(1).permutation(15)
+    partner, distance = match(a, a.reshape(15, 7)[order].reshape(3, 5, 7))
+    assert order[partner].tolist() == list(range(15))
+    assert distance == pytest.approx(np.zeros(15), abs=1e-7)  # the root of a rounding error of 1e-15
+
+
+def walks(per_layer: bool):
+    """Every head follows a walk of its own; with `per_layer`, its shape is that of its place, alike in every seed."""
+
+    def value(size, seed, step, layer, head):
+        places = len(layer)
+        common = RNG(5).normal(size=(places, len(STEPS))).cumsum(axis=1)
+        own = RNG([seed, 9]).normal(size=(places, len(STEPS))).cumsum(axis=1)
+        return (common + 0.1 * own if per_layer else own)[:, STEPS.index(step)]
+
+    return value
+
+
+def matching_tests(table: pl.DataFrame) -> dict[str, dict]:
+    rows = studied(table, matching).tables["matching"].to_dicts()
+    return {row["test"]: row for row in rows}
+
+
+def test_trajectories_that_repeat_in_their_layers_are_told_from_chance():
+    tests = matching_tests(heads_table(walks(True), sizes=("11m",)))
+    assert tests["same layer"]["observed"] > 0.9
+    for test in ("same layer", "layers", "beyond layers"):
+        assert tests[test]["p"] < 0.01
+
+
+def test_trajectories_of_each_seed_its_own_are_chance():
+    tests = matching_tests(heads_table(walks(False), sizes=("11m",)))
+    for row in tests.values():
+        assert row["p"] > 0.05
+        assert row["chance_lower"] <= row["observed"] <= row["chance_upper"]
+
+
+def test_beyond_layers_holds_its_level():
+    """Exchangeable heads: p is uniform; of 40 data sets, 9 or more below 0.1 have a chance of 0.002 (binomial)."""
+    from headway.studies.previous_token.matching import _tests
+
+    low = 0
+    for i in range(40):
+        x = RNG([7, i]).normal(size=(3, 3, 3, 4)).cumsum(axis=-1)
+        pairs = [(0, 1), (0, 2), (1, 2)]
+        found = [match(x[a], x[b]) for a, b in pairs]
+        low += _tests(x, pairs, found, 49, RNG(i))[-1]["p"] < 0.1
+    assert low < 9
+
+
+# Onset with intervals -----------------------------------------------------------------------------------------
+
+
+def test_the_half_of_rise_is_bracketed():
+    draft = studied(heads_table(), onset_intervals)
+    intervals = draft.tables["onset_intervals"].filter(pl.col("definition") == "half of rise")
+    for row in intervals.to_dicts():
+        planted = 10 ** ({"3m": 2.2, "11m": 1.7, "37m": 1.2}[row["size"]] + 0.05 * (int(row["seed"]) - 2)) - 1
+        assert row["lower"] < planted <= row["upper"]
+    medians = draft.tables["onset_by_size"].filter(pl.col("definition") == "half of rise")
+    assert medians.select("median_lower", "median_upper").rows() == [(128, 256), (32, 64), (8, 16)]
+    assert ((medians["lower"] <= medians["median_lower"]) & (medians["upper"] >= medians["median_upper"])).all()
+
+
+def test_the_relation_to_size_is_within_its_bounds():
+    relations = studied(heads_table(), onset_intervals).tables["onset_relations"]
+    # planted: half of rise at 2.2, 1.7, 1.2 for 3, 11, 37 million parameters, -0.917 per decade
+    row = relations.filter(pl.col("definition") == "half of rise").row(0, named=True)
+    assert row["bound_lower"] < -0.917 < row["bound_upper"]
+    determined = relations.drop_nulls("slope")
+    assert (determined["bound_lower"] <= determined["slope"]).all()
+    assert (determined["slope"] <= determined["bound_upper"]).all()
+
+
+def test_a_flat_run_is_censored():
+    def falls(size, seed, step, layer, head):
+        return 5 - np.log10(step + 1) - 0.1 * layer - 0.01 * head
+
+    intervals = studied(heads_table(falls), onset_intervals).tables["onset_intervals"]
+    assert intervals["censoring"].unique().to_list() == ["right"]
+    assert intervals["lower"].unique().to_list() == [1000]
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    one, two = (studied(heads_table(), onset_intervals, position, matching, seeds) for _ in range(2))
+    for name, table in one.tables.items():
+        assert table.equals(two.tables[name]), name
+
+
+# Number of seeds ----------------------------------------------------------------------------------------------
+
+
+def test_power_is_rs():
+    # R: power.t.test(n=9, delta=1.2, sd=1, strict=TRUE)$power; power.t.test(delta=0.82, sd=1, power=0.8)$n is 24.34
+    assert t_power(1.2, np.array([9]))[0] == pytest.approx(0.66671, abs=1e-5)
+    assert t_power(0.82, np.array([24, 25])) == pytest.approx([0.8, 0.8], abs=0.02)
+    assert t_power(0.82, np.array([24]))[0] < 0.8 < t_power(0.82, np.array([25]))[0]
+
+
+def test_two_sizes_are_compared_as_by_welch():
+    found = two_sizes(np.array([5, 6, 9, 7.5, 8]), np.array([1.0, 2, 4, 3]), 100, RNG(0))
+    # R: t.test(c(1,2,4,3), c(5,6,9,7.5,8))$conf.int
+    assert [found["lower"], found["upper"]] == pytest.approx([-6.87710737462, -2.32289262538], abs=1e-9)
+    assert found["seeds_needed_lower"] <= found["seeds_needed"]
+
+
+def test_widths_shrink_with_seeds():
+    y = RNG(0).normal(size=9)
+    rows = interval_widths(y, True, RNG(1))
+    widths = [row["width"] for row in rows if row["width"] is not None]
+    assert len(widths) == 8
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] == pytest.approx(rows[7]["expected_width"])  # all nine seeds are one subset
+
+
+def test_sizes_without_spread_have_no_number_of_seeds():
+    found = two_sizes(np.array([1.0, 1.0]), np.array([1.0, 1.0]), 10, RNG(0))
+    assert found["difference"] == 0
+    assert found["seeds_needed"] is None
+
+
+# Sizes to come ------------------------------------------------------------------------------------------------
+
+
+def test_prediction_intervals_are_rs():
+    frame = pl.DataFrame({"n_params": [10.0**7, 10.0**8, 10.0**8.5, 10.0**9], "y": [1.0, 3.0, 2.5, 4.2]})
+    line = line_with_intervals(frame)
+    # R: x <- c(7,8,8.5,9); y <- c(1,3,2.5,4.2); predict(lm(y~x), data.frame(x=10), interval="prediction")
+    last = line.row(-1, named=True)
+    assert last["n_params"] == pytest.approx(1e10)
+    assert [last["fit"], last["lower"], last["upper"]] == pytest.approx(
+        [5.34285714286, 0.632744659879, 10.0529696258], abs=1e-8
+    )
+    assert [last["run_lower"], last["run_upper"]] == pytest.approx([last["lower"], last["upper"]])
+    assert line["extrapolated"].sum() == 20  # of 61 places over three decades, those in the last
+
+
+def test_two_sizes_are_no_line():
+    draft = studied(heads_table(sizes=tuple(SIZES)[:2]), extrapolation)
+    assert "extrapolation" not in draft.tables
+    assert {entry["what"] for entry in draft.values["left_out"]} == {
+        f"beyond.extrapolation.{outcome}" for outcome in ("onset", "peak", "slope")
+    }
