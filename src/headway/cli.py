@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headway.errors import HeadwayError
+from headway.progress import Showing
+from headway.verbs import DEFAULT_SCORES
+
+if TYPE_CHECKING:
+    from headway.studies import Result
+    from headway.sweep import Executor, Summary
+
+
+class YesNo(StrEnum):
+    yes = "yes"
+    no = "no"
+
 
 app = typer.Typer(
     name="headway",
@@ -24,9 +38,9 @@ app.add_typer(nano, name="nano")
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a known suite's name, or a folder RUN/REVISION/")]
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="the run directory")]
 Where = Annotated[str, typer.Option(help='which checkpoints: "size=14m,70m seed=1..3 step=0,512,last"')]
-Out = Annotated[str, typer.Option(metavar="DIR", help="the run directory to write to; it may exist already")]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory to write to; it may exist already")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
-KeepFiles = Annotated[bool, typer.Option(help="keep downloaded weights after use", show_default="keep")]
+KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
 Force = Annotated[bool, typer.Option("--force", help="replace what was made from something else")]
 Workers = Annotated[int, typer.Option(min=1, help="worker processes (with GPUs: one a GPU)")]
 Ray = Annotated[bool, typer.Option("--ray", help="do the work as Ray tasks (pip install 'headway[ray]')")]
@@ -62,8 +76,164 @@ def suites() -> None:
     """What is known: name, sizes, seeds, steps, where from."""
     from headway.suites import known_suites
 
-    for suite in known_suites():
-        typer.echo(suite.describe())
+    for info in known_suites():
+        typer.echo(info.text())
+
+
+@app.command()
+def measure(
+    suite: SuiteName,
+    out: Out,
+    corpus: Annotated[str, typer.Option(help="texts.txt, table.xlsx:Column, table.csv:Column, or nano")] = "",
+    where: Where = "",
+    scores: Annotated[str, typer.Option(help="names separated by commas, or all")] = ",".join(DEFAULT_SCORES),
+    loss: Annotated[bool, typer.Option("--loss", help="record loss and accuracy on repeated tokens, too")] = False,
+    add_bos: Annotated[bool, typer.Option("--add-bos", help="put the tokenizer's BOS before each text")] = False,
+    dtype: Annotated[str, typer.Option(help="of the weights: float32, bfloat16, float16")] = "float32",
+    device: Device = "auto",
+    keep_files: KeepFiles = YesNo.yes,
+    workers: Workers = 1,
+    ray: Ray = False,
+    ray_address: RayAddress = "",
+    ray_cpus: RayCpus = 1.0,
+    ray_gpus: RayGpus = 0.0,
+    force: Force = False,
+) -> None:
+    """Score every head of every checkpoint on a corpus."""
+    from headway import verbs
+    from headway.tables import SCORES
+
+    with Showing() as progress:
+        summary = verbs.measure(
+            suite,
+            out=out,
+            corpus=corpus or None,
+            where=where,
+            scores=tuple(SCORES) if scores == "all" else tuple(scores.replace(",", " ").split()),
+            loss=loss,
+            add_bos=add_bos,
+            dtype=dtype,
+            device=device,
+            keep_files=keep_files is YesNo.yes,
+            executor=_executor(workers, device, ray, ray_address, ray_cpus, ray_gpus),
+            force=force,
+            progress=progress,
+        )
+    _end(summary, out)
+
+
+@app.command(name="import-heads")
+def import_heads(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="CSV files, plain or gzipped")],
+    out: Out,
+    suite: Annotated[str, typer.Option(help="what the table's suite shall say")] = "published",
+    force: Force = False,
+) -> None:
+    """Read per-head tables as studies publish them."""
+    from headway import verbs
+
+    rows = verbs.import_heads(files, out=out, suite=suite, force=force)
+    typer.echo(f"{rows:,} rows are in {out}. Next: headway analyze {out}")
+
+
+@app.command()
+def analyze(
+    directory: Directory,
+    study: Annotated[str, typer.Option(help="studies separated by commas; all that have a table if empty")] = "",
+    score: Annotated[str, typer.Option(help="the score that previous_token studies")] = "prev_self_ratio",
+    bootstraps: Annotated[int, typer.Option(min=0, help="resamples for intervals and tests; 0 leaves them out")] = 1000,
+    seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
+) -> None:
+    """Run the studies, and print what they found."""
+    from headway import verbs
+
+    with Showing() as progress:
+        results = verbs.analyze(
+            directory,
+            studies=study.replace(",", " ").split(),
+            score=score,
+            bootstraps=bootstraps,
+            seed=seed,
+            progress=progress,
+        )
+    _print_headlines(results)
+    typer.echo(f"Next: headway report {directory}")
+
+
+@app.command()
+def report(
+    directory: Directory,
+    format: Annotated[str, typer.Option(help="html: one file that opens offline; md: for a repository")] = "html",
+) -> None:
+    """Write the report, and each figure as SVG and PNG."""
+    from headway import verbs
+
+    with Showing() as progress:
+        path = verbs.report(directory, format=format, progress=progress)
+    typer.echo(f"The report is {path}")
+
+
+@app.command()
+def status(
+    directory: Directory,
+    verify: Annotated[bool, typer.Option("--verify", help="read every part, and find those that are damaged")] = False,
+) -> None:
+    """How far a sweep is, from its files alone."""
+    from headway import verbs
+    from headway.progress import clock
+
+    states = verbs.status(directory, verify=verify)
+    for state in states:
+        left = f", {clock(state.left / state.rate)} left" if state.rate and state.left else ""
+        typer.echo(
+            f"{state.table}: {state.done} of {state.planned} done, {len(state.failed)} failed, {state.left} left"
+            + (f"; {state.rate * 60:.1f} a minute{left}" if state.rate else "")
+        )
+        for key, failure in state.failed.items():
+            typer.echo(f"  failed   {key}: {failure['error']}")
+        for name, words in state.damaged.items():
+            typer.echo(f"  damaged  {name}: {words}")
+    if any(state.damaged for state in states):
+        raise typer.Exit(1)
+
+
+def _executor(workers: int, device: str, ray: bool, address: str, cpus: float, gpus: float) -> Executor | None:
+    from headway.sweep import Processes
+
+    if ray or address:
+        from headway.sweep.ray_tasks import RayTasks
+
+        return RayTasks(address or None, cpus=cpus, gpus=gpus)
+    return Processes(workers, gpus=_gpus() if device in ("auto", "cuda") else 0) if workers > 1 else None
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _end(summary: Summary, out: str) -> None:
+    """Says what a sweep came to; failures end the command with exit code 1, after all that could be done."""
+    typer.echo(f"{summary.done} checkpoints done, {summary.kept} kept from before, {len(summary.failed)} failed")
+    reasons: dict[str, list[str]] = {}
+    for outcome in summary.failed:
+        reasons.setdefault(outcome.error, []).append(outcome.checkpoint.key)
+    for reason, keys in reasons.items():
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        print(f"headway: {', '.join(keys[:3])}{more}: {reason}", file=sys.stderr)
+    if summary.failed:
+        print(f"headway: run the same command again to try these again; {out}/failures.jsonl has all", file=sys.stderr)
+        raise typer.Exit(1)
+    typer.echo(f"Next: headway analyze {out}")
+
+
+def _print_headlines(results: Mapping[str, Result]) -> None:
+    for name, result in results.items():
+        typer.echo(f"\n{name.replace('_', ' ')}")
+        for sentence in result.values.get("headline", []):
+            typer.echo(f"  - {sentence}")
+    typer.echo("")
 
 
 if __name__ == "__main__":

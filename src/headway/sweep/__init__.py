@@ -2,7 +2,7 @@
 
 from headway.sweep.executors import Executor, InProcess, Processes
 from headway.sweep.job import Job, Outcome, Work, fingerprint
-from headway.sweep.run import Summary, run
+from headway.sweep.run import Summary, run, store
 from headway.sweep.status import Status, status
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "fingerprint",
     "run",
     "status",
+    "store",
 ]

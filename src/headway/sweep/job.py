@@ -67,7 +67,7 @@ class Outcome:
 @dataclass
 class Work:
     """`work(checkpoint)` does one checkpoint and says what became of it. Two threads may share it: one reads
-    ahead or writes while the other computes.
+    ahead or writes while the other computes. `made_from` goes into each part, and tells later whether it still holds.
 
     Raises:
         StorageError: the part cannot be written (a full disk): every further checkpoint would fail too.
@@ -75,6 +75,7 @@ class Work:
 
     job: Job
     directory: str
+    made_from: str
     _computing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, checkpoint: Checkpoint) -> Outcome:
@@ -84,7 +85,7 @@ class Work:
                 with self._computing:
                     frame = self.job.compute(checkpoint, input)
                 identity = input.identity
-            metadata = {"job": fingerprint(self.job.identity()), "weights": identity, "checkpoint": checkpoint.key}
+            metadata = {"job": self.made_from, "weights": identity, "checkpoint": checkpoint.key}
             RunDirectory(self.directory).write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except StorageError:
             raise
@@ -97,7 +98,7 @@ class Work:
         return Outcome(checkpoint, time.perf_counter() - start)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "directory": self.directory}
+        return {"job": self.job, "directory": self.directory, "made_from": self.made_from}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import polars as pl
+
 from headway import __version__
 from headway.errors import RunDirectoryError, SelectionError, StorageError
 from headway.progress import Progress, Silent
@@ -55,13 +57,16 @@ def run(
     for checkpoint in checkpoints:
         safe_name(checkpoint.run, "run name")
     progress = progress or Silent()
-    claim(job, checkpoints, directory, dict(asked or {}), force)
-    made_from = fingerprint(job.identity())
+    identity = {"suite": checkpoints[0].suite, **job.identity()}
+    keys = [checkpoint.key for checkpoint in checkpoints]
+    claim(job.table, identity, keys, directory, asked=dict(asked or {}), force=force)
+    made_from = fingerprint(identity)
     left = [checkpoint for checkpoint in checkpoints if not is_done(directory, job.table, checkpoint, made_from)]
     kept = len(checkpoints) - len(left)
     failed: list[Outcome] = []
     progress.start(f"{job.table} of {checkpoints[0].suite}", len(checkpoints), kept)
-    for outcome in (executor or InProcess()).run(Work(job, str(directory.path)), left):
+    work = Work(job, str(directory.path), made_from)
+    for outcome in (executor or InProcess()).run(work, left):
         if outcome.failed:
             failed.append(outcome)
             directory.add_failure(_failure(job.table, outcome))
@@ -69,28 +74,48 @@ def run(
     return Summary(done=len(left) - len(failed), kept=kept, failed=failed)
 
 
-def claim(
-    job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory, asked: dict[str, Any], force: bool
+def store(
+    frame: pl.DataFrame, table: str, directory: RunDirectory, *, identity: dict[str, Any], force: bool = False
 ) -> None:
-    """Enters the job into the manifest, or finds that the directory already belongs to it.
+    """Enters a ready table that no job made, such as a published one: one part a checkpoint.
+
+    Args:
+        frame: with the columns `run` and `step`.
+        identity: what it was made from, for the manifest.
 
     Raises:
-        RunDirectoryError: it belongs to another suite or was made from something else, and `force` is not given.
+        RunDirectoryError: `directory` holds this table made from something else, and `force` is not given.
+        StorageError: it cannot be written to.
     """
-    identity = json.loads(json.dumps({"suite": checkpoints[0].suite, **job.identity()}))
+    parts = {(str(run), int(step)): part for (run, step), part in frame.group_by("run", "step", maintain_order=True)}
+    keys = [f"{safe_name(run, 'run name')}@{step}" for run, step in parts]
+    claim(table, identity, keys, directory, asked={}, force=force)
+    made_from = fingerprint(identity)
+    for (run, step), part in parts.items():
+        directory.write_part(table, run, step, part, {"job": made_from, "checkpoint": f"{run}@{step}"})
+
+
+def claim(
+    table: str, identity: dict[str, Any], keys: Sequence[str], directory: RunDirectory, *, asked: Any, force: bool
+) -> None:
+    """Enters what `table` is made from, and for which checkpoints, into the manifest; or finds it there already.
+
+    Raises:
+        RunDirectoryError: the table there was made from something else, and `force` is not given.
+    """
+    identity = json.loads(json.dumps(identity))
     with directory.changing_manifest() as manifest:
         tables = manifest.setdefault("tables", {})
-        before = tables.get(job.table)
+        before = tables.get(table)
         if before is not None and not force:
-            _refuse_if_different(directory, job.table, before["identity"], identity)
+            _refuse_if_different(directory, table, before["identity"], identity)
         if before is not None and before["identity"] != identity:
-            directory.drop_parts(job.table)  # asked for by `force`; kept, they would mix with the new ones
+            directory.drop_parts(table)  # asked for by `force`; kept, they would mix with the new ones
             before = None
-        keys = {checkpoint.key for checkpoint in checkpoints}
-        tables[job.table] = {
+        tables[table] = {
             "identity": identity,
             "asked": asked,
-            "checkpoints": sorted(keys.union(before["checkpoints"] if before else ())),
+            "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
             "begun": before["begun"] if before else now(),
             "continued": now(),
             "versions": versions(),

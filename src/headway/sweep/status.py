@@ -47,7 +47,7 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
 def _table_status(directory: RunDirectory, table: str, entry: dict[str, Any], verify: bool) -> Status:
     planned = set(entry["checkpoints"])
     parts = [part for part in directory.parts(table) if part.name.removesuffix(".parquet") in planned]
-    made_from = fingerprint({key: value for key, value in entry["identity"].items() if key != "suite"})
+    made_from = fingerprint(entry["identity"])
     damaged = {part.name: words for part in parts if (words := _damage(part, made_from))} if verify else {}
     ages = sorted(time.time() - part.stat().st_mtime for part in parts)
     recent = [age for age in ages if age < RECENT]
@@ -66,5 +66,4 @@ def _damage(part: Any, made_from: str) -> str:
         _, metadata = read_part(part)
     except StorageError as error:
         return str(error)
-    # An imported table has no job behind it.
-    return "made from something else" if metadata.get("job", made_from) != made_from else ""
+    return "" if metadata.get("job") == made_from else "made from something else"
