@@ -9,4 +9,7 @@ from headway.studies.result import Result
 
 STUDIES: dict[str, Callable[..., Result]] = {"previous_token": previous_token}
 
-__all__ = ["STUDIES", "Result", "previous_token"]
+# The tables of a run directory that each study can say something about; one of them is enough.
+TABLES: dict[str, frozenset[str]] = {"previous_token": frozenset({"heads"})}
+
+__all__ = ["STUDIES", "TABLES", "Result", "previous_token"]
