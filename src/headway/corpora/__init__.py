@@ -1,0 +1,16 @@
+"""Texts: from a file, from a table's column, built in; texts -> token sequences; repeated random tokens."""
+
+from headway.corpora.corpus import Corpus
+from headway.corpora.opening import open_corpus
+from headway.corpora.repeated import repeated_random, usable_tokens
+from headway.corpora.sequences import Sequences, Tokenizer, tokenize
+
+__all__ = [
+    "Corpus",
+    "Sequences",
+    "Tokenizer",
+    "open_corpus",
+    "repeated_random",
+    "tokenize",
+    "usable_tokens",
+]

@@ -1,0 +1,128 @@
+"""Texts -> token sequences that a model can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from headway.corpora.corpus import Corpus
+from headway.errors import CheckpointError, CorpusError, UsageError
+
+# A text of one token attends only to itself: there is nothing to measure.
+SHORTEST = 2
+# With room for three, no window of a longer text comes out shorter than two.
+SMALLEST_ROOM = 3
+
+
+class Tokenizer(Protocol):
+    """What `tokenize` asks of a tokenizer. Where it also has encode_batch(texts), that is used: it is faster."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids, with no special tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What a model reads of a corpus.
+
+    Attributes:
+        ids: one int64 array (T,) of token ids for each sequence, 2 <= T <= the context.
+        text: (len(ids),) the number of each sequence's text in the corpus.
+        n_short: texts of fewer than 2 tokens, which are left out.
+        n_windowed: texts longer than the context, which were split.
+    """
+
+    ids: list[np.ndarray]
+    text: np.ndarray
+    n_short: int
+    n_windowed: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(map(len, self.ids))
+
+    def notes(self) -> list[str]:
+        """What a reader must know of how the texts were read; nothing where every text was read as it stands."""
+        notes = []
+        if self.n_short:
+            notes.append(f"{self.n_short} texts of fewer than {SHORTEST} tokens were left out")
+        if self.n_windowed:
+            windows = len(self.ids) - len(np.unique(self.text)) + self.n_windowed
+            notes.append(
+                f"{self.n_windowed} texts longer than the model's context were split into {windows} windows, each read "
+                "on its own"
+            )
+        return notes
+
+
+def tokenize(
+    corpus: Corpus, tokenizer: Tokenizer, *, context_length: int, vocab_size: int, add_bos: bool = False
+) -> Sequences:
+    """The token sequences of `corpus`, each text on its own.
+
+    A text longer than the context is split into the fewest windows that fit, as equal in length as can be, so that
+    none is a mere remnant; with `add_bos` each window starts with the tokenizer's `bos_id`, which counts as a token.
+
+    Args:
+        context_length: the most tokens that the model reads at once.
+        vocab_size: rows of the model's embedding.
+
+    Raises:
+        CorpusError: no text has two tokens.
+        CheckpointError: a token id is outside the embedding: the tokenizer is not this model's.
+        UsageError: `add_bos` with a tokenizer that has no such token, or a context of fewer than three tokens of text.
+    """
+    bos = _bos(tokenizer) if add_bos else []
+    room = context_length - len(bos)
+    if room < SMALLEST_ROOM:
+        raise UsageError(
+            f"a context of {context_length} tokens has no room for {SMALLEST_ROOM} tokens of text: "
+            "nothing can be measured"
+        )
+    ids: list[np.ndarray] = []
+    text: list[int] = []
+    n_short = n_windowed = 0
+    for number, tokens in enumerate(_encode(tokenizer, corpus.texts)):
+        if len(bos) + len(tokens) < SHORTEST:
+            n_short += 1
+            continue
+        _check_ids(tokens, vocab_size, corpus, number)
+        windows = np.array_split(tokens, max(1, -(-len(tokens) // room)))
+        n_windowed += len(tokens) > room
+        ids += [np.concatenate([bos, window]).astype(np.int64) for window in windows]
+        text += [number] * len(windows)
+    if not ids:
+        raise CorpusError(
+            f"none of the {len(corpus)} texts of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
+            "token to attend to; give longer texts"
+        )
+    return Sequences(ids, np.array(text, dtype=np.int64), n_short, n_windowed)
+
+
+def _bos(tokenizer: Any) -> list[int]:
+    bos = getattr(tokenizer, "bos_id", None)
+    if bos is None:
+        raise UsageError("the tokenizer names no token that starts a text: measure without a BOS")
+    return [bos]
+
+
+def _encode(tokenizer: Any, texts: tuple[str, ...]) -> Iterator[np.ndarray]:
+    batch = getattr(tokenizer, "encode_batch", None)
+    encoded = batch(texts) if batch else map(tokenizer.encode, texts)
+    return (np.asarray(tokens, dtype=np.int64) for tokens in encoded)
+
+
+def _check_ids(tokens: np.ndarray, vocab_size: int, corpus: Corpus, number: int) -> None:
+    outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
+    if len(outside):
+        raise CheckpointError(
+            f"token id {outside[0]} (text {number} of the corpus {corpus.name}: {corpus.texts[number][:40]!r}) is "
+            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's"
+        )
