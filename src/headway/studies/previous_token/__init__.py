@@ -11,6 +11,7 @@ from headway.rundir import RunDirectory
 from headway.studies.previous_token.draft import Draft
 from headway.studies.previous_token.extrapolation import extrapolation
 from headway.studies.previous_token.final import final_step
+from headway.studies.previous_token.findings import findings
 from headway.studies.previous_token.growth import growth
 from headway.studies.previous_token.heads import read_heads
 from headway.studies.previous_token.identity import identity
@@ -33,6 +34,7 @@ _PARTS = {
     "identity over time": identity,
     "number of seeds": seeds,
     "sizes to come": extrapolation,
+    "findings": findings,
 }
 
 

@@ -184,8 +184,8 @@ def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.
     beta, sigma = normal_regression(x, lower, upper, weights)
     share = weights / weights.sum(axis=1, keepdims=True)
     centred = size - (share @ size)[:, None]
-    pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # a draw of one size has no slope, and an open end no bound
+        pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
         reach = np.stack([np.where(pull == 0, 0, pull * lower), np.where(pull == 0, 0, pull * upper)])
     return (
         beta[:, 1],

@@ -17,7 +17,11 @@ def position(draft: Draft) -> None:
     rng = np.random.default_rng([draft.seed, 2])
     tops = top_heads(draft.heads)
     draft.tables["layer_agreement"] = layer_agreement(draft.heads, draft.bootstraps, rng)
-    draft.tables["layer_ranks"] = layer_ranks(draft.heads, tops)
+    ranks = layer_ranks(draft.heads, tops)
+    if ranks is None:
+        draft.say_left_out("beyond.position", "no layer is there in all runs of a size, so layers cannot be ranked")
+    else:
+        draft.tables["layer_ranks"] = ranks
     draft.tables["top_head_depth"] = top_head_depth(draft.heads, tops)
     draft.tables["same_place"] = same_place(tops, draft.bootstraps, rng)
     p = depth_p(tops, draft.bootstraps, rng)
@@ -38,13 +42,15 @@ def _sixth(layer_number: pl.Expr, n_layers: pl.Expr) -> pl.Expr:
 def _rank_matrices(heads: Heads) -> dict[str, tuple[pl.DataFrame, np.ndarray]]:
     """By model: its layers, and the rank of each layer's maximum within each run, 1 the largest: (seeds, layers).
 
-    Layers that a run lacks are left out for all.
+    Layers that a run lacks are left out for all; a size without a common layer is left out.
     """
     from scipy.stats import rankdata
 
     found = {}
     for (model,), of in layer_maxima(heads).group_by("model", maintain_order=True):
         wide = of.pivot("run", index="layer", values="max").drop_nulls().sort("layer")
+        if not wide.height:
+            continue
         maxima = wide.drop("layer").to_numpy().T
         place = wide.select("layer").join(of.select("layer", "Layer", "prop_layer").unique(), on="layer")
         found[str(model)] = (place.sort("layer"), rankdata(-maxima, axis=1))
@@ -92,9 +98,10 @@ def _by_size(heads: Heads, rows: list[dict], floats: tuple[str, ...], others: tu
     return found.with_columns(pl.col(floats).fill_nan(None))
 
 
-def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
+def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame | None:
     """Each layer's mean rank over seeds (1: the largest maximum) and the share of runs whose top head it holds."""
     parts = []
+    n_layers = dict(heads.sizes.select("model", "n_layers").rows())
     for model, (place, ranks) in _rank_matrices(heads).items():
         top_layers = tops.filter(pl.col("model") == model)["layer"]
         sd = ranks.std(axis=0, ddof=1) if len(ranks) > 1 else np.full(ranks.shape[1], np.nan)
@@ -104,9 +111,11 @@ def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
                 mean_rank=pl.Series(ranks.mean(axis=0)),
                 sd_rank=pl.Series(sd).fill_nan(None),
                 top_share=pl.Series([float((top_layers == layer).mean() or 0) for layer in place["layer"]]),
-                chance=pl.lit(1 / place.height),
+                chance=pl.lit(1 / n_layers[model]),
             )
         )
+    if not parts:
+        return None
     joined = heads.sizes.select(SIZE_COLUMNS).join(pl.concat(parts), on="model", maintain_order="left_right")
     return joined.select(*SIZE_COLUMNS, "layer", "Layer", "prop_layer", "mean_rank", "sd_rank", "top_share", "chance")
 

@@ -1,0 +1,139 @@
+"""What was found, in sentences with numbers: one for each section, and the headline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from headway.studies.previous_token.draft import Draft
+
+_HEADLINE = ("growth", "onset", "peak", "consistency")
+_BEYOND = ("position", "identity")
+
+
+def findings(draft: Draft) -> None:
+    """Adds `findings` by section and `headline`."""
+    said = {
+        "final": _final(draft),
+        "growth": _growth(draft),
+        "onset": _onset(draft),
+        "peak": _by_size(draft, "peak", "peaks at", "the peak"),
+        "slope": _by_size(draft, "slope", "rises per decade of training by", "this slope"),
+        "consistency": _consistency(draft),
+    }
+    draft.put("findings", said)
+    beyond = (draft.values.get("beyond", {}).get(name) or {} for name in _BEYOND)
+    sentences = [said[name] for name in _HEADLINE] + [part.get("says") for part in beyond]
+    draft.put("headline", [sentence for sentence in sentences if sentence])
+
+
+def p_text(p: float | None) -> str:
+    """A p value as papers give it."""
+    if p is None:
+        return "p not defined"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def listed(items: list[str]) -> str:
+    """Words joined as in prose: a, b and c."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def _model(draft: Draft, path: str) -> dict[str, Any] | None:
+    section, name = path.split(".")
+    return draft.values.get(section, {}).get(name)
+
+
+def _coefficient(model: dict[str, Any] | None, term: str) -> dict[str, Any] | None:
+    return (model or {}).get("fixed", {}).get(term)
+
+
+def _final(draft: Draft) -> str:
+    layers = draft.tables["final_by_layer"].sort("mean", descending=True).unique("model", keep="first")
+    order = draft.heads.sizes.select("model", "size", "n_layers", "final_step")
+    tops = order.join(layers.select("model", "Layer", "mean"), on="model", maintain_order="left")
+    places = [
+        f"{size} layer {layer} of {n_layers} ({mean:.3g})"
+        for size, n_layers, layer, mean in tops.select("size", "n_layers", "Layer", "mean").rows()
+    ]
+    text = f"At the final step the largest head stands, averaged over seeds, highest in {listed(places)}."
+    depth = _coefficient(_model(draft, "lmm.final_depth"), "prop_layer")
+    if depth is not None:
+        text += (
+            f" Over all heads the score changes by {depth['estimate']:.3g} from the bottom to the top of the network "
+            f"({p_text(depth['p'])}); a straight line says little of where between."
+        )
+    return text
+
+
+def _growth(draft: Draft) -> str:
+    means = draft.tables["trajectory_means"]
+    by_size = means.group_by("size", maintain_order=True)
+    ends = [f"{of['mean'][0]:.3g} to {of['mean'][-1]:.3g} ({size})" for (size,), of in by_size]
+    text = f"The largest head of a run goes from its first to its last step on average from {listed(ends)}"
+    growth = _coefficient(_model(draft, "lmm.growth"), "log10(step_modded)")
+    if growth is None:
+        return text + "."
+    return (
+        f"{text}; tenfold training adds {growth['estimate']:.3g} (SE {growth['std_error']:.2g}, {p_text(growth['p'])})."
+    )
+
+
+def _onset(draft: Draft) -> str | None:
+    means = draft.values["tables"]["onset_mean_by_size"]
+    sizes = dict(draft.heads.sizes.select("model", "size").rows())
+    steps = [f"{sizes[model]} {step:,.0f}" for model, step in means.items() if step is not None]
+    if not steps:
+        return "In no run does the largest head rise faster than 0.1 per decade of training between two steps."
+    text = f"The published onset, a mean over thresholds, falls on average at step {listed(steps)}"
+    fit = _coefficient(_model(draft, "lmm.onset"), "log10(n_params)")
+    if fit is not None:
+        text += (
+            f"; tenfold parameters change it by a factor of {10 ** fit['estimate']:.2g} "
+            f"(10^{fit['estimate']:.2f}, {p_text(fit['p'])})"
+        )
+    relation = _relation(draft)
+    if relation is not None:
+        text += (
+            f". It takes an onset for the end of the interval in which it lies: allowing for the grid, the factor is "
+            f"anywhere from {10 ** relation['bound_lower']:.2g} to {10 ** relation['bound_upper']:.2g}"
+        )
+    return text + "."
+
+
+def _relation(draft: Draft) -> dict[str, Any] | None:
+    """The published definition's slope with its bounds, where both bounds exist."""
+    from headway.studies.previous_token.intervals import PUBLISHED
+
+    table = draft.tables.get("onset_relations", pl.DataFrame(schema={"definition": pl.String}))
+    rows = table.filter(pl.col("definition") == PUBLISHED).to_dicts()
+    if not rows or rows[0]["bound_lower"] is None or rows[0]["bound_upper"] is None:
+        return None
+    return rows[0]
+
+
+def _by_size(draft: Draft, outcome: str, verb: str, what: str) -> str:
+    means = draft.values["tables"][f"{outcome}_mean_by_size"]
+    sizes = dict(draft.heads.sizes.select("model", "size").rows())
+    each = [f"{mean:.3g} ({sizes[model]})" for model, mean in means.items() if mean is not None]
+    if not each:
+        return f"No run has a {outcome}: it needs two steps."
+    text = f"The largest head {verb} {listed(each)} on average"
+    fit = _coefficient(_model(draft, f"lmm.{outcome}"), "log10(n_params)")
+    if fit is None:
+        return text + "."
+    change = f"{fit['estimate']:.3g} to {what} (SE {fit['std_error']:.2g}, {p_text(fit['p'])})"
+    return f"{text}; tenfold parameters add {change}."
+
+
+def _consistency(draft: Draft) -> str | None:
+    same = draft.values["tables"].get("cor_by_same_model")
+    if not same:
+        return None
+    parts = [
+        f"{same[key]['mean']:.2f} between runs of {said}"
+        for key, said in (("true", "one size"), ("false", "different sizes"))
+        if key in same
+    ]
+    return f"The runs' trajectories correlate by {listed(parts)} on average; any two that rise correlate."
