@@ -114,3 +114,59 @@ def schema(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
 def score_columns(frame: pl.DataFrame) -> list[str]:
     """The scores that a heads table holds, in the order of `SCORES`."""
     return [name for name in SCORES if name in frame.columns]
+
+
+# One row per checkpoint, layer, kind of weight, feature and partition. What concerns the heads as a whole stands once,
+# on the row of k = 1, which is all heads in one cluster; a null or a test that was not computed is null.
+CLUSTERS_KEY = ("run", "step", "layer", "kind", "feature", "clustering", "k")
+CLUSTERS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    Column("layer", pl.Int32(), "", "counted from 0"),
+    Column("kind", pl.String(), "", "q, k, v or o (weights), qk or ov (circuits)"),
+    Column("feature", pl.String(), "", "raw, spectrum (singular values) or subspace"),
+    Column("clustering", pl.String(), "", "all (k = 1), kmeans, ward, or the name of labels that were given"),
+    Column("k", pl.Int32(), "clusters", "how many clusters"),
+    Column("labels", pl.List(pl.Int32()), "", "each head's cluster, in the order of heads"),
+    Column("sizes", pl.List(pl.Int32()), "heads", "heads in each cluster"),
+    Column("silhouette", pl.Float64(), "", "mean silhouette of heads, -1 to 1"),
+    Column("centre_distance", pl.Float64(), "weight", "largest distance between two centres"),
+    Column("within_variance", pl.Float64(), "weight²", "variance within clusters per column, mean over clusters"),
+    Column("separation_ratio", pl.Float64(), "1/weight", "centre_distance / within_variance, as published"),
+    Column("between_share", pl.Float64(), "fraction", "sum of squares between clusters, of all"),
+    Column("wasserstein", pl.Float64(), "weight", "W1 between all weights of two clusters"),
+    Column("published_ks", pl.Float64(), "", "Kolmogorov-Smirnov statistic over pooled weights"),
+    Column("published_ks_p", pl.Float64(), "probability", "its p, as if weights were independent samples"),
+    Column("published_t", pl.Float64(), "", "Student's t over pooled weights"),
+    Column("published_t_p", pl.Float64(), "probability", "its p, as if weights were independent samples"),
+    Column("cohen_d", pl.Float64(), "standard deviations", "difference of mean weights over pooled weights"),
+    Column("heads_ks_p", pl.Float64(), "probability", "difference of distributions, labels of heads permuted"),
+    Column("heads_t_p", pl.Float64(), "probability", "difference of head means, labels of heads permuted"),
+    Column("heads_d", pl.Float64(), "standard deviations", "difference of head means over heads"),
+    *(
+        Column(f"{null}_{name}", pl.Float64(), unit, f"{meaning} of the null {null!r}")
+        for null in ("directions", "initial", "permutation")
+        for name, unit, meaning in (
+            ("p", "probability", "share of draws with at least this silhouette, +1 both,"),
+            ("low", "", "5 % quantile of the silhouette"),
+            ("median", "", "median of the silhouette"),
+            ("high", "", "95 % quantile of the silhouette"),
+        )
+    ),
+    Column("stability", pl.Float64(), "", "mean adjusted Rand index with clusters of random 4/5 of the heads"),
+    Column("lone_heads", pl.List(pl.Int32()), "", "heads that are a cluster of their own: outliers"),
+    Column("silhouette_rest", pl.Float64(), "", "silhouette of the other heads, clusters searched anew"),
+    Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k"),
+    Column("gap_std_error", pl.Float64(), "log", "its standard error"),
+    Column("gap_k", pl.Int32(), "clusters", "k = 1: number of clusters by the gap statistic"),
+    Column("all_equal", pl.Boolean(), "", "k = 1: the heads are equal, so that there are no clusters"),
+    Column("norms", pl.List(pl.Float64()), "weight", "k = 1: each head's Frobenius norm"),
+    Column("coordinates", pl.List(pl.List(pl.Float64())), "weight", "k = 1: each head's principal coordinates"),
+    Column("explained", pl.List(pl.Float64()), "fraction", "k = 1: variance explained by each coordinate"),
+    Column("previous_step", pl.Int64(), "optimizer steps", "k = 1: the checkpoint that changes are since"),
+    Column("head_changes", pl.List(pl.Float64()), "weight", "k = 1: each head's mean absolute change"),
+    Column(
+        "relative_changes", pl.List(pl.Float64()), "fraction", "k = 1: norm of each head's change by its norm before"
+    ),
+    Column("mean_change", pl.Float64(), "weight", "k = 1: mean absolute change of all columns of all heads"),
+    Column("largest_change", pl.Float64(), "weight", "k = 1: largest absolute change of any column"),
+)

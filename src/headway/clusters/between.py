@@ -1,0 +1,172 @@
+"""Whether two clusters of heads differ in their weights: over pooled weights as published, and over heads.
+
+The published tests take every weight as an independent sample: with 49,152 weights a head, any difference of a hair
+is significant. The unit that was sampled is the head: its test permutes the labels of heads. Where the clusters were
+found in these very weights, both are optimistic, since the search has looked for a difference; the nulls of `reality`
+repeat the search.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+from math import comb
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.clusters.kmeans import Floats, Ints
+
+_MOST_ARRANGEMENTS = 2000
+_GRID = 256  # quantiles at which heads' distributions are compared
+
+
+class Between(NamedTuple):
+    """Two clusters compared, cluster 0 less cluster 1.
+
+    Attributes:
+        wasserstein: distance between the distributions of all their weights (W1), in the weights' unit.
+        published_ks, published_ks_p, published_t, published_t_p: two-sample Kolmogorov-Smirnov (asymptotic) and
+            Student's t over pooled weights.
+        cohen_d: difference of the clusters' mean weights by the pooled standard deviation of weights.
+        heads_ks_p: permutation p of the largest difference between the clusters' mean distribution functions.
+        heads_t_p: permutation p of the difference between the clusters' means of head means.
+        heads_d: that difference by the pooled standard deviation of head means (Cohen's d over heads).
+    """
+
+    wasserstein: float
+    published_ks: float
+    published_ks_p: float
+    published_t: float
+    published_t_p: float
+    cohen_d: float
+    heads_ks_p: float
+    heads_t_p: float
+    heads_d: float
+
+
+def wasserstein(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """W1 between all weights of two groups of heads, (m, D) and (n, D): the integral of |F⁻¹ - G⁻¹|."""
+    columns = first.shape[1]
+    return _wasserstein(np.sort(first, axis=None), np.sort(second, axis=None), columns)
+
+
+def _wasserstein(first: NDArray[np.floating], second: NDArray[np.floating], columns: int) -> float:
+    """W1 of sorted samples of m D and n D weights.
+
+    Both quantile functions are steps whose edges, within each 1/D, lie at multiples of 1/m and 1/n: the same few
+    segments D times over.
+    """
+    m, n = len(first) // columns, len(second) // columns
+    edges = np.unique([i * n for i in range(m + 1)] + [j * m for j in range(n + 1)])  # in units of 1 / (m n D)
+    a, b = first.reshape(columns, m), second.reshape(columns, n)
+    total = 0.0
+    for start, stop in pairwise(edges):
+        difference = np.abs(a[:, start // n] - b[:, start // m])
+        total += float(difference.sum(dtype=np.float64)) * int(stop - start)
+    return total / (m * n * columns)
+
+
+class KolmogorovSmirnov(NamedTuple):
+    statistic: float
+    p: float
+
+
+def kolmogorov_smirnov(first: NDArray[np.floating], second: NDArray[np.floating]) -> KolmogorovSmirnov:
+    """The two-sample test on sorted samples: the largest difference of their distribution functions, and its asymptotic
+    p. It is found next to a point of the smaller sample, between two of which only the other function rises."""
+    from scipy.stats import kstwo
+
+    small, large = sorted((first, second), key=len)
+    ranks = np.arange(1, len(small) + 1)
+    at = np.searchsorted(large, small, side="right") / len(large) - ranks / len(small)
+    before = np.searchsorted(large, small, side="left") / len(large) - (ranks - 1) / len(small)
+    # Among ties in the small sample, only its last may count at the point and only its first before it.
+    last = np.append(small[1:] != small[:-1], True)
+    first_of_ties = np.append(True, small[1:] != small[:-1])
+    statistic = float(max(np.abs(at[last]).max(), np.abs(before[first_of_ties]).max()))
+    effective = len(small) * len(large) / (len(small) + len(large))
+    return KolmogorovSmirnov(statistic, float(kstwo.sf(statistic, round(effective))))
+
+
+def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Generator) -> Between:
+    """Compares the two clusters of `labels` (H,) in their heads' weights (H, D)."""
+    from scipy import stats
+
+    first, second = (np.sort(weights[labels == label], axis=None) for label in (0, 1))
+    mean, variance = weights.mean(axis=1, dtype=np.float64), weights.var(axis=1, dtype=np.float64)
+    pooled = [_pooled(mean[labels == label], variance[labels == label], weights.shape[1]) for label in (0, 1)]
+    t = stats.ttest_ind_from_stats(*pooled[0], *pooled[1])
+    ks = kolmogorov_smirnov(first, second)
+    arrangements = arrangements_of(labels, random)
+    return Between(
+        wasserstein=_wasserstein(first, second, weights.shape[1]),
+        published_ks=ks.statistic,
+        published_ks_p=ks.p,
+        published_t=float(t.statistic),
+        published_t_p=float(t.pvalue),
+        cohen_d=_cohen_d(*pooled[0], *pooled[1]),
+        heads_ks_p=_permutation_p(_distribution_functions(weights), arrangements),
+        heads_t_p=_permutation_p(mean[:, None], arrangements),
+        heads_d=_heads_d(mean, labels),
+    )
+
+
+def _pooled(mean: Floats, variance: Floats, n_weights: int) -> tuple[float, float, int]:
+    """Mean, standard deviation and number of all weights of some heads."""
+    n = len(mean) * n_weights
+    overall = mean.mean()
+    sum_of_squares = n_weights * float((variance + (mean - overall) ** 2).sum())
+    return float(overall), float(np.sqrt(sum_of_squares / (n - 1))), n
+
+
+def _cohen_d(mean: float, sd: float, n: int, other_mean: float, other_sd: float, other_n: int) -> float:
+    variance = ((n - 1) * sd**2 + (other_n - 1) * other_sd**2) / (n + other_n - 2)
+    return (mean - other_mean) / np.sqrt(variance) if variance > 0 else np.nan
+
+
+def _heads_d(mean: Floats, labels: Ints) -> float:
+    first, second = mean[labels == 0], mean[labels == 1]
+    freedom = len(mean) - 2
+    if freedom < 1:
+        return np.nan
+    return _cohen_d(first.mean(), _sd(first), len(first), second.mean(), _sd(second), len(second))
+
+
+def _sd(values: Floats) -> float:
+    """Of one value 0, which the pooled variance weighs with 0."""
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _distribution_functions(weights: NDArray[np.floating]) -> Floats:
+    """(H, grid) share of each head's weights up to each of the pooled quantiles."""
+    ordered = np.sort(weights, axis=1)
+    # Pooled quantiles, from every head's own: close enough to put a grid where the weights are.
+    at = np.quantile(ordered[:, :: max(1, ordered.shape[1] // 1024)], (np.arange(_GRID) + 0.5) / _GRID)
+    return np.stack([np.searchsorted(head, at, side="right") for head in ordered]) / weights.shape[1]
+
+
+def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST_ARRANGEMENTS) -> NDArray[np.bool_]:
+    """(n, H) ways to give cluster 0's label to as many heads: all where they are at most `most`, else random ones.
+
+    The first is the one observed.
+    """
+    n_heads, size = len(labels), int((labels == 0).sum())
+    observed = labels == 0
+    if comb(n_heads, size) <= most:
+        ways = np.zeros((comb(n_heads, size), n_heads), dtype=bool)
+        for way, heads in zip(ways, combinations(range(n_heads), size), strict=True):
+            way[list(heads)] = True
+        return np.concatenate([observed[None], ways[(ways != observed).any(axis=1)]])
+    ways = random.permuted(np.tile(observed, (most - 1, 1)), axis=1)
+    return np.concatenate([observed[None], ways])
+
+
+def _permutation_p(values: Floats, arrangements: NDArray[np.bool_]) -> float:
+    """Share of arrangements, the observed one among them, whose groups' means of `values` (H, columns) differ at least
+    as much (rounding aside) in the column where they differ most."""
+    member = arrangements.astype(np.float64)
+    first = member @ values / member.sum(axis=1, keepdims=True)
+    second = (1 - member) @ values / (1 - member).sum(axis=1, keepdims=True)
+    difference = np.abs(first - second).max(axis=1)
+    return float((difference >= difference[0] * (1 - 1e-12)).mean())

@@ -1,0 +1,194 @@
+"""The circuits of heads: what does not depend on the basis inside a head.
+
+A head's queries and keys meet only in Q'K, its values and its output only in O'V: any invertible change of the basis
+inside the head that the architecture allows leaves these (hidden × hidden, of rank head_dim) as they are. Two features
+of a circuit are used: its singular values, and the subspaces that it reads from and writes to (for QK: those in which
+the query and the key side read).
+
+Rotary positions turn queries and keys between Q and K: at a distance of m tokens the circuit is Q' R_m K. The features
+are those of m = 0, a token and itself. The subspaces are those of every m; the singular values are not. Biases, the
+gains of the layer norm before the head, and norms of queries and keys are left out.
+
+Legend: H heads, d head_dim, N hidden_size, G key-value heads, each shared by H / G heads.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.clusters.kmeans import Floats
+from headway.clusters.spaces import HeadSpace, bartlett, distances_of, resolution_of
+
+_RANK_TOLERANCE = 1e-10  # of eigenvalues of W W', so 1e-5 of singular values: float32 weights hold no more
+_N_SPECTRA = 600  # pools of random circuits from which null draws are put together
+_N_FRAMES = 40
+
+
+class Side(NamedTuple):
+    """One of the two matrices of each head's circuit, W = A' F with F orthonormal rows: what it reads or writes.
+
+    Attributes:
+        root: (H, d, d) with root' root = W W'.
+        frame: (H, d, N), orthonormal rows that span W's; rows beyond its rank are zero.
+        norms: (H,) Frobenius norms.
+    """
+
+    root: Floats
+    frame: Floats
+    norms: Floats
+
+
+def side_of(weights: NDArray[np.floating]) -> Side:
+    """The side of a circuit from the heads' matrices (H, d, N)."""
+    weights = weights.astype(np.float64)
+    values, vectors = np.linalg.eigh(weights @ weights.transpose(0, 2, 1))
+    values = values.clip(min=0)
+    kept = values > _RANK_TOLERANCE * values.max(axis=1, keepdims=True)
+    whitening = np.zeros_like(values)
+    np.divide(1, np.sqrt(values), out=whitening, where=kept)
+    frame = (vectors * whitening[:, None, :]).transpose(0, 2, 1) @ weights
+    root = (vectors * np.sqrt(values)[:, None, :]).transpose(0, 2, 1)
+    return Side(root, frame, np.sqrt(values.sum(axis=1)))
+
+
+def shared(side: Side, n_heads: int) -> Side:
+    """A side of G key-value heads, repeated for the H heads that share them."""
+    times = n_heads // len(side.norms)
+    return side if times == 1 else Side(*(np.repeat(part, times, axis=0) for part in side))
+
+
+def spectra(left: Side, right: Side) -> Floats:
+    """(H, min(d, N)) singular values, falling, of each head's circuit left' right.
+
+    With W = U' root' up to a rotation, the circuit's are those of root_left root_right'.
+    """
+    rank = min(left.frame.shape[1:])
+    values: Floats = np.linalg.svd(left.root @ right.root.transpose(0, 2, 1), compute_uv=False)
+    return values[:, :rank]
+
+
+def overlaps(frame: Floats) -> Floats:
+    """(H, H) sums of squared cosines of the principal angles between heads' subspaces: |F_i F_j'|².
+
+    In float32, good to about 1e-6 of a distance, since for many heads this product is most of the work.
+    """
+    n_heads, d, n = frame.shape
+    rows = frame.reshape(-1, n).astype(np.float32)
+    cosines = rows @ rows.T
+    return (cosines * cosines).reshape(n_heads, d, n_heads, d).sum(axis=3, dtype=np.float64).sum(axis=1)
+
+
+def subspace_distances(frame: Floats) -> Floats:
+    """(H, H) squared distances |P_i - P_j|² / 2d between the projectors on heads' subspaces.
+
+    From 0 (one subspace) to 1 (orthogonal): the mean squared sine of their principal angles.
+    """
+    return distances_of(overlaps(frame)) / (2 * frame.shape[1])
+
+
+def spectrum_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
+    """Heads as the singular values of their circuits."""
+    values = spectra(left, right)
+    norms = np.linalg.norm(values, axis=1)
+    n_heads, d, n = left.frame.shape
+    shape = _Shape(n_heads, n_kv_heads, d, n)
+    return HeadSpace(
+        squared_distances=distances_between(values),
+        norms=norms,
+        n_columns=values.shape[1],
+        resolution=resolution_of(norms),
+        directions=partial(_random_spectra, shape, norms=left.norms * right.norms),
+        initial=partial(_initial_spectra, shape),
+    )
+
+
+def subspace_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
+    """Heads as the pair of subspaces of their circuits. Subspaces have no norms: both nulls are the same draws."""
+    n_heads, d, n = left.frame.shape
+    draw = partial(_random_subspaces, _Shape(n_heads, n_kv_heads, d, n))
+    return HeadSpace(
+        squared_distances=(subspace_distances(left.frame) + subspace_distances(right.frame)) / 2,
+        norms=np.linalg.norm(spectra(left, right), axis=1),
+        n_columns=1,
+        resolution=1e-5,  # `overlaps` is computed in float32
+        directions=draw,
+        initial=draw,
+    )
+
+
+def distances_between(points: Floats) -> Floats:
+    """(H, H) squared distances of points (H, columns), by differences: exact where points are nearly equal."""
+    return ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+
+
+class _Shape(NamedTuple):
+    n_heads: int
+    n_kv_heads: int
+    d: int
+    n: int
+
+
+def _random_spectra(shape: _Shape, random: np.random.Generator, n: int, norms: Floats) -> Floats:
+    """Circuits of matrices in random directions, drawn from a pool of such, scaled to norms (H,) or (n, H)."""
+    pool = _spectrum_pool(shape)
+    order = random.random((n, len(pool))).argsort(axis=1)[:, : shape.n_kv_heads]
+    values = pool[order].reshape(n, shape.n_heads, -1) * norms[..., None]
+    return distances_of(values @ values.transpose(0, 2, 1))
+
+
+def _initial_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Floats:
+    """Circuits of independent normal weights, whose norms are chi-distributed and independent of the directions."""
+    own, common = (random.chisquare(shape.d * shape.n, (n, heads)) for heads in (shape.n_heads, shape.n_kv_heads))
+    norms = np.sqrt(own * np.repeat(common, shape.n_heads // shape.n_kv_heads, axis=1))
+    return _random_spectra(shape, random, n, norms)
+
+
+@lru_cache(maxsize=8)
+def _spectrum_pool(shape: _Shape) -> Floats:
+    """(n, H / G, d) spectra of groups of heads that share one matrix, each matrix of norm 1.
+
+    The singular values of W'V, W and V normal (d, N), are those of A'B with their Bartlett triangles A and B.
+    """
+    random = np.random.default_rng(0)
+    times = shape.n_heads // shape.n_kv_heads
+    n = max(_N_SPECTRA // times, 4 * shape.n_kv_heads)
+    own = _unit_roots(random, n * times, shape).reshape(n, times, shape.d, -1)
+    common = _unit_roots(random, n, shape)[:, None]
+    values: Floats = np.linalg.svd(own.transpose(0, 1, 3, 2) @ common, compute_uv=False)
+    return values
+
+
+def _unit_roots(random: np.random.Generator, n: int, shape: _Shape) -> Floats:
+    """(n, d, columns) matrices with the singular values of random directions of (d, N)."""
+    if shape.n < shape.d:
+        roots = random.standard_normal((n, shape.d, shape.n))
+    else:
+        roots = bartlett(random, n, shape.n, shape.d)
+    return roots / np.linalg.norm(roots, axis=(1, 2), keepdims=True)
+
+
+def _random_subspaces(shape: _Shape, random: np.random.Generator, n: int) -> Floats:
+    """Pairs of uniformly random subspaces for each head, put together from pools, heads in random order."""
+    own, common = _subspace_pool(shape, shape.n_heads), _subspace_pool(shape, shape.n_kv_heads)
+    times = shape.n_heads // shape.n_kv_heads
+    grouped = np.repeat(np.repeat(_shuffled(common, random, n), times, axis=1), times, axis=2)
+    return (_shuffled(own, random, n) + grouped) / 2
+
+
+def _shuffled(pool: Floats, random: np.random.Generator, n: int) -> Floats:
+    n_heads = pool.shape[-1]
+    order = random.permuted(np.tile(np.arange(n_heads), (n, 1)), axis=1)
+    which = random.integers(len(pool), size=n)
+    return pool[which[:, None, None], order[:, :, None], order[:, None, :]]
+
+
+@lru_cache(maxsize=8)
+def _subspace_pool(shape: _Shape, n_heads: int) -> Floats:
+    """(n, heads, heads) squared distances of uniformly random subspaces."""
+    random = np.random.default_rng(0)
+    draws = (random.standard_normal((n_heads, shape.d, shape.n)) for _ in range(_N_FRAMES))
+    return np.stack([subspace_distances(side_of(draw).frame) for draw in draws])

@@ -1,0 +1,108 @@
+"""What of its heads' weights a layer is described by: which kinds, which features, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.clusters.circuits import Side, shared, side_of, spectra, spectrum_space, subspace_space
+from headway.clusters.kmeans import Floats
+from headway.clusters.spaces import HeadSpace, raw_space
+
+KINDS = ("q", "k", "v", "o")
+CIRCUITS = {"qk": ("q", "k"), "ov": ("o", "v")}  # the side of the query heads first
+FEATURES = ("raw", "circuit")
+
+
+class Weights(Protocol):
+    """Gives the weights of a kind in a layer: `models.HeadWeights`, or arrays under such a face."""
+
+    def get(self, kind: str, layer: int) -> NDArray[np.float32]: ...
+
+
+class Change(NamedTuple):
+    """How heads changed since another checkpoint, in the feature's own columns.
+
+    For subspaces, a head's change is the distance from its subspaces before, between 0 and 1.
+    """
+
+    head_changes: Floats
+    relative_changes: Floats | None
+    mean_change: float
+    largest_change: float
+
+
+class Described(NamedTuple):
+    """A layer's heads under one kind and feature. `weights` (H, D) is there for `raw` alone."""
+
+    kind: str
+    feature: str
+    space: HeadSpace
+    weights: NDArray[np.float32] | None
+    change: Change | None
+
+
+def describe_layer(
+    weights: Weights, layer: int, features: Sequence[str], before: Weights | None = None
+) -> Iterator[Described]:
+    """The layer's heads under each kind and feature; with `before`, the same model earlier, also their changes."""
+    if "raw" in features:
+        for kind in KINDS:
+            yield _raw(kind, layer, weights, before)
+    if "circuit" in features:
+        for kind, (own, common) in CIRCUITS.items():
+            yield from _circuit(
+                kind, _sides(weights, layer, own, common), before and _sides(before, layer, own, common)
+            )
+
+
+def _raw(kind: str, layer: int, weights: Weights, before: Weights | None) -> Described:
+    now = weights.get(kind, layer)
+    space = raw_space(now, f"layer {layer}, kind {kind}")
+    change = None
+    if before is not None:
+        change = _change(now.reshape(len(now), -1), before.get(kind, layer).reshape(len(now), -1))
+    return Described(kind, "raw", space, now.reshape(len(now), -1), change)
+
+
+def _change(now: NDArray[np.floating], before: NDArray[np.floating]) -> Change:
+    difference = np.abs(now - before)
+    norms = np.linalg.norm(before, axis=1)
+    relative = np.full(len(now), np.nan)
+    np.divide(np.linalg.norm(difference, axis=1), norms, out=relative, where=norms > 0)
+    heads = difference.mean(axis=1, dtype=np.float64)
+    return Change(heads, relative, float(heads.mean()), float(difference.max()))
+
+
+class _Sides(NamedTuple):
+    own: Side
+    common: Side
+    n_kv_heads: int
+
+
+def _sides(weights: Weights, layer: int, own: str, common: str) -> _Sides:
+    first, second = side_of(weights.get(own, layer)), side_of(weights.get(common, layer))
+    return _Sides(first, shared(second, len(first.norms)), len(second.norms))
+
+
+def _circuit(kind: str, now: _Sides, before: _Sides | None) -> Iterator[Described]:
+    changes: tuple[Change | None, Change | None] = (None, None)
+    if before is not None:
+        changes = (_change(spectra(*now[:2]), spectra(*before[:2])), _turned(now, before))
+    yield Described(kind, "spectrum", spectrum_space(*now), None, changes[0])
+    yield Described(kind, "subspace", subspace_space(*now), None, changes[1])
+
+
+def _turned(now: _Sides, before: _Sides) -> Change:
+    """How far each head's two subspaces turned: the root of the mean squared sine of their principal angles."""
+    shares = []
+    for side, old in ((now.own, before.own), (now.common, before.common)):
+        cosines = side.frame @ old.frame.transpose(0, 2, 1)
+        shared_part = (cosines**2).sum(axis=(1, 2))
+        ranks = [(frame**2).sum(axis=(1, 2)) for frame in (side.frame, old.frame)]
+        shares.append((ranks[0] + ranks[1] - 2 * shared_part) / (2 * side.frame.shape[1]))
+    heads = np.sqrt(np.maximum((shares[0] + shares[1]) / 2, 0))
+    return Change(heads, None, float(heads.mean()), float(heads.max()))

@@ -1,0 +1,248 @@
+"""The job: a checkpoint's per-head weights -> one row per layer, kind, feature and partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from headway import suites, tables
+from headway.clusters.between import between
+from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weights, describe_layer
+from headway.clusters.kmeans import SEED
+from headway.clusters.labels import GivenLabels
+from headway.clusters.partitions import METHODS, Partition
+from headway.clusters.reality import Row, describe, found_partitions, gap_statistic
+from headway.clusters.spaces import principal_coordinates
+from headway.errors import CheckpointError, UsageError
+from headway.suites import Checkpoint
+
+if TYPE_CHECKING:
+    from headway.models import Geometry, HeadWeights
+
+_ORDER = (*KINDS, *CIRCUITS)
+
+
+@dataclass(frozen=True)
+class ClusterInput:
+    """A checkpoint's weights and, where the sweep has one, those of the checkpoint before it in its run."""
+
+    weights: HeadWeights
+    identity: str
+    before: HeadWeights | None = None
+    previous_step: int | None = None
+
+
+@dataclass(frozen=True)
+class WeightClusters:
+    """Clusters of the heads of every layer, and whether they are real.
+
+    Attributes:
+        layout: how a fused weight is read: `true`, or `published` as study 1 read it, for comparison.
+        features: `raw`, `circuit`, or both.
+        methods: `kmeans`, `ward`, or both.
+        ks: numbers of clusters; those that a layer has too few heads for are left out.
+        nulls: draws of each null; 0 leaves out nulls, stability and the gap statistic.
+        seed: of the nulls. k-means has the published seed of its own.
+        layers: which layers, all if None.
+        labels: partitions given by the user, described beside those found.
+        previous: for a checkpoint's key, the checkpoint that its changes are measured from (see `predecessors`). No
+            part of the job's identity: the table says for every row which step that was.
+    """
+
+    layout: str = "true"
+    features: tuple[str, ...] = FEATURES
+    methods: tuple[str, ...] = METHODS
+    ks: tuple[int, ...] = (2, 3, 4, 5)
+    nulls: int = 99
+    seed: int = SEED
+    layers: tuple[int, ...] | None = None
+    labels: tuple[GivenLabels, ...] = ()
+    previous: Mapping[str, Checkpoint] = field(default_factory=dict, compare=False)
+    keep_files: bool = field(default=True, compare=False)
+
+    table = "clusters"
+
+    def __post_init__(self) -> None:
+        _require_known("feature", self.features, FEATURES)
+        _require_known("method", self.methods, METHODS)
+        if not self.ks or min(self.ks) < 2 or len(set(self.ks)) < len(self.ks):
+            raise UsageError(f"numbers of clusters {self.ks}: each must be given once and be at least 2")
+        if self.nulls < 0 or 0 < self.nulls < 19:
+            raise UsageError(f"{self.nulls} draws of a null cannot give p = 0.05: use 19 or more, or 0 for no nulls")
+        names = [given.name for given in self.labels]
+        if len(set(names)) < len(names):
+            raise UsageError(f"labels are given twice under one name: {', '.join(names)}")
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the numbers."""
+        return {
+            "layout": self.layout,
+            "features": list(self.features),
+            "methods": list(self.methods),
+            "ks": list(self.ks),
+            "nulls": self.nulls,
+            "seed": self.seed,
+            "layers": None if self.layers is None else list(self.layers),
+            "labels": [given.identity() for given in self.labels],
+            "definitions": 1,
+        }
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[ClusterInput]:
+        """Opens the checkpoint's weights and those it is compared with. A previous checkpoint that cannot be had leaves
+        the changes out; its own failure is recorded where it is swept."""
+        from headway.models import HeadWeights
+
+        def opened(which: Checkpoint, stack: ExitStack) -> tuple[HeadWeights, str]:
+            files = stack.enter_context(suites.files(which, need={"config", "weights"}, keep=self.keep_files))
+            return HeadWeights(files.folder, layout=self.layout), files.identity
+
+        with ExitStack() as stack:
+            weights, identity = opened(checkpoint, stack)
+            previous = self.previous.get(checkpoint.key)
+            before = None
+            if previous is not None:
+                try:
+                    before = opened(previous, stack)[0]
+                except CheckpointError:
+                    previous = None
+            yield ClusterInput(weights, identity, before, None if previous is None else previous.step)
+
+    def compute(self, checkpoint: Checkpoint, input: ClusterInput) -> pl.DataFrame:
+        """The table of `tables.CLUSTERS_COLUMNS`.
+
+        Raises:
+            CheckpointError: weights are missing or not finite, or a layer has fewer heads than clusters.
+            UsageError: a layer or head that does not exist was asked for.
+        """
+        geometry = input.weights.geometry
+        rows = self.rows(input.weights, geometry, input.before, input.previous_step)
+        return (
+            _frame(rows)
+            .with_columns(
+                *(pl.lit(getattr(checkpoint, name)).alias(name) for name in ("suite", "run", "model", "size", "seed")),
+                step=pl.lit(checkpoint.step),
+                n_params=pl.lit(geometry.n_params),
+                n_layers=pl.lit(geometry.n_layers),
+                n_heads=pl.lit(geometry.n_heads),
+            )
+            .cast(dict(_schema()))[[column.name for column in tables.CLUSTERS_COLUMNS]]
+        )
+
+    def rows(
+        self, weights: Weights, geometry: Geometry, before: Weights | None = None, previous_step: int | None = None
+    ) -> list[Row]:
+        """The rows of one model, without the columns that name the checkpoint."""
+        rows: list[Row] = []
+        for layer in self._layers(geometry.n_layers):
+            for heads in describe_layer(weights, layer, self.features, before):
+                place = {"layer": layer, "kind": heads.kind, "feature": heads.feature}
+                rows += [place | row for row in self._describe(heads, layer, geometry.n_heads, previous_step)]
+        return rows
+
+    def _layers(self, n_layers: int) -> Sequence[int]:
+        if self.layers is None:
+            return range(n_layers)
+        unknown = [layer for layer in self.layers if not 0 <= layer < n_layers]
+        if unknown:
+            raise UsageError(f"there is no layer {unknown[0]}: the model has layers 0 to {n_layers - 1}")
+        return self.layers
+
+    def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
+        space = heads.space
+        together = _together(heads, previous_step)
+        if space.all_equal:
+            return [together]
+        ks = [k for k in self.ks if k < space.n_heads]
+        if not ks:
+            raise CheckpointError(
+                f"layer {layer}, kind {heads.kind}: {space.n_heads} heads are too few for {min(self.ks)} clusters; "
+                "a silhouette needs more heads than clusters"
+            )
+        random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
+        given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
+        partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
+        rows = describe(space, partitions, nulls=self.nulls, random=random)
+        if heads.weights is not None:
+            _compare_clusters(heads.weights, partitions, rows, random)
+        if self.nulls and "kmeans" in self.methods:
+            gaps = gap_statistic(space, ks, nulls=self.nulls, random=random)
+            together["gap_k"] = gaps.chosen
+            for row in (together, *rows):
+                if row["clustering"] in ("all", "kmeans"):
+                    row["gap"], row["gap_std_error"] = gaps.value[row["k"] - 1], gaps.std_error[row["k"] - 1]
+        return [together, *rows]
+
+
+def _together(heads: Described, previous_step: int | None) -> Row:
+    """The row of k = 1: what concerns the heads as a whole."""
+    space = heads.space
+    principal = principal_coordinates(space.squared_distances)
+    row: Row = {
+        "clustering": "all",
+        "k": 1,
+        "labels": [0] * space.n_heads,
+        "sizes": [space.n_heads],
+        "within_variance": float(space.squared_distances.mean()) / 2 / space.n_columns,
+        "all_equal": space.all_equal,
+        "norms": space.norms.tolist(),
+        "coordinates": principal.coordinates.tolist(),
+        "explained": principal.explained.tolist(),
+    }
+    if heads.change is not None:
+        change = heads.change
+        row |= {
+            "previous_step": previous_step,
+            "head_changes": change.head_changes.tolist(),
+            "relative_changes": None if change.relative_changes is None else change.relative_changes.tolist(),
+            "mean_change": change.mean_change,
+            "largest_change": change.largest_change,
+        }
+    return row
+
+
+def _compare_clusters(
+    weights: np.ndarray, partitions: Sequence[Partition], rows: list[Row], random: np.random.Generator
+) -> None:
+    """Adds the comparison of weights to the rows of two clusters; methods that found the same ones share it."""
+    done: dict[bytes, Row] = {}
+    for row, partition in zip(rows, partitions, strict=True):
+        if partition.k == 2:
+            which = np.asarray(partition.labels, dtype=np.int64).tobytes()
+            if which not in done:
+                done[which] = between(weights, partition.labels, random)._asdict()
+            row.update(done[which])
+
+
+def _schema() -> dict[str, Any]:
+    return tables.schema(tables.CLUSTERS_COLUMNS)
+
+
+def _frame(rows: list[Row]) -> pl.DataFrame:
+    here = {name: dtype for name, dtype in _schema().items() if name not in _checkpoint_names()}
+    return pl.DataFrame([{name: row.get(name) for name in here} for row in rows], schema=here)
+
+
+def _checkpoint_names() -> set[str]:
+    return {column.name for column in tables.CHECKPOINT_COLUMNS}
+
+
+def _require_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
+        named = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is asked for"
+        raise UsageError(f"{named}: use {' or '.join(known)}")
+
+
+def predecessors(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
+    """For each checkpoint's key, the one before it in its run, among `checkpoints`; the first has none."""
+    runs: dict[str, list[Checkpoint]] = {}
+    for checkpoint in sorted(checkpoints, key=lambda one: one.step):
+        runs.setdefault(checkpoint.run, []).append(checkpoint)
+    return {later.key: earlier for run in runs.values() for earlier, later in pairwise(run)}

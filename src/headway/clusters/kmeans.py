@@ -1,0 +1,163 @@
+"""k-means on squared distances alone, for many problems at once.
+
+The squared distance of head i to the centre of cluster C needs no coordinates:
+
+    |x_i - m_C|² = 1/n_C · sum_{j in C} D_ij  -  1/(2 n_C²) · sum_{j, l in C} D_jl
+
+so that H heads of 49,152 weights each are clustered from their H × H distances, and a thousand null draws together.
+The algorithm is scikit-learn's (greedy k-means++, Lloyd, best of n starts; Arthur & Vassilvitskii 2007), with the
+random numbers that scikit-learn would draw from the same seed: they do not depend on the data. Labels and inertia are
+therefore those of `KMeans(k, n_init=10, random_state=42)` in full dimension, up to rounding. One difference remains:
+scikit-learn also stops when the centres move by less than 1e-4 of a weight's variance, which a head that changes cluster
+exceeds by far in any space of more dimensions than heads.
+
+Legend: B problems, S starts, H heads, k clusters, L candidates of a greedy step.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+STARTS = 10
+SEED = 42
+_MOST_ITERATIONS = 300
+_ELEMENTS_AT_ONCE = 400_000  # B · S · H · k of one chunk: what a processor's cache holds
+
+
+class KMeans(NamedTuple):
+    """`labels` (B, H) from 0 to k - 1; `inertia` (B,): sum over heads of the squared distance to their centre."""
+
+    labels: Ints
+    inertia: Floats
+
+
+def kmeans(squared_distances: Floats, k: int, *, starts: int = STARTS, seed: int = SEED) -> KMeans:
+    """The best of `starts` runs for each problem.
+
+    Args:
+        squared_distances: (B, H, H), between the heads of each problem.
+        k: clusters, 1 to H.
+
+    Raises:
+        ValueError: fewer heads than clusters.
+    """
+    n_problems, n_heads, _ = squared_distances.shape
+    if not 1 <= k <= n_heads:
+        raise ValueError(f"{n_heads} heads cannot form {k} clusters")
+    draws = _draws(n_heads, k, starts, seed)
+    chunk = max(1, _ELEMENTS_AT_ONCE // (starts * n_heads * k))
+    parts = [_best(squared_distances[i : i + chunk], k, draws) for i in range(0, n_problems, chunk)]
+    return KMeans(np.concatenate([part.labels for part in parts]), np.concatenate([part.inertia for part in parts]))
+
+
+class _Draws(NamedTuple):
+    first: Ints  # (S,) the first centre
+    uniform: Floats  # (S, k - 1, L) for the choice of the others
+
+
+@lru_cache(maxsize=64)
+def _draws(n_heads: int, k: int, starts: int, seed: int) -> _Draws:
+    """The random numbers that scikit-learn's KMeans consumes, in its order."""
+    random = np.random.RandomState(seed)  # the generator that scikit-learn uses
+    even = np.full(n_heads, 1 / n_heads)
+    candidates = 2 + int(np.log(k))
+    first, uniform = [], []
+    for _ in range(starts):
+        first.append(random.choice(n_heads, p=even))
+        uniform.append([random.uniform(size=candidates) for _ in range(k - 1)])
+    return _Draws(np.array(first), np.array(uniform).reshape(starts, k - 1, candidates))
+
+
+def _best(d: Floats, k: int, draws: _Draws) -> KMeans:
+    labels_bsh = _lloyd(d, _nearest_seed(d, draws), k)
+    inertia_bs = _inertia(d, labels_bsh, k)
+    least = inertia_bs.min(axis=1, keepdims=True)
+    # Starts that end in one partition differ by rounding: the first of them names the clusters.
+    best = np.argmax(inertia_bs <= least + 1e-10 * np.abs(least), axis=1)
+    problem = np.arange(len(d))
+    return KMeans(labels_bsh[problem, best], inertia_bs[problem, best])
+
+
+def _nearest_seed(d: Floats, draws: _Draws) -> Ints:
+    """k-means++: seeds drawn with probability proportional to the squared distance to those there are, the best of
+    L candidates each time. Returns each head's nearest seed, (B, S, H)."""
+    problem = np.arange(len(d))
+    to_seeds = [d[:, draws.first, :]]
+    closest_bsh = to_seeds[0]
+    for uniform_sl in draws.uniform.transpose(1, 0, 2):
+        heights_bsh = closest_bsh.cumsum(axis=2)
+        aimed_bsl = uniform_sl * closest_bsh.sum(axis=2)[:, :, None]
+        candidate_bsl = np.zeros(aimed_bsl.shape, dtype=np.int64)
+        for height_bs in np.moveaxis(heights_bsh, 2, 0)[:-1]:  # rounding must not aim above the last
+            candidate_bsl += height_bs[:, :, None] < aimed_bsl
+        to_candidate_bslh = d[problem[:, None, None], candidate_bsl]
+        left_bslh = np.minimum(closest_bsh[:, :, None, :], to_candidate_bslh)
+        best_bs = left_bslh.sum(axis=3).argmin(axis=2)[:, :, None, None]
+        to_seeds.append(np.take_along_axis(to_candidate_bslh, best_bs, axis=2)[:, :, 0])
+        closest_bsh = np.take_along_axis(left_bslh, best_bs, axis=2)[:, :, 0]
+    return _nearest(np.stack(to_seeds, axis=1))
+
+
+def _nearest(distances_bksh: Floats) -> Ints:
+    """The least along k, the first among equals; NumPy's argmin is slow along short axes."""
+    least = distances_bksh[:, 0].copy()
+    nearest = np.zeros(least.shape, dtype=np.int64)
+    for cluster in range(1, distances_bksh.shape[1]):
+        distance = distances_bksh[:, cluster]
+        nearest[distance < least] = cluster
+        np.minimum(least, distance, out=least)
+    return nearest
+
+
+def _lloyd(d: Floats, labels: Ints, k: int) -> Ints:
+    """Moves every head to its nearest centre until none moves."""
+    moving = np.arange(len(d))
+    for _ in range(_MOST_ITERATIONS):
+        before, distances = labels[moving], d[moving]
+        _refill_empty_clusters(distances, before, k)
+        now = _nearest(_to_centres(distances, before, k))
+        changed = (now != before).any(axis=(1, 2))
+        labels[moving] = now
+        moving = moving[changed]
+        if not len(moving):
+            break
+    return labels
+
+
+def _to_centres(d: Floats, labels: Ints, k: int) -> Floats:
+    """(B, k, S, H): squared distance of each head to each centre; infinite where a cluster is empty."""
+    n_problems, n_starts, n_heads = labels.shape
+    member = _members(labels, k).astype(np.float64)
+    size = member.sum(axis=3, keepdims=True)
+    sums = (member.reshape(n_problems, k * n_starts, n_heads) @ d).reshape(member.shape)  # sum_{j in C} D_ij
+    within = (sums * member).sum(axis=3, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distances = sums / size - within / (2 * size**2)
+    distances[np.broadcast_to(size == 0, distances.shape)] = np.inf
+    return distances
+
+
+def _members(labels: Ints, k: int) -> NDArray[np.bool_]:
+    """(B, k, S, H) whether a head is in a cluster."""
+    return labels[:, None] == np.arange(k)[:, None, None]
+
+
+def _refill_empty_clusters(d: Floats, labels: Ints, k: int) -> None:
+    """A cluster that lost its last head takes the head that is farthest from its centre, as scikit-learn does."""
+    empty = ~_members(labels, k).any(axis=3)  # (B, k, S)
+    for problem, cluster, start in np.argwhere(empty):
+        own = labels[problem, start]
+        to_own = _to_centres(d[problem][None], own[None, None], k)[0, own, 0, np.arange(len(own))]
+        own[to_own.argmax()] = cluster
+
+
+def _inertia(d: Floats, labels: Ints, k: int) -> Floats:
+    to_own = np.take_along_axis(_to_centres(d, labels, k), labels[:, None], axis=1)
+    return to_own[:, 0].sum(axis=-1)

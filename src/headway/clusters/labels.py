@@ -1,0 +1,106 @@
+"""Clusters that the user gives: even and odd heads, or a table of heads and labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from headway.clusters.partitions import METHODS, Partition
+from headway.errors import UsageError
+
+EVEN_ODD = "even_odd"
+_READERS = {".csv": pl.read_csv, ".tsv": lambda path: pl.read_csv(path, separator="\t"), ".parquet": pl.read_parquet}
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """Labels of heads, under a name of their own.
+
+    Attributes:
+        name: stands in the column `clustering`.
+        rows: (kind, layer, head, label); kind None for every kind with as many heads as there are query heads, layer
+            None for every layer. No rows: even heads against odd ones, in every kind.
+    """
+
+    name: str
+    rows: tuple[tuple[str | None, int | None, int, str], ...] = ()
+
+    def identity(self) -> dict[str, str]:
+        """What decides the labels, as JSON."""
+        return {"name": self.name, "sha256": hashlib.sha256(repr(self.rows).encode()).hexdigest()}
+
+    def partition(self, kind: str, layer: int, n_heads: int, n_query_heads: int) -> Partition | None:
+        """The labels of one layer and kind; None where none are given for it.
+
+        Raises:
+            UsageError: they name a head that does not exist, leave one out, or put all heads into one cluster.
+        """
+        if not self.rows:
+            return Partition(self.name, 2, np.arange(n_heads) % 2, given=True)
+        own = [row for row in self.rows if row[0] == kind or (row[0] is None and n_heads == n_query_heads)]
+        labels = {head: label for _, at, head, label in own if at in (None, layer)}
+        if not labels:
+            return None
+        where = f"labels {self.name!r}, layer {layer}, kind {kind}"
+        unknown = sorted(set(labels) - set(range(n_heads)))
+        absent = sorted(set(range(n_heads)) - set(labels))
+        if unknown:
+            raise UsageError(f"{where}: there is no head {unknown[0]}; the model has heads 0 to {n_heads - 1}")
+        if absent:
+            raise UsageError(f"{where}: head {absent[0]} has no label; give every head of the layer one")
+        names = sorted(set(labels.values()))
+        if len(names) < 2:
+            raise UsageError(f"{where}: all heads are labelled {names[0]!r}; a partition needs two clusters or more")
+        codes = np.array([names.index(labels[head]) for head in range(n_heads)])
+        return Partition(self.name, len(names), codes, given=True)
+
+
+def open_labels(spec: str) -> GivenLabels:
+    """The labels that `spec` names.
+
+    Args:
+        spec: `even_odd`, or a .csv, .tsv or .parquet file with columns `head` and `label`, and where they matter
+            `layer` and `kind`; the file's stem becomes the name.
+
+    Raises:
+        UsageError: there is no such file, or it lacks a column.
+    """
+    if spec == EVEN_ODD:
+        return GivenLabels(EVEN_ODD)
+    path = Path(spec)
+    reader = _READERS.get(path.suffix)
+    if reader is None or not path.is_file():
+        kinds = ", ".join(_READERS)
+        raise UsageError(f"labels {spec!r} are neither {EVEN_ODD!r} nor a file that is there ({kinds})")
+    if path.stem in (*METHODS, EVEN_ODD):
+        raise UsageError(f"{path}: {path.stem!r} is the name of a clustering of its own; give the file another name")
+    try:
+        frame = reader(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"{path} cannot be read as a table of labels: {error}") from error
+    return GivenLabels(path.stem, tuple(_rows(path, frame)))
+
+
+def _rows(path: Path, frame: pl.DataFrame) -> Iterable[tuple[str | None, int | None, int, str]]:
+    lacking = [name for name in ("head", "label") if name not in frame.columns]
+    if lacking:
+        raise UsageError(f"{path} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
+    if not len(frame):
+        raise UsageError(f"{path} holds no labels")
+    wanted = {"kind": pl.String, "layer": pl.Int64, "head": pl.Int64, "label": pl.String}
+    columns = [
+        pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in wanted.items()
+    ]
+    try:
+        table = frame.select(columns)
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(f"{path}: layers and heads must be whole numbers, counted from 0 ({error})") from error
+    if table["head"].null_count() or table["label"].null_count():
+        raise UsageError(f"{path}: every row needs a head and a label")
+    return table.rows()

@@ -1,0 +1,115 @@
+"""How good a partition of heads is, from squared distances and labels alone; the first axis is a batch of problems."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headway.clusters.kmeans import Floats, Ints
+
+
+def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
+    """(B,) mean over heads of (b - a) / max(a, b): a, the mean distance to the others of its cluster; b, the least
+    mean distance to another cluster; 0 for a head alone in its cluster (Rousseeuw 1987).
+
+    NaN where there are not at least 2 clusters and fewer than heads, for which it is not defined.
+    """
+    n_heads = labels.shape[1]
+    k = int(labels.max()) + 1
+    distances = np.sqrt(squared_distances)
+    member = (labels[..., None] == np.arange(k)).astype(np.float64)
+    size = member.sum(axis=1)[:, None, :]
+    sums = distances @ member  # (B, H, k)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = (sums * member).sum(axis=2) / ((size * member).sum(axis=2) - 1)
+        other = np.where((member > 0) | (size == 0), np.inf, sums / size).min(axis=2)
+        score = (other - own) / np.maximum(own, other)
+    alone = (size * member).sum(axis=2) == 1
+    score = np.where(alone, 0, np.nan_to_num(score))
+    clusters = (size[:, 0] > 0).sum(axis=1)
+    return np.where((clusters >= 2) & (clusters < n_heads), score.mean(axis=1), np.nan)
+
+
+class Spread(NamedTuple):
+    """The study's numbers on centres and variance, and the share of variance between clusters.
+
+    Attributes:
+        centre_distance: largest distance between two centres.
+        within_variance: mean over clusters of the mean over columns of the variance within the cluster.
+        separation_ratio: the first by the second, as study 1 has it; it depends on the unit of the weights.
+        between_share: sum of squares between clusters, as a share of all; from 0 to 1, without unit.
+    """
+
+    centre_distance: float
+    within_variance: float
+    separation_ratio: float
+    between_share: float
+
+
+def spread(squared_distances: Floats, labels: Ints, n_columns: int) -> Spread:
+    """The spread of one partition, labels (H,), of (H, H) distances of points with `n_columns` columns."""
+    member = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float64)
+    size = member.sum(axis=0)
+    between = member.T @ squared_distances @ member / np.outer(size, size)  # mean squared distances of clusters
+    variance = np.diag(between) / 2
+    centres = between - variance[:, None] - variance[None, :]
+    total = squared_distances.mean() / 2
+    within_variance = float(variance.mean()) / n_columns
+    centre_distance = float(np.sqrt(max(centres.max(), 0.0)))
+    return Spread(
+        centre_distance=centre_distance,
+        within_variance=within_variance,
+        separation_ratio=centre_distance / within_variance if within_variance > 0 else np.nan,
+        between_share=float(1 - size @ variance / len(labels) / total) if total > 0 else np.nan,
+    )
+
+
+def dispersion(squared_distances: Floats, labels: Ints) -> Floats:
+    """(B,) sum of squares within clusters: k-means' inertia."""
+    member = (labels[..., None] == np.arange(labels.max() + 1)).astype(np.float64)
+    size = np.maximum(member.sum(axis=1), 1)
+    within = np.einsum("bhk,bhk->bk", squared_distances @ member, member)
+    return (within / (2 * size)).sum(axis=1)
+
+
+def adjusted_rand(labels: Ints, other: Ints) -> Floats:
+    """(B,) agreement of two partitions: 1 equal, 0 as by chance (Hubert & Arabie 1985). Both (B, H)."""
+    a = labels[..., None] == np.arange(labels.max() + 1)
+    b = other[..., None] == np.arange(other.max() + 1)
+    table = np.einsum("bhi,bhj->bij", a.astype(np.float64), b.astype(np.float64))
+    both = _pairs(table).sum(axis=(1, 2))
+    in_a, in_b = _pairs(table.sum(axis=2)).sum(axis=1), _pairs(table.sum(axis=1)).sum(axis=1)
+    expected = in_a * in_b / _pairs(labels.shape[1])
+    highest = (in_a + in_b) / 2
+    same = highest == expected  # both in one cluster, or both all alone
+    return np.where(same, 1.0, (both - expected) / np.where(same, 1, highest - expected))
+
+
+def _pairs(n: Any) -> Any:
+    return n * (n - 1) / 2
+
+
+class Gap(NamedTuple):
+    """`value` and `std_error` per k, from 1 up, and the number of clusters chosen."""
+
+    value: Floats
+    std_error: Floats
+    chosen: int
+
+
+def gap(observed: Floats, null: Floats) -> Gap:
+    """The gap statistic (Tibshirani, Walther & Hastie 2001): how far the log dispersion lies below that of heads
+    without clusters; chosen is the least k whose gap is within one standard error of the next.
+
+    Args:
+        observed: (K,) dispersion for k = 1..K.
+        null: (draws, K) the same of null draws.
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(null)
+        value = logs.mean(axis=0) - np.log(observed)
+    std_error = logs.std(axis=0) * np.sqrt(1 + 1 / len(null))
+    enough = value[:-1] >= value[1:] - std_error[1:]
+    chosen = int(np.argmax(enough)) + 1 if enough.any() else len(value)
+    return Gap(value, std_error, chosen)

@@ -1,0 +1,171 @@
+"""The heads of one layer as points: their distances, and how heads without structure would lie in the same space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.clusters.kmeans import Floats
+from headway.errors import CheckpointError, UsageError
+
+# (generator, n) -> (n, H, H) squared distances of n draws
+Draw = Callable[[np.random.Generator, int], Floats]
+N_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class HeadSpace:
+    """H heads and their distances under one feature.
+
+    Attributes:
+        squared_distances: (H, H).
+        norms: (H,) Frobenius norms of the heads' matrices.
+        n_columns: dimensions of the space the heads were described in: weights of a head, singular values, ...
+        resolution: squared distances up to this one are rounding: such heads are equal.
+        directions: draws heads of the same norms in random directions.
+        initial: draws heads of independent normal weights of one variance, as a fresh model has.
+        blocks: (n_blocks, H, H) inner products within each block of columns, for permutations; None where the columns
+            depend on each other, so that a permutation would mean nothing.
+    """
+
+    squared_distances: Floats
+    norms: Floats
+    n_columns: int
+    resolution: float
+    directions: Draw
+    initial: Draw
+    blocks: Floats | None = None
+
+    @property
+    def n_heads(self) -> int:
+        return len(self.norms)
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether no distance exceeds what rounding makes of equal heads."""
+        return bool(self.squared_distances.max() <= self.resolution)
+
+
+def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
+    """Heads as their flattened matrices, as study 1 took them.
+
+    Args:
+        weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O
+            are the dimensions of the residual stream.
+        where: names them in errors.
+
+    Raises:
+        UsageError: fewer than two heads, or heads without weights.
+        CheckpointError: NaN or infinite weights.
+    """
+    if weights.ndim < 2 or len(weights) < 2 or not weights[0].size:
+        raise UsageError(f"{where} have shape {weights.shape}: clusters need at least two heads, each with weights")
+    n_heads, n_columns = len(weights), weights[0].size
+    blocks = _block_products(weights.reshape(n_heads, -1, weights.shape[-1]))
+    gram = blocks.sum(axis=0)
+    if not np.isfinite(gram).all():
+        raise CheckpointError(f"{where} hold NaN or infinite values: the checkpoint is damaged, or training diverged")
+    norms = np.sqrt(np.diag(gram))
+    return HeadSpace(
+        squared_distances=distances_of(gram),
+        norms=norms,
+        n_columns=n_columns,
+        resolution=resolution_of(norms),
+        directions=lambda random, n: random_heads(random, n, n_columns, n_heads, norms),
+        initial=lambda random, n: random_heads(random, n, n_columns, n_heads),
+        blocks=blocks,
+    )
+
+
+def resolution_of(norms: Floats) -> float:
+    """What double precision leaves of the squared distance of two equal heads, with room for long sums."""
+    return 1e-12 * float(np.max(norms)) ** 2
+
+
+def _block_products(weights: NDArray[np.floating]) -> Floats:
+    """(n_blocks, H, H) inner products of heads (H, rows, columns) over each block of columns."""
+    n_heads, _, n_columns = weights.shape
+    edges = np.linspace(0, n_columns, min(N_BLOCKS, n_columns) + 1).astype(int)
+    products = []
+    for start, stop in pairwise(edges):
+        block = weights[:, :, start:stop].reshape(n_heads, -1).astype(np.float64)
+        products.append(block @ block.T)
+    return np.stack(products)
+
+
+def distances_of(gram: Floats) -> Floats:
+    """(..., H, H) squared distances from inner products: G_ii + G_jj - 2 G_ij."""
+    square = np.diagonal(gram, axis1=-2, axis2=-1)
+    distances = square[..., :, None] + square[..., None, :] - 2 * gram
+    np.maximum(distances, 0, out=distances)
+    heads = np.arange(gram.shape[-1])
+    distances[..., heads, heads] = 0
+    return distances
+
+
+def random_heads(
+    random: np.random.Generator, n: int, n_columns: int, n_heads: int, norms: Floats | None = None
+) -> Floats:
+    """(n, H, H) squared distances of heads of independent normal weights, scaled to `norms` if given.
+
+    Exact, without drawing the weights: the inner products of H normal vectors of D columns are Wishart, and A A' is
+    Wishart for a lower triangular A of standard normals with chi(D - i) on its diagonal (Bartlett 1933). With fewer
+    columns than heads the weights themselves are drawn.
+    """
+    if n_columns < n_heads:
+        rows = random.standard_normal((n, n_heads, n_columns))
+    else:
+        rows = bartlett(random, n, n_columns, n_heads)
+    if norms is not None:
+        rows *= (norms / np.linalg.norm(rows, axis=-1))[..., None]
+    return distances_of(rows @ rows.transpose(0, 2, 1))
+
+
+def bartlett(random: np.random.Generator, n: int, n_columns: int, n_rows: int) -> Floats:
+    """(n, n_rows, n_rows) lower triangular A with A A' distributed as W W' of a normal W (n_rows, n_columns)."""
+    triangle = np.tril(random.standard_normal((n, n_rows, n_rows)), -1)
+    rows = np.arange(n_rows)
+    triangle[:, rows, rows] = np.sqrt(random.chisquare(n_columns - rows, size=(n, n_rows)))
+    return triangle
+
+
+def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
+    """(n, H, H) squared distances after the heads are permuted within each block of columns, independently.
+
+    What heads share across blocks is destroyed, what each column holds is kept.
+    """
+    n_heads = blocks.shape[-1]
+    gram = np.zeros((n, n_heads, n_heads))
+    heads = np.tile(np.arange(n_heads), (n, 1))
+    for block in blocks:
+        order = random.permuted(heads, axis=1)
+        gram += block[order[:, :, None], order[:, None, :]]
+    return distances_of(gram)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Principal coordinates: the heads in the at most H - 1 dimensions that they span.
+
+    Attributes:
+        coordinates: (H, r), centred, of falling variance; each column's largest entry is positive.
+        explained: (r,) shares of the variance.
+    """
+
+    coordinates: Floats
+    explained: Floats
+
+
+def principal_coordinates(squared_distances: Floats) -> Principal:
+    """Coordinates with these distances (Torgerson 1952); for raw weights, the scores of a PCA."""
+    n_heads = len(squared_distances)
+    centre = np.eye(n_heads) - 1 / n_heads
+    values, vectors = np.linalg.eigh(-0.5 * centre @ squared_distances @ centre)
+    values, vectors = values[:0:-1].clip(min=0), vectors[:, :0:-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(n_heads - 1)])
+    total = values.sum()
+    return Principal(vectors * signs * np.sqrt(values), values / total if total > 0 else values)
