@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.studies.previous_token import previous_token
+from headway.studies import previous_token
 from headway.studies.result import Result
 
-STUDIES: dict[str, Callable[..., Result]] = {"previous_token": previous_token}
+STUDIES: dict[str, Callable[..., Result]] = {"previous_token": previous_token.study}
 
 # The tables of a run directory that each study can say something about; one of them is enough.
 TABLES: dict[str, frozenset[str]] = {"previous_token": frozenset({"heads"})}

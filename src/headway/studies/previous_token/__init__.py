@@ -38,7 +38,7 @@ _PARTS = {
 }
 
 
-def previous_token(
+def study(
     rundir: RunDirectory,
     *,
     score: str = "prev_self_ratio",

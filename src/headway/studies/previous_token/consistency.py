@@ -9,6 +9,7 @@ from headway.errors import StatisticsError
 from headway.studies.previous_token.draft import Draft
 from headway.studies.previous_token.fits import ols_values
 from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+from headway.studies.previous_token.position import against
 
 _MODELS = ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test.n_params1_n_params2")
 _FEWEST_STEPS = 3  # two points always correlate by 1 or -1
@@ -29,6 +30,7 @@ def consistency(draft: Draft) -> None:
         _models(draft, pairs)
         draft.tables["correlation_means"] = correlation_means(pairs)
         _mean_tables(draft)
+        _permutation(draft, pairs)
     draft.attempt("tables.mds_separation", lambda: _map(draft))
 
 
@@ -193,3 +195,38 @@ def separation(points: pl.DataFrame) -> pl.DataFrame:
         rows.append(size | {"centroid_x": x, "centroid_y": y, "inter": inter, "within": within, "ratio": ratio})
     floats = dict.fromkeys(("centroid_x", "centroid_y", "inter", "within", "ratio"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=floats, infer_schema_length=None)
+
+
+def _permutation(draft: Draft, pairs: pl.DataFrame) -> None:
+    """Adds the test of the published comparison that counts runs, not pairs: sizes shuffled among the runs."""
+    runs = draft.heads.runs["run"]
+    place = {run: i for i, run in enumerate(runs)}
+    cor = np.full((len(runs), len(runs)), np.nan)
+    cor[[place[run] for run in pairs["run1"]], [place[run] for run in pairs["run2"]]] = pairs["cor"].to_numpy()
+    labels = draft.heads.runs["model"].to_numpy()
+    observed = _excess(cor, labels)
+    if not draft.bootstraps or not np.isfinite(observed):
+        return
+    rng = np.random.default_rng([draft.seed, 5])
+    drawn = np.array([_excess(cor, rng.permutation(labels)) for _ in range(draft.bootstraps)])
+    p = against(observed, drawn[np.isfinite(drawn)])["p"]
+    draft.put(
+        "beyond.consistency",
+        {
+            "difference": observed,
+            "p": p,
+            "says": f"Two runs of one size correlate by {observed:.3f} more than two of different sizes; dealing the "
+            f"sizes out to the runs at random gives as much with p = {p:.2g}.",
+            "does_not_say": "The published table counts every pair of runs twice and as independent, so its p values "
+            "are too small; this test counts runs. Neither says what makes sizes differ.",
+        },
+    )
+
+
+def _excess(cor: np.ndarray, labels: np.ndarray) -> float:
+    """Mean correlation of pairs with equal labels less that of the others, the diagonal and missing pairs left out."""
+    there = np.isfinite(cor)
+    same = labels[:, None] == labels
+    if not (there & same).any() or not (there & ~same).any():
+        return np.nan
+    return float(cor[there & same].mean() - cor[there & ~same].mean())

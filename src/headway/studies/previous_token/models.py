@@ -64,6 +64,8 @@ def size_models(draft: Draft) -> None:
         size = np.log10(frame["n_params"].drop_nulls().to_numpy().astype(float))
         x = np.linspace(size.min(), size.max(), 50)
         line = fixed_line(draft.values["lmm"][outcome], x)
+        if outcome == "onset":
+            line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
         lines.append(line.select(pl.lit(outcome).alias("outcome"), pl.Series("n_params", 10**x), pl.all()))
     if lines:
         draft.tables["size_lines"] = pl.concat(lines)
