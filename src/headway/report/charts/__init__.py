@@ -1,0 +1,1 @@
+"""How the figures look (`theme`) and the shapes they take (`forms`)."""

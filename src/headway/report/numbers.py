@@ -1,0 +1,51 @@
+"""Numbers and tables as text."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from headway.report.parts import Table
+
+
+class Cell(NamedTuple):
+    text: str
+    number: bool = False
+
+
+def number(value: Any) -> str:
+    """Whole numbers in full with thousands apart, others to four significant digits, an absent one as a dash."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
+    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
+def headings(table: Table) -> list[Cell]:
+    return [Cell(text, table.frame[name].dtype.is_numeric()) for name, text in table.headings.items()]
+
+
+def cells(table: Table) -> list[list[Cell]]:
+    """The columns that have a heading, row by row."""
+    frame = table.frame.select(list(table.headings))
+    return [
+        [Cell(number(value), dtype.is_numeric()) for value, dtype in zip(row, frame.dtypes, strict=True)]
+        for row in frame.iter_rows()
+    ]
+
+
+def listed(words: list[str]) -> str:
+    """a, b and c."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def empty(frame: pl.DataFrame | None) -> bool:
+    return frame is None or frame.height == 0

@@ -1,0 +1,132 @@
+"""What the sections of this chapter share: the result, the tables that charts draw, and the words for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from headway.report.parts import Figure, Item, Missing, Model, Section
+from headway.report.previous_token.frames import prepared
+from headway.studies import Result
+
+
+@dataclass(frozen=True)
+class Context:
+    """The study's result, made ready to be shown."""
+
+    result: Result
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.result.values
+
+    @cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """What charts draw: the study's tables with the columns that are shown."""
+        return prepared(self.result.tables)
+
+    @cached_property
+    def sizes(self) -> list[str]:
+        """The sizes' names, smallest first."""
+        return self.tables["runs"]["size"].unique(maintain_order=True).to_list()
+
+    @cached_property
+    def seeds(self) -> list[str]:
+        return self.tables["runs"]["seed"].unique(maintain_order=True).to_list()
+
+    @cached_property
+    def layers(self) -> int:
+        return int(self.tables["runs"]["n_layers"].max())  # type: ignore[arg-type]
+
+    @property
+    def score(self) -> str:
+        """The score's title, as axes bear it."""
+        return str(self.values["score"]["title"])
+
+    @property
+    def axis(self) -> str:
+        """Title and unit, for an axis."""
+        unit = self.values["score"].get("unit")
+        return self.score if not unit or unit in self.score.lower() else f"{self.score} ({unit})"
+
+    def value(self, *path: str) -> Any:
+        """The value under `path`, or None where there is none."""
+        place: Any = self.values
+        for key in path:
+            place = place.get(key) if isinstance(place, dict) else None
+        return place
+
+    def has(self, *tables: str) -> bool:
+        return all(self.tables.get(table, pl.DataFrame()).height for table in tables)
+
+    def reason(self, *names: str) -> str:
+        """Why `names` (tables, or paths of values) are not there, in the study's words where it gave some."""
+        for left in self.values.get("left_out") or []:
+            if any(left["what"] in (name, name.rpartition(".")[2]) for name in names):
+                return str(left["reason"])
+        return f"the results hold no {' or '.join(names)}. `headway analyze` makes it where the data allow"
+
+    def section(self, name: str, title: str, lead: Sequence[str | None], items: Iterable[Item]) -> Section:
+        """A section in which a figure without its tables gives way to the reason."""
+        return Section(name, title, [text for text in lead if text], [self._or_missing(item) for item in items])
+
+    def _or_missing(self, item: Item) -> Item:
+        if isinstance(item, Figure) and not self.has(*item.tables):
+            return Missing(item.title, self.reason(*(name for name in item.tables if not self.has(name))))
+        return item
+
+    def model(self, path: str, title: str, sentence: str) -> Model | Missing:
+        """A fitted model by its path, such as `lmm.onset`.
+
+        Args:
+            path: where its values are.
+            title: what it models.
+            sentence: a plain sentence; `{term}` in it gives way to a term's estimate with its test.
+        """
+        values = self.value(*path.split("."))
+        if not isinstance(values, dict) or not values.get("summary"):
+            return Missing(title, self.reason(path))
+        name = path.replace(".", "-").replace("_", "-")
+        changed = values.get("published_formula")
+        also = f" The study’s formula, {changed}, asks for more than these data hold." if changed else ""
+        return Model(name, title, sentence + _effect(values) + also, str(values["summary"]).strip("\n"))
+
+    def finding(self, section: str) -> str | None:
+        return self.value("findings", section)
+
+    def beyond(self, part: str) -> list[str | None]:
+        """What a part beyond the study says, and what it does not."""
+        return [self.value("beyond", part, "says"), self.value("beyond", part, "does_not_say")]
+
+
+def _effect(values: dict[str, Any]) -> str:
+    """The last term's estimate and test, which is what each of the study's models asks about."""
+    terms = values.get("fixed") or values.get("coefficients")
+    if terms:
+        term, fit = list(terms.items())[-1]
+        df = fit.get("df", values.get("df_resid"))
+        text = (
+            f" {term}: {_short(fit.get('estimate'))} ± {_short(fit.get('std_error'))} "
+            f"(t({_short(df)}) = {_short(fit.get('t'))}, {probability(fit.get('p'))})."
+        )
+        return text + (" A random variance is zero: the fit is singular." if values.get("singular") else "")
+    smooths = values.get("smooth") or {}
+    return "".join(
+        f" {term}: {_short(fit.get('edf'))} effective degrees of freedom "
+        f"(F = {_short(fit.get('F'))}, {probability(fit.get('p'))})."
+        for term, fit in smooths.items()
+    )
+
+
+def _short(value: Any) -> str:
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def probability(p: float | None) -> str:
+    if p is None:
+        return "p unknown"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
