@@ -8,10 +8,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HubSource:
-    """A revision of a Hub repository."""
+    """A revision of a Hub repository.
+
+    Where it holds no tokenizer, the repository's `main` is asked, then `tokenizer_repo`, if one is known to share it.
+    """
 
     repo: str
     revision: str
+    tokenizer_repo: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.repo} at {self.revision}"
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,9 @@ class FolderSource:
 
     path: Path
     fallbacks: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 Source = HubSource | FolderSource

@@ -1,0 +1,63 @@
+"""Suites in folders: FOLDER/RUN/REVISION/ with files as on the Hub, or FOLDER/REVISION/ where it is one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway.errors import RunDirectoryError, SelectionError
+from headway.rundir import safe_name
+from headway.suites.names import parse_run, parse_step
+from headway.suites.suite import Run, Suite, by_step
+
+
+@dataclass(frozen=True)
+class FolderRevisions:
+    """The sub-folders of a run whose names state a step."""
+
+    path: Path
+
+    def __call__(self) -> dict[int, str]:
+        return by_step([(parse_step(name), name) for name in _folders(self.path)], str(self.path))
+
+    def describe(self) -> str:
+        steps = sorted(self())
+        shown = ", ".join(map(str, steps if len(steps) <= 20 else steps[:17]))
+        return f"{len(steps)}: {shown}{'' if len(steps) <= 20 else f', … {steps[-1]}'}"
+
+
+def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str | None = None) -> Suite:
+    """The suite that lies in `folder`. Nothing outside of it is ever read: names come from listing it.
+
+    Raises:
+        SelectionError: it holds no checkpoint, or a run whose name cannot be part of a file name.
+    """
+    folder = folder.expanduser().resolve()
+    places = [folder] if _is_run(folder) else [folder / name for name in _folders(folder) if _is_run(folder / name)]
+    if not places:
+        raise SelectionError(
+            f"{folder} holds no checkpoints: expected {folder.name}/RUN/REVISION/ with config.json and weights, "
+            "where REVISION names a step, such as step1000 or checkpoint-1000"
+        )
+    runs = [
+        Run(_safe(place), *parse_run(place.name), place=place, revisions=FolderRevisions(place)) for place in places
+    ]
+    return Suite(name or folder.name, runs, about=about or "checkpoints in a folder", origin=str(folder), corpus=corpus)
+
+
+def _is_run(folder: Path) -> bool:
+    return any(parse_step(name) is not None and (folder / name / "config.json").exists() for name in _folders(folder))
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise SelectionError(f"{folder} cannot be listed: {error.strerror or error}") from error
+
+
+def _safe(run: Path) -> str:
+    try:
+        return safe_name(run.name, "run name")
+    except RunDirectoryError as error:
+        raise SelectionError(f"{run}: {error}. Rename the folder") from error

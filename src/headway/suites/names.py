@@ -1,0 +1,68 @@
+"""What names say: the step in a revision's, the size and seed in a run's, and how sizes are ordered."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+UNKNOWN_SEED = "unknown"
+
+# step1000, checkpoint-1000, global_step1000, stage1-step10000-tokens21B, 1000
+_STEP = re.compile(r"(?:^|[-_.])(?:global[-_]?step|step|checkpoint|ckpt|iter)[-_]?(\d+)(?![\d.]*[a-zA-Z])")
+_BARE_STEP = re.compile(r"\d+")
+
+_NUMBERED_SIZE = re.compile(r"(?:^|[-_])(\d+(?:\.\d+)?[kmb])(?=$|[-_])", re.IGNORECASE)
+_NAMED_SIZES = ("nano", "micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl")
+_NAMED_SIZE = re.compile(rf"(?:^|[-_])({'|'.join(_NAMED_SIZES)})(?=$|[-_])", re.IGNORECASE)
+_UNIT = {"k": 1e3, "m": 1e6, "b": 1e9}
+
+# pythia-160m-data-seed2, my-run_seed_3, alias-gpt2-small-x21 (stanford-crfm)
+_SEED = re.compile(r"[-_](?:((?:data|weight)[-_]seed)|seed)[-_]?(\d+)$", re.IGNORECASE)
+_CRFM = re.compile(r"^[a-z]+-(gpt2-(?:small|medium))-x(\d+)$")
+_PYTHIA = re.compile(r"^pythia-[\d.]+[mb](?:-deduped)?$")
+PYTHIA_SEED = "1234"  # what the runs without a seed in their name were trained with
+
+
+class RunName(NamedTuple):
+    """What a run's name says."""
+
+    model: str
+    size: str
+    seed: str
+
+
+def parse_step(revision: str) -> int | None:
+    """The step that a revision's name states, or None."""
+    if _BARE_STEP.fullmatch(revision):
+        return int(revision)
+    found = _STEP.search(revision)
+    return int(found[1]) if found else None
+
+
+def parse_run(run: str) -> RunName:
+    """Model, size and seed as a run's name states them. A name without a size is its own size, and one without a
+    seed has the seed `unknown`."""
+    if crfm := _CRFM.match(run):
+        return RunName(crfm[1], crfm[1].removeprefix("gpt2-"), crfm[2])
+    found = _SEED.search(run)
+    if found:
+        model, seed = run[: found.start()], f"{(found[1] or '').lower().replace('_', '-')}{found[2]}"
+    else:
+        model, seed = run, PYTHIA_SEED if _PYTHIA.match(run) else UNKNOWN_SEED
+    size = _NUMBERED_SIZE.search(model) or _NAMED_SIZE.search(model)
+    return RunName(model, size[1].lower() if size else model, seed)
+
+
+def size_order(size: str) -> tuple[int, float, str]:
+    """A key that sorts sizes: 14m before 1b, small before medium, other words last."""
+    if re.fullmatch(r"\d+(?:\.\d+)?[kmb]", size):
+        return (0, float(size[:-1]) * _UNIT[size[-1]], size)
+    if size in _NAMED_SIZES:
+        return (1, _NAMED_SIZES.index(size), size)
+    return (2, 0.0, size)
+
+
+def natural_order(label: str) -> tuple[str, float]:
+    """A key that sorts labels: 9 before 10, data-seed2 before data-seed10; and a label without a number after its numbered kin."""
+    found = re.fullmatch(r"(.*?)(\d+)", label)
+    return (found[1], float(found[2])) if found else (label, float("inf"))

@@ -1,0 +1,219 @@
+"""The suites that headway knows by name: their repositories, seeds and steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+
+from headway.errors import SelectionError
+from headway.suites.folder import folder_suite
+from headway.suites.names import PYTHIA_SEED, RunName, parse_run
+from headway.suites.revisions import HubRevisions, OlmoStage2, olmo_stage1
+from headway.suites.suite import Run, Suite, SuiteInfo
+
+# 0, 1, 2, 4 ... 512, then every 1,000 to 143,000: 154 steps.
+PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 144_000, 1000))
+_SIZES = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
+_SEEDED_SIZES = _SIZES[:5]
+_STEP_1 = "step 0 and step 1 have equal weights: the first step's learning rate is 0"
+_EARLY_SMALL = (
+    "until 27 February 2026 the repositories pythia-14m and pythia-31m held the runs that are now -deduped: tables "
+    "made before then may name the one and hold the other"
+)
+
+
+@dataclass(frozen=True)
+class PythiaSteps:
+    """The grid that every Pythia run shares, known without asking."""
+
+    def __call__(self) -> dict[int, str]:
+        return {step: f"step{step}" for step in PYTHIA_STEPS}
+
+    def describe(self) -> str:
+        return f"{len(PYTHIA_STEPS)}: 0, 1, 2, 4 … 512, then every 1,000 to 143,000"
+
+
+def _hub_run(repo: str, said: RunName, revisions: HubRevisions | PythiaSteps, suffix: str = "") -> Run:
+    # The tokenizer of all Pythia models is one and the same; some revisions of some runs come without it.
+    shared = "EleutherAI/pythia-70m" if isinstance(revisions, PythiaSteps) else ""
+    return Run(repo.split("/")[1] + suffix, *said, place=repo, revisions=revisions, tokenizer_repo=shared)
+
+
+def _pythia_run(name: str) -> Run:
+    return _hub_run(f"EleutherAI/{name}", parse_run(name), PythiaSteps())
+
+
+def _pythia() -> Suite:
+    return Suite(
+        "pythia",
+        [_pythia_run(f"pythia-{size}") for size in _SIZES],
+        about="Pythia, trained on the Pile; one run a size",
+        origin="EleutherAI/pythia-SIZE on the Hub",
+        notes=[
+            _STEP_1,
+            "many early revisions of pythia-2.8b have been serving the final weights: audit it before you trust it",
+            _EARLY_SMALL,
+        ],
+    )
+
+
+def _pythia_deduped() -> Suite:
+    return Suite(
+        "pythia-deduped",
+        [_pythia_run(f"pythia-{size}-deduped") for size in _SIZES],
+        about="Pythia, trained on the deduplicated Pile; one run a size",
+        origin="EleutherAI/pythia-SIZE-deduped on the Hub",
+        notes=[_STEP_1, _EARLY_SMALL],
+    )
+
+
+def _polypythias() -> Suite:
+    names = [f"pythia-{size}{seed}" for size in _SEEDED_SIZES for seed in ("", *(f"-seed{i}" for i in range(1, 10)))]
+    names += [f"pythia-160m-{kind}-seed{i}" for kind in ("data", "weight") for i in (1, 2, 3)]
+    return Suite(
+        "polypythias",
+        [_pythia_run(name) for name in names],
+        about="Pythia with more seeds; data-seed varies only the data's order, weight-seed only the initialisation",
+        origin="EleutherAI/pythia-SIZE-seedN on the Hub",
+        notes=[
+            f"seed {PYTHIA_SEED} is the run without a seed in its name",
+            _STEP_1,
+            "410m seeds 3 and 4 are outliers: their training was unstable",
+            _EARLY_SMALL,
+        ],
+    )
+
+
+_OLMO = {"1b": "allenai/OLMo-2-0425-1B", "7b": "allenai/OLMo-2-1124-7B"}
+_INGREDIENTS = (1, 2, 3)
+
+
+def _olmo2() -> Suite:
+    return Suite(
+        "olmo2",
+        [
+            _hub_run(repo, RunName(repo.split("/")[1], size, "stage1"), HubRevisions(repo, olmo_stage1))
+            for size, repo in _OLMO.items()
+        ],
+        about="OLMo 2, first stage of pretraining; one run a size",
+        origin=", ".join(_OLMO.values()),
+        notes=["the second stage is the suite olmo2-stage2; `main`, an average of its ends, is at no step"],
+    )
+
+
+def _olmo2_stage2() -> Suite:
+    return Suite(
+        "olmo2-stage2",
+        [
+            _hub_run(
+                repo,
+                RunName(repo.split("/")[1], size, f"ingredient{i}"),
+                HubRevisions(repo, OlmoStage2(i)),
+                suffix=f"-stage2-ingredient{i}",
+            )
+            for size, repo in _OLMO.items()
+            for i in _INGREDIENTS
+        ],
+        about="OLMo 2, second stage of pretraining: three orders of the data, all from the end of the first stage",
+        origin=", ".join(_OLMO.values()),
+        notes=[
+            "steps go on from the last step of the first stage",
+            "the three share their initialisation and first stage: they are not independent seeds",
+        ],
+    )
+
+
+_CRFM = (
+    *(f"{name}-gpt2-small-x{seed}" for name, seed in
+      (("alias", 21), ("battlestar", 49), ("caprica", 81), ("darkmatter", 343), ("expanse", 777))),
+    *(f"{name}-gpt2-medium-x{seed}" for name, seed in
+      (("arwen", 21), ("beren", 49), ("celebrimbor", 81), ("durin", 343), ("eowyn", 777))),
+)  # fmt: skip
+
+
+def _stanford_gpt2() -> Suite:
+    repos = [f"stanford-crfm/{name}" for name in _CRFM]
+    return Suite(
+        "stanford-gpt2",
+        [_hub_run(repo, parse_run(repo.split("/")[1]), HubRevisions(repo)) for repo in repos],
+        about="GPT-2 small and medium of Stanford CRFM (Mistral), five seeds each",
+        origin="stanford-crfm/NAME-gpt2-SIZE-xSEED on the Hub",
+    )
+
+
+def _nano(preset: str) -> Suite:
+    from headway.suites.nano import folder
+
+    return folder_suite(
+        folder(preset), name=preset, about="small models trained on this machine, from scratch", corpus="nano"
+    )
+
+
+_KNOWN: dict[str, Callable[[], Suite]] = {
+    "pythia": _pythia,
+    "pythia-deduped": _pythia_deduped,
+    "polypythias": _polypythias,
+    "olmo2": _olmo2,
+    "olmo2-stage2": _olmo2_stage2,
+    "stanford-gpt2": _stanford_gpt2,
+}
+_NANO = {
+    "nano": SuiteInfo(
+        "nano", "small models with real training runs", "this machine: `headway nano train` makes it",
+        ("four sizes or fewer",), ("several",), 0, "log-spaced, 0 included", (),
+    ),
+}  # fmt: skip
+_HUB = "hf:"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def open_suite(name: str | PathLike[str]) -> Suite:
+    """A suite by its name, the folder it lies in, or Hub repositories.
+
+    Args:
+        name: a known name (`known_suites()` lists them); a folder `FOLDER/RUN/REVISION/`, or one run's folder
+            `RUN/REVISION/`; or `hf:OWNER/NAME,OWNER/NAME`, repositories whose revisions' names state a step.
+
+    Raises:
+        SelectionError: it is none of these; the message lists the known ones.
+    """
+    name = str(name)
+    if name in _KNOWN:
+        return _KNOWN[name]()
+    if name in _NANO:
+        return _nano(name)
+    if name.startswith(_HUB):
+        return _hub_suite(name.removeprefix(_HUB).split(","))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder_suite(folder)
+    known = [*_KNOWN, *_NANO]
+    close = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    listed = ", ".join([*close, *(other for other in known if other not in close)])
+    raise SelectionError(
+        f"no suite is called {name!r} and no such folder exists; known suites: {listed}. "
+        f"Repositories of the Hub are written {_HUB}OWNER/NAME"
+    )
+
+
+def known_suites() -> list[SuiteInfo]:
+    """What is known by name, described without fetching anything."""
+    return [*(make().describe() for make in _KNOWN.values()), *_NANO.values()]
+
+
+def _hub_suite(repos: Sequence[str]) -> Suite:
+    for repo in repos:
+        if not _REPO.fullmatch(repo):
+            raise SelectionError(f"{repo!r} does not name a repository of the Hub: write {_HUB}OWNER/NAME")
+    names = [repo.split("/")[1] for repo in repos]
+    if len(set(names)) < len(names):
+        raise SelectionError(
+            f"two of {', '.join(repos)} have the same name: measure them into directories of their own"
+        )
+    runs = [_hub_run(repo, parse_run(name), HubRevisions(repo)) for repo, name in zip(repos, names, strict=True)]
+    name = "+".join(names)
+    return Suite(name, runs, about="repositories of the Hub", origin=", ".join(repos))

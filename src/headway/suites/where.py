@@ -1,0 +1,138 @@
+"""The language of `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
+
+    where := clause*            all of them hold
+    clause := axis=item,item    axis is size, seed, step or run
+    item := value | a..b | a.. | ..b | first | last
+
+A range holds the known values between its ends, which need not be known themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from headway.errors import SelectionError
+from headway.suites.names import natural_order, size_order
+
+AXES = ("size", "seed", "step", "run")
+_CLAUSE = re.compile(r"([^\s=]+)\s*=")
+_EXAMPLE = 'write it like "size=14m,70m seed=1..3 step=0,512,last"'
+_MANY = 40
+
+
+@dataclass(frozen=True)
+class Where:
+    """What is asked for on each axis; an axis that is not named is not narrowed."""
+
+    items: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def choose(self, axis: str, known: Sequence[str], of: str, *, asked: Sequence[str] | None = None) -> set[str]:
+        """Those of `known` (in order) that are asked for.
+
+        Args:
+            of: whose values they are, for messages.
+            asked: the items, if not all of the axis's.
+
+        Raises:
+            SelectionError: an item names a value that is not known, or a range that holds none.
+        """
+        items = self.items.get(axis) if asked is None else asked
+        if items is None:
+            return set(known)
+        chosen: set[str] = set()
+        for item in items:
+            found = _members(axis, item, known)
+            if not found:
+                raise SelectionError(_unknown(axis, item, known, of))
+            chosen |= found
+        return chosen
+
+
+def parse_where(text: str) -> Where:
+    """Reads a selection; the empty one takes everything.
+
+    Raises:
+        SelectionError: it is not of the language, names an unknown axis, or one twice.
+    """
+    clauses = list(_CLAUSE.finditer(text))
+    before = text[: clauses[0].start()] if clauses else text
+    if before.strip():
+        raise SelectionError(f"the selection {text!r} is not understood at {before.strip()!r}: {_EXAMPLE}")
+    items: dict[str, tuple[str, ...]] = {}
+    ends = [clause.start() for clause in clauses[1:]] + [len(text)]
+    for clause, end in zip(clauses, ends, strict=False):  # without clauses there is one end too many
+        axis = clause[1].lower()
+        if axis not in AXES:
+            raise SelectionError(f"checkpoints have no {clause[1]!r}: select by {', '.join(AXES)}; {_EXAMPLE}")
+        if axis in items:
+            raise SelectionError(f"the selection {text!r} names {axis} twice: join the values with commas")
+        items[axis] = _items(axis, text[clause.end() : end], text)
+    return Where(items)
+
+
+def _items(axis: str, values: str, text: str) -> tuple[str, ...]:
+    items = tuple(item.strip() for item in values.split(","))
+    if not all(items) or any(re.search(r"\s", item) for item in items):
+        raise SelectionError(f"the selection {text!r} is not understood at '{axis}={values.strip()}': {_EXAMPLE}")
+    return tuple(item.lower() for item in items) if axis == "size" else items
+
+
+def _members(axis: str, item: str, known: Sequence[str]) -> set[str]:
+    if item in known:
+        return {item}
+    if item in ("first", "last"):
+        return {known[0] if item == "first" else known[-1]} if known else set()
+    if ".." in item:
+        low, _, high = item.partition("..")
+        return _between(_ORDER[axis], low, high, known)
+    return set()
+
+
+def _between(order: Callable[[str], Any], low: str, high: str, known: Sequence[str]) -> set[str]:
+    kind = order(low or high)[0] if low or high else None
+    ends = [order(end) for end in (low, high) if end]
+    if any(end[0] != kind for end in ends):
+        return set()
+    return {
+        value
+        for value in known
+        if order(value)[0] == kind
+        and (not low or order(low) <= order(value))
+        and (not high or order(value) <= order(high))
+    }
+
+
+def _step_order(step: str) -> tuple[bool, int]:
+    return (True, int(step)) if step.isascii() and step.isdigit() else (False, 0)
+
+
+_ORDER: dict[str, Callable[[str], Any]] = {
+    "size": size_order,
+    "seed": natural_order,
+    "step": _step_order,
+    "run": natural_order,
+}
+
+
+def _unknown(axis: str, item: str, known: Sequence[str], of: str) -> str:
+    said = f"{of} has no {axis} {item!r}"
+    if ".." in item:
+        said = f"{of} has no {axis} in the range {item!r}"
+    if not known:
+        return f"{said}: it has none at all"
+    close = _close(item, known)
+    rest = [value for value in known if value not in close]
+    if len(known) <= _MANY:
+        return f"{said}; known: {', '.join(close + rest)}"
+    return f"{said}; close: {', '.join(close)}; known: {len(known)} from {known[0]} to {known[-1]}"
+
+
+def _close(item: str, known: Sequence[str]) -> list[str]:
+    """The values that may have been meant: the nearest numbers, else the most alike words."""
+    if item.isdigit() and all(value.isdigit() for value in known):
+        return sorted(known, key=lambda value: abs(int(value) - int(item)))[:3]
+    return get_close_matches(item, known, n=3, cutoff=0.4) or list(known[:3])
