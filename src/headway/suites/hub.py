@@ -1,8 +1,8 @@
 """What the Hub says and sends: revisions, the files of a revision with their hashes, and the files themselves.
 
 Everything goes through huggingface_hub. The endpoint and the cache are those of the environment (`HF_ENDPOINT`,
-`HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`) at the time of the call. What may pass (429, 5xx, timeouts, connections that
-break, files that arrive damaged) is tried again; what will not is one CheckpointError.
+`HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`) at the time of the call. What may pass (429, 5xx, timeouts, connections
+that break, files that arrive damaged) is tried again; what will not is one CheckpointError.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _silent_bar() -> type:
 
     class Silent(tqdm):
         def __init__(self, *args: object, **options: object) -> None:
-            super().__init__(*args, **{**options, "disable": True})  # type: ignore[arg-type]
+            super().__init__(*args, **{**options, "disable": True})
 
     return Silent
 

@@ -63,6 +63,6 @@ def size_order(size: str) -> tuple[int, float, str]:
 
 
 def natural_order(label: str) -> tuple[str, float]:
-    """A key that sorts labels: 9 before 10, data-seed2 before data-seed10; and a label without a number after its numbered kin."""
+    """A key that sorts labels: 9 before 10, data-seed2 before data-seed10."""
     found = re.fullmatch(r"(.*?)(\d+)", label)
     return (found[1], float(found[2])) if found else (label, float("inf"))

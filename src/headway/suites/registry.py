@@ -21,8 +21,8 @@ _SIZES = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12
 _SEEDED_SIZES = _SIZES[:5]
 _STEP_1 = "step 0 and step 1 have equal weights: the first step's learning rate is 0"
 _EARLY_SMALL = (
-    "until 27 February 2026 the repositories pythia-14m and pythia-31m held the runs that are now -deduped: tables "
-    "made before then may name the one and hold the other"
+    "pythia-14m and pythia-31m used to hold the runs that are now called -deduped (14m until 27 February 2026): "
+    "tables made before may name the one and hold the other"
 )
 
 

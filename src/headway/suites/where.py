@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import inf
 from typing import Any
 
 from headway.errors import SelectionError
@@ -124,15 +125,20 @@ def _unknown(axis: str, item: str, known: Sequence[str], of: str) -> str:
         said = f"{of} has no {axis} in the range {item!r}"
     if not known:
         return f"{said}: it has none at all"
-    close = _close(item, known)
+    close = _close(axis, item, known)
     rest = [value for value in known if value not in close]
     if len(known) <= _MANY:
         return f"{said}; known: {', '.join(close + rest)}"
-    return f"{said}; close: {', '.join(close)}; known: {len(known)} from {known[0]} to {known[-1]}"
+    near = f"; close: {', '.join(close)}" if close else ""
+    return f"{said}{near}; known: {len(known)} from {known[0]} to {known[-1]}"
 
 
-def _close(item: str, known: Sequence[str]) -> list[str]:
-    """The values that may have been meant: the nearest numbers, else the most alike words."""
-    if item.isdigit() and all(value.isdigit() for value in known):
-        return sorted(known, key=lambda value: abs(int(value) - int(item)))[:3]
-    return get_close_matches(item, known, n=3, cutoff=0.4) or list(known[:3])
+def _close(axis: str, item: str, known: Sequence[str]) -> list[str]:
+    """The values that may have been meant: the nearest numbers of the same kind, else the most alike words."""
+    low, _, high = item.partition("..")
+    order = _ORDER[axis]
+    kind, number = order(low or high)[:2]
+    alike = [value for value in known if order(value)[0] == kind]
+    if alike and number not in (0, inf):
+        return sorted(alike, key=lambda value: abs(order(value)[1] - number))[:3]
+    return get_close_matches(item, known, n=3, cutoff=0.4)
