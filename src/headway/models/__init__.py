@@ -1,7 +1,7 @@
 """A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer."""
 
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
-from headway.models.geometry import Geometry, read_geometry
+from headway.models.geometry import Geometry, geometry_of, read_geometry
 from headway.models.loading import DTYPES, load
 from headway.models.tokenizers import Tokenizer, load_tokenizer
 from headway.models.weights import LAYOUTS, HeadWeights
@@ -16,6 +16,7 @@ __all__ = [
     "HeadWeights",
     "Tokenizer",
     "architecture_of",
+    "geometry_of",
     "load",
     "load_tokenizer",
     "read_geometry",

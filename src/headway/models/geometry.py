@@ -56,7 +56,15 @@ def read_geometry(folder: str | PathLike[str]) -> Geometry:
 
 @lru_cache(maxsize=64)
 def _geometry(text: str, folder: str) -> Geometry:
-    model = skeleton(text, folder)
+    return geometry_of(skeleton(text, folder), folder)
+
+
+def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
+    """The geometry of a causal language model; `folder` is what an error names.
+
+    Raises:
+        UnsupportedModel: its config lacks what every model with attention heads in all layers has.
+    """
     config = model.config.get_text_config()
     n_heads = _number(config, "num_attention_heads", folder)
     hidden_size = _number(config, "hidden_size", folder)

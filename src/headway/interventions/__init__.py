@@ -1,0 +1,31 @@
+"""Ablate, swap, permute or patch heads, and what that does to the model's predictions."""
+
+from headway.interventions.controls import random_groups, share_at_least
+from headway.interventions.effects import Effect, TextEffect, effects, top_tokens
+from headway.interventions.objects import (
+    SUBSTITUTES,
+    Ablate,
+    Intervention,
+    KeepOnly,
+    Patch,
+    Permute,
+    SwapClusters,
+    swap_order,
+)
+
+__all__ = [
+    "SUBSTITUTES",
+    "Ablate",
+    "Effect",
+    "Intervention",
+    "KeepOnly",
+    "Patch",
+    "Permute",
+    "SwapClusters",
+    "TextEffect",
+    "effects",
+    "random_groups",
+    "share_at_least",
+    "swap_order",
+    "top_tokens",
+]

@@ -1,0 +1,33 @@
+"""Random groups of heads beside which an effect is read: as many heads, in the same layer, chosen by chance."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+MOST_CONTROLS = 200
+
+
+def random_groups(n_heads: int, size: int, most: int = MOST_CONTROLS, seed: int = 0) -> list[tuple[int, ...]]:
+    """Groups of `size` of `n_heads` heads: all of them where there are at most `most`, else `most` different ones.
+
+    All groups, the one that is tested included, are equally likely.
+    """
+    if comb(n_heads, size) <= most:
+        return list(combinations(range(n_heads), size))
+    random = np.random.default_rng([seed, n_heads, size])
+    drawn: dict[tuple[int, ...], None] = {}
+    while len(drawn) < most:
+        drawn[tuple(sorted(random.choice(n_heads, size, replace=False).tolist()))] = None
+    return list(drawn)
+
+
+def share_at_least(value: float, controls: list[float]) -> float:
+    """Share of control effects that are at least `value`, NaN where there are none.
+
+    The group itself belongs among its controls (all groups: it is there; random ones: it is added by the caller), so
+    that the share is a p-value: at least 1 / number of groups.
+    """
+    return float(np.mean(np.asarray(controls) >= value)) if controls else float("nan")

@@ -1,0 +1,145 @@
+"""What an intervention does to a model's next-token predictions.
+
+Shapes: B texts of T tokens, V tokens in the vocabulary. p is the distribution before, q after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from headway.interventions.objects import Intervention
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+# Rows of logits held at once, times the vocabulary: 64 MiB a thousand rows at 16,000 tokens.
+BATCH_TOKENS = 1024
+
+
+class TextEffect(NamedTuple):
+    """The effect on one text.
+
+    Attributes:
+        kl_last: KL(p ‖ q) of the next-token distribution at the last position, in nats.
+        kl_mean: its mean over all positions.
+        loss_before, loss_change: mean negative log-likelihood of the text's own next tokens, in nats per token.
+        top_changed: whether the most probable next token at the last position is another one.
+    """
+
+    kl_last: float
+    kl_mean: float
+    loss_before: float
+    loss_change: float
+    top_changed: bool
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect on a corpus.
+
+    Attributes:
+        texts: each text's, in the order they were given.
+    """
+
+    texts: list[TextEffect]
+
+    def mean(self, name: str) -> float:
+        """Mean over texts of one of `TextEffect`'s numbers."""
+        return float(np.mean([getattr(text, name) for text in self.texts]))
+
+    def sd(self, name: str) -> float:
+        """Standard deviation over texts; NaN for a single one."""
+        values = [getattr(text, name) for text in self.texts]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+class Tops(NamedTuple):
+    """The most probable next tokens at a text's last position, most probable first: ids and probabilities."""
+
+    ids: list[int]
+    probabilities: list[float]
+
+
+def effects(
+    model: PreTrainedModel,
+    interventions: Sequence[Intervention],
+    sequences: Sequence[np.ndarray],
+    done: Callable[[], None] = lambda: None,
+) -> list[Effect]:
+    """The effect of each of `interventions`, each alone, on the predictions of `model` over `sequences`.
+
+    The unchanged model reads each text once for all of them. Log-probabilities are computed in float32 at least, so
+    that effects below about 1e-6 nats are rounding; a change of nothing gives exactly 0.
+
+    Args:
+        model: a causal language model of transformers.
+        sequences: token ids of each text, at least 2.
+        done: called after each intervention on each batch.
+    """
+    found: list[list[TextEffect | None]] = [[None] * len(sequences) for _ in interventions]
+    with torch.inference_mode():
+        for numbers in _batches(sequences):
+            ids = torch.from_numpy(np.stack([sequences[i] for i in numbers])).to(model.device)
+            before = _log_probabilities(model, ids)
+            for effect, intervention in zip(found, interventions, strict=True):
+                with intervention.on(model):
+                    after = _log_probabilities(model, ids)
+                for number, text in zip(numbers, _text_effects(before, after, ids), strict=True):
+                    effect[number] = text
+                done()
+    return [Effect([text for text in effect if text is not None]) for effect in found]
+
+
+def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = 5) -> Tops:
+    """The `n` most probable tokens after `ids`."""
+    with torch.inference_mode():
+        log_p = _log_probabilities(model, torch.as_tensor(ids)[None].to(model.device))[0, -1]
+    values, tokens = log_p.exp().topk(min(n, len(log_p)))
+    return Tops(tokens.tolist(), values.tolist())
+
+
+def _batches(sequences: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Numbers of texts of one length, about BATCH_TOKENS tokens at once."""
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    batch: list[int] = []
+    for i in order:
+        length = len(sequences[i])
+        if batch and (len(sequences[batch[0]]) != length or (len(batch) + 1) * length > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """log of the next-token distribution after each token: (B, T, V)."""
+    logits = model(input_ids=ids, use_cache=False).logits
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEffect]:
+    # sum p (log p - log q); a token that p excludes (log p = -inf) adds nothing.
+    difference = torch.where(before.isneginf(), 0.0, before - after)
+    kl = (before.exp() * difference).sum(-1).clamp_min(0.0)
+    loss_before, loss_after = _loss(before, ids), _loss(after, ids)
+    changed = before[:, -1].argmax(-1) != after[:, -1].argmax(-1)
+    for row in range(len(ids)):
+        yield TextEffect(
+            kl_last=kl[row, -1].item(),
+            kl_mean=kl[row].double().mean().item(),
+            loss_before=loss_before[row].item(),
+            loss_change=(loss_after[row] - loss_before[row]).item(),
+            top_changed=bool(changed[row]),
+        )
+
+
+def _loss(log_p: Tensor, ids: Tensor) -> Tensor:
+    """Mean negative log-likelihood of each text's next tokens: (B,)."""
+    return -log_p[:, :-1].gather(-1, ids[:, 1:, None])[..., 0].double().mean(-1)

@@ -1,0 +1,329 @@
+"""Interventions on heads: small objects that say what they do to which heads.
+
+    with Ablate([(3, 1), (3, 4)]).on(model):
+        logits = model(ids).logits
+
+While the block runs the model behaves as changed; afterwards, also after an exception, it is bit for bit what it was.
+
+    Ablate        the heads' outputs become zero, their mean, or what they are on another text
+    KeepOnly      the same for all other heads of the layers
+    Permute       outputs, or chosen weights, change places within a layer
+    SwapClusters  heads of two clusters change places, pair by pair
+    Patch         the heads' outputs become those of another run on the same tokens
+
+'Output' is what a head hands to the output projection, (T, head_dim). All query heads of any layers can be reached;
+with grouped queries that goes for outputs, and weights of keys and values belong to groups of heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from headway.errors import UsageError
+from headway.interventions.anatomy import Anatomy, Change, Head, anatomy, changing, recording
+from headway.models import KINDS, geometry_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+SUBSTITUTES = ("zero", "mean", "resample")
+
+
+class Intervention(Protocol):
+    def on(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """While the block runs, `model` behaves as changed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Takes away what single heads say on the text at hand.
+
+    Args:
+        heads: (layer, head) pairs.
+        with_: what their outputs become. `zero`: nothing, which also takes away a constant that later layers may
+            rely on, and so overstates a head's part. `mean`: their mean over all tokens of `reference`, which keeps
+            the constant. `resample`: their outputs at the same positions of another, random text of `reference`,
+            which keeps outputs that the head really has (Chan et al. 2022, causal scrubbing).
+        reference: token sequences; needed for `mean` and `resample`. A reference shorter than the text starts again
+            from its beginning.
+        seed: of the choice of texts for `resample`.
+
+    Raises:
+        UsageError: an unknown substitute, or no reference where one is needed.
+    """
+
+    heads: Sequence[tuple[int, int]]
+    with_: str = "zero"
+    reference: Sequence[np.ndarray] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.with_ not in SUBSTITUTES:
+            raise UsageError(f"unknown substitute {self.with_!r}: use one of {', '.join(SUBSTITUTES)}")
+        if self.with_ != "zero" and not len(self.reference):
+            raise UsageError(f"to ablate with {self.with_!r}, give the texts to take it from as `reference`")
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        anatomy(model).require(Head(*head) for head in self.heads)
+        by_layer = _by_layer(self.heads)
+        if self.with_ == "zero":
+            changes: dict[int, Change] = {layer: _zero(heads) for layer, heads in by_layer.items()}
+        else:
+            pools = _outputs(model, self.reference, by_layer)
+            random = np.random.default_rng(self.seed)
+            make = _mean if self.with_ == "mean" else _resample
+            changes = {layer: make(heads, pools[layer], random) for layer, heads in by_layer.items()}
+        with changing(model, changes):
+            yield
+
+
+@dataclass(frozen=True)
+class KeepOnly:
+    """Ablates all heads of some layers but those given.
+
+    Args:
+        heads: (layer, head) pairs that stay.
+        layers: the layers that are reduced to them; the layers of `heads` if None. A layer without any of `heads`
+            loses all of its heads.
+        with_, reference, seed: as in `Ablate`.
+    """
+
+    heads: Sequence[tuple[int, int]]
+    layers: Sequence[int] | None = None
+    with_: str = "zero"
+    reference: Sequence[np.ndarray] = ()
+    seed: int = 0
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        body = anatomy(model)
+        body.require(Head(*head) for head in self.heads)
+        kept = set(map(tuple, self.heads))
+        layers = sorted({layer for layer, _ in kept}) if self.layers is None else self.layers
+        others = [(layer, head) for layer in layers for head in range(body.n_heads) if (layer, head) not in kept]
+        if not others:
+            yield
+            return
+        with Ablate(others, self.with_, self.reference, self.seed).on(model):
+            yield
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Heads change places within their layers.
+
+    Args:
+        orders: for each layer, which head's part each place gets: head `orders[layer][i]` comes to place i.
+        kinds: empty: the heads' outputs change places before the output projection, which is what moving all of q, k
+            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights and biases alone change places,
+            and a head reads with another's queries, say. All four together change nothing: the order of heads in a
+            layer means nothing.
+
+    Raises:
+        UsageError: an order that is not a permutation of the layer's heads, or an unknown kind.
+    """
+
+    orders: Mapping[int, Sequence[int]]
+    kinds: str = ""
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        body = anatomy(model)
+        body.require(Head(layer, 0) for layer in self.orders)
+        unknown = set(self.kinds) - set(KINDS)
+        if unknown:
+            raise UsageError(f"unknown kind of weight {min(unknown)!r}: use some of {', '.join(KINDS)}")
+        for layer, order in self.orders.items():
+            if sorted(order) != list(range(body.n_heads)):
+                raise UsageError(f"layer {layer}: {list(order)} is no order of its heads 0 to {body.n_heads - 1}")
+        if self.kinds:
+            with _permuted_weights(model, body, self.orders, self.kinds):
+                yield
+        else:
+            with changing(model, {layer: _reorder(order) for layer, order in self.orders.items()}):
+                yield
+
+
+@dataclass(frozen=True)
+class SwapClusters:
+    """Heads of two clusters change places, pair by pair, as far as the smaller cluster goes.
+
+    Args:
+        labels: for each layer, each head's cluster: two clusters in all. Heads are paired in their order.
+        kinds: as in `Permute`.
+
+    Raises:
+        UsageError: a layer has not exactly two clusters.
+    """
+
+    labels: Mapping[int, Sequence[int]]
+    kinds: str = ""
+
+    def on(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        return Permute({layer: swap_order(labels) for layer, labels in self.labels.items()}, self.kinds).on(model)
+
+
+def swap_order(labels: Sequence[int]) -> list[int]:
+    """The order of heads in which the first heads of two clusters have changed places.
+
+    Raises:
+        UsageError: there are not exactly two clusters.
+    """
+    clusters = sorted(set(labels))
+    if len(clusters) != 2:
+        raise UsageError(f"to swap clusters there must be two; {list(labels)} has {len(clusters)}")
+    order = list(range(len(labels)))
+    first, second = ([head for head, label in enumerate(labels) if label == cluster] for cluster in clusters)
+    for one, other in zip(first, second, strict=False):
+        order[one], order[other] = other, one
+    return order
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The heads' outputs become those that another run's heads of the same places have on the same tokens.
+
+    Args:
+        from_run: a model of the same architecture and shape: another seed, or another step.
+        heads: (layer, head) pairs.
+
+    Raises:
+        UsageError: the other model's heads are of another number or size.
+    """
+
+    from_run: PreTrainedModel
+    heads: Sequence[tuple[int, int]]
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        body, donor = anatomy(model), anatomy(self.from_run)
+        body.require(Head(*head) for head in self.heads)
+        for what in ("n_layers", "n_heads", "head_dim"):
+            if getattr(body, what) != getattr(donor, what):
+                raise UsageError(
+                    f"heads cannot be patched from a model with {what} {getattr(donor, what)} into one with "
+                    f"{getattr(body, what)}"
+                )
+        by_layer = _by_layer(self.heads)
+
+        def from_donor(layer: int, heads: list[int]) -> Change:
+            def change(outputs: Tensor) -> Tensor:
+                changed = outputs.clone()
+                changed[..., heads, :] = recorded[layer][..., heads, :].to(outputs.dtype)
+                return changed
+
+            return change
+
+        def run_donor(module: torch.nn.Module, args: tuple, options: dict) -> None:
+            with torch.inference_mode():
+                self.from_run(*args, **{**options, "use_cache": False})
+
+        with ExitStack() as stack:
+            recorded = stack.enter_context(recording(self.from_run, by_layer))
+            changes = {layer: from_donor(layer, heads) for layer, heads in by_layer.items()}
+            stack.enter_context(changing(model, changes))
+            hook = model.register_forward_pre_hook(run_donor, with_kwargs=True)
+            stack.callback(hook.remove)
+            yield
+
+
+def _by_layer(heads: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    layers: dict[int, list[int]] = {}
+    for layer, head in sorted(set(map(tuple, heads))):
+        layers.setdefault(layer, []).append(head)
+    return layers
+
+
+def _zero(heads: list[int]) -> Change:
+    def change(outputs: Tensor) -> Tensor:
+        changed = outputs.clone()
+        changed[..., heads, :] = 0
+        return changed
+
+    return change
+
+
+def _mean(heads: list[int], pool: list[Tensor], random: np.random.Generator) -> Change:
+    mean = torch.cat(pool).double().mean(0)[heads]
+
+    def change(outputs: Tensor) -> Tensor:
+        changed = outputs.clone()
+        changed[..., heads, :] = mean.to(outputs.dtype)
+        return changed
+
+    return change
+
+
+def _resample(heads: list[int], pool: list[Tensor], random: np.random.Generator) -> Change:
+    def change(outputs: Tensor) -> Tensor:
+        texts, tokens = outputs.shape[:2]
+        long_enough = [one for one in pool if len(one) >= tokens] or [max(pool, key=len)]
+        donors = [long_enough[i] for i in random.integers(len(long_enough), size=texts)]
+        changed = outputs.clone()
+        positions = torch.arange(tokens, device=outputs.device)
+        for text, donor in enumerate(donors):
+            changed[text][:, heads, :] = donor[positions % len(donor)][:, heads, :]
+        return changed
+
+    return change
+
+
+def _reorder(order: Sequence[int]) -> Change:
+    places = list(order)
+    return lambda outputs: outputs[..., places, :]
+
+
+def _outputs(
+    model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Mapping[int, list[int]]
+) -> dict[int, list[Tensor]]:
+    """The heads' outputs (T, N, D) on each of `sequences`, for each layer."""
+    pools: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    with torch.inference_mode(), recording(model, layers) as recorded:
+        for ids in sequences:
+            model.base_model(input_ids=torch.as_tensor(ids)[None].to(model.device), use_cache=False)
+            for layer, pool in pools.items():
+                pool.append(recorded[layer][0])
+    return pools
+
+
+@contextmanager
+def _permuted_weights(
+    model: PreTrainedModel, body: Anatomy, orders: Mapping[int, Sequence[int]], kinds: str
+) -> Iterator[None]:
+    """Parameters get other data for the block, and their own back: nothing is written into the model's own."""
+    geometry = geometry_of(model)
+    parameters = dict(model.named_parameters())
+    saved: dict[torch.nn.Parameter, Tensor] = {}
+    try:
+        for layer, order in orders.items():
+            for kind in kinds:
+                place = body.architecture.places[kind]
+                if kind in "kv" and geometry.n_kv_heads != geometry.n_heads:
+                    raise UsageError(
+                        f"{geometry.n_heads} query heads share {geometry.n_kv_heads} {kind} heads: those cannot change "
+                        "places head by head"
+                    )
+                weight = f"{body.architecture.layer.format(layer=layer)}.{place.tensor}"
+                # The output projection's bias belongs to the layer, not to its heads.
+                for name, width in ((weight, geometry.hidden_size), (weight.removesuffix("weight") + "bias", 1)):
+                    parameter = parameters.get(name)
+                    if parameter is None or (width == 1 and kind == "o"):
+                        continue
+                    if parameter not in saved:
+                        saved[parameter] = parameter.data
+                        parameter.data = parameter.data.clone()
+                    heads = place.read(parameter.data, replace(geometry, hidden_size=width))
+                    heads.copy_(heads[list(order)].clone())
+        yield
+    finally:
+        for parameter, data in saved.items():
+            parameter.data = data

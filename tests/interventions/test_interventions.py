@@ -1,0 +1,299 @@
+"""Interventions do what they say, against weights changed by hand, and leave the model as it was."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from headway.errors import UnsupportedModel, UsageError
+from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
+from headway.interventions.anatomy import anatomy, recording
+
+# Every dimension another prime where the architecture allows: a swapped axis cannot pass.
+LAYERS, HEADS, HEAD_DIM, VOCABULARY = 3, 5, 6, 23
+
+
+def neox(seed=0):
+    torch.manual_seed(seed)
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=HEADS * HEAD_DIM,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=37,
+            max_position_embeddings=64,
+            initializer_range=0.3,  # so that heads matter
+        )
+    ).eval()
+
+
+def gpt2():
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=HEADS * HEAD_DIM,
+            n_layer=LAYERS,
+            n_head=HEADS,
+            n_positions=64,
+            initializer_range=0.3,
+        )
+    ).eval()
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=42,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            head_dim=10,
+            intermediate_size=37,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+        )
+    ).eval()
+
+
+MODELS = [neox, gpt2, llama]
+IDS = torch.from_numpy(np.random.default_rng(0).integers(0, VOCABULARY, (2, 11)))
+TEXTS = [np.random.default_rng(i).integers(0, VOCABULARY, length) for i, length in enumerate([11, 7, 11, 13])]
+# Two ways to the same sums differ by the rounding of float32 sums of about 30 terms over three layers.
+ROUNDING = {"rtol": 1e-5, "atol": 2e-5}
+
+
+@torch.no_grad()
+def logits(model, ids=IDS):
+    return model(input_ids=ids).logits
+
+
+def output_weight(model, layer):
+    """The output projection as (M, N * D), whatever the architecture."""
+    projection = anatomy(model).projections[layer]
+    return projection.weight.T if type(projection).__name__ == "Conv1D" else projection.weight
+
+
+def state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def hooks(model):
+    return sum(len(module._forward_pre_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_zero_ablation_is_zeroing_the_columns_of_the_output_projection(make):
+    model = make()
+    by_hand, before = copy.deepcopy(model), logits(model)
+    dim = anatomy(model).head_dim
+    with torch.no_grad():
+        for layer, head in [(0, 1), (2, 0), (2, 4)]:
+            output_weight(by_hand, layer)[:, head * dim : (head + 1) * dim] = 0
+    with Ablate([(0, 1), (2, 0), (2, 4)]).on(model):
+        changed = logits(model)
+    torch.testing.assert_close(changed, logits(by_hand), **ROUNDING)
+    assert (changed - before).abs().max() > 0.01
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_mean_ablation_is_a_constant_in_place_of_the_head(make):
+    model = make()
+    by_hand = copy.deepcopy(model)
+    layer, head, dim = 1, 2, anatomy(model).head_dim
+    outputs = []
+    with recording(model, [layer]) as recorded:
+        for text in TEXTS:
+            logits(model, torch.from_numpy(text)[None])
+            outputs.append(recorded[layer][0, :, head])
+    mean = torch.cat(outputs).mean(0)
+    columns = slice(head * dim, (head + 1) * dim)
+    projection = anatomy(by_hand).projections[layer]
+    with torch.no_grad():
+        weight = output_weight(by_hand, layer)
+        constant = weight[:, columns] @ mean
+        weight[:, columns] = 0
+        bias = constant if projection.bias is None else projection.bias + constant
+    projection.bias = torch.nn.Parameter(bias)
+    with Ablate([(layer, head)], "mean", reference=TEXTS).on(model):
+        torch.testing.assert_close(logits(model), logits(by_hand), **ROUNDING)
+
+
+def test_resample_ablation_takes_outputs_from_the_same_positions_of_a_reference():
+    model = neox()
+    layer, head = 1, 2
+    with recording(model, [layer]) as recorded:
+        logits(model, torch.from_numpy(TEXTS[3])[None])
+        donor = recorded[layer][0, :11, head].clone()
+    with (
+        Ablate([(layer, head)], "resample", reference=[TEXTS[3]]).on(model),
+        recording(model, [layer]) as recorded,
+    ):
+        logits(model)
+        assert torch.equal(recorded[layer][0, :, head], donor)
+        assert torch.equal(recorded[layer][1, :, head], donor)
+    # With several references both texts need not get the same one, and the same seed gives the same again.
+    ablation = Ablate([(layer, head)], "resample", reference=[TEXTS[0], TEXTS[2], TEXTS[3]], seed=1)
+    drawn = []
+    for _ in range(2):
+        with ablation.on(model):
+            drawn.append(logits(model))
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_keeping_all_heads_changes_nothing_and_keeping_some_ablates_the_others(make):
+    model = make()
+    n = anatomy(model).n_heads
+    with KeepOnly([(1, head) for head in range(n)]).on(model):
+        assert torch.equal(logits(model), logits(make()))
+    with KeepOnly([(1, 0)], layers=[1, 2]).on(model):
+        kept = logits(model)
+    others = [(1, head) for head in range(1, n)] + [(2, head) for head in range(n)]
+    with Ablate(others).on(model):
+        assert torch.equal(kept, logits(model))
+
+
+ORDER = [3, 0, 1, 4, 2]
+
+
+@pytest.mark.parametrize("make", [neox, gpt2])
+def test_moving_whole_heads_changes_nothing(make):
+    # The order of heads within a layer is a convention: weights q, k, v and o together may be permuted.
+    model = make()
+    before = logits(model)
+    with Permute({0: ORDER, 2: ORDER}, kinds="qkvo").on(model):
+        torch.testing.assert_close(logits(model), before, **ROUNDING)
+    for kinds in ("q", "k", "v", "o", "qk"):
+        with Permute({0: ORDER}, kinds=kinds).on(model):
+            assert (logits(model) - before).abs().max() > 0.01, kinds
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("make", [neox, gpt2])
+def test_moving_outputs_is_moving_all_of_q_k_and_v(make):
+    model = make()
+    with Permute({1: ORDER}).on(model):
+        outputs = logits(model)
+    with Permute({1: ORDER}, kinds="qkv").on(model):
+        torch.testing.assert_close(logits(model), outputs, **ROUNDING)
+
+
+def test_swapping_clusters_moves_pairs_of_heads():
+    assert swap_order([0, 1, 1, 0, 1]) == [1, 0, 3, 2, 4]
+    assert swap_order([0, 0, 0, 1]) == [3, 1, 2, 0]
+    model = neox()
+    with SwapClusters({1: [0, 1, 1, 0, 1]}).on(model):
+        swapped = logits(model)
+    with Permute({1: [1, 0, 3, 2, 4]}).on(model):
+        assert torch.equal(logits(model), swapped)
+
+
+def test_patching_brings_in_the_other_runs_heads():
+    model, other = neox(0), neox(1)
+    with recording(other, [1]) as recorded:
+        logits(other)
+        theirs = recorded[1].clone()
+    with Patch(other, [(1, 2)]).on(model), recording(model, [1]) as recorded:
+        patched = logits(model)
+        assert torch.equal(recorded[1][:, :, 2], theirs[:, :, 2])
+        assert not torch.equal(recorded[1][:, :, 3], theirs[:, :, 3])
+    assert (patched - logits(model)).abs().max() > 0.01
+    with Patch(copy.deepcopy(model), [(1, 2), (2, 0)]).on(model):
+        assert torch.equal(logits(model), logits(neox(0)))
+
+
+EVERY = [
+    Ablate([(0, 0), (2, 3)]),
+    Ablate([(1, 1)], "mean", reference=TEXTS),
+    Ablate([(1, 1)], "resample", reference=TEXTS),
+    KeepOnly([(1, 1)]),
+    Permute({0: ORDER}),
+    Permute({0: ORDER}, kinds="v"),
+    SwapClusters({0: [0, 1, 1, 0, 1], 2: [0, 0, 0, 0, 1]}, kinds="qo"),
+    Patch(neox(1), [(1, 2)]),
+]
+
+
+@pytest.mark.parametrize("intervention", EVERY, ids=lambda one: type(one).__name__)
+def test_the_model_is_bit_for_bit_what_it_was_after_an_exception_too(intervention):
+    model = neox()
+    weights, before = state(model), logits(model)
+    storages = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    with intervention.on(model):
+        logits(model)
+    with pytest.raises(RuntimeError, match="on purpose"), intervention.on(model):
+        logits(model)
+        raise RuntimeError("on purpose")
+    assert hooks(model) == 0
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert {name: parameter.data_ptr() for name, parameter in model.named_parameters()} == storages
+    assert torch.equal(logits(model), before)
+
+
+def test_effects_agree_with_scipy_and_with_the_models_own_loss():
+    model = neox()
+    ablation = Ablate([(1, 2), (2, 1)])
+    [effect] = effects(model, [ablation], TEXTS)
+    for text, found in zip(TEXTS, effect.texts, strict=True):
+        ids = torch.from_numpy(text)[None]
+        p = logits(model, ids)[0].double().softmax(-1).numpy()
+        loss = model(input_ids=ids, labels=ids).loss.item()
+        with ablation.on(model):
+            q = logits(model, ids)[0].double().softmax(-1).numpy()
+            loss_after = model(input_ids=ids, labels=ids).loss.item()
+        kl = entropy(p, q, axis=-1)
+        # float32 log-probabilities of about 3 carry an error of about 3e-7 each.
+        assert found.kl_last == pytest.approx(kl[-1], abs=2e-6)
+        assert found.kl_mean == pytest.approx(kl.mean(), abs=2e-6)
+        assert found.loss_before == pytest.approx(loss, abs=2e-6)
+        assert found.loss_change == pytest.approx(loss_after - loss, abs=2e-6)
+        assert found.top_changed == (p[-1].argmax() != q[-1].argmax())
+    tops = top_tokens(model, TEXTS[0], 3)
+    p = logits(model, torch.from_numpy(TEXTS[0])[None])[0, -1].softmax(-1)
+    assert tops.ids == p.argsort(descending=True)[:3].tolist()
+    assert tops.probabilities == pytest.approx(p.sort(descending=True).values[:3].tolist())
+
+
+def test_a_head_that_cannot_matter_has_an_effect_of_exactly_zero():
+    model = neox()
+    with torch.no_grad():
+        output_weight(model, 1)[:, 2 * HEAD_DIM : 3 * HEAD_DIM] = 0
+    silent, heard = effects(model, [Ablate([(1, 2)]), Ablate([(1, 3)])], TEXTS)
+    assert silent.mean("kl_last") == silent.mean("kl_mean") == silent.mean("loss_change") == 0
+    assert heard.mean("kl_mean") > 1e-3
+
+
+def test_bad_input_is_named():
+    model = neox()
+    for heads, words in [
+        ([(3, 0)], "no layer 3: the model has layers 0 to 2"),
+        ([(0, 5)], "no head 5 in layer 0: it has heads 0 to 4"),
+        ([], "at least one head"),
+    ]:
+        with pytest.raises(UsageError, match=words), Ablate(heads).on(model):
+            pass
+    with pytest.raises(UsageError, match="unknown substitute 'noise'"):
+        Ablate([(0, 0)], "noise")
+    with pytest.raises(UsageError, match="give the texts"):
+        Ablate([(0, 0)], "mean")
+    with pytest.raises(UsageError, match=r"\[0, 0, 1, 2, 3\] is no order"), Permute({0: [0, 0, 1, 2, 3]}).on(model):
+        pass
+    with pytest.raises(UsageError, match="unknown kind of weight 'x'"), Permute({0: ORDER}, kinds="x").on(model):
+        pass
+    with pytest.raises(UsageError, match="there must be two"), SwapClusters({0: [0, 1, 2, 0, 0]}).on(model):
+        pass
+    with pytest.raises(UsageError, match="6 query heads share 2 v heads"), Permute({0: range(6)}, "v").on(llama()):
+        pass
+    with pytest.raises(UsageError, match="n_heads 6 into one with 5"), Patch(llama(), [(0, 0)]).on(model):
+        pass
+    model.config.model_type = "unheard_of"
+    with pytest.raises(UnsupportedModel, match="To add it, write an `Architecture`"), Ablate([(0, 0)]).on(model):
+        pass
