@@ -88,9 +88,9 @@ class ModelFrame:
         """The interaction of the group's columns; only combinations that occur are levels."""
         return reduce(_interaction, (self.factor(variable) for variable in group))
 
-    def design(self, intercept: bool, terms: Iterable[Term]) -> Design:
-        """The model matrix, by treatment contrasts, with R's column names and order."""
-        return design(self.values, intercept, tuple(terms), self.n_obs)
+    def design(self, intercept: bool, terms: Iterable[Term], sum_to_zero: bool = False) -> Design:
+        """The model matrix, by treatment or sum-to-zero contrasts, with R's column names and order."""
+        return design(self.values, intercept, tuple(terms), self.n_obs, sum_to_zero)
 
     def of_new(self, data: Any, variables: Iterable[str]) -> dict[str, Value]:
         """`variables` in the rows of another table; factors have the levels of the fit.
@@ -149,7 +149,9 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
     return ModelFrame(formula, y, values, rows, n_dropped, tuple(notices), evaluator.memory)
 
 
-def design(values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...], n_rows: int) -> Design:
+def design(
+    values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...], n_rows: int, sum_to_zero: bool = False
+) -> Design:
     """The model matrix of `terms`.
 
     A factor is coded by contrasts in a term whose margin (the term without it) is in the model, and by one indicator
@@ -167,7 +169,7 @@ def design(values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...]
             whole = frozenset(term) - {variable} not in in_model
             if isinstance(value, Factor) and first_factor_is_whole:
                 whole, first_factor_is_whole = True, False
-            columns, suffixes = _columns(value, whole)
+            columns, suffixes = _columns(value, whole, sum_to_zero)
             # the first factor varies fastest, as in R
             block = (columns[:, :, None] * block[:, None, :]).reshape(n_rows, -1)
             labels = [f"{label}:{variable}{suffix}".lstrip(":") for suffix in suffixes for label in labels]
@@ -252,15 +254,17 @@ def _read(table: pl.DataFrame, place: Name, text: str) -> Value:
     )
 
 
-def _columns(value: Value, whole: bool) -> tuple[np.ndarray, list[str]]:
+def _columns(value: Value, whole: bool, sum_to_zero: bool) -> tuple[np.ndarray, list[str]]:
     """The columns of one variable in a term, and what each adds to the variable's name."""
     if not isinstance(value, Factor):
         return value[:, None], [""]
-    first = 0 if whole else 1
-    codes = np.arange(first, len(value.levels))
-    indicators = (value.codes[:, None] == codes).astype(np.float64)
+    indicators = (value.codes[:, None] == np.arange(len(value.levels))).astype(np.float64)
     indicators[value.codes < 0] = np.nan
-    return indicators, [value.levels[code] for code in codes]
+    if whole:
+        return indicators, list(value.levels)
+    if sum_to_zero:  # level i less the last one
+        return indicators[:, :-1] - indicators[:, -1:], [str(number) for number in range(1, len(value.levels))]
+    return indicators[:, 1:], list(value.levels[1:])
 
 
 def _interaction(a: Factor, b: Factor) -> Factor:

@@ -1,0 +1,77 @@
+"""Pearson's correlation with its test and interval, as R's cor.test gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headway.errors import StatisticsError
+from headway.stats.distributions import normal_quantile, t_p
+
+
+class CorrelationTest(NamedTuple):
+    """Pearson's r, its t with df = n - 2 and two-sided p, and Fisher's interval (NaN for fewer than 4 pairs)."""
+
+    r: float
+    t: float
+    df: int
+    p: float
+    lower: float
+    upper: float
+    level: float
+    n: int
+    n_dropped: int
+
+    def summary(self) -> str:
+        """The test in words, as R prints it."""
+        from headway.stats.summaries import correlation_summary
+
+        return correlation_summary(self)
+
+
+def cor_test(x: Sequence[float] | Any, y: Sequence[float] | Any, level: float = 0.95) -> CorrelationTest:
+    """Pearson's correlation of two columns; pairs with a missing value are left out and counted.
+
+    Raises:
+        StatisticsError: the lengths differ, fewer than 3 whole pairs are left, or a column does not vary.
+    """
+    a, b = (_numbers(column, name) for column, name in ((x, "x"), (y, "y")))
+    if len(a) != len(b):
+        raise StatisticsError(f"x has {len(a)} values and y {len(b)}: a correlation needs pairs")
+    if not 0 < level < 1:
+        raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+    whole = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[whole], b[whole]
+    n = len(a)
+    if n < 3:
+        raise StatisticsError(f"a correlation test needs 3 or more whole pairs; there are {n}")
+    for column, name in ((a, "x"), (b, "y")):
+        if np.ptp(column) == 0:
+            raise StatisticsError(f"{name} does not vary: it is {column[0]:g} in every pair, and has no correlation")
+    r = _pearson(a, b)
+    with np.errstate(divide="ignore"):
+        t = float(np.sqrt(n - 2) * r / np.sqrt(np.float64((1 - r) * (1 + r))))
+        margin = normal_quantile((1 + level) / 2) / np.sqrt(n - 3) if n > 3 else np.nan
+        lower, upper = (float(np.tanh(np.arctanh(r) + side * margin)) for side in (-1, 1))  # Fisher's z
+    return CorrelationTest(r, t, n - 2, float(t_p(t, n - 2)), lower, upper, level, n, int(np.sum(~whole)))
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """From unit vectors, so that no scale of the columns can overflow."""
+    a, b = a - a.mean(), b - b.mean()
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+def _numbers(column: Any, name: str) -> np.ndarray:
+    try:
+        values = np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise StatisticsError(f"{name} is not numeric: a correlation needs two columns of numbers") from error
+    if values.ndim != 1:
+        raise StatisticsError(f"{name} has {values.ndim} dimensions: a correlation needs two plain columns")
+    if np.isinf(values).any():
+        raise StatisticsError(f"{name} holds infinite values: leave them out or change them")
+    return values

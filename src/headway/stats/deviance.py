@@ -1,0 +1,344 @@
+"""The profiled deviance of a mixed model, with its exact gradient and Hessian.
+
+    y = X β + Z b + ε,   b ~ N(0, σ² G),   G = Λ Λ',   ε ~ N(0, σ² I),   V = I + Z G Z'
+
+Λ is block diagonal: for every level of term i the same lower triangle T_i, whose entries are θ. With W = B' V⁻¹ B for
+B = [X y], all that is asked for follows from the (p+1) × (p+1) matrix W and log|V|:
+
+    β̂ = W_xx⁻¹ W_xy        ρ² = W_yy - W_yx W_xx⁻¹ W_xy        (the penalised residual sum of squares)
+    ML:    d(θ) = log|V| + n (1 + log(2π ρ² / n))
+    REML:  d(θ) = log|V| + log|W_xx| + (n - p)(1 + log(2π ρ² / (n - p)))          (Bates et al. 2015, eq. 34 and 41)
+
+V⁻¹ is never formed. The first term (most levels) is eliminated in blocks of p_1 × p_1, the others densely:
+
+    V_1 = I + Z_1 G_1 Z_1'                  V_1⁻¹ = I - Z_1 E Z_1',         E = T_1 (T_1' A_11 T_1 + I)⁻¹ T_1'
+    Ã = Z_r' V_1⁻¹ Z_r                      V⁻¹ = V_1⁻¹ - V_1⁻¹ Z_r S Z_r' V_1⁻¹,   S = Λ_r (Λ_r' Ã Λ_r + I)⁻¹ Λ_r'
+
+Derivatives, with K = Z'V⁻¹Z, D = Z'V⁻¹B and G_a = ∂G/∂θ_a:
+
+    ∂ log|V| = tr(K G_a)                    ∂² log|V| = tr(K G_ab) - tr(K G_a K G_b)
+    ∂ W = -D' G_a D                         ∂² W = -D' G_ab D + D' G_a K G_b D + D' G_b K G_a D
+
+The deviance is even in every column of T, so θ may have any sign, and an optimum with a variance of 0 is an ordinary
+minimum: nothing need be constrained (the gradient is 0 there, the Hessian is not).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from headway.stats.random_effects import Products
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How θ fills the factors T_i: lower triangles, column by column, term after term (lme4's order)."""
+
+    n_effects: tuple[int, ...]
+    n_levels: tuple[int, ...]
+
+    @cached_property
+    def entries(self) -> tuple[tuple[int, int, int], ...]:
+        """(term, row, column) of each entry of θ."""
+        return tuple(
+            (term, row, column)
+            for term, p in enumerate(self.n_effects)
+            for column in range(p)
+            for row in range(column, p)
+        )
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each term but the first stands in the columns of Z_r."""
+        ends = np.cumsum([0, *(p * n for p, n in zip(self.n_effects[1:], self.n_levels[1:], strict=True))])
+        return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+
+    @property
+    def is_diagonal(self) -> np.ndarray:
+        """Which entries of θ stand on a diagonal."""
+        return np.array([row == column for _, row, column in self.entries])
+
+    def factors(self, theta: np.ndarray) -> list[np.ndarray]:
+        """θ → the lower triangles T_i."""
+        out = [np.zeros((p, p)) for p in self.n_effects]
+        for value, (term, row, column) in zip(theta, self.entries, strict=True):
+            out[term][row, column] = value
+        return out
+
+    def theta(self, factors: list[np.ndarray]) -> np.ndarray:
+        """The lower triangles T_i → θ."""
+        return np.array([factors[term][row, column] for term, row, column in self.entries])
+
+    def start(self) -> np.ndarray:
+        """θ of T_i = I."""
+        return self.is_diagonal.astype(float)
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Of log|V|, ρ², log|W_xx| and W by θ (k entries): gradients (k, …) and Hessians (k, k)."""
+
+    log_det: np.ndarray
+    log_det_2: np.ndarray
+    rss: np.ndarray
+    rss_2: np.ndarray
+    log_det_x: np.ndarray
+    log_det_x_2: np.ndarray
+    w: np.ndarray
+
+
+class State:
+    """All that follows from one θ. What is costly is computed when it is first asked for.
+
+    Args:
+        products: the cross products of the data.
+        shape: how θ fills the factors.
+        theta: (k,), of any sign.
+        reml: which criterion.
+    """
+
+    def __init__(self, products: Products, shape: Shape, theta: np.ndarray, reml: bool) -> None:
+        self.products, self.shape, self.theta, self.reml = products, shape, theta, reml
+        self.t_1, *self.t_r = shape.factors(theta)
+        p_1 = shape.n_effects[0]
+        m_11 = self.t_1.T @ products.a_11 @ self.t_1 + np.eye(p_1)
+        log_det_1 = float(np.sum(np.linalg.slogdet(m_11)[1])) if p_1 > 1 else float(np.sum(np.log(m_11)))
+        self.e = self.t_1 @ (np.linalg.inv(m_11) if p_1 > 1 else 1 / m_11) @ self.t_1.T
+
+        e_b1 = _flat(self.e @ products.b_1)
+        b_1, a_1r = _flat(products.b_1), _flat(products.a_1r)
+        self.a_r = products.a_rr - a_1r.T @ _flat(self.e @ products.a_1r)  # Ã
+        self.b_r = products.b_r - a_1r.T @ e_b1  # Z_r' V_1⁻¹ B
+        m_r = self._lambda_r(self._lambda_r(self.a_r.T).T)
+        m_r[np.diag_indices_from(m_r)] += 1
+        self.chol_r = np.linalg.cholesky(m_r)
+        self.log_det = log_det_1 + 2 * float(np.sum(np.log(np.diag(self.chol_r))))  # log|V|
+
+        c = _solve_lower(self.chol_r, self._lambda_r(self.b_r))
+        self.w = products.b_b - b_1.T @ e_b1 - c.T @ c
+        w_xx, w_xy = self.w[:-1, :-1], self.w[:-1, -1]
+        self.w_xx_inverse = np.linalg.inv(w_xx)
+        self.log_det_x = float(np.linalg.slogdet(w_xx)[1])
+        self.beta = self.w_xx_inverse @ w_xy
+        self.rss = float(self.w[-1, -1] - w_xy @ self.beta)
+
+    @property
+    def n_free(self) -> int:
+        """n, or n - p by REML: what σ² is divided by."""
+        return self.products.n - (len(self.beta) if self.reml else 0)
+
+    @property
+    def sigma2(self) -> float:
+        return self.rss / self.n_free
+
+    @property
+    def deviance(self) -> float:
+        """d(θ), in the units of B."""
+        log_det = self.log_det + (self.log_det_x if self.reml else 0.0)
+        return log_det + self.n_free * (1 + float(np.log(2 * np.pi * self.sigma2)))
+
+    @cached_property
+    def derivatives(self) -> Derivatives:
+        return _derivatives(self)
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """∂d/∂θ (k,)."""
+        by = self.derivatives
+        return by.log_det + (by.log_det_x if self.reml else 0.0) + by.rss / self.sigma2
+
+    @property
+    def hessian(self) -> np.ndarray:
+        """∂²d/∂θ² (k, k)."""
+        by = self.derivatives
+        log_det = by.log_det_2 + (by.log_det_x_2 if self.reml else 0.0)
+        return log_det + by.rss_2 / self.sigma2 - np.outer(by.rss, by.rss) / (self.n_free * self.sigma2**2)
+
+    # V⁻¹ between the pieces of Z ---------------------------------------------------------------------------------
+
+    @cached_property
+    def s(self) -> np.ndarray:
+        """S (q_r, q_r)."""
+        half = _solve_lower(self.chol_r, self._lambda_r_transposed())
+        return half.T @ half
+
+    @cached_property
+    def h(self) -> np.ndarray:
+        """Z_1' V_1⁻¹ Z_r (l_1, p_1, q_r)."""
+        return self.products.a_1r - self.products.a_11 @ (self.e @ self.products.a_1r)
+
+    @cached_property
+    def p(self) -> np.ndarray:
+        """Z_1' V_1⁻¹ Z_1 (l_1, p_1, p_1)."""
+        return self.products.a_11 - self.products.a_11 @ self.e @ self.products.a_11
+
+    @cached_property
+    def left_r(self) -> np.ndarray:
+        """I - S Ã (q_r, q_r): V⁻¹ Z_r = V_1⁻¹ Z_r (I - S Ã)."""
+        return np.eye(len(self.a_r)) - self.s @ self.a_r
+
+    @cached_property
+    def k_rr(self) -> np.ndarray:
+        """Z_r' V⁻¹ Z_r (q_r, q_r)."""
+        return self.a_r @ self.left_r
+
+    @cached_property
+    def k_1r(self) -> np.ndarray:
+        """Z_1' V⁻¹ Z_r (q_1, q_r)."""
+        return _flat(self.h) @ self.left_r
+
+    @cached_property
+    def d(self) -> list[np.ndarray]:
+        """Z_i' V⁻¹ B of each term (l_i, p_i, m)."""
+        products = self.products
+        first = products.b_1 - products.a_11 @ (self.e @ products.b_1)
+        first = first - self.h @ (self.s @ self.b_r)
+        rest = self.left_r.T @ self.b_r
+        sizes = zip(self.shape.slices, self.shape.n_effects[1:], strict=True)
+        return [first, *(rest[rows].reshape(-1, p, rest.shape[1]) for rows, p in sizes)]
+
+    def own_k(self, term: int) -> np.ndarray:
+        """The diagonal blocks of Z_i' V⁻¹ Z_i, one a level: (l_i, p_i, p_i)."""
+        if term == 0:
+            return self.p - np.einsum("lpq,lkq->lpk", self.h @ self.s, self.h)
+        p, n_levels = self.shape.n_effects[term], self.shape.n_levels[term]
+        rows = self.shape.slices[term - 1]
+        levels = np.arange(n_levels)
+        return self.k_rr[rows, rows].reshape(n_levels, p, n_levels, p)[levels, :, levels, :]
+
+    def _lambda_r(self, matrix: np.ndarray) -> np.ndarray:
+        """Λ_r' times a (q_r, m) matrix."""
+        pieces = zip(self.t_r, self.shape.slices, strict=True)
+        return np.concatenate([matrix[:0], *(_blockwise(t.T, matrix[rows]) for t, rows in pieces)])
+
+    def _lambda_r_transposed(self) -> np.ndarray:
+        """Λ_r' (q_r, q_r)."""
+        return self._lambda_r(np.eye(len(self.a_r)))
+
+
+def _flat(blocks: np.ndarray) -> np.ndarray:
+    """(l, p, m) → (l·p, m)."""
+    return blocks.reshape(blocks.shape[0] * blocks.shape[1], blocks.shape[2])
+
+
+def _blockwise(small: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(I ⊗ small) @ matrix."""
+    p = len(small)
+    return small[0, 0] * matrix if p == 1 else _flat(small @ matrix.reshape(len(matrix) // p, p, matrix.shape[1]))
+
+
+def _solve_lower(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
+    from scipy.linalg.blas import dtrsm
+
+    if not right.size:
+        return right
+    return dtrsm(1.0, lower, right, lower=1)
+
+
+def _derivatives(state: State) -> Derivatives:
+    shape, d = state.shape, state.d
+    entries = shape.entries
+    k, m = len(entries), len(state.w)
+    factors = [state.t_1, *state.t_r]
+    g = [_g_first(factors[term], row, column) for term, row, column in entries]
+    own_k = {term: state.own_k(term) for term in {entry[0] for entry in entries}}
+
+    log_det = np.array([np.sum(own_k[entry[0]] * g_a) for entry, g_a in zip(entries, g, strict=True)])
+    g_d = [g_a @ d[entry[0]] for entry, g_a in zip(entries, g, strict=True)]  # G_a D
+    w = np.array([-_flat(d[entry[0]]).T @ _flat(gd) for entry, gd in zip(entries, g_d, strict=True)])
+
+    log_det_2, w_2 = np.empty((k, k)), np.empty((k, k, m, m))
+    traces = _PairTraces(state)
+    for a, b in zip(*np.triu_indices(k), strict=True):
+        (i, *at_a), (j, *at_b) = entries[a], entries[b]
+        log_det_2[a, b] = -traces(i, g[a], j, g[b])
+        cross = _flat(g_d[a]).T @ _k_times(state, i, j, _flat(g_d[b]))
+        w_2[a, b] = cross + cross.T
+        if i == j:
+            g_ab = _g_second(len(factors[i]), at_a, at_b)
+            log_det_2[a, b] += np.sum(own_k[i] * g_ab)
+            w_2[a, b] -= _flat(d[i]).T @ _flat(g_ab @ d[i])
+        log_det_2[b, a], w_2[b, a] = log_det_2[a, b], w_2[a, b]
+
+    # ρ² = c'Wc for c = (-β̂, 1), where β̂ minimises it
+    c = np.append(-state.beta, 1.0)
+    w_c = w @ c
+    inverse = state.w_xx_inverse
+    rss_2 = c @ w_2 @ c if m == 1 else np.einsum("i,abij,j->ab", c, w_2, c)
+    rss_2 = rss_2 - 2 * w_c[:, :-1] @ inverse @ w_c[:, :-1].T
+    w_x = inverse @ w[:, :-1, :-1]
+    return Derivatives(
+        log_det=log_det,
+        log_det_2=log_det_2,
+        rss=w_c @ c,
+        rss_2=rss_2,
+        log_det_x=np.trace(w_x, axis1=1, axis2=2),
+        log_det_x_2=np.einsum("ij,abji->ab", inverse, w_2[:, :, :-1, :-1]) - np.einsum("aij,bji->ab", w_x, w_x),
+        w=w,
+    )
+
+
+def _g_first(t: np.ndarray, row: int, column: int) -> np.ndarray:
+    """∂(TT')/∂T_rc."""
+    out = np.zeros_like(t)
+    out[row] = t[:, column]
+    return out + out.T
+
+
+def _g_second(p: int, at_a: list[int], at_b: list[int]) -> np.ndarray:
+    """∂²(TT')/∂T_a∂T_b: e_r e_s' + e_s e_r' where both stand in one column, else 0."""
+    out = np.zeros((p, p))
+    if at_a[1] == at_b[1]:
+        out[at_a[0], at_b[0]] += 1
+        out[at_b[0], at_a[0]] += 1
+    return out
+
+
+class _PairTraces:
+    """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j, by pieces that are computed once."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.s_n: dict[bytes, np.ndarray] = {}
+
+    def __call__(self, i: int, g_a: np.ndarray, j: int, g_b: np.ndarray) -> float:
+        if i == 0 and j == 0:
+            return self._first(g_a, g_b)
+        slices = self.state.shape.slices
+        columns = slices[j - 1]
+        k = self.state.k_1r[:, columns] if i == 0 else self.state.k_rr[slices[i - 1], columns]
+        if len(g_a) == len(g_b) == 1:
+            return float(g_a[0, 0] * g_b[0, 0] * np.vdot(k, k))
+        return float(np.vdot(_blockwise(g_a, k), _blockwise(g_b, k.T).T))
+
+    def _first(self, g_a: np.ndarray, g_b: np.ndarray) -> float:
+        """K_11 = P - H S H' is not formed: it has as many rows as the first term has effects."""
+        state = self.state
+        own = float(np.sum((state.p @ g_a) * np.swapaxes(state.p @ g_b, 1, 2)))
+        if not state.a_r.size:
+            return own
+        middle = g_a @ state.p @ g_b
+        h = _flat(state.h)
+        crossed = float(np.vdot(state.s, h.T @ _flat((middle + np.swapaxes(middle, 1, 2)) @ state.h)))
+        return own - crossed + float(np.vdot(self._s_n(g_a), self._s_n(g_b).T))
+
+    def _s_n(self, g: np.ndarray) -> np.ndarray:
+        """S H' G_a H (q_r, q_r)."""
+        key = g.tobytes()
+        if key not in self.s_n:
+            self.s_n[key] = self.state.s @ (_flat(self.state.h).T @ _flat(g @ self.state.h))
+        return self.s_n[key]
+
+
+def _k_times(state: State, i: int, j: int, x: np.ndarray) -> np.ndarray:
+    """K_ij x for i <= j, x (q_j, m)."""
+    slices = state.shape.slices
+    if j == 0:
+        h = _flat(state.h)
+        return _flat(state.p @ x.reshape(*state.p.shape[:2], -1)) - h @ (state.s @ (h.T @ x))
+    columns = slices[j - 1]
+    return (state.k_1r[:, columns] if i == 0 else state.k_rr[slices[i - 1], columns]) @ x

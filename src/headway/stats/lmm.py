@@ -1,0 +1,449 @@
+"""Linear mixed models, as lme4 fits and lmerTest tests them.
+
+    fit = lmm("Reaction ~ Days + (Days | Subject)", data)
+    print(fit.summary())
+
+The algebra stands in `deviance.py`, its sources and the agreement with R in docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from headway.errors import StatisticsError
+from headway.stats.deviance import Shape, State
+from headway.stats.distributions import chi2_p, f_p, normal_quantile, t_p, t_quantile
+from headway.stats.formula import parse
+from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.newton import minimise
+from headway.stats.quantiles import Quantiles, quantiles
+from headway.stats.random_effects import RandomTerm, products, random_terms
+from headway.stats.satterthwaite import Satterthwaite, type_three
+
+Method = Literal["REML", "ML"]
+# lme4 calls a fit singular below this relative standard deviation.
+_SINGULAR = 1e-4
+
+
+def lmm(formula: str, data: Any, method: Method = "REML") -> MixedModel:
+    """Fits a linear mixed model.
+
+    Args:
+        formula: such as "Reaction ~ Days + (Days | Subject)".
+        data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
+        method: "REML" or "ML".
+
+    Raises:
+        StatisticsError: the formula or the data do not allow the model; the message says which part.
+    """
+    if method not in ("REML", "ML"):
+        raise StatisticsError(f'the method is {method!r}: choose "REML" or "ML"')
+    parsed = parse(formula)
+    parsed.refuse_smooths("lmm")
+    if not parsed.bars:
+        raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one, or use ols")
+    return _fit(model_frame(parsed, data), method)
+
+
+def _fit(frame: ModelFrame, method: Method) -> MixedModel:
+    formula = frame.formula
+    x, dropped = without_collinear(frame.design(formula.intercept, formula.terms))
+    n, p = x.matrix.shape
+    if n <= p:
+        raise StatisticsError(f"the table has {n} whole rows for {p} fixed effects: more rows than effects are needed")
+    if np.ptp(frame.y) == 0:
+        raise StatisticsError(f"the response {formula.response} does not vary: it is {frame.y[0]:g} in every row")
+    terms = random_terms(frame)
+
+    basis, r = np.linalg.qr(x.matrix)
+    along = basis.T @ frame.y
+    rest = frame.y - basis @ along
+    again = basis.T @ rest  # a second projection: what remains is orthogonal to X to rounding
+    rest -= basis @ again
+    norm = float(np.linalg.norm(rest))
+    if norm <= 1e-12 * np.linalg.norm(frame.y):
+        raise StatisticsError(f"the fixed effects fit {formula.response} without residual: nothing is left to model")
+    cross = products(terms, np.column_stack([basis, rest / norm]))
+    shape = Shape(tuple(t.n_effects for t in terms), tuple(t.n_levels for t in terms))
+    state, converged = _optimum(lambda theta: State(cross, shape, theta, method == "REML"), shape)
+    return MixedModel(frame, x, dropped, tuple(terms), method, state, norm, r, along + again, converged)
+
+
+def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
+    """The lowest deviance, with variances that are 0 made exactly so."""
+    state, converged, _ = minimise(at, shape.start())
+    diagonal = shape.is_diagonal
+    for entry in np.flatnonzero(diagonal & (np.abs(state.theta) < _SINGULAR)):
+        theta = state.theta.copy()
+        theta[entry] = 0.0
+        rounded = at(theta)
+        if rounded.deviance <= state.deviance + 1e-9:
+            state = rounded
+    # a second minimum may lie where a whole term is 0
+    for term in range(len(shape.n_effects)):
+        own = np.array([entry[0] == term for entry in shape.entries])
+        edge = at(np.where(own, 0.0, state.theta))
+        if edge.deviance < state.deviance - 1e-7:
+            state, converged, _ = minimise(at, edge.theta)
+    return state, converged
+
+
+@dataclass(frozen=True, eq=False)
+class MixedModel:
+    """A fitted linear mixed model. Matrices of fixed effects have the order of `fixed["term"]`.
+
+    Attributes:
+        frame: the data as fitted, with `n_dropped` and `notices`.
+        x: the fixed design, collinear columns left out.
+        dropped: names of these columns.
+        terms: the random terms, most levels first.
+        method: "REML" or "ML".
+        converged: whether the deviance's slope is 0 at the estimates.
+    """
+
+    frame: ModelFrame
+    x: Design
+    dropped: tuple[str, ...]
+    terms: tuple[RandomTerm, ...]
+    method: Method
+    _state: State
+    _norm: float
+    _r: np.ndarray
+    _along: np.ndarray
+    converged: bool
+
+    # what was fitted ------------------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> str:
+        return self.frame.formula.text
+
+    @property
+    def n_obs(self) -> int:
+        return self.frame.n_obs
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        """Levels of each group."""
+        return {term.bar.group_name: term.n_levels for term in self.terms}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Rows and columns that were left out, and whether the fit is singular or did not converge, in words."""
+        said = list(self.frame.notices)
+        if self.dropped:
+            said.append(f"fixed effects that others already hold were left out: {', '.join(self.dropped)}")
+        if self.singular:
+            said.append("boundary (singular) fit: a variance is estimated as 0, or a correlation as -1 or 1")
+        if not self.converged:
+            said.append(
+                "the fit did not converge: the estimates are not to be trusted. Are the random effects too many?"
+            )
+        return tuple(said)
+
+    # the criterion --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def criterion(self) -> float:
+        """The REML criterion, or the deviance (-2 log likelihood) by ML, at the estimates."""
+        units = 2 * self._state.n_free * np.log(self._norm)
+        design_volume = 2 * np.sum(np.log(np.abs(np.diag(self._r)))) if self.method == "REML" else 0.0
+        return float(self._state.deviance + units + design_volume)
+
+    @property
+    def log_lik(self) -> float:
+        """The log likelihood; by REML the restricted one."""
+        return -self.criterion / 2
+
+    @property
+    def n_parameters(self) -> int:
+        """Fixed effects, entries of the covariance factors, and σ."""
+        return len(self.x.names) + len(self._state.theta) + 1
+
+    @property
+    def aic(self) -> float:
+        return self.criterion + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        return self.criterion + float(np.log(self.n_obs)) * self.n_parameters
+
+    @property
+    def df_resid(self) -> int:
+        return self.n_obs - self.n_parameters
+
+    @property
+    def sigma(self) -> float:
+        """The residual standard deviation."""
+        return self._norm * float(np.sqrt(self._state.sigma2))
+
+    # fixed effects --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def beta(self) -> np.ndarray:
+        """The fixed effects (p,)."""
+        return np.linalg.solve(self._r, self._along + self._norm * self._state.beta)
+
+    @cached_property
+    def _satterthwaite(self) -> Satterthwaite:
+        return Satterthwaite(self._state, self._norm * np.linalg.inv(self._r))
+
+    @property
+    def vcov(self) -> np.ndarray:
+        """The covariance of the fixed effects (p, p)."""
+        return self._satterthwaite.vcov
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """The correlation of the fixed effects (p, p)."""
+        sd = np.sqrt(np.diag(self.vcov))
+        return self.vcov / np.outer(sd, sd)
+
+    @cached_property
+    def fixed(self) -> pl.DataFrame:
+        """term, estimate, std_error, df, t, p: t tests with Satterthwaite's df."""
+        std_error = np.sqrt(np.diag(self.vcov))
+        df = self._satterthwaite.df(np.eye(len(self.beta)))
+        t = self.beta / std_error
+        columns = {"estimate": self.beta, "std_error": std_error, "df": df, "t": t, "p": t_p(t, df)}
+        return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
+
+    # random effects -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def covariances(self) -> dict[str, np.ndarray]:
+        """The covariance matrix of each random term's effects, by the term's name."""
+        factors = self._state.shape.factors(self._state.theta)
+        scaled = [factor / term.scale[:, None] for factor, term in zip(factors, self.terms, strict=True)]
+        return {t.name: self.sigma**2 * factor @ factor.T for t, factor in zip(self.terms, scaled, strict=True)}
+
+    @cached_property
+    def random(self) -> pl.DataFrame:
+        """group, term, variance, sd; the last row is the residual."""
+        rows: list[tuple[str, str | None, float]] = [
+            (term.name, effect, float(variance))
+            for term in self.terms
+            for effect, variance in zip(term.effects, np.diag(self.covariances[term.name]), strict=True)
+        ]
+        rows.append(("Residual", None, self.sigma**2))
+        schema = {"group": pl.String, "term": pl.String, "variance": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(sd=pl.col("variance").sqrt())
+
+    @cached_property
+    def random_correlations(self) -> pl.DataFrame:
+        """group, term_1, term_2, correlation; NaN where a variance is 0."""
+        rows = []
+        for term in self.terms:
+            covariance = self.covariances[term.name]
+            sd = np.sqrt(np.diag(covariance))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                correlation = np.clip(covariance / np.outer(sd, sd), -1, 1)
+            rows += [
+                (term.name, term.effects[a], term.effects[b], float(correlation[a, b]))
+                for b in range(1, term.n_effects)
+                for a in range(b)
+            ]
+        schema = {"group": pl.String, "term_1": pl.String, "term_2": pl.String, "correlation": pl.Float64}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    @cached_property
+    def singular(self) -> bool:
+        """Whether a random effect has no variance of its own: a variance of 0, or a correlation of ±1."""
+        factors = self._state.shape.factors(self._state.theta)
+        own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(factors, self.terms, strict=True)])
+        return bool(np.any(own < _SINGULAR))
+
+    @cached_property
+    def _modes(self) -> list[np.ndarray]:
+        """b̂ = G Z'V⁻¹(y - Xβ̂) of each term, (l, p)."""
+        state = self._state
+        c = np.append(-state.beta, 1.0)
+        factors = state.shape.factors(state.theta)
+        triples = zip(factors, state.d, self.terms, strict=True)
+        return [self._norm * (d @ c) @ (f @ f.T) / term.scale for f, d, term in triples]
+
+    @cached_property
+    def ranef(self) -> pl.DataFrame:
+        """group, level, term, value, sd: the conditional modes of the random effects and their conditional sd."""
+        factors = self._state.shape.factors(self._state.theta)
+        frames = []
+        for number, (term, factor, modes) in enumerate(zip(self.terms, factors, self._modes, strict=True)):
+            g = factor @ factor.T
+            # var(b | y) = σ² (G - G K G), β and θ taken as known
+            variance = np.diagonal(g - g @ self._state.own_k(number) @ g, axis1=1, axis2=2)
+            sd = self.sigma * np.sqrt(np.maximum(variance, 0)) / term.scale
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "group": [term.name] * term.size,
+                        "level": np.repeat(np.array(term.group.levels, dtype=object), term.n_effects).tolist(),
+                        "term": list(term.effects) * term.n_levels,
+                        "value": modes.ravel(),
+                        "sd": sd.ravel(),
+                    }
+                )
+            )
+        return pl.concat(frames)
+
+    # rows -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fitted(self) -> np.ndarray:
+        """Xβ̂ + Zb̂ in the rows that were fitted (n_obs,)."""
+        pieces = (term.times(modes * term.scale) for term, modes in zip(self.terms, self._modes, strict=True))
+        return self.x.matrix @ self.beta + sum(pieces)
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """y less the fitted values (n_obs,)."""
+        return self.frame.y - self.fitted
+
+    @cached_property
+    def scaled_residuals(self) -> Quantiles:
+        """Quantiles of the residuals divided by σ."""
+        return quantiles(self.residuals / self.sigma)
+
+    def predict(self, new: Any = None, random: bool = True) -> np.ndarray:
+        """The expected response in the rows of `new`, or in those of the fit.
+
+        Args:
+            new: a table with the formula's columns; NaN comes out where one is missing.
+            random: whether the groups' own effects are added; else the prediction is for the population.
+
+        Raises:
+            StatisticsError: a column is missing, or a level is one that the fit has not seen.
+        """
+        if new is None:
+            return self.fitted if random else self.x.matrix @ self.beta
+        formula = self.frame.formula
+        table = as_polars(new)
+        fixed = {variable for term in formula.terms for variable in term}
+        values = self.frame.of_new(table, fixed)
+        full = design(values, formula.intercept, formula.terms, table.height)
+        out = full.keep([full.names.index(name) for name in self.x.names]).matrix @ self.beta
+        if random:
+            for term, modes in zip(self.terms, self._modes, strict=True):
+                out = out + self._group_effect(term, modes, table)
+        return out
+
+    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: pl.DataFrame) -> np.ndarray:
+        bar = term.bar
+        effects = {variable for effect in bar.terms for variable in effect}
+        values = self.frame.of_new(table, effects)
+        columns = design(values, bar.intercept, bar.terms, table.height).matrix
+        groups = self.frame.of_new(table, bar.group)
+        code = {level: number for number, level in enumerate(term.group.levels)}
+        labels = [":".join(parts) for parts in zip(*(_labels(groups[g]) for g in bar.group), strict=True)]
+        unseen = sorted({label for label in labels if label not in code})
+        if unseen:
+            raise StatisticsError(
+                f"{bar.group_name} has levels that the fit has not seen ({', '.join(unseen[:5])}): "
+                "predict(new, random=False) gives the prediction for the population"
+            )
+        rows = np.array([code[label] for label in labels], dtype=int)
+        return np.einsum("np,np->n", columns, modes[rows])
+
+    # inference ------------------------------------------------------------------------------------------------
+
+    def confint(self, level: float = 0.95, method: Literal["satterthwaite", "wald"] = "satterthwaite") -> pl.DataFrame:
+        """term, lower, upper of the fixed effects.
+
+        Args:
+            level: the coverage, such as 0.95.
+            method: t intervals with Satterthwaite's df, or normal ones ("wald", lme4's method of that name).
+
+        Raises:
+            StatisticsError: the level is not between 0 and 1, or the method is unknown.
+        """
+        if not 0 < level < 1:
+            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+        if method not in ("satterthwaite", "wald"):
+            raise StatisticsError(f'the interval\'s method is {method!r}: choose "satterthwaite" or "wald"')
+        tail = (1 + level) / 2
+        df = self.fixed["df"].to_numpy()
+        width = t_quantile(tail, df) if method == "satterthwaite" else normal_quantile(tail)
+        margin = width * self.fixed["std_error"].to_numpy()
+        return pl.DataFrame({"term": self.fixed["term"], "lower": self.beta - margin, "upper": self.beta + margin})
+
+    def anova(self) -> pl.DataFrame:
+        """term, sum_sq, mean_sq, num_df, den_df, f, p: type III F tests of each term, with Satterthwaite's df.
+
+        Raises:
+            StatisticsError: columns were left out as collinear, so that type III is not defined by these data.
+        """
+        if self.dropped:
+            raise StatisticsError(
+                f"type III tests are not defined where fixed effects were left out ({', '.join(self.dropped)}): "
+                "leave the term out of the formula, or compare two fits by lrt"
+            )
+        formula = self.frame.formula
+        sums = self.frame.design(formula.intercept, formula.terms, sum_to_zero=True)
+        rows = []
+        for number, term in enumerate(formula.terms, start=1):
+            own = [column for column, of in enumerate(sums.assign) if of == number]
+            test = self._satterthwaite.f_test(type_three(sums.matrix, self.x.matrix, own), self.beta)
+            mean_square = test.f * self.sigma**2
+            p = float(f_p(test.f, test.df_1, test.df_2))
+            rows.append((":".join(term), mean_square * test.df_1, mean_square, test.df_1, test.df_2, test.f, p))
+        return pl.DataFrame(rows, schema=_ANOVA_SCHEMA, orient="row")
+
+    def summary(self) -> str:
+        """The fit in words and tables, as lmerTest prints it."""
+        from headway.stats.summaries import lmm_summary
+
+        return lmm_summary(self)
+
+
+_ANOVA_SCHEMA = {
+    "term": pl.String,
+    "sum_sq": pl.Float64,
+    "mean_sq": pl.Float64,
+    "num_df": pl.Int64,
+    "den_df": pl.Float64,
+    "f": pl.Float64,
+    "p": pl.Float64,
+}
+
+
+def _labels(value: Any) -> list[str]:
+    from headway.stats.functions import as_factor
+
+    factor = as_factor(value)
+    return [factor.levels[code] if code >= 0 else "a missing value" for code in factor.codes]
+
+
+class LikelihoodRatio(NamedTuple):
+    """The test of a model against one that holds it. `small` and `big` are the fits by ML that were compared."""
+
+    chi2: float
+    df: int
+    p: float
+    small: MixedModel
+    big: MixedModel
+
+
+def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
+    """The likelihood-ratio test of two nested mixed models; fits by REML are fitted again by ML, as R's anova does.
+
+    Raises:
+        StatisticsError: they are fitted to other rows, or the first has no fewer parameters than the second.
+    """
+    if small.n_obs != big.n_obs or not np.array_equal(small.frame.y, big.frame.y):
+        raise StatisticsError(
+            f"the two models are fitted to other rows ({small.n_obs} and {big.n_obs}) or another response: "
+            "leave out rows with missing values first, and fit both to the same table"
+        )
+    df = big.n_parameters - small.n_parameters
+    if df <= 0:
+        raise StatisticsError(
+            f"the first model has {small.n_parameters} parameters and the second {big.n_parameters}: "
+            "give the smaller one first, and one that the other holds"
+        )
+    small, big = (fit if fit.method == "ML" else _fit(fit.frame, "ML") for fit in (small, big))
+    chi2 = max(small.criterion - big.criterion, 0.0)
+    return LikelihoodRatio(chi2, df, chi2_p(chi2, df), small, big)

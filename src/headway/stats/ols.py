@@ -1,0 +1,199 @@
+"""Ordinary least squares, as R's lm and its summary give it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headway.errors import StatisticsError
+from headway.stats.distributions import f_p, t_p, t_quantile
+from headway.stats.formula import parse
+from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.quantiles import Quantiles, quantiles
+
+
+def ols(formula: str, data: Any) -> LinearModel:
+    """Fits a linear model by least squares.
+
+    Args:
+        formula: such as "cor ~ same_model + log10(n_params)".
+        data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
+
+    Raises:
+        StatisticsError: the formula or the data do not allow the model; the message says which part.
+    """
+    parsed = parse(formula)
+    parsed.refuse_smooths("ols")
+    parsed.refuse_bars("ols")
+    frame = model_frame(parsed, data)
+    x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
+    n, p = x.matrix.shape
+    if n <= p:
+        raise StatisticsError(f"the table has {n} whole rows for {p} coefficients: more rows than these are needed")
+    if np.ptp(frame.y) == 0:
+        raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
+    return LinearModel(frame, x, dropped)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearModel:
+    """A fitted linear model. Matrices have the order of `coefficients["term"]`.
+
+    Attributes:
+        frame: the data as fitted, with `n_dropped` and `notices`.
+        x: the design, collinear columns left out.
+        dropped: names of these columns.
+    """
+
+    frame: ModelFrame
+    x: Design
+    dropped: tuple[str, ...]
+
+    @property
+    def formula(self) -> str:
+        return self.frame.formula.text
+
+    @property
+    def n_obs(self) -> int:
+        return self.frame.n_obs
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Rows and columns that were left out, in words."""
+        left_out = f"coefficients that others already hold were left out: {', '.join(self.dropped)}"
+        return self.frame.notices + ((left_out,) if self.dropped else ())
+
+    @cached_property
+    def _qr(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.linalg.qr(self.x.matrix)
+
+    @cached_property
+    def beta(self) -> np.ndarray:
+        """The coefficients (p,)."""
+        q, r = self._qr
+        beta = np.linalg.solve(r, q.T @ self.frame.y)
+        return beta + np.linalg.solve(r, q.T @ (self.frame.y - self.x.matrix @ beta))  # refined once
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Xβ̂ (n_obs,)."""
+        return self.x.matrix @ self.beta
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """y less the fitted values (n_obs,)."""
+        return self.frame.y - self.fitted
+
+    @property
+    def residual_quantiles(self) -> Quantiles:
+        return quantiles(self.residuals)
+
+    @property
+    def df_resid(self) -> int:
+        return self.n_obs - len(self.x.names)
+
+    @cached_property
+    def rss(self) -> float:
+        """The residual sum of squares."""
+        return float(self.residuals @ self.residuals)
+
+    @property
+    def sigma(self) -> float:
+        """The residual standard error."""
+        return float(np.sqrt(self.rss / self.df_resid))
+
+    @cached_property
+    def vcov(self) -> np.ndarray:
+        """The covariance of the coefficients (p, p)."""
+        inverse = np.linalg.inv(self._qr[1])
+        return self.sigma**2 * inverse @ inverse.T
+
+    @cached_property
+    def coefficients(self) -> pl.DataFrame:
+        """term, estimate, std_error, t, p."""
+        std_error = np.sqrt(np.diag(self.vcov))
+        t = self.beta / std_error
+        columns = {"estimate": self.beta, "std_error": std_error, "t": t, "p": t_p(t, self.df_resid)}
+        return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
+
+    @property
+    def _has_intercept(self) -> bool:
+        return self.frame.formula.intercept
+
+    @property
+    def _explained(self) -> float:
+        fitted = self.fitted
+        return float(np.sum((fitted - fitted.mean()) ** 2 if self._has_intercept else fitted**2))
+
+    @property
+    def r_squared(self) -> float:
+        """The share of the variance that is explained; without an intercept, of the sum of squares."""
+        return self._explained / (self._explained + self.rss)
+
+    @property
+    def adj_r_squared(self) -> float:
+        return 1 - (1 - self.r_squared) * (self.n_obs - self._has_intercept) / self.df_resid
+
+    @property
+    def f_df(self) -> tuple[int, int]:
+        """The degrees of freedom of F."""
+        return len(self.x.names) - self._has_intercept, self.df_resid
+
+    @property
+    def f(self) -> float:
+        """The F statistic of all coefficients but the intercept; NaN where there are none."""
+        between, within = self.f_df
+        return self._explained / between / (self.rss / within) if between else float("nan")
+
+    @property
+    def p(self) -> float:
+        """The p value of `f`."""
+        return float(f_p(self.f, *self.f_df)) if self.f_df[0] else float("nan")
+
+    @property
+    def log_lik(self) -> float:
+        return -self.n_obs / 2 * (1 + float(np.log(2 * np.pi * self.rss / self.n_obs)))
+
+    @property
+    def aic(self) -> float:
+        return -2 * self.log_lik + 2 * (len(self.x.names) + 1)
+
+    @property
+    def bic(self) -> float:
+        return -2 * self.log_lik + float(np.log(self.n_obs)) * (len(self.x.names) + 1)
+
+    def confint(self, level: float = 0.95) -> pl.DataFrame:
+        """term, lower, upper: t intervals of the coefficients.
+
+        Raises:
+            StatisticsError: the level is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+        margin = t_quantile((1 + level) / 2, self.df_resid) * self.coefficients["std_error"].to_numpy()
+        return pl.DataFrame(
+            {"term": self.coefficients["term"], "lower": self.beta - margin, "upper": self.beta + margin}
+        )
+
+    def predict(self, new: Any = None) -> np.ndarray:
+        """The expected response in the rows of `new`, or in those of the fit; NaN where a column is missing a value.
+
+        Raises:
+            StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
+        """
+        if new is None:
+            return self.fitted
+        formula, table = self.frame.formula, as_polars(new)
+        values = self.frame.of_new(table, {variable for term in formula.terms for variable in term})
+        full = design(values, formula.intercept, formula.terms, table.height)
+        return full.keep([full.names.index(name) for name in self.x.names]).matrix @ self.beta
+
+    def summary(self) -> str:
+        """The fit in words and tables, as R's summary.lm prints it."""
+        from headway.stats.summaries import ols_summary
+
+        return ols_summary(self)

@@ -1,0 +1,186 @@
+"""The random part of a mixed model: Z in pieces, one piece a term, never as one n × q matrix.
+
+Legend: n rows; term i has p_i effects over l_i levels and q_i = p_i · l_i columns of Z, level by level; the first term
+is the one with most levels; r stands for all terms but the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from headway.errors import StatisticsError
+from headway.stats.formula import Bar
+from headway.stats.functions import Factor
+from headway.stats.model_frame import ModelFrame
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """The effects that vary over the levels of one group.
+
+    Attributes:
+        bar: the formula's term.
+        name: of the group; a second term of the same group gets `.1`, as lme4 prints it.
+        effects: R's names of the p effects.
+        group: each row's level.
+        columns: (n, p) what each effect multiplies, divided by `scale`.
+        scale: (p,) root mean square of each column: the optimiser then sees effects of like size.
+    """
+
+    bar: Bar
+    name: str
+    effects: tuple[str, ...]
+    group: Factor
+    columns: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def n_effects(self) -> int:
+        return len(self.effects)
+
+    @property
+    def n_levels(self) -> int:
+        return len(self.group.levels)
+
+    @property
+    def size(self) -> int:
+        """q_i, the columns of Z that are this term's."""
+        return self.n_effects * self.n_levels
+
+    @property
+    def n_theta(self) -> int:
+        """Entries of the lower triangle of the term's relative covariance factor."""
+        return self.n_effects * (self.n_effects + 1) // 2
+
+    def cross(self, other: np.ndarray) -> np.ndarray:
+        """Z_i' B for B (n, m), as (l, p, m)."""
+        out = np.empty((self.n_levels, self.n_effects, other.shape[1]))
+        for effect in range(self.n_effects):
+            for column in range(other.shape[1]):
+                weights = self.columns[:, effect] * other[:, column]
+                out[:, effect, column] = np.bincount(self.group.codes, weights, self.n_levels)
+        return out
+
+    def own_cross(self) -> np.ndarray:
+        """Z_i' Z_i, block diagonal, as (l, p, p)."""
+        return self.cross(self.columns)
+
+    def cross_term(self, other: RandomTerm) -> np.ndarray:
+        """Z_i' Z_j, as (l_i, p_i, l_j, p_j)."""
+        out = np.empty((self.n_levels, self.n_effects, other.n_levels, other.n_effects))
+        cell = self.group.codes * other.n_levels + other.group.codes
+        n_cells = self.n_levels * other.n_levels
+        for a in range(self.n_effects):
+            for b in range(other.n_effects):
+                sums = np.bincount(cell, self.columns[:, a] * other.columns[:, b], n_cells)
+                out[:, a, :, b] = sums.reshape(self.n_levels, other.n_levels)
+        return out
+
+    def times(self, effects: np.ndarray) -> np.ndarray:
+        """Z_i b for b (l, p): (n,)."""
+        return np.einsum("np,np->n", self.columns, effects[self.group.codes])
+
+
+def random_terms(frame: ModelFrame) -> list[RandomTerm]:
+    """The random terms of the frame's formula, in lme4's order: most levels first.
+
+    Raises:
+        StatisticsError: a group has one level only, or its effects are as many as the rows.
+    """
+    terms = [_random_term(frame, bar) for bar in frame.formula.bars]
+    n_levels = [term.n_levels for term in terms]
+    if any(later > earlier for earlier, later in pairwise(n_levels)):
+        terms = sorted(terms, key=lambda term: term.n_levels)[::-1]  # ties in reverse, as lme4 has them
+    seen: dict[str, int] = {}
+    named = []
+    for term in terms:
+        number = seen.get(term.name, 0)
+        seen[term.name] = number + 1
+        name = f"{term.name}.{number}" if number else term.name
+        named.append(RandomTerm(term.bar, name, term.effects, term.group, term.columns, term.scale))
+    return named
+
+
+def _random_term(frame: ModelFrame, bar: Bar) -> RandomTerm:
+    design = frame.design(bar.intercept, bar.terms)
+    group = frame.group(bar.group)
+    name, n_levels = bar.group_name, len(group.levels)
+    if n_levels < 2:
+        raise StatisticsError(
+            f"the group {name} has one level only ({group.levels[0]}): a variance between levels needs two or more. "
+            "Leave the term out, or use ols"
+        )
+    if n_levels >= frame.n_obs:
+        raise StatisticsError(
+            f"the group {name} has a level for every one of the {frame.n_obs} rows: "
+            "its variance cannot be told from the residual's. Leave the term out, or group by something that repeats"
+        )
+    if n_levels * design.matrix.shape[1] >= frame.n_obs:
+        raise StatisticsError(
+            f"the term ({', '.join(design.names)} | {name}) has {n_levels * design.matrix.shape[1]} random effects for "
+            f"{frame.n_obs} rows: they cannot be told from the residual. Take fewer effects"
+        )
+    scale = np.sqrt(np.mean(design.matrix**2, axis=0))
+    if not scale.all():
+        empty = design.names[int(np.argmin(scale))]
+        raise StatisticsError(f"the random effect {empty} of {name} is 0 in every row: leave it out")
+    return RandomTerm(bar, name, design.names, group, design.matrix / scale, scale)
+
+
+@dataclass(frozen=True)
+class Products:
+    """The cross products that the deviance needs; computed once, after which the rows are not looked at again.
+
+    The augmented design is B = [Q e] (n, m): Q an orthonormal basis of X's columns, e what X leaves of y, as a unit
+    vector, so that nothing cancels, whatever the scale of y and X.
+    """
+
+    a_11: np.ndarray  # Z_1'Z_1  (l_1, p_1, p_1)
+    a_1r: np.ndarray  # Z_1'Z_r  (l_1, p_1, q_r)
+    a_rr: np.ndarray  # Z_r'Z_r  (q_r, q_r)
+    b_1: np.ndarray  # Z_1'B    (l_1, p_1, m)
+    b_r: np.ndarray  # Z_r'B    (q_r, m)
+    b_b: np.ndarray  # B'B      (m, m)
+    n: int
+
+
+# Two crossed terms of this many columns need 1.6 GB for their cross products, and minutes for their factorisation.
+_LARGEST_DENSE = 200_000_000
+
+
+def products(terms: list[RandomTerm], augmented: np.ndarray) -> Products:
+    """The cross products of Z's pieces and B.
+
+    Raises:
+        StatisticsError: the terms after the first have too many levels for dense algebra.
+    """
+    first, *rest = terms
+    q_r = sum(term.size for term in rest)
+    if max(first.size, q_r) * q_r > _LARGEST_DENSE:
+        raise StatisticsError(
+            f"the random terms {', '.join(t.name for t in terms)} have {first.size + q_r} effects in all, too many: "
+            f"the terms besides {first.name} may have about {_LARGEST_DENSE // max(first.size, 14_000)} between them"
+        )
+    m = augmented.shape[1]
+    a_1r = np.concatenate(
+        [np.empty((first.n_levels, first.n_effects, 0))]
+        + [first.cross_term(term).reshape(first.n_levels, first.n_effects, term.size) for term in rest],
+        axis=2,
+    )
+    rows = [[_dense_cross(a, b) for b in rest] for a in rest]
+    return Products(
+        a_11=first.own_cross(),
+        a_1r=a_1r,
+        a_rr=np.block(rows) if rest else np.empty((0, 0)),
+        b_1=first.cross(augmented),
+        b_r=np.concatenate([np.empty((0, m)), *(term.cross(augmented).reshape(term.size, m) for term in rest)]),
+        b_b=augmented.T @ augmented,
+        n=len(augmented),
+    )
+
+
+def _dense_cross(a: RandomTerm, b: RandomTerm) -> np.ndarray:
+    return a.cross_term(b).reshape(a.size, b.size)

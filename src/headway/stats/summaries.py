@@ -1,0 +1,147 @@
+"""What `summary()` prints: the layout of R's summaries, so that their readers find everything where they look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headway.stats.quantiles import Quantiles
+from headway.stats.r_format import abbreviate, coefficient_table, p_values, signif, table
+
+if TYPE_CHECKING:
+    from headway.stats.correlation import CorrelationTest
+    from headway.stats.lmm import MixedModel
+    from headway.stats.ols import LinearModel
+
+_QUANTILE_HEADS = ("Min", "1Q", "Median", "3Q", "Max")
+
+
+def lmm_summary(fit: MixedModel) -> str:
+    """The summary of a mixed model, as lmerTest prints it."""
+    by = "REML" if fit.method == "REML" else "maximum likelihood"
+    lines = [
+        f"Linear mixed model fit by {by}. t-tests use Satterthwaite's method",
+        f"Formula: {fit.formula}",
+        "",
+        *_criterion_lines(fit),
+        "",
+        "Scaled residuals:",
+        *_quantile_lines(fit.scaled_residuals),
+        "",
+        "Random effects:",
+        *_random_lines(fit),
+        f"Number of obs: {fit.n_obs}, groups:  " + "; ".join(f"{name}, {n}" for name, n in fit.n_groups.items()),
+        "",
+    ]
+    fixed = fit.fixed
+    if fixed.height:
+        heads = {"Estimate": "estimate", "Std. Error": "std_error", "df": "df"}
+        lines += ["Fixed effects:"]
+        lines += coefficient_table(
+            fixed["term"].to_list(),
+            [(head, fixed[column].to_list()) for head, column in heads.items()],
+            ("t value", fixed["t"].to_list()),
+            ("Pr(>|t|)", fixed["p"].to_list()),
+        )
+    if fixed.height > 1:
+        lines += ["", "Correlation of Fixed Effects:", *_correlation_lines(fixed["term"].to_list(), fit.correlation)]
+    return "\n".join([*lines, *fit.notices])
+
+
+def _criterion_lines(fit: MixedModel) -> list[str]:
+    if fit.method == "REML":
+        return [f"REML criterion at convergence: {fit.criterion:.1f}"]
+    values = [f"{value:.1f}" for value in (fit.aic, fit.bic, fit.log_lik, fit.criterion)] + [str(fit.df_resid)]
+    heads = ("AIC", "BIC", "logLik", "-2*log(L)", "df.resid")
+    return _columns(heads, values, 8)
+
+
+def _quantile_lines(of: Quantiles, decimals: int | None = None) -> list[str]:
+    values = list(of) if decimals is None else [round(value, decimals) for value in of]
+    return _columns(_QUANTILE_HEADS, signif(values, 4), 7)
+
+
+def _columns(heads: tuple[str, ...], values: list[str], least: int) -> list[str]:
+    widths = [max(least, len(head), *map(len, values)) for head in heads]
+    return [" ".join(text.rjust(w) for text, w in zip(row, widths, strict=True)) for row in (heads, values)]
+
+
+def _random_lines(fit: MixedModel) -> list[str]:
+    random = fit.random
+    groups = random["group"].to_list()
+    shown = [group if group not in groups[:row] else "" for row, group in enumerate(groups)]
+    columns = [
+        ("Name", [term or "" for term in random["term"]]),
+        ("Variance", signif(random["variance"].to_list(), 4)),
+        ("Std.Dev.", signif(random["sd"].to_list(), 4)),
+    ]
+    correlations = {(row[0], row[2], row[1]): row[3] for row in fit.random_correlations.iter_rows()}
+    if correlations:
+        cells = []
+        for term in fit.terms:
+            for a, effect in enumerate(term.effects):
+                cells.append(" ".join(f"{correlations[term.name, effect, other]:5.2f}" for other in term.effects[:a]))
+        columns.append(("Corr", [cell.ljust(max(map(len, cells))) for cell in [*cells, ""]]))
+    return [" " + line for line in table(shown, [("Name", columns[0][1]), *columns[1:]], left=2)]
+
+
+def _correlation_lines(names: list[str], correlation: np.ndarray) -> list[str]:
+    columns = [
+        (abbreviate(name, 6), ["" if row <= column else f"{correlation[row, column]:.3f}" for row in range(len(names))])
+        for column, name in enumerate(names[:-1])
+    ]
+    head, _, *rows = table([abbreviate(name, 11) for name in names], columns)
+    return [head, *rows]
+
+
+def ols_summary(fit: LinearModel) -> str:
+    """The summary of a linear model, as R's summary.lm prints it."""
+    largest = max(abs(value) for value in fit.residual_quantiles)
+    decimals = max(0, 5 - int(np.ceil(np.log10(largest)))) if largest > 0 else 5
+    coefficients = fit.coefficients
+    lines = [
+        f"Formula: {fit.formula}",
+        "",
+        "Residuals:",
+        *_quantile_lines(fit.residual_quantiles, decimals),
+        "",
+        "Coefficients:",
+        *coefficient_table(
+            coefficients["term"].to_list(),
+            [("Estimate", coefficients["estimate"].to_list()), ("Std. Error", coefficients["std_error"].to_list())],
+            ("t value", coefficients["t"].to_list()),
+            ("Pr(>|t|)", coefficients["p"].to_list()),
+        ),
+        "",
+        f"Residual standard error: {_g(fit.sigma)} on {fit.df_resid} degrees of freedom",
+    ]
+    if fit.f_df[0]:
+        p = p_values([fit.p], 4)[0]
+        lines += [
+            f"Multiple R-squared:  {_g(fit.r_squared)},\tAdjusted R-squared:  {_g(fit.adj_r_squared)}",
+            f"F-statistic: {_g(fit.f)} on {fit.f_df[0]} and {fit.f_df[1]} DF,  p-value: {p}",
+        ]
+    return "\n".join([*lines, *fit.notices])
+
+
+def _g(value: float) -> str:
+    return signif([value], 4)[0]
+
+
+def correlation_summary(test: CorrelationTest) -> str:
+    """The test as R's cor.test prints it."""
+    p = p_values([test.p], 4)[0]
+    lines = [
+        "Pearson's product-moment correlation",
+        "",
+        f"t = {signif([test.t], 5)[0]}, df = {test.df}, p-value {p if p.startswith('<') else '= ' + p}",
+        "alternative hypothesis: true correlation is not equal to 0",
+        f"{100 * test.level:g} percent confidence interval:",
+        " " + " ".join(signif([test.lower, test.upper], 7)),
+        "sample estimate:",
+        f" cor {signif([test.r], 7)[0]}",
+    ]
+    if test.n_dropped:
+        lines.append(f"{test.n_dropped} pairs dropped for a missing value")
+    return "\n".join(lines)
