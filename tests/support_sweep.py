@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from headway.errors import CheckpointError
-from headway.suites import Checkpoint, FolderSource
+from headway.suites import Checkpoint, HubSource
 
 
 class Read(NamedTuple):
@@ -29,7 +29,7 @@ def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
             seed=str(seed),
             step=10 * i,
             revision=f"step{10 * i}",
-            source=FolderSource(Path("nowhere")),
+            source=HubSource("toy/toy-1m", f"step{10 * i}"),
         )
         for seed in range(1, runs + 1)
         for i in range(steps)

@@ -77,7 +77,7 @@ def suites() -> None:
     from headway.suites import known_suites
 
     for info in known_suites():
-        typer.echo(info.text())
+        typer.echo(f"{info}\n")
 
 
 @app.command()

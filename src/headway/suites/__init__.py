@@ -1,7 +1,7 @@
 """Which checkpoints exist and how their files get here: from the Hub, from a folder, or trained on the spot."""
 
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
-from headway.suites.files import CheckpointFiles, files
+from headway.suites.files import CheckpointFiles, files, stamp
 from headway.suites.registry import known_suites, open_suite
 from headway.suites.suite import Run, Suite, SuiteInfo
 
@@ -17,4 +17,5 @@ __all__ = [
     "files",
     "known_suites",
     "open_suite",
+    "stamp",
 ]

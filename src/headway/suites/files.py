@@ -61,6 +61,17 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
         yield found
 
 
+def stamp(checkpoint: Checkpoint) -> str:
+    """A cheap sign that a checkpoint's weights have not changed: sizes and times of a folder's files; a Hub revision
+    is taken at its word. Where stamps differ, only `identity` can tell.
+    """
+    if isinstance(checkpoint.source, HubSource):
+        return str(checkpoint.source)
+    names = [name for name in sorted(_names(checkpoint.source.path)) if name.endswith((".safetensors", ".bin"))]
+    facts = [(name, (checkpoint.source.path / name).stat()) for name in names]
+    return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in facts]).encode()).hexdigest()
+
+
 # --- in a folder ----------------------------------------------------------------------------------------------------
 
 

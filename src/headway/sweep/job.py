@@ -15,7 +15,7 @@ import polars as pl
 
 from headway.errors import HeadwayError, StorageError
 from headway.rundir import RunDirectory
-from headway.suites import Checkpoint
+from headway.suites import Checkpoint, stamp
 
 
 class Input(Protocol):
@@ -81,11 +81,12 @@ class Work:
     def __call__(self, checkpoint: Checkpoint) -> Outcome:
         start = time.perf_counter()
         try:
+            seen = stamp(checkpoint)
             with self.job.read(checkpoint) as input:
                 with self._computing:
                     frame = self.job.compute(checkpoint, input)
                 identity = input.identity
-            metadata = {"job": self.made_from, "weights": identity, "checkpoint": checkpoint.key}
+            metadata = {"job": self.made_from, "weights": identity, "stamp": seen, "checkpoint": checkpoint.key}
             RunDirectory(self.directory).write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except StorageError:
             raise

@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 
 from headway import __version__
-from headway.errors import RunDirectoryError, SelectionError, StorageError
+from headway.errors import CheckpointError, RunDirectoryError, SelectionError, StorageError
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory, read_part, safe_name
-from headway.suites import Checkpoint
+from headway.suites import Checkpoint, files, stamp
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work, fingerprint
 
@@ -143,7 +143,7 @@ def _short(value: Any) -> str:
 
 
 def is_done(directory: RunDirectory, table: str, checkpoint: Checkpoint, made_from: str) -> bool:
-    """Whether the checkpoint's part is there, whole, and computed by this very job."""
+    """Whether the checkpoint's part is there, whole, and computed by this very job from these very weights."""
     path = directory.part_path(table, checkpoint.run, checkpoint.step)
     if not path.exists():
         return False
@@ -151,7 +151,17 @@ def is_done(directory: RunDirectory, table: str, checkpoint: Checkpoint, made_fr
         _, metadata = read_part(path)
     except StorageError:
         return False
-    return metadata.get("job") == made_from
+    return metadata.get("job") == made_from and _same_weights(checkpoint, metadata)
+
+
+def _same_weights(checkpoint: Checkpoint, metadata: Mapping[str, str]) -> bool:
+    try:
+        if metadata.get("stamp") == stamp(checkpoint):
+            return True
+        with files(checkpoint, need={"config"}) as found:
+            return metadata.get("weights") == found.identity
+    except CheckpointError:
+        return True  # out of reach now: what was computed from it stays
 
 
 def _failure(table: str, outcome: Outcome) -> dict[str, Any]:
