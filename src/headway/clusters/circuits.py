@@ -67,8 +67,11 @@ def spectra(left: Side, right: Side) -> Floats:
     With W = U' root' up to a rotation, the circuit's are those of root_left root_right'.
     """
     rank = min(left.frame.shape[1:])
-    values: Floats = np.linalg.svd(left.root @ right.root.transpose(0, 2, 1), compute_uv=False)
-    return values[:, :rank]
+    return _singular_values(left.root @ right.root.transpose(0, 2, 1))[:, :rank]
+
+
+def _singular_values(matrices: Floats) -> Floats:
+    return np.asarray(np.linalg.svd(matrices, compute_uv=False), dtype=np.float64)
 
 
 def overlaps(frame: Floats) -> Floats:
@@ -158,8 +161,7 @@ def _spectrum_pool(shape: _Shape) -> Floats:
     n = max(_N_SPECTRA // times, 4 * shape.n_kv_heads)
     own = _unit_roots(random, n * times, shape).reshape(n, times, shape.d, -1)
     common = _unit_roots(random, n, shape)[:, None]
-    values: Floats = np.linalg.svd(own.transpose(0, 1, 3, 2) @ common, compute_uv=False)
-    return values
+    return _singular_values(own.transpose(0, 1, 3, 2) @ common)
 
 
 def _unit_roots(random: np.random.Generator, n: int, shape: _Shape) -> Floats:

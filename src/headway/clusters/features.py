@@ -54,9 +54,8 @@ def describe_layer(
             yield _raw(kind, layer, weights, before)
     if "circuit" in features:
         for kind, (own, common) in CIRCUITS.items():
-            yield from _circuit(
-                kind, _sides(weights, layer, own, common), before and _sides(before, layer, own, common)
-            )
+            sides_before = None if before is None else _sides(before, layer, own, common)
+            yield from _circuit(kind, _sides(weights, layer, own, common), sides_before)
 
 
 def _raw(kind: str, layer: int, weights: Weights, before: Weights | None) -> Described:

@@ -132,7 +132,7 @@ class WeightClusters:
                 n_layers=pl.lit(geometry.n_layers),
                 n_heads=pl.lit(geometry.n_heads),
             )
-            .cast(dict(_schema()))[[column.name for column in tables.CLUSTERS_COLUMNS]]
+            .cast(_schema())[[column.name for column in tables.CLUSTERS_COLUMNS]]
         )
 
     def rows(
@@ -220,8 +220,8 @@ def _compare_clusters(
             row.update(done[which])
 
 
-def _schema() -> dict[str, Any]:
-    return tables.schema(tables.CLUSTERS_COLUMNS)
+def _schema() -> pl.Schema:
+    return pl.Schema(tables.schema(tables.CLUSTERS_COLUMNS))
 
 
 def _frame(rows: list[Row]) -> pl.DataFrame:

@@ -8,8 +8,8 @@ so that H heads of 49,152 weights each are clustered from their H × H distances
 The algorithm is scikit-learn's (greedy k-means++, Lloyd, best of n starts; Arthur & Vassilvitskii 2007), with the
 random numbers that scikit-learn would draw from the same seed: they do not depend on the data. Labels and inertia are
 therefore those of `KMeans(k, n_init=10, random_state=42)` in full dimension, up to rounding. One difference remains:
-scikit-learn also stops when the centres move by less than 1e-4 of a weight's variance, which a head that changes cluster
-exceeds by far in any space of more dimensions than heads.
+scikit-learn also stops when the centres move by less than 1e-4 of a weight's variance, which a head that changes
+cluster exceeds by far in any space of more dimensions than heads.
 
 Legend: B problems, S starts, H heads, k clusters, L candidates of a greedy step.
 """

@@ -77,7 +77,7 @@ def open_labels(spec: str) -> GivenLabels:
     if reader is None or not path.is_file():
         kinds = ", ".join(_READERS)
         raise UsageError(f"labels {spec!r} are neither {EVEN_ODD!r} nor a file that is there ({kinds})")
-    if path.stem in (*METHODS, EVEN_ODD):
+    if path.stem in ("all", *METHODS, EVEN_ODD):
         raise UsageError(f"{path}: {path.stem!r} is the name of a clustering of its own; give the file another name")
     try:
         frame = reader(path)
