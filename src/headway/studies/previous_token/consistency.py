@@ -93,7 +93,7 @@ def _models(draft: Draft, pairs: pl.DataFrame) -> None:
     x, y = (pairs[name].to_numpy().astype(float) for name in ("n_params1", "n_params2"))
     test = draft.attempt("cor_test.n_params1_n_params2", lambda: stats.cor_test(x, y))
     if test is not None:
-        values = {"t": test.t, "df": test.df, "p": test.p, "ci95": list(test.interval), "cor": test.r}
+        values = {"t": test.t, "df": test.df, "p": test.p, "ci95": [test.lower, test.upper], "cor": test.r}
         draft.put("cor_test.n_params1_n_params2", values)
 
 
@@ -163,7 +163,7 @@ def _map(draft: Draft) -> None:
         still = heads.runs["run"][int(np.argmin(np.ptp(x, axis=0)))]
         raise StatisticsError(f"the trajectory of {still} does not change, so it has no correlation with others")
     distances = 1 - np.corrcoef(x, rowvar=False)
-    points = towards_larger(np.asarray(stats.classical_mds(distances, k=2)), heads.runs["n_params"])
+    points = towards_larger(stats.classical_mds(distances, k=2).points, heads.runs["n_params"])
     draft.tables["mds"] = heads.runs.select(RUN_COLUMNS).with_columns(
         x=pl.Series(points[:, 0]), y=pl.Series(points[:, 1])
     )

@@ -23,6 +23,7 @@ def lmm_values(fit: Any, formula: str, method: str) -> dict[str, Any]:
         "correlation": _below_diagonal(fit.fixed["term"].to_list(), fit.correlation),
         "singular": bool(fit.singular),
         "converged": bool(fit.converged),
+        "notices": list(fit.notices),
         "summary": str(fit.summary()),
     }
 
@@ -65,7 +66,7 @@ def ols_values(fit: Any, formula: str) -> dict[str, Any]:
     """A least-squares fit of `headway.stats.ols`."""
     return {
         "formula": formula,
-        "residuals": quantiles(fit.residuals),
+        "residuals": quantiles(fit.residual_quantiles),
         "coefficients": coefficients(fit.coefficients),
         "sigma": fit.sigma,
         "df_resid": fit.df_resid,
@@ -74,5 +75,6 @@ def ols_values(fit: Any, formula: str) -> dict[str, Any]:
         "f": fit.f,
         "f_df": list(fit.f_df),
         "p": fit.p,
+        "notices": list(fit.notices),
         "summary": str(fit.summary()),
     }

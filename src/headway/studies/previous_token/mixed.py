@@ -95,26 +95,22 @@ def _least_squares_values(fit: Any, formula: str, n_obs: int) -> dict[str, Any]:
         "n_obs": n_obs,
         "groups": {},
         "scaled_residuals": {
-            name: q / fit.sigma if fit.sigma else None for name, q in quantiles(fit.residuals).items()
+            name: q / fit.sigma if fit.sigma else None for name, q in quantiles(fit.residual_quantiles).items()
         },
         "random": {"Residual": {"variance": fit.sigma**2, "sd": fit.sigma}},
         "fixed": fixed,
         "correlation": {},
         "singular": False,
+        "notices": list(fit.notices),
         "summary": str(fit.summary()),
     }
 
 
-def fixed_line(values: dict[str, Any], x: np.ndarray) -> pl.DataFrame:
-    """The line of a model with an intercept and one slope at `x`, with its 95 % interval: fit, lower, upper.
-
-    var(a + b x) = var a + 2 x cov(a, b) + x² var b; t with the smaller of the two coefficients' df.
-    """
+def fixed_line(fit: Any, df: float, x: np.ndarray) -> pl.DataFrame:
+    """The line of a fit with an intercept and one slope at `x`, with its 95 % t interval: fit, lower, upper."""
     from scipy.stats import t
 
-    (_, a), (slope, b) = values["fixed"].items()
-    cov = values["correlation"].get(f"{slope}~(Intercept)", 0.0) * a["std_error"] * b["std_error"]
-    fit = a["estimate"] + b["estimate"] * x
-    se = np.sqrt(a["std_error"] ** 2 + 2 * x * cov + x**2 * b["std_error"] ** 2)
-    half = t.ppf(0.975, min(a["df"], b["df"])) * se
-    return pl.DataFrame({"fit": fit, "lower": fit - half, "upper": fit + half})
+    rows = np.stack([np.ones_like(x), x], axis=1)
+    line = rows @ fit.beta
+    half = t.ppf(0.975, df) * np.sqrt(np.einsum("np,pq,nq->n", rows, fit.vcov, rows))
+    return pl.DataFrame({"fit": line, "lower": line - half, "upper": line + half})

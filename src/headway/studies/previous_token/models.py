@@ -40,9 +40,10 @@ def growth_models(draft: Draft) -> None:
     trajectories = draft.heads.trajectories.rename({"value": score})
     growth = MixedModel(score, score, {"log10(step_modded)": "step_modded"}, ("seed_name", "model"), method="ML")
     log_step = trajectories["log_step"].to_numpy()
-    if fit_mixed(draft, "lmm.growth", growth, trajectories) is not None:
+    line_fit = fit_mixed(draft, "lmm.growth", growth, trajectories)
+    if line_fit is not None:
         x = np.linspace(log_step.min(), log_step.max(), 100)
-        line = fixed_line(draft.values["lmm"]["growth"], x)
+        line = fixed_line(line_fit, _smallest_df(draft, "growth"), x)
         draft.tables["growth_line"] = line.select(
             pl.Series("log_step", x), pl.Series("step_modded", 10.0**x), "fit", "lower", "upper"
         )
@@ -59,16 +60,22 @@ def size_models(draft: Draft) -> None:
         frame = draft.tables[table]
         if outcome == "onset":
             frame = frame.filter(pl.col("m_step") > 0)  # a logarithm is taken of it
-        if fit_mixed(draft, f"lmm.{outcome}", model, frame) is None:
+        fit = fit_mixed(draft, f"lmm.{outcome}", model, frame)
+        if fit is None:
             continue
         size = np.log10(frame["n_params"].drop_nulls().to_numpy().astype(float))
         x = np.linspace(size.min(), size.max(), 50)
-        line = fixed_line(draft.values["lmm"][outcome], x)
+        line = fixed_line(fit, _smallest_df(draft, outcome), x)
         if outcome == "onset":
             line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
         lines.append(line.select(pl.lit(outcome).alias("outcome"), pl.Series("n_params", 10**x), pl.all()))
     if lines:
         draft.tables["size_lines"] = pl.concat(lines)
+
+
+def _smallest_df(draft: Draft, name: str) -> float:
+    """The smaller of the coefficients' degrees of freedom: the line's interval is then no narrower than theirs."""
+    return min(row["df"] for row in draft.values["lmm"][name]["fixed"].values())
 
 
 def fit_gam(draft: Draft, path: str, y: str, x: str, frame: pl.DataFrame) -> Any | None:
