@@ -1,0 +1,156 @@
+"""The nulls are what they say, find what is planted, and find nothing where nothing is."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from headway.clusters.circuits import side_of, spectrum_space, subspace_space
+from headway.clusters.partitions import Partition
+from headway.clusters.reality import describe, found_partitions, gap_statistic
+from headway.clusters.spaces import distances_of, permuted, random_heads, raw_space
+from support_clusters import HEAD_DIM, HIDDEN, noise, one_outlier, two_groups
+
+NULLS = 39
+
+
+def described(space, methods=("kmeans", "ward"), ks=(2, 3), seed=0):
+    random = np.random.default_rng(seed)
+    return describe(space, found_partitions(space, methods, ks), nulls=NULLS, random=random)
+
+
+def test_random_heads_are_normal_weights():
+    """Drawn without weights, distances are distributed as between drawn weights, at as many columns as heads too."""
+    random = np.random.default_rng(0)
+    for n_columns in (5, 7, 40):
+        ours = random_heads(random, 4000, n_columns, 5)
+        weights = random.standard_normal((4000, 5, n_columns))
+        theirs = distances_of(weights @ weights.transpose(0, 2, 1))
+        for pair in ((0, 1), (3, 4), (0, 4)):
+            assert stats.ks_2samp(ours[:, *pair], theirs[:, *pair]).pvalue > 1e-3
+
+
+def test_random_directions_keep_the_norms():
+    norms = np.array([1.0, 2.0, 5.0])
+    d = random_heads(np.random.default_rng(0), 2000, 60, 3, norms)
+    # Of independent directions the mean squared distance is the sum of squared norms; 2,000 draws, sd 2 n m / sqrt(60).
+    for i, j in ((0, 1), (1, 2)):
+        error = 2 * norms[i] * norms[j] / np.sqrt(60 * 2000)
+        assert abs(d[:, i, j].mean() - norms[i] ** 2 - norms[j] ** 2) < 4 * error
+
+
+def test_permutation_within_blocks():
+    weights = noise(np.random.default_rng(0), 5)
+    space = raw_space(weights)
+    assert space.blocks is not None
+    whole = permuted(space.blocks.sum(axis=0)[None], np.random.default_rng(1), 20)
+    for draw in whole:  # one block: heads change places and nothing else
+        np.testing.assert_allclose(np.sort(draw.ravel()), np.sort(space.squared_distances.ravel()), atol=1e-12)
+    # By hand: permute the heads of each block of columns, then take distances.
+    random = np.random.default_rng(2)
+    orders = [random.permuted(np.arange(5)[None], axis=1)[0] for _ in range(HIDDEN)]
+    by_hand = np.stack([weights[order, :, column] for column, order in enumerate(orders)], axis=-1)
+    expected = raw_space(by_hand).squared_distances
+    np.testing.assert_allclose(permuted(space.blocks, np.random.default_rng(2), 1)[0], expected, atol=1e-12)
+
+
+def circuit(make):
+    def space(random):
+        return make(side_of(noise(random)), side_of(noise(random)), 12)
+
+    return space
+
+
+def uneven(random):
+    """Random directions, norms that vary as trained heads' do."""
+    return raw_space(noise(random) * random.lognormal(0, 0.4, (12, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("make", "nulls"),
+    [
+        (lambda random: raw_space(noise(random)), ("directions", "initial", "permutation")),
+        (uneven, ("directions",)),
+        (circuit(spectrum_space), ("directions", "initial")),
+        (circuit(subspace_space), ("directions", "initial")),
+    ],
+    ids=["raw", "raw, uneven norms", "spectrum", "subspace"],
+)
+def test_false_positives_at_the_nominal_level(make, nulls):
+    """200 null suites: 10 are expected at 5 %; 2 to 22 leave out 1 in 1,000 (binomial)."""
+    rows = [described(make(np.random.default_rng([seed, 7])), ks=(2,), seed=seed) for seed in range(200)]
+    for null in nulls:
+        for at, method in enumerate(("kmeans", "ward")):
+            positive = sum(row[at][f"{null}_p"] <= 0.05 for row in rows)
+            assert 2 <= positive <= 22, (null, method, positive)
+
+
+def test_two_groups_are_found_by_every_control():
+    space = raw_space(two_groups(np.random.default_rng(3), 0.8))
+    for row in described(space, ks=(2,)):
+        assert row["labels"] in ([0, 1] * 6, [1, 0] * 6)
+        for null in ("directions", "initial", "permutation"):
+            assert row[f"{null}_p"] == 1 / (NULLS + 1)
+            assert row["silhouette"] > row[f"{null}_high"] > row[f"{null}_median"] > row[f"{null}_low"]
+        assert row["stability"] > 0.95
+        assert row["lone_heads"] == []
+        assert row["silhouette_rest"] is None
+    assert gap_statistic(space, [2, 3, 4, 5], nulls=NULLS, random=np.random.default_rng(0)).chosen == 2
+
+
+def test_an_outlier_is_reported_as_one():
+    """Twelve random heads, one of them times 4: 'strong clustering' by its silhouette, and none beyond its norm."""
+    weights = one_outlier(np.random.default_rng(0))
+    space = raw_space(weights)
+    row = described(space, methods=("kmeans",), ks=(2,))[0]
+    assert row["silhouette"] > 0.5
+    assert row["lone_heads"] == [6]
+    assert row["silhouette_rest"] < 0.1
+    assert row["directions_p"] > 0.05
+    assert row["initial_p"] == 1 / (NULLS + 1)
+    others = np.delete(space.norms, 6)
+    assert space.norms[6] / others.mean() == pytest.approx(4, rel=0.1)
+    assert gap_statistic(space, [2, 3, 4, 5], nulls=NULLS, random=np.random.default_rng(0)).chosen == 1
+
+
+def test_given_labels_are_tested_by_permuting_them():
+    given = Partition("even_odd", 2, np.arange(12) % 2, given=True)
+    random = np.random.default_rng(0)
+    real = describe(raw_space(two_groups(random, 0.8)), [given], nulls=199, random=random)[0]
+    assert real["permutation_p"] < 0.02
+    assert real["stability"] is None
+    values = [
+        describe(raw_space(noise(np.random.default_rng(seed))), [given], nulls=39, random=random)[0]["permutation_p"]
+        for seed in range(200)
+    ]
+    assert 2 <= sum(value <= 0.05 for value in values) <= 22
+
+
+def test_circuit_features_are_what_numpy_and_scipy_say():
+    from scipy.linalg import subspace_angles
+
+    random = np.random.default_rng(0)
+    q, k = noise(random, 5, (3, 17)).astype(np.float64), noise(random, 5, (3, 17)).astype(np.float64)
+    left, right = side_of(q), side_of(k)
+    spectrum = np.stack([np.linalg.svd(q[h].T @ k[h], compute_uv=False)[:3] for h in range(5)])
+    squared = ((spectrum[:, None] - spectrum[None]) ** 2).sum(axis=-1)
+    # Singular values are roots of eigenvalues: half their digits, 1e-8 of the largest, at worst.
+    np.testing.assert_allclose(spectrum_space(left, right, 5).squared_distances, squared, rtol=1e-6, atol=1e-16)
+    sines = np.zeros((5, 5))
+    for i in range(5):
+        for j in range(5):
+            angles = [subspace_angles(side[i].T, side[j].T) for side in (q, k)]
+            sines[i, j] = np.mean([np.sin(side) ** 2 for side in angles])
+    # Overlaps are computed in float32.
+    np.testing.assert_allclose(subspace_space(left, right, 5).squared_distances, sines, atol=2e-6)
+
+
+def test_circuit_features_do_not_depend_on_the_basis_inside_a_head():
+    random = np.random.default_rng(1)
+    q, k = noise(random).astype(np.float64), noise(random).astype(np.float64)
+    basis = random.normal(size=(12, HEAD_DIM, HEAD_DIM)) + 3 * np.eye(HEAD_DIM)
+    turned = side_of(basis @ q), side_of(np.linalg.inv(basis).transpose(0, 2, 1) @ k)
+    for make in (spectrum_space, subspace_space):
+        before, after = make(side_of(q), side_of(k), 12), make(*turned, 12)
+        np.testing.assert_allclose(before.squared_distances, after.squared_distances, atol=2e-6, rtol=1e-5)
+    raw = [raw_space(weights).squared_distances for weights in (q, basis @ q)]
+    assert not np.allclose(*raw, rtol=0.1)
