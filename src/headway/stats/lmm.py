@@ -385,8 +385,8 @@ class MixedModel:
         sums = self.frame.design(formula.intercept, formula.terms, sum_to_zero=True)
         rows = []
         for number, term in enumerate(formula.terms, start=1):
-            own = [column for column, of in enumerate(sums.assign) if of == number]
-            test = self._satterthwaite.f_test(type_three(sums.matrix, self.x.matrix, own), self.beta)
+            columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, self.x))
+            test = self._satterthwaite.f_test(type_three(sums.matrix, self.x.matrix, *columns), self.beta)
             mean_square = test.f * self.sigma**2
             p = float(f_p(test.f, test.df_1, test.df_2))
             rows.append((":".join(term), mean_square * test.df_1, mean_square, test.df_1, test.df_2, test.f, p))

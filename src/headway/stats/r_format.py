@@ -68,9 +68,11 @@ def coefficient_columns(columns: Sequence[Sequence[float]], digits: int = 4) -> 
     return [texts[start : start + n] for start in range(0, len(texts), n)]
 
 
-def table(names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], left: int = 1) -> list[str]:
+def table(
+    names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], left: int = 1, corner: str = ""
+) -> list[str]:
     """Lines of a table, columns to the right; row names, and `left` - 1 columns after them, to the left."""
-    cells = [("", list(names)), *((head, list(column)) for head, column in columns)]
+    cells = [(corner, list(names)), *((head, list(column)) for head, column in columns)]
     widths = [max(map(len, [head, *column]), default=0) for head, column in cells]
 
     def line(row: list[str]) -> str:

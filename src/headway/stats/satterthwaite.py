@@ -81,16 +81,19 @@ def _pooled(df: np.ndarray) -> float:
     return 2 * e / (e - len(df))
 
 
-def type_three(marginal: np.ndarray, treatment: np.ndarray, rows: list[int]) -> np.ndarray:
-    """The combinations of β that a type III test of some columns asks about.
+def type_three(
+    marginal: np.ndarray, treatment: np.ndarray, in_marginal: list[int], in_treatment: list[int]
+) -> np.ndarray:
+    """The combinations of β that a type III test of one term asks about.
 
     Type III tests a term averaged over the other factors' levels with equal weights: it is the test of the term's own
-    coefficients where factors are coded to sum to zero. Both codings span one space, so β_sum = C β.
+    coefficients where factors are coded to sum to zero. Both codings span one space, so β_sum = C β. The rows of C are
+    then combined so that each asks about one coefficient of the term; with unequal df their choice matters.
 
     Args:
         marginal: (n, p) the design by sum-to-zero contrasts.
         treatment: (n, p) the design of β.
-        rows: the term's columns in `marginal`.
+        in_marginal, in_treatment: the term's columns in each.
     """
-    c = np.linalg.lstsq(marginal, treatment, rcond=None)[0]
-    return c[rows]
+    c = np.linalg.lstsq(marginal, treatment, rcond=None)[0][in_marginal]
+    return np.linalg.solve(c[:, in_treatment], c)

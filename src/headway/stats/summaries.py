@@ -83,7 +83,7 @@ def _random_lines(fit: MixedModel) -> list[str]:
             for a, effect in enumerate(term.effects):
                 cells.append(" ".join(f"{correlations[term.name, effect, other]:5.2f}" for other in term.effects[:a]))
         columns.append(("Corr", [cell.ljust(max(map(len, cells))) for cell in [*cells, ""]]))
-    return [" " + line for line in table(shown, [("Name", columns[0][1]), *columns[1:]], left=2)]
+    return [" " + line for line in table(shown, columns, left=2, corner="Groups")]
 
 
 def _correlation_lines(names: list[str], correlation: np.ndarray) -> list[str]:

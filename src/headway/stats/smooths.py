@@ -1,0 +1,202 @@
+"""The bases of smooths: thin-plate regression splines (`tp`) and cubic regression splines (`cr`) of one variable.
+
+Shapes: n rows, u unique values or knots, k basis functions before the sum-to-zero constraint.
+
+    basis = ThinPlate.of(x, k)
+    basis.columns(x_new)              (m, k)   the basis functions
+    basis.columns(x_new, order=1)     (m, k)   their derivatives
+    basis.penalty                     (k, k)   b'Sb = the wiggliness of the curve, on mgcv's scale
+
+Sources: Wood (2003) Thin plate regression splines, JRSS-B 65, 95-114; Wood (2017) Generalized Additive Models, 2nd ed.,
+§5.3.1 (cubic) and §5.4.3 (scaling and constraints).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headway.errors import StatisticsError
+from headway.stats.r_random import r_sample
+
+Array = NDArray[np.float64]
+
+MAX_KNOTS = 2000  # more unique values than this are subsampled, as mgcv does
+_FULL_EIGEN_LIMIT = 200  # up to this many unique values a full eigendecomposition is quicker than a partial one
+
+
+class Basis(Protocol):
+    """What a smooth needs of its basis."""
+
+    penalty: Array
+    null_dim: int  # dimension of the space that is not penalised
+
+    def columns(self, x: Array, order: int = 0) -> Array: ...
+
+
+@dataclass(frozen=True)
+class ThinPlate:
+    """The thin-plate regression spline: the best rank-k approximation of a smoothing spline.
+
+    With E_ij = |x_i - x_j|³/12 over the unique x and E = U D U', the k eigenvectors U_k of largest |eigenvalue| are kept;
+    the coefficients d of U_k obey T'U_k d = 0 for T = [1, x], which d = Z b does. The basis is [E U_k Z, 1, x], its
+    penalty Z'D_k Z; columns have root mean square 1 over the data.
+    """
+
+    knots: Array  # (u,), centred by `shift`
+    shift: float
+    weights: Array  # (u, k - 2): U_k Z, scaled
+    scale: Array  # (k,): what the columns were divided by
+    penalty: Array
+    null_dim: int = 2
+
+    @classmethod
+    def of(cls, x: Array, k: int) -> ThinPlate:
+        shift = float(x.mean())
+        unique = np.unique(x) if len(x) <= MAX_KNOTS else _knots_of_many(x)
+        knots = unique - shift
+        values, vectors = _leading_eigen(_radial(knots[:, None] - knots), k)
+        kernel = _null_space(vectors.T @ np.column_stack([np.ones_like(knots), knots]))  # Z
+        raw = cls(knots, shift, vectors @ kernel, np.ones(k), np.zeros((k, k)))
+        columns = raw.columns(x)
+        scale = np.sqrt(np.mean(columns**2, axis=0))
+        penalty = np.zeros((k, k))
+        penalty[: k - 2, : k - 2] = (kernel.T * values) @ kernel / np.outer(scale[: k - 2], scale[: k - 2])
+        return cls(knots, shift, raw.weights, scale, _rescaled(penalty, columns / scale))
+
+    def columns(self, x: Array, order: int = 0) -> Array:
+        centred = x - self.shift
+        distance = centred[:, None] - self.knots
+        radial = _radial(distance, order) @ self.weights
+        constant = np.full_like(centred, float(order == 0))
+        linear = [centred, np.ones_like(centred), np.zeros_like(centred)][min(order, 2)]
+        return np.column_stack([radial, constant, linear]) / self.scale
+
+
+@dataclass(frozen=True)
+class CubicRegression:
+    """The natural cubic spline, stated by its values at k knots spread evenly through the unique x.
+
+    With h the knots' distances, second derivatives at the knots are F b, F = B⁻¹D bordered by zeros, and the integrated
+    squared second derivative is b'D'B⁻¹D b. Beyond the last knots it goes on as a straight line.
+    """
+
+    knots: Array  # (k,)
+    curvature: Array  # (k, k): F
+    penalty: Array
+    null_dim: int = 2
+
+    @classmethod
+    def of(cls, x: Array, k: int) -> CubicRegression:
+        knots = np.quantile(np.unique(x), np.linspace(0, 1, k))
+        h = np.diff(knots)
+        inner = np.arange(k - 2)
+        second_difference = np.zeros((k - 2, k))  # D
+        second_difference[inner, inner] = 1 / h[:-1]
+        second_difference[inner, inner + 1] = -1 / h[:-1] - 1 / h[1:]
+        second_difference[inner, inner + 2] = 1 / h[1:]
+        band = np.diag((h[:-1] + h[1:]) / 3) + np.diag(h[1:-1] / 6, 1) + np.diag(h[1:-1] / 6, -1)  # B
+        solved = np.linalg.solve(band, second_difference)
+        curvature = np.vstack([np.zeros(k), solved, np.zeros(k)])
+        penalty = second_difference.T @ solved
+        raw = cls(knots, curvature, penalty)
+        return cls(knots, curvature, _rescaled((penalty + penalty.T) / 2, raw.columns(x)))
+
+    def columns(self, x: Array, order: int = 0) -> Array:
+        knots = self.knots
+        inside = np.clip(x, knots[0], knots[-1])
+        j = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
+        if order == 0:
+            slope = self._piece(inside, j, 1)
+            return self._piece(inside, j, 0) + (x - inside)[:, None] * slope
+        columns = self._piece(inside, j, order)
+        if order >= 2:
+            columns[(x < knots[0]) | (x > knots[-1])] = 0.0
+        return columns
+
+    def _piece(self, x: Array, j: NDArray[np.intp], order: int) -> Array:
+        """The derivative of `order` of the cubic between knots j and j + 1."""
+        h = self.knots[j + 1] - self.knots[j]
+        left, right = self.knots[j + 1] - x, x - self.knots[j]
+        at_left, at_right, curve_left, curve_right = {
+            0: (left / h, right / h, (left**3 / h - h * left) / 6, (right**3 / h - h * right) / 6),
+            1: (-1 / h, 1 / h, (-3 * left**2 / h + h) / 6, (3 * right**2 / h - h) / 6),
+            2: (0 * h, 0 * h, left / h, right / h),
+        }[order]
+        columns = curve_left[:, None] * self.curvature[j] + curve_right[:, None] * self.curvature[j + 1]
+        rows = np.arange(len(x))
+        columns[rows, j] += at_left
+        columns[rows, j + 1] += at_right
+        return columns
+
+
+BASES: dict[str, type[ThinPlate] | type[CubicRegression]] = {"tp": ThinPlate, "cr": CubicRegression}
+
+
+def basis_of(label: str, bs: str, k: int, x: Array) -> Basis:
+    """The basis `bs` of dimension `k` for the values `x`.
+
+    Raises:
+        StatisticsError: no such basis, k below 3, or fewer than k unique values; `label` names the smooth.
+    """
+    if bs not in BASES:
+        raise StatisticsError(f"{label}: there is no basis bs={bs!r}; choose {' or '.join(map(repr, BASES))}")
+    if k < 3:
+        raise StatisticsError(f"{label}: k={k} leaves no room for a curve; k must be at least 3")
+    n_unique = len(np.unique(x))
+    if n_unique < k:
+        raise StatisticsError(
+            f"{label}: k={k} basis functions need {k} unique values, and there are {n_unique}: "
+            f"set k={n_unique} or less" + ("" if n_unique >= 3 else ", or put the variable in as a factor")
+        )
+    return BASES[bs].of(x, k)
+
+
+def sum_to_zero(columns: Array) -> Array:
+    """(k, k - 1): the coefficients whose curve sums to zero over the rows of `columns` (n, k)."""
+    constraint = columns.sum(axis=0)
+    return np.linalg.qr(constraint[:, None], mode="complete")[0][:, 1:]
+
+
+def _radial(distance: Array, order: int = 0) -> Array:
+    """|d|³/12 or its derivative."""
+    if order == 0:
+        return np.abs(distance) * distance**2 / 12
+    return distance * np.abs(distance) / 4 if order == 1 else np.abs(distance) / 2
+
+
+def _leading_eigen(matrix: Array, k: int) -> tuple[Array, Array]:
+    """The k eigenpairs of largest absolute eigenvalue, ordered from the most positive to the most negative."""
+    if len(matrix) <= max(_FULL_EIGEN_LIMIT, 2 * k):
+        values, vectors = np.linalg.eigh(matrix)
+        kept = np.argsort(-np.abs(values))[:k]
+    else:
+        from scipy.sparse.linalg import eigsh
+
+        start = np.cos(np.arange(len(matrix)))  # a fixed start makes the result repeatable
+        values, vectors = eigsh(matrix, k=k, which="LM", v0=start)
+        kept = np.arange(k)
+    kept = kept[np.argsort(-values[kept])]
+    return values[kept], vectors[:, kept]
+
+
+def _null_space(constraints: Array) -> Array:
+    """(k, k - 2): an orthonormal basis of {d : constraints' d = 0}; reflected from the last row upwards, as Wood's QT."""
+    reflected = np.linalg.qr(constraints[::-1], mode="complete")[0]
+    return reflected[::-1, :1:-1]
+
+
+def _rescaled(penalty: Array, columns: Array) -> Array:
+    """The penalty brought to the size of the model matrix, so that smoothing parameters are comparable (and mgcv's)."""
+    return penalty * (np.abs(columns).sum(axis=1).max() ** 2 / np.abs(penalty).sum(axis=0).max())
+
+
+def _knots_of_many(x: Array) -> Array:
+    """The unique values, or 2,000 of them drawn with R's generator at seed 1: the ones that mgcv draws."""
+    unique = np.unique(x)
+    if len(unique) <= MAX_KNOTS:
+        return unique
+    return np.sort(unique[r_sample(len(unique), MAX_KNOTS, seed=1)])
