@@ -164,12 +164,10 @@ def fetch(repo: str, revision: str, listing: Listing, name: str, *, into: Path |
         return cached
     if not listing.complete:
         raise CheckpointError(f"{repo} at {revision}: {name} in the cache {cache_dir()} is damaged, and it is offline")
-    tries = 0
+    _discard_damaged(repo, listing, name)
 
     def download() -> Path:
-        nonlocal tries
-        tries += 1
-        path = _download(repo, revision, listing, name, into, force=tries > 1 or _is_cached(repo, listing, name))
+        path = _download(repo, revision, listing, name, into)
         _compare(path, facts, f"{repo} at {revision}: {name}")
         return path
 
@@ -182,16 +180,15 @@ def in_cache(repo: str, listing: Listing, name: str) -> Path | None:
     return path if path.is_file() and path.stat().st_size == listing.files[name].size else None
 
 
-def _is_cached(repo: str, listing: Listing, name: str) -> bool:
-    # A file of the wrong size counts: only `force_download` has it replaced. So does its blob under another commit.
-    folder = repo_folder(repo)
-    blob = folder / "blobs" / listing.files[name].digest.partition(":")[2]
-    return os.path.lexists(folder / "snapshots" / listing.commit / name) or (
-        blob.is_file() and blob.stat().st_size != listing.files[name].size
-    )
+def _discard_damaged(repo: str, listing: Listing, name: str) -> None:
+    """Removes a file of the wrong size from the cache, where it would be taken for the true one."""
+    folder, facts = repo_folder(repo), listing.files[name]
+    for path in (folder / "blobs" / facts.digest.partition(":")[2], folder / "snapshots" / listing.commit / name):
+        if os.path.lexists(path) and not (path.is_file() and path.stat().st_size == facts.size):
+            path.unlink(missing_ok=True)
 
 
-def _download(repo: str, revision: str, listing: Listing, name: str, into: Path | None, *, force: bool) -> Path:
+def _download(repo: str, revision: str, listing: Listing, name: str, into: Path | None) -> Path:
     from huggingface_hub import hf_hub_download
 
     path = hf_hub_download(
@@ -202,7 +199,6 @@ def _download(repo: str, revision: str, listing: Listing, name: str, into: Path 
         cache_dir=cache_dir(),
         local_dir=into,
         endpoint=endpoint(),
-        force_download=force,
         tqdm_class=_silent_bar(),
     )
     return Path(path)

@@ -12,7 +12,7 @@ _STEP = re.compile(r"(?:^|[-_.])(?:global[-_]?step|step|checkpoint|ckpt|iter)[-_
 _BARE_STEP = re.compile(r"\d+")
 
 _NUMBERED_SIZE = re.compile(r"(?:^|[-_])(\d+(?:\.\d+)?[kmb])(?=$|[-_])", re.IGNORECASE)
-_NAMED_SIZES = ("nano", "micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl")
+_NAMED_SIZES = ("micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl")
 _NAMED_SIZE = re.compile(rf"(?:^|[-_])({'|'.join(_NAMED_SIZES)})(?=$|[-_])", re.IGNORECASE)
 _UNIT = {"k": 1e3, "m": 1e6, "b": 1e9}
 
