@@ -229,7 +229,7 @@ def test_the_model_is_bit_for_bit_what_it_was_after_an_exception_too(interventio
     storages = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
     with intervention.on(model):
         logits(model)
-    with pytest.raises(RuntimeError, match="on purpose"), intervention.on(model):
+    with pytest.raises(RuntimeError, match="on purpose"), intervention.on(model):  # noqa: PT012
         logits(model)
         raise RuntimeError("on purpose")
     assert hooks(model) == 0

@@ -1,6 +1,6 @@
 """Ablate, swap, permute or patch heads, and what that does to the model's predictions."""
 
-from headway.interventions.controls import random_groups, share_at_least
+from headway.interventions.controls import percentile, random_groups, share_at_least
 from headway.interventions.effects import Effect, TextEffect, effects, top_tokens
 from headway.interventions.objects import (
     SUBSTITUTES,
@@ -9,7 +9,9 @@ from headway.interventions.objects import (
     KeepOnly,
     Patch,
     Permute,
+    Replace,
     SwapClusters,
+    mean_outputs,
     swap_order,
 )
 
@@ -21,9 +23,12 @@ __all__ = [
     "KeepOnly",
     "Patch",
     "Permute",
+    "Replace",
     "SwapClusters",
     "TextEffect",
     "effects",
+    "mean_outputs",
+    "percentile",
     "random_groups",
     "share_at_least",
     "swap_order",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 
@@ -24,10 +25,20 @@ def random_groups(n_heads: int, size: int, most: int = MOST_CONTROLS, seed: int 
     return list(drawn)
 
 
-def share_at_least(value: float, controls: list[float]) -> float:
+def percentile(value: float, controls: Sequence[float]) -> float:
+    """Per cent of control effects that are smaller than `value`; NaN where there are none."""
+    return 100 * float(np.mean(np.asarray(controls) < _with_ties(value))) if len(controls) else float("nan")
+
+
+def share_at_least(value: float, controls: Sequence[float]) -> float:
     """Share of control effects that are at least `value`, NaN where there are none.
 
     The group itself belongs among its controls (all groups: it is there; random ones: it is added by the caller), so
     that the share is a p-value: at least 1 / number of groups.
     """
-    return float(np.mean(np.asarray(controls) >= value)) if controls else float("nan")
+    return float(np.mean(np.asarray(controls) >= _with_ties(value))) if len(controls) else float("nan")
+
+
+def _with_ties(value: float) -> float:
+    """Effects that are equal but for the rounding of float32 count as equal, which errs to the side of no finding."""
+    return value - 1e-5 * abs(value)

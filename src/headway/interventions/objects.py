@@ -6,6 +6,7 @@
 While the block runs the model behaves as changed; afterwards, also after an exception, it is bit for bit what it was.
 
     Ablate        the heads' outputs become zero, their mean, or what they are on another text
+    Replace       the heads' outputs become constants
     KeepOnly      the same for all other heads of the layers
     Permute       outputs, or chosen weights, change places within a layer
     SwapClusters  heads of two clusters change places, pair by pair
@@ -17,7 +18,7 @@ with grouped queries that goes for outputs, and weights of keys and values belon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -75,14 +76,37 @@ class Ablate:
     def on(self, model: PreTrainedModel) -> Iterator[None]:
         anatomy(model).require(Head(*head) for head in self.heads)
         by_layer = _by_layer(self.heads)
+        changes: dict[int, Change]
         if self.with_ == "zero":
-            changes: dict[int, Change] = {layer: _zero(heads) for layer, heads in by_layer.items()}
+            changes = {layer: _constant(heads, 0.0) for layer, heads in by_layer.items()}
+        elif self.with_ == "mean":
+            means = mean_outputs(model, self.reference, by_layer)
+            changes = {layer: _constant(heads, means[layer][heads]) for layer, heads in by_layer.items()}
         else:
             pools = _outputs(model, self.reference, by_layer)
             random = np.random.default_rng(self.seed)
-            make = _mean if self.with_ == "mean" else _resample
-            changes = {layer: make(heads, pools[layer], random) for layer, heads in by_layer.items()}
+            changes = {layer: _resample(heads, pools[layer], random) for layer, heads in by_layer.items()}
         with changing(model, changes):
+            yield
+
+
+@dataclass(frozen=True)
+class Replace:
+    """The heads' outputs become constants: mean ablation, where the means are known already.
+
+    Args:
+        heads: (layer, head) pairs.
+        values: for each layer (N, D), such as `mean_outputs` gives.
+    """
+
+    heads: Sequence[tuple[int, int]]
+    values: Mapping[int, Tensor]
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        anatomy(model).require(Head(*head) for head in self.heads)
+        by_layer = _by_layer(self.heads)
+        with changing(model, {layer: _constant(heads, self.values[layer][heads]) for layer, heads in by_layer.items()}):
             yield
 
 
@@ -243,21 +267,10 @@ def _by_layer(heads: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
     return layers
 
 
-def _zero(heads: list[int]) -> Change:
+def _constant(heads: list[int], value: Tensor | float) -> Change:
     def change(outputs: Tensor) -> Tensor:
         changed = outputs.clone()
-        changed[..., heads, :] = 0
-        return changed
-
-    return change
-
-
-def _mean(heads: list[int], pool: list[Tensor], random: np.random.Generator) -> Change:
-    mean = torch.cat(pool).double().mean(0)[heads]
-
-    def change(outputs: Tensor) -> Tensor:
-        changed = outputs.clone()
-        changed[..., heads, :] = mean.to(outputs.dtype)
+        changed[..., heads, :] = torch.as_tensor(value, dtype=outputs.dtype, device=outputs.device)
         return changed
 
     return change
@@ -282,9 +295,12 @@ def _reorder(order: Sequence[int]) -> Change:
     return lambda outputs: outputs[..., places, :]
 
 
-def _outputs(
-    model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Mapping[int, list[int]]
-) -> dict[int, list[Tensor]]:
+def mean_outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, Tensor]:
+    """The heads' mean outputs (N, D) over all tokens of `sequences`, for each layer."""
+    return {layer: torch.cat(pool).double().mean(0) for layer, pool in _outputs(model, sequences, layers).items()}
+
+
+def _outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, list[Tensor]]:
     """The heads' outputs (T, N, D) on each of `sequences`, for each layer."""
     pools: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     with torch.inference_mode(), recording(model, layers) as recorded:

@@ -1,6 +1,7 @@
 """A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer."""
 
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
+from headway.models.devices import choose_device
 from headway.models.geometry import Geometry, geometry_of, read_geometry
 from headway.models.loading import DTYPES, load
 from headway.models.tokenizers import Tokenizer, load_tokenizer
@@ -16,6 +17,7 @@ __all__ = [
     "HeadWeights",
     "Tokenizer",
     "architecture_of",
+    "choose_device",
     "geometry_of",
     "load",
     "load_tokenizer",

@@ -1,0 +1,217 @@
+"""The job: a checkpoint and clusters of its heads -> what happens to predictions when a cluster is taken away.
+
+Every effect stands beside that of random groups of as many heads in the same layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from headway import suites, tables
+from headway.corpora import Corpus, tokenize
+from headway.errors import CheckpointError
+from headway.interventions.controls import MOST_CONTROLS, percentile, share_at_least
+from headway.interventions.groups import Grouping, Heads, named
+from headway.suites import Checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headway.interventions.effects import Effect
+    from headway.interventions.objects import Intervention
+    from headway.models import Geometry, Tokenizer
+
+OPERATIONS = ("zero", "mean", "swap")
+# What is done to which heads; for `swap`, the order of heads of each layer.
+Deed = tuple[str, tuple]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A checkpoint that predicts, and the tokenizer that it reads with."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    geometry: Geometry
+    identity: str
+
+
+@contextmanager
+def language_model(checkpoint: Checkpoint, dtype: str, device: str, keep_files: bool) -> Iterator[LanguageModel]:
+    """The checkpoint's causal language model, for as long as the block lasts."""
+    from headway import models
+
+    with suites.files(checkpoint, {"config", "weights", "tokenizer"}, keep=keep_files) as files:
+        model = models.load(files.folder, dtype=dtype, device=models.choose_device(device), lm_head=True)
+        tokenizer = models.load_tokenizer(files.tokenizer_folder)
+        yield LanguageModel(model, tokenizer, models.read_geometry(files.folder), files.identity)
+
+
+def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Any]:
+    """What names the checkpoint in a table."""
+    return {
+        **{name: getattr(checkpoint, name) for name in ("suite", "run", "model", "size", "seed", "step")},
+        "n_params": geometry.n_params,
+        "n_layers": geometry.n_layers,
+        "n_heads": geometry.n_heads,
+    }
+
+
+def groupings_of(checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]]) -> Sequence[Grouping]:
+    """
+    Raises:
+        CheckpointError: there are none for the checkpoint's run.
+    """
+    if checkpoint.run not in groupings:
+        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: cluster its weights first")
+    return groupings[checkpoint.run]
+
+
+def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
+    """A hash of all labels."""
+    plain = {run: [(g.kind, g.clustering, sorted(g.labels.items())) for g in own] for run, own in groupings.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ClusterEffects:
+    """What taking away or swapping clusters of heads does to next-token predictions, table `interventions`.
+
+    Attributes:
+        corpus: whose first `n_texts` texts the model reads.
+        groupings: for each run, the clusters; those of a later step may well be tried on the model at step 0.
+        operations: `zero` and `mean` ablate each cluster, `swap` lets two clusters change places.
+        controls: random groups beside each effect; all where there are fewer.
+    """
+
+    corpus: Corpus
+    groupings: Mapping[str, Sequence[Grouping]]
+    operations: tuple[str, ...] = OPERATIONS
+    n_texts: int = 16
+    controls: int = MOST_CONTROLS
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+    keep_files: bool = True
+    table: str = "interventions"
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
+            "groupings": identity_of(self.groupings),
+            "operations": list(self.operations),
+            "n_texts": self.n_texts,
+            "controls": self.controls,
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
+            yield read
+
+    def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
+        """A row per grouping, operation and cluster."""
+        from headway.interventions.effects import effects, top_tokens
+        from headway.interventions.objects import mean_outputs
+
+        geometry = input.geometry
+        corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])
+        read = tokenize(corpus, input.tokenizer, context_length=geometry.context_length, vocab_size=geometry.vocab_size)
+        trials = [
+            (grouping, operation, cluster)
+            for grouping in groupings_of(checkpoint, self.groupings)
+            for operation in self.operations
+            for cluster in self._clusters(grouping, operation)
+        ]
+        deeds = [self._deeds(*trial) for trial in trials]
+        distinct = list(dict.fromkeys(deed for own, chance in deeds for deed in (own, *chance)))
+        means = mean_outputs(input.model, read.ids, range(geometry.n_layers)) if "mean" in self.operations else {}
+        interventions = [_intervention(deed, means) for deed in distinct]
+        found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
+        first = read.ids[0]
+        before = _words(input.tokenizer, top_tokens(input.model, first).ids)
+        rows = []
+        for (grouping, operation, cluster), (own, chance) in zip(trials, deeds, strict=True):
+            with _intervention(own, means).on(input.model):
+                after = _words(input.tokenizer, top_tokens(input.model, first).ids)
+            heads = grouping.heads(cluster) if cluster is not None else ()
+            rows.append(
+                {
+                    **checkpoint_columns(checkpoint, geometry),
+                    "layers": grouping.layers,
+                    "kind": grouping.kind,
+                    "clustering": grouping.clustering,
+                    "operation": operation,
+                    "cluster": cluster,
+                    "heads": named(heads),
+                    "cluster_size": len(heads) or None,
+                    "n_texts": len(read.ids),
+                    **_summary(found[own], [found[deed] for deed in chance], own in chance),
+                    "top_before": before,
+                    "top_after": after,
+                }
+            )
+        return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
+
+    def _clusters(self, grouping: Grouping, operation: str) -> list[int | None]:
+        """Each cluster is ablated; a swap concerns both."""
+        if operation == "swap":
+            two = all(len(set(labels)) == 2 for labels in grouping.labels.values())
+            return [None] if two else []
+        return list(grouping.clusters)
+
+    def _deeds(self, grouping: Grouping, operation: str, cluster: int | None) -> tuple[Deed, list[Deed]]:
+        """The deed itself, and the same to random groups; different draws may come to the same deed."""
+        chance = (replace(grouping, labels=labels) for labels in grouping.shuffled(self.controls, self.seed))
+        return _deed(grouping, operation, cluster), [_deed(other, operation, cluster) for other in chance]
+
+
+def _deed(grouping: Grouping, operation: str, cluster: int | None) -> Deed:
+    from headway.interventions.objects import swap_order
+
+    if cluster is None:
+        return operation, tuple((layer, tuple(swap_order(grouping.labels[layer]))) for layer in grouping.layers)
+    return operation, grouping.heads(cluster)
+
+
+def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:
+    from headway.interventions.objects import Ablate, Permute, Replace
+
+    operation, what = deed
+    heads: Heads = what
+    if operation == "swap":
+        return Permute(dict(what))
+    return Ablate(heads) if operation == "zero" else Replace(heads, means)
+
+
+def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:
+    """The effect's columns: means and spread over texts, and its place among the controls."""
+    row: dict[str, Any] = {"loss_before": effect.mean("loss_before"), "top_changed": effect.mean("top_changed")}
+    for name, column in (("kl_mean", "kl"), ("kl_last", "kl_last"), ("loss_change", "loss_change")):
+        value = effect.mean(name)
+        chance = [control.mean(name) for control in controls]
+        low, median, high = np.quantile(chance, [0.05, 0.5, 0.95]) if chance else [None] * 3
+        row |= {
+            column: value,
+            f"{column}_sd": effect.sd(name),
+            f"{column}_control_low": low,
+            f"{column}_control_median": median,
+            f"{column}_control_high": high,
+            f"{column}_percentile": percentile(value, chance),
+            f"{column}_p": share_at_least(value, chance if among else [*chance, value]),
+        }
+    return {**row, "n_controls": len(controls)}
+
+
+def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    return [tokenizer.decode([token]) for token in ids]

@@ -1,0 +1,214 @@
+"""The job: what a layer answers to prompts with only one cluster of its heads, and whether clusters differ more than
+random groups of heads do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from headway import tables
+from headway.corpora import Corpus
+from headway.errors import CheckpointError, CorpusError
+from headway.interventions.controls import MOST_CONTROLS, share_at_least
+from headway.interventions.groups import Grouping, named
+from headway.interventions.job import (
+    LanguageModel,
+    checkpoint_columns,
+    groupings_of,
+    identity_of,
+    language_model,
+)
+from headway.suites import Checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class Prompt(NamedTuple):
+    """A prompt and the kind of task that it sets."""
+
+    task: str
+    text: str
+
+
+# The published study asked for decimal comparison, arithmetic, language and patterns; the rest are stock prompts of
+# work on attention heads.
+PROMPTS = (
+    Prompt("decimal comparison", "Which is bigger, 9.9 or 9.11? The bigger number is"),
+    Prompt("decimal comparison", "Q: Is 3.8 larger than 3.11? A:"),
+    Prompt("arithmetic", "2 + 2 ="),
+    Prompt("arithmetic", "Seven minus three is"),
+    Prompt("language", "The capital of France is"),
+    Prompt("language", "The opposite of hot is"),
+    Prompt("patterns", "1, 2, 3, 4,"),
+    Prompt("patterns", "red blue red blue red"),
+    Prompt("indirect object", "When Mary and John went to the store, John gave a drink to"),
+    Prompt("agreement", "The keys to the old wooden cabinet"),
+    Prompt("induction", "Vernon Dursley was a big man. His neighbours knew Vernon"),
+)
+
+
+def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
+    """The prompts of a text file: one a line, with its task before a tab if it has one.
+
+    Raises:
+        CorpusError: the file cannot be read as UTF-8, or holds no prompt.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"the prompts {path} cannot be read as UTF-8 text: {error}") from error
+    prompts = []
+    for line in lines:
+        task, tab, text = line.partition("\t")
+        if line.strip():
+            prompts.append(Prompt(task.strip(), text) if tab else Prompt("", line))
+    if not prompts:
+        raise CorpusError(f"{path} holds no prompt: write one a line, as TASK<tab>PROMPT or PROMPT alone")
+    return tuple(prompts)
+
+
+def prompts_of(corpus: Corpus, n: int = 8) -> tuple[Prompt, ...]:
+    """The first half of each of the first `n` texts, for models that were trained on nothing but such texts."""
+    halves = (text[: text.rfind(" ", 0, 2 + len(text) // 2)] for text in corpus.texts)
+    return tuple(Prompt("own corpus", half) for half in halves if half.strip())[:n]
+
+
+@dataclass(frozen=True)
+class PromptAnswers:
+    """What each cluster of heads answers alone, table `prompts`.
+
+    Attributes:
+        prompts: what is asked.
+        groupings: for each run, the clusters.
+        controls: random partitions of the same sizes beside each; all where there are fewer.
+    """
+
+    prompts: tuple[Prompt, ...]
+    groupings: Mapping[str, Sequence[Grouping]]
+    controls: int = MOST_CONTROLS
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+    keep_files: bool = True
+    table: str = "prompts"
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "prompts": [list(prompt) for prompt in self.prompts],
+            "groupings": identity_of(self.groupings),
+            "controls": self.controls,
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
+            yield read
+
+    def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
+        """A row per grouping, prompt and cluster."""
+        rows = [
+            {**checkpoint_columns(checkpoint, input.geometry), **row}
+            for prompt in self.prompts
+            for row in self._answers(prompt, input, groupings_of(checkpoint, self.groupings))
+        ]
+        return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
+
+    def _answers(self, prompt: Prompt, input: LanguageModel, groupings: Sequence[Grouping]) -> Iterator[dict[str, Any]]:
+        ids = _ids(prompt, input)
+        n_heads = input.geometry.n_heads
+        whole = _answers_with(input.model, ids, np.ones((1, 1, n_heads), dtype=bool), [0])[0]
+        for grouping in groupings:
+            chance = list(grouping.shuffled(self.controls, self.seed))
+            kept = np.stack([_kept(labels, grouping) for labels in (grouping.labels, *chance)])
+            masks = kept.reshape(-1, *kept.shape[2:])
+            log_p = _answers_with(input.model, ids, masks, grouping.layers).reshape(len(kept), len(kept[0]), -1)
+            tops = log_p.argmax(-1)
+            differ = (tops != tops[:, :1]).any(1)
+            divergence = _divergence(log_p)
+            own = dict(grouping.labels) in [dict(labels) for labels in chance]
+            for row, cluster in enumerate(grouping.clusters):
+                yield {
+                    "layers": grouping.layers,
+                    "kind": grouping.kind,
+                    "clustering": grouping.clustering,
+                    "task": prompt.task,
+                    "prompt": prompt.text,
+                    "cluster": cluster,
+                    "heads": named(grouping.heads(cluster)),
+                    "top_token": input.tokenizer.decode([int(tops[0, row])]),
+                    "top_probability": float(np.exp(log_p[0, row, tops[0, row]])),
+                    "model_top_token": input.tokenizer.decode([int(whole.argmax())]),
+                    "model_top_probability": float(np.exp(whole.max())),
+                    "clusters_differ": bool(differ[0]),
+                    "divergence": float(divergence[0]),
+                    "n_controls": len(chance),
+                    "controls_differ": float(differ[1:].mean()) if chance else None,
+                    "divergence_p": share_at_least(
+                        float(divergence[0]), divergence[1:].tolist() if own else divergence.tolist()
+                    ),
+                }
+
+
+def _ids(prompt: Prompt, input: LanguageModel) -> np.ndarray:
+    ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
+    context = input.geometry.context_length
+    if not 1 <= len(ids) <= context:
+        raise CheckpointError(
+            f"the prompt {prompt.text[:40]!r} has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
+        )
+    if ids.max() >= input.geometry.vocab_size:
+        raise CheckpointError(
+            f"the prompt {prompt.text[:40]!r} has token {ids.max()}, outside the model's {input.geometry.vocab_size}"
+        )
+    return ids
+
+
+def _kept(labels: Mapping[int, Sequence[int]], grouping: Grouping) -> np.ndarray:
+    """For each cluster, which heads of each layer it holds: (clusters, layers, heads)."""
+    rows = np.array([labels[layer] for layer in grouping.layers])
+    return np.stack([rows == cluster for cluster in grouping.clusters])
+
+
+def _answers_with(model: PreTrainedModel, ids: np.ndarray, masks: np.ndarray, layers: Sequence[int]) -> np.ndarray:
+    """Log-probabilities of the token after `ids`, with only the heads of each mask in `layers`: (masks, tokens).
+
+    Many masks are read at once, a row of the batch each.
+    """
+    import torch
+
+    from headway.interventions.anatomy import changing
+    from headway.interventions.effects import BATCH_TOKENS
+
+    rows = max(1, BATCH_TOKENS // len(ids))
+    answers = []
+    for start in range(0, len(masks), rows):
+        batch = torch.from_numpy(masks[start : start + rows]).to(model.device)
+
+        def keep(layer: int, batch: Tensor = batch) -> Any:
+            return lambda outputs: outputs * batch[:, layer, None, :, None].to(outputs.dtype)
+
+        repeated = torch.from_numpy(ids).expand(len(batch), -1).to(model.device)
+        with torch.inference_mode(), changing(model, {layer: keep(i) for i, layer in enumerate(layers)}):
+            logits = model(input_ids=repeated, use_cache=False, logits_to_keep=1).logits[:, -1]
+        answers.append(logits.float().log_softmax(-1).cpu().numpy())
+    return np.concatenate(answers)
+
+
+def _divergence(log_p: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon divergence between the clusters' answers in nats, of (partitions, clusters, tokens)."""
+    p = np.exp(log_p.astype(np.float64))
+    mixture = p.mean(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, p * (np.log(p) - np.log(mixture)), 0.0)
+    return terms.sum(-1).mean(1).clip(0.0)
