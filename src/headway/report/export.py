@@ -47,6 +47,7 @@ def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     chosen = {name: narrowed(chapter.tables[name], figure) for name in figure.tables}
     spec["datasets"] = {page.table_address(chapter, name): embed.rows(frame) for name, frame in chosen.items()}
     spec["config"] = theme.config(len(chapter.sizes), font=theme.STATIC_FONT) | {"background": "white"}
+    spec["config"]["legend"]["disable"] = not figure.legend
     spec["padding"] = 12
     choice = ", ".join(f"{control.label.lower()} {control.default}" for control in figure.controls)
     spec["title"] = {"text": figure.title, "anchor": "start", "fontSize": 14, "offset": 12} | (
@@ -56,7 +57,17 @@ def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
         if param["name"] == "top":
             still = narrowed(chapter.tables[figure.tables[0]], figure, sliders=False)
             param["value"] = still[figure.top].max()
-    return _sized(spec, figure)
+    return _without_hover_layers(_sized(spec, figure))
+
+
+def _without_hover_layers(spec: dict[str, Any]) -> dict[str, Any]:
+    """Points that only the pointer finds weigh most of a picture; one that a selection is bound to bears a name."""
+    if "spec" in spec:
+        spec["spec"] = _without_hover_layers(spec["spec"])
+    if "layer" in spec:
+        layers = [_without_hover_layers(layer) for layer in spec["layer"]]
+        spec["layer"] = [one for one in layers if "name" in one or one.get("mark", {}).get("opacity") != 0]
+    return spec
 
 
 def narrowed(frame: pl.DataFrame, figure: Figure, *, sliders: bool = True) -> pl.DataFrame:

@@ -13,7 +13,12 @@ import altair as alt
 
 STEP_TITLE = "Training step + 1 (log scale)"
 PARAMETERS_TITLE = "Parameters (log scale)"
-POWERS_OF_TEN = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6 ? format(datum.value, '~s') : ''"
+_IS_POWER_OF_TEN = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
+_LEADING_DIGIT = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
+_SHORT = "datum.value < 1 ? format(datum.value, '~g') : replace(format(datum.value, '~s'), 'G', 'B')"
+POWERS_OF_TEN = f"{_IS_POWER_OF_TEN} ? ({_SHORT}) : ''"
+ONE_TWO_FIVE = f"indexof([1, 2, 5], {_LEADING_DIGIT}) >= 0 ? ({_SHORT}) : ''"
+_GRADIENT = alt.Legend(type="gradient")
 _IN_FOCUS = {
     "size": "(!focus_size || datum.size == focus_size)",
     "seed": "(!focus_seed || datum.seed == focus_seed)",
@@ -26,18 +31,21 @@ def named(table: str) -> alt.NamedData:
     return alt.NamedData(name=table)
 
 
-def log_x(field: str, title: str, **scale: Any) -> alt.X:
+def log_x(field: str, title: str, *, labels: str = POWERS_OF_TEN, **scale: Any) -> alt.X:
     return alt.X(
         f"{field}:Q",
         title=title,
         scale=alt.Scale(type="log", nice=False, padding=6, **scale),
-        axis=alt.Axis(labelExpr=POWERS_OF_TEN),
+        axis=alt.Axis(labelExpr=labels),
     )
 
 
 def log_y(field: str, title: str, **scale: Any) -> alt.Y:
-    axis = alt.Axis(labelExpr=POWERS_OF_TEN)
-    return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(type="log", **scale), axis=axis)
+    lines = alt.when(_IS_POWER_OF_TEN).then(alt.value(1)).otherwise(alt.value(0))
+    axis = alt.Axis(labelExpr=ONE_TWO_FIVE, gridOpacity=lines)
+    return alt.Y(
+        f"{field}:Q", title=title, scale=alt.Scale(type="log", **({"nice": False, "padding": 8} | scale)), axis=axis
+    )
 
 
 def step_x(field: str = "step_modded", **scale: Any) -> alt.X:
@@ -45,16 +53,21 @@ def step_x(field: str = "step_modded", **scale: Any) -> alt.X:
 
 
 def parameters_x() -> alt.X:
-    return log_x("n_params", PARAMETERS_TITLE)
+    return log_x("n_params", PARAMETERS_TITLE, labels=ONE_TWO_FIVE)
 
 
 def value_y(field: str, title: str, *, zero: bool = False, **scale: Any) -> alt.Y:
     return alt.Y(f"{field}:Q", title=title, scale=alt.Scale(zero=zero, **scale))
 
 
+def share_y(field: str, title: str) -> alt.Y:
+    """From none to all, in per cent."""
+    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+
+
 def by_size(sizes: Sequence[str]) -> alt.Color:
-    """The colour of a size, the same in every figure."""
-    return alt.Color("size:O", scale=alt.Scale(domain=list(sizes)), legend=alt.Legend(title="Size"))
+    """The colour of a size, the same in every figure; the page explains it in buttons, a picture in a legend."""
+    return alt.Color("size:O", title="Size", scale=alt.Scale(domain=list(sizes)))
 
 
 def shown(full: float, faded: float, *columns: str) -> Any:
@@ -69,9 +82,11 @@ def focusable(chart: Any) -> Any:
 
 def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[alt.Tooltip]:
     """Tooltips: (field with type, title) and a number format where one is due."""
-    return [
-        alt.Tooltip(field[0], title=field[1], **({"format": field[2]} if len(field) > 2 else {})) for field in fields
-    ]
+    return [alt.Tooltip(shorthand, title=title, **_format(*how)) for shorthand, title, *how in fields]
+
+
+def _format(format: str = "") -> Any:
+    return {"format": format} if format else {}
 
 
 def panels(chart: Any, column: str, order: Sequence[str], *, title: str | None = None, columns: int = 2) -> Any:
@@ -80,9 +95,12 @@ def panels(chart: Any, column: str, order: Sequence[str], *, title: str | None =
     return chart.facet(facet=alt.Facet(f"{column}:N", sort=list(order), header=header), columns=columns)
 
 
-def mark_step(table: str, step: int) -> Any:
-    """A dotted line at a step; it takes its place from data, so that it can stand in small multiples."""
-    return alt.Chart(named(table)).mark_rule(strokeDash=[2, 3], style="soft").encode(x=alt.datum(step + 1))
+def guide(table: str, panel: str = "", **at: float) -> Any:
+    """A dotted line at `x` or `y`, once a panel; its data are the panels', so that it can stand in small multiples."""
+    base = alt.Chart(named(table)).transform_aggregate(rows="count()", groupby=[panel] if panel else [])
+    return base.mark_rule(strokeDash=[2, 3], style="soft").encode(
+        **{axis: alt.datum(value) for axis, value in at.items()}
+    )
 
 
 def hoverable(chart: Any, x: Any, y: Any, tooltip: list[alt.Tooltip], **encodings: Any) -> Any:
@@ -105,12 +123,13 @@ def tiles(table: str, x: alt.X, y: alt.Y, color: alt.Color, tooltip: list[alt.To
 
 def sequential(field: str, title: str, **scale: Any) -> alt.Color:
     """From paper to ink: for what has a zero and no sign."""
-    return alt.Color(f"{field}:Q", title=title, scale=alt.Scale(range="heatmap", **scale))
+    return alt.Color(f"{field}:Q", title=title, scale=alt.Scale(range="heatmap", **scale), legend=_GRADIENT)
 
 
 def diverging(field: str, title: str, **scale: Any) -> alt.Color:
     """Two hues around 0: for what has a sign."""
-    return alt.Color(f"{field}:Q", title=title, scale=alt.Scale(range="diverging", domainMid=0, **scale))
+    colours = alt.Scale(range="diverging", domainMid=0, interpolate="rgb", **scale)
+    return alt.Color(f"{field}:Q", title=title, scale=colours, legend=_GRADIENT)
 
 
 def against_chance(

@@ -46,25 +46,48 @@ def config(n_sizes: int, *, dark: bool = False, font: str = FONT) -> dict[str, A
     ends = ("#7fb6ef", "#f3a15f") if dark else ("#2c5aa0", "#b3560b")
     diverging = [ends[0], middle, ends[1]]
     axis = {
-        "labelColor": soft, "titleColor": ink, "gridColor": line, "domainColor": soft, "tickColor": soft,
-        "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "titlePadding": 8,
-        "gridWidth": 0.7, "domainWidth": 0.7, "tickSize": 4, "labelFlush": False, "labelOverlap": True,
-    }  # fmt: skip
+        "labelColor": soft,
+        "titleColor": ink,
+        "gridColor": line,
+        "domainColor": soft,
+        "tickColor": soft,
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+        "gridWidth": 0.7,
+        "domainWidth": 0.7,
+        "tickSize": 4,
+        "labelFlush": False,
+        "labelOverlap": True,
+    }
     return {
         "background": "transparent",
         "font": font,
         "padding": {"left": 2, "right": 8, "top": 4, "bottom": 2},
         "view": {"stroke": None, "continuousHeight": 260},
         "axis": axis,
-        "axisX": {"grid": False},
+        "axisX": {"grid": False, "labelSeparation": 8},
         "axisY": {"domain": False, "ticks": False},
         "header": {
-            "labelColor": ink, "labelFontSize": 12, "labelFontWeight": "bold", "titleColor": soft,
-            "titleFontWeight": "normal", "labelPadding": 6,
+            "labelColor": ink,
+            "labelFontSize": 12,
+            "labelFontWeight": "bold",
+            "titleColor": soft,
+            "titleFontWeight": "normal",
+            "labelPadding": 6,
         },
         "legend": {
-            "labelColor": soft, "titleColor": ink, "titleFontWeight": "normal", "orient": "top", "gradientLength": 160,
-            "gradientThickness": 9, "labelFontSize": 11, "titleFontSize": 12, "titleLimit": 320, "direction": "horizontal",
+            "labelColor": soft,
+            "titleColor": ink,
+            "titleFontWeight": "normal",
+            "orient": "top",
+            "gradientLength": 160,
+            "gradientThickness": 9,
+            "labelFontSize": 11,
+            "titleFontSize": 12,
+            "titleLimit": 320,
+            "direction": "horizontal",
         },
         "range": {
             "ordinal": size_colours(n_sizes, dark=dark),
@@ -81,7 +104,7 @@ def config(n_sizes: int, *, dark: bool = False, font: str = FONT) -> dict[str, A
         },
         "text": {"color": soft, "fontSize": 11},
         "line": {"strokeJoin": "round", "strokeCap": "round"},
-    }  # fmt: skip
+    }
 
 
 def contrast(first: str, second: str) -> float:
@@ -97,6 +120,6 @@ def _luminance(colour: str) -> float:
 
 
 def is_ordered(colours: Sequence[str]) -> bool:
-    """Whether lightness goes one way along `colours`, so that they keep their order in grey and for the colour-blind."""
+    """Whether lightness goes one way along `colours`: they keep their order in grey and for the colour-blind."""
     lightness = [_luminance(colour) for colour in colours]
     return all(a > b for a, b in pairwise(lightness)) or all(a < b for a, b in pairwise(lightness))

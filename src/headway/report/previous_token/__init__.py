@@ -8,8 +8,8 @@ from headway.report.previous_token.context import Context
 from headway.studies import Result
 
 _SECTIONS = (
-    growth.over_time,
     final.final_step,
+    growth.over_time,
     onset.onset,
     growth.peak_and_slope,
     consistency.consistency,

@@ -33,16 +33,26 @@ def _position_items(context: Context) -> Iterator[Item]:
         sentence=f"Kendall’s W is 1 where every seed orders the layers alike. {_GREY}",
         alt="Kendall’s W of each size against what chance gives.",
         chart=forms.against_chance(
-            "layer_agreement", "w", "Kendall’s W", "size", context.sizes, "Size",
+            "layer_agreement",
+            "w",
+            "Kendall’s W",
+            "size",
+            context.sizes,
+            "Size",
             forms.tips(("size:N", "size"), ("w:Q", "W", ".3~f"), *_TEST),
-        ).properties(height=alt.Step(30)),
+        ).properties(height=30 * len(context.sizes)),
         tables=("layer_agreement",),
-    )  # fmt: skip
+    )
     yield _top_layers(context)
     chart = forms.against_chance(
-        "same_place", "share", "Share of pairs of seeds", "size", context.sizes, "Size",
+        "same_place",
+        "share",
+        "Share of pairs of seeds",
+        "size",
+        context.sizes,
+        "Size",
         forms.tips(("size:N", "size"), ("share:Q", "share of pairs", ".1%"), *_TEST, ("n_pairs:Q", "pairs")),
-    ).properties(height=alt.Step(28))  # fmt: skip
+    ).properties(height=alt.Step(28))
     yield Figure(
         name="same-place",
         title="Do the top heads of two seeds share their layer, or their number?",
@@ -68,21 +78,27 @@ def _depths(context: Context) -> Figure:
     return Figure(
         name="top-head-depth",
         title="How deep is the top head?",
-        sentence="Bars are the share of runs whose finally largest head lies in each sixth of the depth; grey lines the 95 % that chance gives.",
+        sentence=(
+            "Bars are the share of runs whose finally largest head lies in each sixth of the depth; grey "
+            "lines the 95 % that chance gives."
+        ),
         alt="Bars of the share of runs by depth of their top head, a panel a size and one for all.",
         chart=forms.panels(alt.layer(bars, chance).properties(height=150), "size", order, columns=3),
         tables=("top_head_depth",),
-        layout=Layout(panels=len(order), panel_width=190, max_columns=3),
-    )  # fmt: skip
+        layout=Layout(panels=len(order), panel_width=112, max_columns=3),
+    )
 
 
 def _top_layers(context: Context) -> Figure:
     base = alt.Chart(forms.named("layer_ranks"))
     x = alt.X("layer:O", title="Layer (counted from 0)", axis=alt.Axis(labelAngle=0))
     tooltip = forms.tips(
-        ("size:N", "size"), ("layer:O", "layer"), ("top_share:Q", "top head is here", ".0%"), ("chance:Q", "by chance", ".0%"),
+        ("size:N", "size"),
+        ("layer:O", "layer"),
+        ("top_share:Q", "top head is here", ".0%"),
+        ("chance:Q", "by chance", ".0%"),
         ("mean_rank:Q", "mean rank of the layer", ".2~f"),
-    )  # fmt: skip
+    )
     bars = base.mark_bar(opacity=0.85, style="accent").encode(
         x=x, y=alt.Y("top_share:Q", title="Share of runs", axis=alt.Axis(format="%")), tooltip=tooltip
     )
@@ -91,11 +107,14 @@ def _top_layers(context: Context) -> Figure:
     return Figure(
         name="top-layers",
         title="Which layer holds the top head?",
-        sentence="Bars are the share of seeds whose largest head of all is in the layer; the dashed line is an even spread over layers.",
+        sentence=(
+            "Bars are the share of seeds whose largest head of all is in the layer; the dashed line is an "
+            "even spread over layers."
+        ),
         alt="Bars of the share of seeds whose top head is in each layer, a panel a size.",
         chart=chart.resolve_scale(x="independent"),
         tables=("layer_ranks",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2, own_axes=True),
+        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
     )
 
 
@@ -114,14 +133,20 @@ _TESTS = {
 
 def _matching_items(context: Context) -> Iterator[Item]:
     chart = forms.against_chance(
-        "matching", "observed", "Share, or distance in the score’s unit", "size", context.sizes, "Size",
+        "matching",
+        "observed",
+        "Share, or distance",
+        "size",
+        context.sizes,
+        "Size",
         forms.tips(("size:N", "size"), ("observed:Q", "observed", ".3~f"), *_TEST, ("n_pairs:Q", "pairs of seeds")),
-    ).properties(height=alt.Step(28))  # fmt: skip
+    ).properties(height=alt.Step(28))
     yield Figure(
         name="matching",
         title="Heads paired by their trajectories, against chance",
         sentence=(
-            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than chance). ‘Layers’ and "
+            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than "
+            "chance). ‘Layers’ and "
             f"‘beyond layers’: distance between paired trajectories (left of grey: closer than chance). {_GREY}"
         ),
         alt="Three panels comparing the pairing of heads between seeds with chance.",
@@ -135,21 +160,36 @@ def _matching_items(context: Context) -> Iterator[Item]:
 
 def _pairs(context: Context) -> Figure:
     first = context.tables["matched_heads"].row(0, named=True)
-    chart = alt.Chart(forms.named("matched_heads")).mark_point(size=70, filled=True, opacity=0.8).encode(
-        x=alt.X("layer1:O", title="Layer in the first seed", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("layer2:O", title="Layer in the second seed", sort="descending"),
-        xOffset=alt.XOffset("head1:Q"),
-        yOffset=alt.YOffset("head2:Q"),
-        color=alt.Color("distance:Q", title="Distance between trajectories", scale=alt.Scale(range="ramp", reverse=True)),
-        tooltip=forms.tips(
-            ("layer1:O", "first seed: layer"), ("head1:O", "head"), ("layer2:O", "second seed: layer"), ("head2:O", "head "),
-            ("distance:Q", "distance", ".3~g"),
-        ),
-    )  # fmt: skip
+    chart = (
+        alt.Chart(forms.named("matched_heads"))
+        .mark_point(size=70, filled=True, opacity=0.8)
+        .encode(
+            x=alt.X("layer1:O", title="Layer in the first seed", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("layer2:O", title="Layer in the second seed", sort="descending"),
+            xOffset=alt.XOffset("head1:Q"),
+            yOffset=alt.YOffset("head2:Q"),
+            color=alt.Color(
+                "distance:Q",
+                title="Distance between trajectories",
+                scale=alt.Scale(range="ramp", reverse=True),
+                legend=alt.Legend(type="gradient"),
+            ),
+            tooltip=forms.tips(
+                ("layer1:O", "first seed: layer"),
+                ("head1:O", "head"),
+                ("layer2:O", "second seed: layer"),
+                ("head2:O", "head "),
+                ("distance:Q", "distance", ".3~g"),
+            ),
+        )
+    )
     return Figure(
         name="matched-heads",
         title="The pairs of heads of two seeds",
-        sentence="Each dot pairs a head of one seed with the head of another whose trajectory is most alike; dots on the diagonal stay in their layer.",
+        sentence=(
+            "Each dot pairs a head of one seed with the head of another whose trajectory is most alike; dots "
+            "on the diagonal stay in their layer."
+        ),
         alt="Scatter plot of paired heads: layer in one seed against layer in another.",
         chart=chart,
         tables=("matched_heads",),
@@ -159,13 +199,16 @@ def _pairs(context: Context) -> Figure:
             Control("seed2", "Second seed", first["seed2"]),
         ),
         layout=Layout(square=True),
-    )  # fmt: skip
+    )
 
 
 def identity(context: Context) -> Section:
     return context.section(
-        "identity", "Is the head that ends on top there from the start?", context.beyond("identity"), _identity_items(context)
-    )  # fmt: skip
+        "identity",
+        "Is the head that ends on top there from the start?",
+        context.beyond("identity"),
+        _identity_items(context),
+    )
 
 
 def _identity_items(context: Context) -> Iterator[Item]:
@@ -175,41 +218,47 @@ def _identity_items(context: Context) -> Iterator[Item]:
 
 
 def _rank(context: Context) -> Figure:
-    runs, means = alt.Chart(forms.named("final_head")), alt.Chart(forms.named("final_head_means"))
+    base = alt.Chart(forms.named("final_head"))
+    runs, means = (base.transform_filter(f"datum.kind == '{kind}'") for kind in ("seed", "mean"))
     x = forms.step_x()
-    y = alt.Y(
-        "percentile:Q",
-        title="Percentile among the run’s heads",
-        axis=alt.Axis(format="%"),
-        scale=alt.Scale(domain=[0, 1]),
-    )
+    y = forms.share_y("percentile", "Percentile")
     tooltip = forms.tips(
-        ("run:N", "run"), ("step:Q", "step", ",d"), ("percentile:Q", "percentile", ".0%"), ("rank:Q", "rank"), ("n_heads:Q", "of"),
-        ("value:Q", "its value", ".4~g"), ("largest:Q", "the largest then", ".4~g"),
-    )  # fmt: skip
+        ("run:N", "run"),
+        ("step:Q", "step", ",d"),
+        ("percentile:Q", "percentile", ".0%"),
+        ("rank:Q", "rank"),
+        ("n_heads:Q", "of"),
+        ("value:Q", "its value", ".4~g"),
+        ("largest:Q", "the largest then", ".4~g"),
+    )
     color = forms.by_size(context.sizes)
     band = means.mark_area().encode(
         x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=color, opacity=forms.shown(0.15, 0.02, "size")
     )
-    line = means.mark_line(strokeWidth=2.4).encode(x=x, y="mean:Q", color=color, opacity=forms.shown(1, 0.12, "size"))
+    line = means.mark_line(strokeWidth=2.4).encode(
+        x=x, y="percentile:Q", color=color, opacity=forms.shown(1, 0.12, "size")
+    )
     dots = runs.mark_point(size=18, filled=True).encode(
         x=x, y=y, color=color, tooltip=tooltip, opacity=forms.shown(0.4, 0.04, "size", "seed")
     )
     return Figure(
         name="final-head-rank",
         title="Where the final top head stood before",
-        sentence="Lines are the mean percentile of the finally largest head at each step (100 % is largest, 50 % chance), with 95 % intervals over seeds; dots are runs.",
+        sentence=(
+            "Lines are the mean percentile of the finally largest head at each step (100 % is largest, 50 % "
+            "chance), with 95 % intervals over seeds; dots are runs."
+        ),
         alt="Lines of the percentile of the finally largest head over training steps, one a size.",
-        chart=forms.focusable(alt.layer(band, dots, line)),
-        tables=("final_head", "final_head_means"),
-        legend=True,
-    )  # fmt: skip
+        chart=forms.focusable(forms.panels(alt.layer(band, dots, line).properties(height=170), "size", context.sizes)),
+        tables=("final_head",),
+        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+    )
 
 
 def _leads(context: Context) -> Figure:
     base = alt.Chart(forms.named("final_head_means"))
     x = forms.step_x()
-    y = alt.Y("share_leads:Q", title="Share of runs", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    y = forms.share_y("share_leads", "Share of runs")
     tooltip = forms.tips(("size:N", "size"), ("step:Q", "step", ",d"), ("share_leads:Q", "share of runs", ".0%"))
     line = base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24, filled=True)).encode(
         x=x, y=y, color=forms.by_size(context.sizes), opacity=forms.shown(1, 0.12, "size")
@@ -227,10 +276,14 @@ def _leads(context: Context) -> Figure:
 
 def _takes_lead(context: Context) -> Figure:
     tooltip = forms.tips(
-        ("run:N", "run"), ("final_layer:O", "final top head: layer"), ("final_head:O", "head"),
-        ("takes_lead_after:Q", "another still led at step", ",d"), ("takes_lead_step:Q", "leads from step", ",d"),
-        ("n_changes:Q", "changes of the lead"), ("n_leaders:Q", "heads that ever led"),
-    )  # fmt: skip
+        ("run:N", "run"),
+        ("final_layer:O", "final top head: layer"),
+        ("final_head:O", "head"),
+        ("takes_lead_after:Q", "another still led at step", ",d"),
+        ("takes_lead_step:Q", "leads from step", ",d"),
+        ("n_changes:Q", "changes of the lead"),
+        ("n_leaders:Q", "heads that ever led"),
+    )
     bars = (
         alt.Chart(forms.named("lead"))
         .mark_bar(height=7, cornerRadius=3)
@@ -247,9 +300,12 @@ def _takes_lead(context: Context) -> Figure:
     return Figure(
         name="takes-lead",
         title="When the final top head takes the lead for good",
-        sentence="A bar runs from the last measured step at which another head led to the first from which the final one leads to the end.",
+        sentence=(
+            "A bar runs from the last measured step at which another head led to the first from which the "
+            "final one leads to the end."
+        ),
         alt="Bars on the step axis for each run, a panel a size.",
         chart=forms.focusable(forms.panels(bars, "size", context.sizes)),
         tables=("lead",),
         layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
-    )  # fmt: skip
+    )

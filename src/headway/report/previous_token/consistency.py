@@ -7,13 +7,17 @@ from collections.abc import Iterator
 import altair as alt
 
 from headway.report.charts import forms
+from headway.report.numbers import ends
 from headway.report.parts import Figure, Item, Layout, Missing, Section, Table
 from headway.report.previous_token.context import Context
 
 
 def consistency(context: Context) -> Section:
     return context.section(
-        "consistency", "Are seeds and sizes alike?", [context.finding("consistency")], _items(context)
+        "consistency",
+        "Are seeds and sizes alike?",
+        [context.finding("consistency"), *context.beyond("consistency")],
+        _items(context),
     )
 
 
@@ -39,7 +43,7 @@ def _correlations(context: Context) -> Figure:
     lowest = -1.0
     if context.has("correlations"):
         order = context.tables["correlations"]["label1"].unique(maintain_order=True).to_list()
-        lowest = float(context.tables["correlations"]["cor"].min() or 0)  # type: ignore[arg-type]
+        lowest = ends(context.tables["correlations"]["cor"])[0]
     colour = (
         forms.diverging("cor", "Correlation of trajectories", domain=[-1, 1])
         if lowest < 0
@@ -49,7 +53,10 @@ def _correlations(context: Context) -> Figure:
     chart = forms.tiles(
         "correlations",
         alt.X(
-            "label1:N", sort=order, title=None, axis=alt.Axis(labelFontSize=9, labelOverlap="greedy", labelAngle=-90)
+            "label1:N",
+            sort=order,
+            title=None,
+            axis=alt.Axis(labelSeparation=0, labelFontSize=9, labelOverlap="greedy", labelAngle=-90),
         ),
         alt.Y("label2:N", sort=order, title=None, axis=axis),
         colour,
@@ -58,12 +65,15 @@ def _correlations(context: Context) -> Figure:
     return Figure(
         name="correlations",
         title="Correlation of every two runs’ trajectories",
-        sentence="Rows and columns are runs, ordered by size, then seed: dark blocks on the diagonal are sizes whose seeds develop alike.",
+        sentence=(
+            "Rows and columns are runs, ordered by size, then seed: the square blocks along the diagonal are "
+            "the seeds of one size."
+        ),
         alt="Heat map of the correlations between the trajectories of all runs, ordered by size and seed.",
         chart=chart,
         tables=("correlations",),
         layout=Layout(square=True),
-    )  # fmt: skip
+    )
 
 
 def _means(context: Context) -> Iterator[Item]:
@@ -91,33 +101,48 @@ def _map(context: Context) -> Figure:
     y = alt.Y("y:Q", title="Second dimension", scale=alt.Scale(domain=domain[1], nice=False))
     color = forms.by_size(context.sizes)
     dots = base.mark_point(size=80, filled=True).encode(
-        x=x, y=y, color=color, opacity=forms.shown(0.75, 0.1, "size", "seed"),
+        x=x,
+        y=y,
+        color=color,
+        opacity=forms.shown(0.75, 0.1, "size", "seed"),
         tooltip=forms.tips(("run:N", "run"), ("x:Q", "first", ".3f"), ("y:Q", "second", ".3f")),
-    )  # fmt: skip
-    crosses = alt.Chart(forms.named("mds_centroids")).mark_point(shape="cross", size=150, filled=True, stroke="white", strokeWidth=1).encode(
-        x="centroid_x:Q", y="centroid_y:Q", color=color, opacity=forms.shown(1, 0.15, "size"),
-        tooltip=forms.tips(("size:N", "size"), ("inter:Q", "distance to other sizes", ".3f"), ("within:Q", "spread of its seeds", ".3f"), ("ratio:Q", "separation", ".3~g")),
-    )  # fmt: skip
+    )
+    crosses = (
+        alt.Chart(forms.named("mds_centroids"))
+        .mark_point(shape="cross", size=150, filled=True, stroke="white", strokeWidth=1)
+        .encode(
+            x="centroid_x:Q",
+            y="centroid_y:Q",
+            color=color,
+            opacity=forms.shown(1, 0.15, "size"),
+            tooltip=forms.tips(
+                ("size:N", "size"),
+                ("inter:Q", "distance to other sizes", ".3f"),
+                ("within:Q", "spread of its seeds", ".3f"),
+                ("ratio:Q", "separation", ".3~g"),
+            ),
+        )
+    )
     return Figure(
         name="mds",
         title="A map of the runs",
-        sentence="Runs whose trajectories correlate lie close together (classical scaling of 1 − correlation); crosses are the sizes’ centres.",
+        sentence=(
+            "Runs whose trajectories correlate lie close together (classical scaling of 1 − correlation); "
+            "crosses are the sizes’ centres."
+        ),
         alt="Scatter plot of runs in two dimensions made from the correlations of their trajectories.",
         chart=forms.focusable(dots + crosses),
         tables=("mds", "mds_centroids"),
         layout=Layout(square=True),
         legend=True,
-    )  # fmt: skip
+    )
 
 
 def _square_domain(context: Context) -> list[list[float]]:
     """Ranges of x and y of one length, so that distances on the map are true."""
     if not context.has("mds"):
         return [[0, 1], [0, 1]]
-    spans = [
-        (float(context.tables["mds"][c].min() or 0), float(context.tables["mds"][c].max() or 0))  # type: ignore[arg-type]
-        for c in "xy"
-    ]
+    spans = [ends(context.tables["mds"][column]) for column in "xy"]
     half = 0.55 * max(high - low for low, high in spans) or 1.0
     return [[(low + high) / 2 - half, (low + high) / 2 + half] for low, high in spans]
 
@@ -130,8 +155,13 @@ def _separation(context: Context) -> Item:
         "Separation of the sizes on the map",
         context.tables["mds_centroids"],
         {
-            "size": "Size", "centroid_x": "Centre, first", "centroid_y": "Centre, second",
-            "inter": "Distance to other sizes", "within": "Spread of its seeds", "ratio": "Separation",
+            "size": "Size",
+            "centroid_x": "Centre, first",
+            "centroid_y": "Centre, second",
+            "inter": "Distance to other sizes",
+            "within": "Spread of its seeds",
+            "ratio": "Separation",
         },
-        "Separation is the mean distance to the other sizes’ centres over the mean distance of a size’s seeds from their own.",
-    )  # fmt: skip
+        "Separation is the mean distance to the other sizes’ centres over the mean distance of a size’s "
+        "seeds from their own.",
+    )

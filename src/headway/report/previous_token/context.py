@@ -1,4 +1,4 @@
-"""What the sections of this chapter share: the result, the tables that charts draw, and the words for what is missing."""
+"""What the sections of this chapter share: the result, the tables that charts draw, words for what is missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from headway.report.numbers import ends, listed
 from headway.report.parts import Figure, Item, Missing, Model, Section
 from headway.report.previous_token.frames import prepared
 from headway.studies import Result
@@ -38,10 +39,6 @@ class Context:
     def seeds(self) -> list[str]:
         return self.tables["runs"]["seed"].unique(maintain_order=True).to_list()
 
-    @cached_property
-    def layers(self) -> int:
-        return int(self.tables["runs"]["n_layers"].max())  # type: ignore[arg-type]
-
     @property
     def score(self) -> str:
         """The score's title, as axes bear it."""
@@ -52,6 +49,15 @@ class Context:
         """Title and unit, for an axis."""
         unit = self.values["score"].get("unit")
         return self.score if not unit or unit in self.score.lower() else f"{self.score} ({unit})"
+
+    @property
+    def short_axis(self) -> str:
+        """The unit alone, for small panels."""
+        return str(self.values["score"].get("unit") or "value").capitalize()
+
+    def highest(self, table: str, column: str) -> float:
+        """The largest value of a column, whatever its sign: where an axis ends."""
+        return (ends(self.tables[table][column].abs())[1] if self.has(table) else 0.0) or 1.0
 
     def value(self, *path: str) -> Any:
         """The value under `path`, or None where there is none."""
@@ -68,7 +74,7 @@ class Context:
         for left in self.values.get("left_out") or []:
             if any(left["what"] in (name, name.rpartition(".")[2]) for name in names):
                 return str(left["reason"])
-        return f"the results hold no {' or '.join(names)}. `headway analyze` makes it where the data allow"
+        return f"the results hold no {listed(list(names))}; headway analyze makes it where the data allow."
 
     def section(self, name: str, title: str, lead: Sequence[str | None], items: Iterable[Item]) -> Section:
         """A section in which a figure without its tables gives way to the reason."""
@@ -110,20 +116,23 @@ def _effect(values: dict[str, Any]) -> str:
         term, fit = list(terms.items())[-1]
         df = fit.get("df", values.get("df_resid"))
         text = (
-            f" {term}: {_short(fit.get('estimate'))} ± {_short(fit.get('std_error'))} "
-            f"(t({_short(df)}) = {_short(fit.get('t'))}, {probability(fit.get('p'))})."
+            f" Its estimate for {term} is {_short(fit.get('estimate'))} (standard error "
+            f"{_short(fit.get('std_error'))}, "
+            f"t({_short(df)}) = {_short(fit.get('t'))}, {probability(fit.get('p'))})."
         )
         return text + (" A random variance is zero: the fit is singular." if values.get("singular") else "")
     smooths = values.get("smooth") or {}
     return "".join(
-        f" {term}: {_short(fit.get('edf'))} effective degrees of freedom "
+        f" Its {term} takes {_short(fit.get('edf'))} effective degrees of freedom "
         f"(F = {_short(fit.get('F'))}, {probability(fit.get('p'))})."
         for term, fit in smooths.items()
     )
 
 
 def _short(value: Any) -> str:
-    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if value is None:
+        return "–"
+    return (f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")
 
 
 def probability(p: float | None) -> str:

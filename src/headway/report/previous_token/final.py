@@ -48,29 +48,44 @@ def _items(context: Context) -> Iterator[Item]:
 
 def _maxima(context: Context, column: str, title: str, colour_title: str) -> Figure:
     signed = column == "max_z"
-    colour = (forms.diverging if signed else forms.sequential)(f"{column}", colour_title)
+    most = context.highest("layer_maxima", column)
+    colour = (
+        forms.diverging(column, colour_title, domain=[-most, most])
+        if signed
+        else forms.sequential(column, colour_title, domain=[0, most])
+    )
     chart = forms.tiles(
         "layer_maxima",
         alt.X("layer:O", title=_LAYER, axis=alt.Axis(labelAngle=0)),
         alt.Y("seed:N", title="Seed", sort=context.seeds),
         colour,
-        forms.tips(("run:N", "run"), ("layer:O", "layer"), ("head:O", "largest head"), ("max:Q", context.score, ".4~g"), ("max_z:Q", "z-score", ".3~f")),
+        forms.tips(
+            ("run:N", "run"),
+            ("layer:O", "layer"),
+            ("head:O", "largest head"),
+            ("max:Q", context.score, ".4~g"),
+            ("max_z:Q", "z-score", ".3~f"),
+        ),
         opacity=forms.shown(1, 0.18, "size", "seed"),
-    ).properties(height=alt.Step(17))  # fmt: skip
+    ).properties(height=alt.Step(17))
     chart = forms.panels(chart, "size", context.sizes).resolve_scale(x="independent")
     return Figure(
         name=f"final-layers-{column.replace('_', '-')}",
         title=title,
         sentence=(
             "Every cell is the largest head of one layer in one run at the final step, "
-            + ("scaled to mean 0 and standard deviation 1 over all heads of its size, so that sizes compare; " if signed else "")
-            + "columns that are dark in all rows are layers that take the role whatever the seed."
+            + (
+                "scaled to mean 0 and standard deviation 1 over all heads of its size, so that sizes compare; "
+                if signed
+                else ""
+            )
+            + "columns that stand out in all rows are layers that take the role whatever the seed."
         ),
         alt=f"Heat maps, one a size, of {context.score.lower()} by layer and seed at the final step.",
         chart=forms.focusable(chart),
         tables=("layer_maxima",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2, own_axes=True),
-    )  # fmt: skip
+        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+    )
 
 
 def _mean_and_se(context: Context, table: str, x: Any, where: str = "", extra: Any = None) -> Any:
@@ -79,9 +94,13 @@ def _mean_and_se(context: Context, table: str, x: Any, where: str = "", extra: A
     color = forms.by_size(context.sizes)
     y = forms.value_y("mean", context.axis, zero=True)
     tooltip = forms.tips(
-        ("size:N", "size"), *([extra] if extra else []), ("mean:Q", "mean over seeds", ".4~g"),
-        ("lower:Q", "mean − SE", ".4~g"), ("upper:Q", "mean + SE", ".4~g"), ("n_seeds:Q", "seeds"),
-    )  # fmt: skip
+        ("size:N", "size"),
+        *([extra] if extra else []),
+        ("mean:Q", "mean over seeds", ".4~g"),
+        ("lower:Q", "mean − SE", ".4~g"),
+        ("upper:Q", "mean + SE", ".4~g"),
+        ("n_seeds:Q", "seeds"),
+    )
     band = base.mark_area().encode(
         x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=color, opacity=forms.shown(0.2, 0.04, "size")
     )
@@ -92,7 +111,7 @@ def _mean_and_se(context: Context, table: str, x: Any, where: str = "", extra: A
 
 
 def _by_layer(context: Context) -> Figure:
-    x = alt.X("layer:Q", title=_LAYER, axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("layer:Q", title=_LAYER, scale=alt.Scale(nice=False, padding=6), axis=alt.Axis(tickMinStep=1, format="d"))
     return Figure(
         name="final-by-layer",
         title="Largest head by layer, averaged over seeds",
@@ -106,9 +125,11 @@ def _by_layer(context: Context) -> Figure:
 
 def _by_depth(context: Context, cut: str, title: str, bins: str) -> Figure:
     x = alt.X(
-        "depth:Q", title="Relative depth (first to last layer)", scale=alt.Scale(domain=[0, 1.02], nice=False),
-        axis=alt.Axis(format="%"),
-    )  # fmt: skip
+        "depth:Q",
+        title="Relative depth (first to last layer)",
+        scale=alt.Scale(domain=[0, 1.02], nice=False),
+        axis=alt.Axis(format="%", tickCount=5),
+    )
     chart = _mean_and_se(context, "by_depth", x, f"datum.cut == '{cut}'", ("sixth:O", "sixth"))
     tables = ["by_depth"]
     curve = ""

@@ -1,4 +1,4 @@
-"""The study's tables with the columns that charts draw. Columns are picked and joined end to end; nothing is computed."""
+"""The study's tables with the columns that charts draw: picked, and joined end to end; nothing is computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLACE = pl.col("layer", "head")
 
 
 def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
-    """Every table of `_FRAMES` that can be made of `tables`; one that lacks a column is left out, as if it were not there."""
+    """Every table of `_FRAMES` that can be made of `tables`; one that lacks a column counts as absent."""
     tables = {name: _with_distinct_sizes(frame, tables["runs"]) for name, frame in tables.items()}
     made = {}
     for name, make in _FRAMES.items():
@@ -56,10 +56,15 @@ def _onset_spans(tables: Tables) -> pl.DataFrame:
         tables["onset_intervals"]
         .join(runs, on="run", how="left", maintain_order="left")
         .select(
-            *_RUN, "definition", "lower", "upper", "censoring",
-            start=pl.coalesce("lower", "first_step") + 1, end=pl.coalesce("upper", "last_step") + 1,
+            *_RUN,
+            "definition",
+            "lower",
+            "upper",
+            "censoring",
+            start=pl.coalesce("lower", "first_step") + 1,
+            end=pl.coalesce("upper", "last_step") + 1,
         )
-    )  # fmt: skip
+    )
 
 
 def _sizes_spans(tables: Tables) -> pl.DataFrame:
@@ -95,9 +100,13 @@ def _extrapolation(outcome: str) -> Callable[[Tables], pl.DataFrame]:
 
 def _correlations(tables: Tables) -> pl.DataFrame:
     return tables["correlations"].select(
-        "run1", "run2", "cor", "n_steps",
-        label1=pl.concat_str("size1", pl.lit(" · "), "seed1"), label2=pl.concat_str("size2", pl.lit(" · "), "seed2"),
-    )  # fmt: skip
+        "run1",
+        "run2",
+        "cor",
+        "n_steps",
+        label1=pl.concat_str("size1", pl.lit(" · "), "seed1"),
+        label2=pl.concat_str("size2", pl.lit(" · "), "seed2"),
+    )
 
 
 def _depths(tables: Tables) -> pl.DataFrame:
@@ -115,10 +124,23 @@ def _lead(tables: Tables) -> pl.DataFrame:
         tables["lead"]
         .join(first, on="run", how="left", maintain_order="left")
         .select(
-            *_RUN, *columns,
-            start=pl.coalesce("takes_lead_after", "first_step") + 1, end=pl.col("takes_lead_step") + 1,
+            *_RUN,
+            *columns,
+            start=pl.coalesce("takes_lead_after", "first_step") + 1,
+            end=pl.col("takes_lead_step") + 1,
         )
-    )  # fmt: skip
+    )
+
+
+def _final_head(tables: Tables) -> pl.DataFrame:
+    """The finally largest head's place in every run, and the seeds' mean; `kind` tells them apart."""
+    runs = tables["final_head"].select(
+        pl.lit("seed").alias("kind"), *_RUN, "step", "step_modded", "value", "largest", "rank", "n_heads", "percentile"
+    )
+    means = tables["final_head_means"].select(
+        pl.lit("mean").alias("kind"), *_SIZE, "step", "step_modded", "lower", "upper", percentile="mean"
+    )
+    return pl.concat([runs, means], how="diagonal_relaxed")
 
 
 def _power(tables: Tables) -> pl.DataFrame:
@@ -171,9 +193,7 @@ _FRAMES: dict[str, Callable[[Tables], pl.DataFrame]] = {
     "matched_heads": _pick(
         "matched_heads", "size", "seed1", "seed2", "layer1", "head1", "layer2", "head2", "distance", "same_layer"
     ),
-    "final_head": _pick(
-        "final_head", *_RUN, "step", "step_modded", "value", "largest", "rank", "n_heads", "percentile"
-    ),
+    "final_head": _final_head,
     "final_head_means": _pick(
         "final_head_means", *_SIZE, "step", "step_modded", "mean", "lower", "upper", "share_leads", "n_seeds"
     ),

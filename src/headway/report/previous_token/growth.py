@@ -8,6 +8,7 @@ import altair as alt
 import polars as pl
 
 from headway.report.charts import forms
+from headway.report.numbers import ends
 from headway.report.parts import Control, Figure, Item, Layout, Section
 from headway.report.previous_token.context import Context
 
@@ -34,9 +35,12 @@ def _trajectories(context: Context) -> Figure:
     x, y = forms.step_x(), forms.value_y("value", context.axis, zero=True)
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
-        ("run:N", "run"), ("step:Q", "step", ",d"), ("value:Q", context.score, ".4~g"),
-        ("layer:O", "layer of the largest head"), ("head:O", "its head"),
-    )  # fmt: skip
+        ("run:N", "run"),
+        ("step:Q", "step", ",d"),
+        ("value:Q", context.score, ".4~g"),
+        ("layer:O", "layer of the largest head"),
+        ("head:O", "its head"),
+    )
     layers = [
         seeds.mark_line(strokeWidth=1.1).encode(
             x=x, y=y, detail="seed:N", color=color, opacity=forms.shown(0.55, 0.07, "size", "seed")
@@ -48,9 +52,8 @@ def _trajectories(context: Context) -> Figure:
         gam = base.transform_filter("datum.kind == 'gam'")
         layers.append(gam.mark_line(strokeWidth=1.8, strokeDash=[6, 3], style="accent").encode(x=x, y=y))
         sentence += ", the dashed curve one additive model of all runs (the same in every panel)"
-    last = int(context.tables["runs"]["last_step"].max() or 0)  # type: ignore[call-overload]
-    if last > MARKED_STEP:
-        layers.append(forms.mark_step("over_time", MARKED_STEP))
+    if ends(context.tables["runs"]["last_step"])[1] > MARKED_STEP:
+        layers.append(forms.guide("over_time", "size", x=MARKED_STEP + 1))
         sentence += f"; the dotted line marks step {MARKED_STEP:,}"
     layers.append(forms.hoverable(seeds, x, y, tooltip, detail="seed:N"))
     chart = forms.panels(alt.layer(*layers).properties(height=220), "size", context.sizes)
@@ -71,19 +74,21 @@ def _heads(context: Context) -> Iterator[Figure]:
     size = context.sizes[0]
     best = context.tables["layer_maxima"].filter(pl.col("size") == size).sort("max").row(-1, named=True)
     tooltip = forms.tips(
-        ("run:N", "run"), ("layer:O", "layer"), ("head:O", "head"), ("step:Q", "step", ",d"),
+        ("run:N", "run"),
+        ("layer:O", "layer"),
+        ("head:O", "head"),
+        ("step:Q", "step", ",d"),
         ("value:Q", context.score, ".4~g"),
-    )  # fmt: skip
+    )
     yield _heads_of_a_layer(context, size, best["layer"], tooltip)
     yield _heads_at_a_step(context, size, tooltip)
 
 
 def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) -> Figure:
     base = alt.Chart(forms.named("heads"))
-    x, y = forms.step_x(), forms.value_y("value", context.axis, zero=True)
-    color = alt.Color(
-        "head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=alt.Legend(tickMinStep=1, format="d")
-    )
+    x, y = forms.step_x(), forms.value_y("value", context.short_axis, zero=True)
+    legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
+    color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
     lines = base.mark_line(strokeWidth=1.6).encode(
         x=x, y=y, color=color, detail="head:N", opacity=forms.shown(0.85, 0.12, "seed")
     )
@@ -96,7 +101,7 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) ->
         chart=forms.focusable(forms.panels(chart, "seed", context.seeds, title="Seed", columns=3)),
         tables=("heads",),
         controls=(Control("size", "Size", size), Control("layer", "Layer", layer)),
-        layout=Layout(panels=len(context.seeds), panel_width=200, max_columns=3),
+        layout=Layout(panels=len(context.seeds), panel_width=112, max_columns=3),
     )
 
 
@@ -121,8 +126,8 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list) -> Figure:
         alt=f"Heat maps, one a seed, of {context.score.lower()} by layer and head at one training step.",
         chart=forms.focusable(chart.add_params(alt.param(name="top", value=1))),
         tables=("heads",),
-        controls=(Control("size", "Size", size), Control("step", "Step", int(steps.max()), slider=True)),  # type: ignore[arg-type]
-        layout=Layout(panels=len(context.seeds), panel_width=200, max_columns=3),
+        controls=(Control("size", "Size", size), Control("step", "Step", int(ends(steps)[1]), slider=True)),
+        layout=Layout(panels=len(context.seeds), panel_width=112, max_columns=3),
         top="value",
     )
 
@@ -166,17 +171,30 @@ def peak_and_slope(context: Context) -> Section:
 
 def _peak_and_slope_items(context: Context) -> Iterator[Item]:
     yield against_size(
-        context, "peak", "peaks", "peak_line", "max_attn", "The peak of every run", f"Peak: {context.axis}",
-        "Each dot is a run’s largest value at any head and step.", log=False,
-    )  # fmt: skip
+        context,
+        "peak",
+        "peaks",
+        "peak_line",
+        "max_attn",
+        "The peak of every run",
+        f"Peak: {context.axis}",
+        "Each dot is a run’s largest value at any head and step.",
+        log=False,
+    )
     yield context.model(
         "lmm.peak", "Peak and size", "A mixed model of the peak on log10(parameters), seeds as random intercepts."
     )
     yield against_size(
-        context, "slope", "slopes", "slope_line", "estimate", "The slope of every run",
+        context,
+        "slope",
+        "slopes",
+        "slope_line",
+        "estimate",
+        "The slope of every run",
         "Slope: rise per tenfold of step + 1",
-        "Each dot is the slope of the straight line through a run’s trajectory on log10(step + 1).", log=False,
-    )  # fmt: skip
+        "Each dot is the slope of the straight line through a run’s trajectory on log10(step + 1).",
+        log=False,
+    )
     yield context.model(
         "lmm.slope", "Slope and size", "A mixed model of the slope on log10(parameters), seeds as random intercepts."
     )

@@ -20,9 +20,16 @@ def onset(context: Context) -> Section:
 
 def _onset_items(context: Context) -> Iterator[Item]:
     yield against_size(
-        context, "onset", "onset", "onset_line", "m_step", "Onset of every run", "Mean onset step (log scale)",
-        "Each dot is a run: the first step whose slope passes a threshold, averaged over 15 thresholds.", log=True,
-    )  # fmt: skip
+        context,
+        "onset",
+        "onset",
+        "onset_line",
+        "m_step",
+        "Onset of every run",
+        "Mean onset step (log scale)",
+        "Each dot is a run: the first step whose slope passes a threshold, averaged over 15 thresholds.",
+        log=True,
+    )
     yield context.model(
         "lmm.onset", "Onset and size", "A mixed model of log10(onset) on log10(parameters), seeds as random intercepts."
     )
@@ -37,7 +44,7 @@ def _onset_items(context: Context) -> Iterator[Item]:
 def _thresholds(context: Context) -> Figure:
     base = alt.Chart(forms.named("thresholds"))
     x = alt.X("threshold:Q", title="Threshold of the slope")
-    y = forms.log_y("step_modded", "First step past it, + 1 (log scale)")
+    y = forms.log_y("step_modded", "First step past it, + 1")
     tooltip = forms.tips(("run:N", "run"), ("threshold:Q", "threshold"), ("step:Q", "first step past it", ",d"))
     lines = base.mark_line(strokeWidth=1.3, interpolate="step-after").encode(
         x=x, y=y, detail="seed:N", color=forms.by_size(context.sizes), opacity=forms.shown(0.65, 0.08, "size", "seed")
@@ -46,7 +53,9 @@ def _thresholds(context: Context) -> Figure:
     return Figure(
         name="onset-thresholds",
         title="Onset at each threshold",
-        sentence="The published onset is the mean height of a line; where lines jump, the choice of thresholds decides it.",
+        sentence=(
+            "The published onset is the mean height of a line; where lines jump, the choice of thresholds decides it."
+        ),
         alt="Step lines of the first step past each slope threshold, a panel a size, a line a seed.",
         chart=forms.focusable(forms.panels(chart, "size", context.sizes)),
         tables=("thresholds",),
@@ -60,9 +69,12 @@ def _emergence(context: Context) -> Figure:
     y = forms.log_y("step_modded", "Step + 1 (log scale)")
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
-        ("run:N", "run"), ("what:N", "step of the"), ("step:Q", "step", ",.0f"), ("lower:Q", "from", ",.0f"),
+        ("run:N", "run"),
+        ("what:N", "step of the"),
+        ("step:Q", "step", ",.0f"),
+        ("lower:Q", "from", ",.0f"),
         ("upper:Q", "to", ",.0f"),
-    )  # fmt: skip
+    )
     spans = base.mark_rule(strokeWidth=1.2).encode(
         x=x, y="lower_modded:Q", y2="upper_modded:Q", color=color, opacity=forms.shown(0.3, 0.04, "size", "seed")
     )
@@ -91,13 +103,16 @@ def _derivatives(context: Context) -> Figure:
     y = forms.value_y("derivative", "Rise per tenfold of step + 1")
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
-        ("run:N", "run"), ("step_modded:Q", "step + 1", ",.0f"), ("derivative:Q", "derivative", ".3~g"),
-        ("derivative_lower:Q", "from", ".3~g"), ("derivative_upper:Q", "to", ".3~g"),
-    )  # fmt: skip
+        ("run:N", "run"),
+        ("step_modded:Q", "step + 1", ",.0f"),
+        ("derivative:Q", "derivative", ".3~g"),
+        ("derivative_lower:Q", "from", ".3~g"),
+        ("derivative_upper:Q", "to", ".3~g"),
+    )
     lines = base.mark_line(strokeWidth=1.3).encode(
         x=x, y=y, detail="seed:N", color=color, opacity=forms.shown(0.6, 0.07, "size", "seed")
     )
-    zero = base.mark_rule(style="soft", strokeWidth=0.8).encode(y=alt.datum(0))
+    zero = forms.guide("emergence_curves", "size", y=0)
     hover = base.mark_point(size=50, opacity=0).encode(x=x, y=y, tooltip=tooltip, detail="seed:N")
     chart = alt.layer(zero, lines, hover).properties(height=170)
     return Figure(
@@ -140,39 +155,56 @@ def _spans(context: Context, control: tuple[Control, ...]) -> Figure:
     tooltip = forms.tips(
         ("run:N", "run"), ("lower:Q", "after step", ",d"), ("upper:Q", "by step", ",d"), ("censoring:N", "censoring")
     )
-    bars = base.mark_bar(height=7, cornerRadius=3).encode(
-        x=alt.X("start:Q", title=forms.STEP_TITLE, scale=alt.Scale(type="log", nice=False, padding=6), axis=alt.Axis(labelExpr=forms.POWERS_OF_TEN)),
-        x2="end:Q",
-        y=alt.Y("seed:N", title="Seed", sort=context.seeds),
-        color=forms.by_size(context.sizes),
-        tooltip=tooltip,
-        opacity=forms.shown(0.9, 0.12, "size", "seed"),
-    ).properties(height=alt.Step(15))  # fmt: skip
+    bars = (
+        base.mark_bar(height=7, cornerRadius=3)
+        .encode(
+            x=alt.X(
+                "start:Q",
+                title=forms.STEP_TITLE,
+                scale=alt.Scale(type="log", nice=False, padding=6),
+                axis=alt.Axis(labelExpr=forms.POWERS_OF_TEN),
+            ),
+            x2="end:Q",
+            y=alt.Y("seed:N", title="Seed", sort=context.seeds),
+            color=forms.by_size(context.sizes),
+            tooltip=tooltip,
+            opacity=forms.shown(0.9, 0.12, "size", "seed"),
+        )
+        .properties(height=alt.Step(15))
+    )
     return Figure(
         name="onset-spans",
         title="The onset of each run lies somewhere in its bar",
-        sentence="A bar runs from the last step before the onset to the first step at which it is seen; wide bars are gaps in the grid.",
+        sentence=(
+            "A bar runs from the last step before the onset to the first step at which it is seen; wide bars "
+            "are gaps in the grid."
+        ),
         alt="Bars of the interval of each run’s onset on the step axis, a panel a size.",
         chart=forms.focusable(forms.panels(bars, "size", context.sizes)),
         tables=("onset_spans",),
         controls=control,
         layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
-    )  # fmt: skip
+    )
 
 
 def _shares(context: Context, control: tuple[Control, ...]) -> Figure:
     base = alt.Chart(forms.named("onset_shares"))
     x = forms.step_x()
     color = forms.by_size(context.sizes)
-    y = forms.value_y("share", "Share of runs", domain=[0, 1])
-    tooltip = forms.tips(("size:N", "size"), ("step:Q", "by step", ",d"), ("share:Q", "share of runs", ".0%"), ("lower:Q", "from", ".0%"), ("upper:Q", "to", ".0%"))  # fmt: skip
+    y = forms.share_y("share", "Share of runs")
+    tooltip = forms.tips(
+        ("size:N", "size"),
+        ("step:Q", "by step", ",d"),
+        ("share:Q", "share of runs", ".0%"),
+        ("lower:Q", "from", ".0%"),
+        ("upper:Q", "to", ".0%"),
+    )
     band = base.mark_area(interpolate="step-after").encode(
         x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=color, opacity=forms.shown(0.13, 0.02, "size")
     )
     line = base.mark_line(interpolate="step-after", strokeWidth=2.2).encode(
         x=x, y=y, color=color, opacity=forms.shown(1, 0.12, "size")
     )
-    y.axis = alt.Axis(format="%")
     return Figure(
         name="onset-shares",
         title="Share of runs that have started by each step",
@@ -191,18 +223,38 @@ def _by_definition(context: Context, definitions: list[str]) -> Figure:
     offset = alt.YOffset("size:O", scale=alt.Scale(domain=context.sizes))
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
-        ("size:N", "size"), ("definition:N", "onset is"), ("median_lower:Q", "median after step", ",d"),
-        ("median_upper:Q", "median by step", ",d"), ("lower:Q", "95 %: after step", ",d"), ("upper:Q", "95 %: by step", ",d"),
-        ("n_reached:Q", "runs that reach it"), ("n_runs:Q", "of"),
-    )  # fmt: skip
+        ("size:N", "size"),
+        ("definition:N", "onset is"),
+        ("median_lower:Q", "median after step", ",d"),
+        ("median_upper:Q", "median by step", ",d"),
+        ("lower:Q", "95 %: after step", ",d"),
+        ("upper:Q", "95 %: by step", ",d"),
+        ("n_reached:Q", "runs that reach it"),
+        ("n_runs:Q", "of"),
+    )
     thin = base.mark_bar(height=2).encode(
-        x=alt.X("lower_modded:Q", title=forms.STEP_TITLE, scale=alt.Scale(type="log", nice=False, padding=6), axis=alt.Axis(labelExpr=forms.POWERS_OF_TEN)),
-        x2="upper_modded:Q", y=y, yOffset=offset, color=color, opacity=forms.shown(0.6, 0.08, "size"), tooltip=tooltip,
-    )  # fmt: skip
+        x=alt.X(
+            "lower_modded:Q",
+            title=forms.STEP_TITLE,
+            scale=alt.Scale(type="log", nice=False, padding=6),
+            axis=alt.Axis(labelExpr=forms.POWERS_OF_TEN),
+        ),
+        x2="upper_modded:Q",
+        y=y,
+        yOffset=offset,
+        color=color,
+        opacity=forms.shown(0.6, 0.08, "size"),
+        tooltip=tooltip,
+    )
     thick = base.mark_bar(height=7, cornerRadius=3).encode(
-        x="median_lower_modded:Q", x2="median_upper_modded:Q", y=y, yOffset=offset, color=color, tooltip=tooltip,
+        x="median_lower_modded:Q",
+        x2="median_upper_modded:Q",
+        y=y,
+        yOffset=offset,
+        color=color,
+        tooltip=tooltip,
         opacity=forms.shown(0.95, 0.12, "size"),
-    )  # fmt: skip
+    )
     return Figure(
         name="onset-by-definition",
         title="How the onset changes with its definition",
@@ -211,7 +263,7 @@ def _by_definition(context: Context, definitions: list[str]) -> Figure:
             "the same runs start early or late according to the definition."
         ),
         alt="Bars of the median onset’s interval for each definition of onset and each size.",
-        chart=forms.focusable(alt.layer(thin, thick).properties(height=alt.Step(10))),
+        chart=forms.focusable(alt.layer(thin, thick).properties(height=10 * len(definitions) * len(context.sizes))),
         tables=("onset_sizes",),
         legend=True,
     )
@@ -221,23 +273,28 @@ def _relations(context: Context, definitions: list[str]) -> Figure:
     base = alt.Chart(forms.named("onset_relations"))
     y = alt.Y("definition:N", sort=definitions, title=None)
     tooltip = forms.tips(
-        ("definition:N", "onset is"), ("slope:Q", "slope", ".3~f"), ("lower:Q", "95 %: from", ".3~f"), ("upper:Q", "to", ".3~f"),
-        ("bound_lower:Q", "grid alone: from", ".3~f"), ("bound_upper:Q", "to", ".3~f"),
-    )  # fmt: skip
+        ("definition:N", "onset is"),
+        ("slope:Q", "slope", ".3~f"),
+        ("lower:Q", "95 %: from", ".3~f"),
+        ("upper:Q", "to", ".3~f"),
+        ("bound_lower:Q", "grid alone: from", ".3~f"),
+        ("bound_upper:Q", "to", ".3~f"),
+    )
     wide = base.mark_bar(height=9, opacity=0.3, style="soft").encode(
-        x=alt.X("bound_lower:Q", title="Slope of log10(onset) on log10(parameters)"), x2="bound_upper:Q", y=y, tooltip=tooltip
-    )  # fmt: skip
+        x=alt.X("bound_lower:Q", title="Slope on log–log axes"), x2="bound_upper:Q", y=y, tooltip=tooltip
+    )
     narrow = base.mark_rule(strokeWidth=2, style="ink").encode(x="lower:Q", x2="upper:Q", y=y, tooltip=tooltip)
     dots = base.mark_point(size=70, filled=True, opacity=1, style="accent").encode(x="slope:Q", y=y, tooltip=tooltip)
-    zero = alt.Chart(forms.named("onset_relations")).mark_rule(style="soft", strokeDash=[2, 3]).encode(x=alt.datum(0))
+    zero = forms.guide("onset_relations", x=0)
     return Figure(
         name="onset-relations",
         title="Onset and size, by definition",
         sentence=(
-            "Dots are the fitted slopes with 95 % intervals from resampling seeds; grey bars are all slopes that the "
+            "Dots are the fitted slopes of log10(onset) on log10(parameters), with 95 % intervals from "
+            "resampling seeds; grey bars are all slopes that the "
             "grid’s gaps allow. A slope of −1 means that ten times the parameters start ten times earlier."
         ),
         alt="Slopes of onset on parameters for each definition of onset, with intervals.",
-        chart=alt.layer(zero, wide, narrow, dots).properties(height=alt.Step(24)),
+        chart=alt.layer(zero, wide, narrow, dots).properties(height=24 * len(definitions)),
         tables=("onset_relations",),
     )

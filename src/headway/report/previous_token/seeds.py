@@ -26,12 +26,16 @@ def _seed_items(context: Context) -> Iterator[Item]:
 def _widths(context: Context) -> Figure:
     base = alt.Chart(forms.named("seed_intervals"))
     x = alt.X("n_seeds:Q", title="Seeds", axis=alt.Axis(tickMinStep=1, format="d"))
-    y = alt.Y("expected_width:Q", title="Width of the 95 % interval", scale=alt.Scale(type="log"))
+    y = forms.log_y("expected_width", "")
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
-        ("size:N", "size"), ("n_seeds:Q", "seeds"), ("width:Q", "mean width over subsets", ".3~g"),
-        ("width_lower:Q", "80 % of subsets: from", ".3~g"), ("width_upper:Q", "to", ".3~g"), ("expected_width:Q", "expected", ".3~g"),
-    )  # fmt: skip
+        ("size:N", "size"),
+        ("n_seeds:Q", "seeds"),
+        ("width:Q", "mean width over subsets", ".3~g"),
+        ("width_lower:Q", "80 % of subsets: from", ".3~g"),
+        ("width_upper:Q", "to", ".3~g"),
+        ("expected_width:Q", "expected", ".3~g"),
+    )
     expected = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(
         x=x, y=y, color=color, opacity=forms.shown(0.8, 0.08, "size")
     )
@@ -42,37 +46,46 @@ def _widths(context: Context) -> Figure:
     chart = forms.panels(alt.layer(expected, found, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
     return Figure(
         name="seed-intervals",
-        title="How intervals shrink with more seeds",
-        sentence="Dots are the mean widths over subsets of the seeds there are, dashed lines what to expect of more; onset is in log10 steps.",
+        title="How the 95 % interval of a size’s mean shrinks with more seeds",
+        sentence=(
+            "Dots are the mean widths of the interval over subsets of the seeds there are, dashed lines what "
+            "to expect of more; onset is in log10 steps."
+        ),
         alt="Interval width against number of seeds, a panel for onset, peak and slope, a line a size.",
         chart=forms.focusable(chart.resolve_scale(y="independent")),
         tables=("seed_intervals",),
         layout=Layout(panels=3, panel_width=190, max_columns=3, own_axes=True),
         legend=True,
-    )  # fmt: skip
+    )
 
 
 def _detection(context: Context) -> Figure:
     base = alt.Chart(forms.named("seed_detection"))
     x = alt.X("n_seeds:Q", title="Seeds of each size", axis=alt.Axis(tickMinStep=1, format="d"))
-    y = alt.Y("share_detected:Q", title="Share of subsets", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    y = forms.share_y("share_detected", "Share of subsets")
     tooltip = forms.tips(("pair:N", "sizes"), ("n_seeds:Q", "seeds"), ("share_detected:Q", "told apart in", ".0%"))
     over = alt.selection_point(name="over", fields=["pair"], on="pointerover", clear="pointerout", empty=False)
     lines = base.mark_line(style="soft").encode(
-        x=x, y=y, detail="pair:N",
-        strokeWidth=alt.condition(over, alt.value(3.2), alt.value(1.4)), opacity=alt.condition(over, alt.value(1), alt.value(0.7)),
-    )  # fmt: skip
+        x=x,
+        y=y,
+        detail="pair:N",
+        strokeWidth=alt.condition(over, alt.value(3.2), alt.value(1.4)),
+        opacity=alt.condition(over, alt.value(1), alt.value(0.7)),
+    )
     hover = forms.hoverable(base, x, y, tooltip, detail="pair:N").add_params(over)
     chart = forms.panels(alt.layer(lines, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
     return Figure(
         name="seed-detection",
         title="How many seeds tell two sizes apart?",
-        sentence="Each line is a pair of sizes: the share of subsets of so many seeds in which a t test finds them to differ (5 % level).",
+        sentence=(
+            "Each line is a pair of sizes: the share of subsets of so many seeds in which a t test finds "
+            "them to differ (5 % level)."
+        ),
         alt="Share of subsets in which two sizes differ, against number of seeds, a panel for onset, peak and slope.",
         chart=chart,
         tables=("seed_detection",),
         layout=Layout(panels=3, panel_width=190, max_columns=3),
-    )  # fmt: skip
+    )
 
 
 def _needed(context: Context) -> Item:
@@ -83,12 +96,19 @@ def _needed(context: Context) -> Item:
         "Seeds needed to tell two sizes apart",
         context.tables["seed_power"],
         {
-            "outcome": "Outcome", "pair": "Sizes", "difference": "Difference", "lower": "95 % from", "upper": "to",
-            "effect": "Effect (Hedges’ g)", "p": "p (Welch)", "seeds_needed": "Seeds needed", "seeds_needed_lower": "from",
+            "outcome": "Outcome",
+            "pair": "Sizes",
+            "difference": "Difference",
+            "lower": "95 % from",
+            "upper": "to",
+            "effect": "Effect (Hedges’ g)",
+            "p": "p (Welch)",
+            "seeds_needed": "Seeds needed",
+            "seeds_needed_lower": "from",
             "seeds_needed_upper": "to ",
         },
         "Seeds of each size for a power of 80 % at the 5 % level; a dash stands for more than 1,000.",
-    )  # fmt: skip
+    )
 
 
 def sizes_to_come(context: Context) -> Section:
@@ -111,19 +131,31 @@ def _extrapolated(context: Context, outcome: str, points: str, column: str, axis
     table = f"extrapolation_{outcome}"
     base = alt.Chart(forms.named(table))
     x = forms.parameters_x()
-    y = forms.log_y(column, axis) if log else forms.value_y(column, axis)
+    # no onset comes before the first step, however far down the intervals reach
+    y = forms.log_y(column, axis, domainMin=1) if log else forms.value_y(column, axis)
     wide = base.mark_area(opacity=0.12, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
     narrow = base.mark_area(opacity=0.2, style="soft", clip=True).encode(x=x, y=alt.Y("run_lower:Q"), y2="run_upper:Q")
     tooltip = forms.tips(
-        ("n_params:Q", "parameters", ".3~s"), ("fit:Q", "predicted", ".4~g"), ("lower:Q", "mean of a size: from", ".4~g"),
-        ("upper:Q", "to", ".4~g"), ("run_lower:Q", "one run: from", ".4~g"), ("run_upper:Q", "to ", ".4~g"),
-    )  # fmt: skip
+        ("n_params:Q", "parameters", ".3~s"),
+        ("fit:Q", "predicted", ".4~g"),
+        ("lower:Q", "mean of a size: from", ".4~g"),
+        ("upper:Q", "to", ".4~g"),
+        ("run_lower:Q", "one run: from", ".4~g"),
+        ("run_upper:Q", "to ", ".4~g"),
+    )
     inside = base.transform_filter("!datum.extrapolated").mark_line(strokeWidth=2, style="ink").encode(x=x, y="fit:Q")
     outside = base.transform_filter("datum.extrapolated").mark_line(strokeWidth=1.6, strokeDash=[5, 4], style="accent")
-    dots = alt.Chart(forms.named(points)).mark_point(size=45, filled=True).encode(
-        x=x, y=y, color=forms.by_size(context.sizes), opacity=forms.shown(0.75, 0.1, "size", "seed"),
-        tooltip=forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g")),
-    )  # fmt: skip
+    dots = (
+        alt.Chart(forms.named(points))
+        .mark_point(size=45, filled=True)
+        .encode(
+            x=x,
+            y=y,
+            color=forms.by_size(context.sizes),
+            opacity=forms.shown(0.75, 0.1, "size", "seed"),
+            tooltip=forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g")),
+        )
+    )
     hover = forms.hoverable(base, x, "fit:Q", tooltip)
     return Figure(
         name=f"to-come-{outcome}",

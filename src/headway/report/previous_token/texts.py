@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from headway.report.numbers import count, listed
 from headway.report.parts import Term
 from headway.report.previous_token.context import Context
@@ -15,7 +17,7 @@ def title(context: Context) -> str:
 def facts(context: Context) -> list[tuple[str, str]]:
     data = context.values.get("data", {})
     sizes = context.values.get("sizes", [])
-    found = [("analysed", f"{context.score} (`{context.values['score']['name']}`)")]
+    found = [("analysed", f"{context.score} ({context.values['score']['name']})")]
     found += [
         (
             str(size["size"]),
@@ -48,7 +50,7 @@ def terms(context: Context) -> list[Term]:
     mine = context.values["score"]["name"]
     used = [name for name in (mine, "prev", "self") if name in SCORES]
     scores = [
-        Term(SCORES[name].title, f"The score {name}, in units of {SCORES[name].unit}.", SCORES[name].formula)
+        Term(SCORES[name].title, f"In tables, the score {name}; its unit is {SCORES[name].unit}.", SCORES[name].formula)
         for name in dict.fromkeys(used)
     ]
     attention = Term(
@@ -60,24 +62,45 @@ def terms(context: Context) -> list[Term]:
 _WORDS = [
     Term("Head", "One attention head of one layer. Layers and heads are counted from 0 in the figures."),
     Term("Run", "One training run: a size and a random seed."),
-    Term("Depth", "A layer’s place, from the first to the last: its number, counted from 1, over the number of layers."),
-    Term("Trajectory", "The score of a run’s largest head at each measured step; the head may change from step to step."),
+    Term(
+        "Depth", "A layer’s place, from the first to the last: its number, counted from 1, over the number of layers."
+    ),
+    Term(
+        "Trajectory", "The score of a run’s largest head at each measured step; the head may change from step to step."
+    ),
     Term("Slope", "The rise of a trajectory between two measured steps, per tenfold of step + 1."),
     Term("Onset", "The first step whose slope passes a threshold, averaged over the 15 thresholds 0.1, 0.2 … 1.5."),
-    Term("Emergence step", "Of a run’s smooth curve: as published, the step of its largest value; beside it, of its steepest rise."),
+    Term(
+        "Emergence step",
+        "Of a run’s smooth curve: as published, the step of its largest value; beside it, of its steepest rise.",
+    ),
     Term("Peak", "The largest value of a trajectory, at whatever step."),
     Term("z-score", "A value less the mean of all heads of its size at the final step, over their standard deviation."),
     Term("± SE", "The mean over seeds, plus and minus its standard error."),
-    Term("95 % interval", "A range made by a procedure that covers the true value in 95 of 100 repetitions, if its assumptions hold."),
+    Term(
+        "95 % interval",
+        "A range made by a procedure that covers the true value in 95 of 100 repetitions, if its assumptions hold.",
+    ),
     Term("Chance", "What the same statistic gives when the labels that it is about are shuffled."),
-]  # fmt: skip
+]
 
 METHODS = [
     "Each text is tokenized on its own and read by the model; a head’s score of a corpus is the mean over texts of the "
     "text’s score: a mean of ratios, not a ratio of means.",
-    "Mixed models are fitted by REML or maximum likelihood with Satterthwaite’s degrees of freedom, as lme4 and lmerTest "
+    "Mixed models are fitted by REML or maximum likelihood with Satterthwaite’s degrees of freedom, as "
+    "lme4 and lmerTest "
     "do; smooth curves are thin-plate regression splines with the smoothing chosen by generalised cross-validation, as "
     "mgcv does. Their summaries are set as those packages print them.",
+    "Onsets are known to lie between two measured steps; shares of runs are Turnbull’s estimate for such "
+    "intervals, the "
+    "fitted relation to size maximises the likelihood of the intervals, and its grey range assumes nothing about where "
+    "in them the onsets lie. Intervals over seeds are percentile bootstraps.",
+    "Chance for places shuffles layers within runs; chance for paired heads is the best pairing of "
+    "shuffled heads, whole "
+    "trajectories kept, because the best pairing of anything looks good.",
+    "Seeds needed are read from the power of a two-sample t test at the observed effect; extrapolations "
+    "fit a line to the "
+    "sizes’ means, one observation a size.",
     "Steps are drawn on a logarithmic axis of step + 1, so that step 0, the initialisation, is on it. Two identical "
     "neighbouring checkpoints of a run have no slope between them.",
     "The figures draw the study’s tables as they are; every table is a Parquet file in the run directory’s folder "
@@ -92,7 +115,7 @@ def limits(context: Context) -> list[str]:
         "The largest head of a run is the largest of many: it grows with the number of heads, by chance alone too.",
         "The heads of one run are not independent samples: models over heads are given as published.",
     ]
-    gaps = [(a, b) for a, b in zip(steps, steps[1:], strict=False) if a > 0 and b / a > 5]
+    gaps = [(a, b) for a, b in pairwise(steps) if a > 0 and b / a > 5]
     if gaps:
         words = listed([f"{a:,} and {b:,}" for a, b in gaps])
         found.insert(

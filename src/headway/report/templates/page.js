@@ -56,14 +56,14 @@
     const spec = structuredClone(figure.spec);
     const { panels, panel_width, max_columns, own_axes, square } = figure.layout;
     if (spec.facet) {
-      const axis = 58, gap = own_axes ? axis : 20;
+      const axis = 54, gap = own_axes ? axis : 26;
       const columns = Math.max(1, Math.min(max_columns, panels, Math.floor((width - axis + gap) / (Math.min(panel_width, width - axis) + gap))));
-      const room = Math.floor((width - axis - 14 - gap * (columns - 1)) / columns);
+      const room = Math.floor((width - axis - 10 - gap * (columns - 1)) / columns);
       spec.columns = columns;
-      spec.spacing = { column: own_axes ? 12 : 20, row: 22 };
+      spec.spacing = { column: own_axes ? 12 : 26, row: 22 };
       spec.spec.width = square ? Math.min(room, 340) : room;
     } else if (square) {
-      const side = Math.min(width, 620);
+      const side = Math.min(width, 560);
       Object.assign(spec, { width: side, height: side, autosize: { type: "fit", contains: "padding" } });
     } else {
       Object.assign(spec, { width, autosize: { type: "fit-x", contains: "padding" } });
@@ -85,7 +85,7 @@
     drawn.get(name)?.view?.finalize();
     drawn.set(name, { width });
     const theme = structuredClone(themes[figure.theme][dark.matches ? "dark" : "light"]);
-    if (figure.legend) theme.legend.disable = true; // the page's own buttons explain the sizes' colours
+    theme.legend.disable = true; // the page's own buttons explain the sizes' colours; other legends ask to be shown
     const spec = fitted(figure, width);
     const many = Object.values(spec.datasets).reduce((n, some) => n + some.length, 0) > 3000;
     try {
@@ -224,6 +224,8 @@
     for (const entry of entries) if (entry.isIntersecting) draw(entry.target.dataset.chart);
   }, { rootMargin: "800px" });
   boxes.forEach((box) => near.observe(box));
+
+  if (innerWidth < 1088) document.querySelector("nav.contents details").open = false;
 
   const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
   (function rest() {

@@ -1,0 +1,78 @@
+"""The way in: from a run directory to its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from headway.errors import RunDirectoryError, UsageError
+from headway.progress import Progress, Silent
+from headway.report.parts import Chapter
+from headway.rundir import RunDirectory, write_whole
+from headway.studies import Result
+
+# A study's module has chapter(result) -> Chapter. The order is that of the report.
+CHAPTERS = {"previous_token": "headway.report.previous_token", "weight_clusters": "headway.report.weight_clusters"}
+
+
+def write(
+    rundir: RunDirectory | str | os.PathLike[str],
+    *,
+    format: Literal["html", "md"] = "html",
+    figures: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes the report of a run directory.
+
+    Args:
+        rundir: a run directory that has been analysed.
+        format: `html`, one page that opens offline, or `md`, for a repository.
+        figures: whether each figure is also written into `figures/`, as SVG and PNG; Markdown needs them.
+        progress: shown while the figures are drawn.
+
+    Returns:
+        The report's path: `report.html` or `report.md` in the run directory.
+
+    Raises:
+        RunDirectoryError: it is not a run directory, or nothing in it has been analysed.
+        StorageError: a result is damaged, or the report cannot be written.
+        UsageError: `format` is neither.
+    """
+    if format not in ("html", "md"):
+        raise UsageError(f"a report can be written as html or md, not as {format!r}")
+    directory = rundir if isinstance(rundir, RunDirectory) else RunDirectory(rundir)
+    chapters = read_chapters(directory)
+
+    from headway.report import export, markdown, measured, page
+
+    measurement = measured.measurement(directory)
+    if figures or format == "md":
+        export.write_figures(chapters, directory, progress or Silent())
+    render = page.render if format == "html" else markdown.render
+    path = directory.path / f"report.{format}"
+    write_whole(path, render(chapters, measurement).encode())
+    return path
+
+
+def read_chapters(directory: RunDirectory) -> list[Chapter]:
+    """A chapter for each study that has a result.
+
+    Raises:
+        RunDirectoryError: it is not a run directory, or no study has one.
+        StorageError: a result is damaged.
+    """
+    directory.require()
+    done = [study for study in CHAPTERS if (directory.analysis / f"{study}.json").exists()]
+    if not done:
+        raise RunDirectoryError(
+            f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
+        )
+    return [_builder(study)(Result.load(directory, study)) for study in done]
+
+
+def _builder(study: str) -> Callable[[Result], Chapter]:
+    chapter: Callable[[Result], Chapter] = import_module(CHAPTERS[study]).chapter
+    return chapter
