@@ -9,8 +9,9 @@
         ...
         assert hub.sent("model.safetensors") == 1                        # how often its content was sent whole
 
-`serving(monkeypatch, folder)` does the environment, and lets nobody wait between tries. Files of weights are in large-file storage: their
-SHA-256 is stated, and their content comes by a redirect, from another path. Others are stated by git's hash of them.
+`serving(monkeypatch, folder)` does the environment, and lets nobody wait between tries. Files of weights are in
+large-file storage: their SHA-256 is stated, and their content comes by a redirect, from another host. Others are
+stated by git's hash of them.
 `Stated(size, sha256)` in place of a content lists a file that is never served: whole suites without their bytes.
 
 Faults (`plant(kind, match, times, **options)`; they hit requests whose path holds `match`, in the order planted):
@@ -229,17 +230,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = repo.commits[commit].values()
         if rest and rest[0] == "tree":
-            self._json(
-                [{"type": "file", "path": f.name, "size": f.size, "oid": f.git, **_lfs(f, "oid")} for f in files]
-            )
+            tree = ({"type": "file", "path": f.name, "size": f.size, "oid": f.git} | _lfs(f, "oid") for f in files)
+            self._json(list(tree))
             return
-        siblings = [
-            {
-                "rfilename": f.name,
-                **({"size": f.size, "blobId": f.git, **_lfs(f, "sha256")} if "blobs" in query else {}),
-            }
-            for f in files
-        ]
+        siblings: list[dict[str, object]] = [{"rfilename": f.name} for f in files]
+        if "blobs" in query:
+            siblings = [{"rfilename": f.name, "size": f.size, "blobId": f.git} | _lfs(f, "sha256") for f in files]
         self._json({"_id": "0", "id": name, "modelId": name, "sha": commit, "private": False, "siblings": siblings,
                     "tags": [], "downloads": 0, "likes": 0})  # fmt: skip
 
@@ -324,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
-    """A server that huggingface_hub takes for the Hub, with an empty cache in `folder`. `hub.waited` notes each pause."""
+    """A server that huggingface_hub takes for the Hub; its cache is in `folder`. `hub.waited` notes each pause."""
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headway.errors import SelectionError
 from headway.suites.folder import folder_suite
-from headway.suites.names import PYTHIA_SEED, RunName, parse_run
+from headway.suites.names import PYTHIA_SEED, RunName, natural_order, parse_run, size_order
 from headway.suites.revisions import HubRevisions, OlmoStage2, olmo_stage1
 from headway.suites.suite import Run, Suite, SuiteInfo
 
@@ -145,11 +145,31 @@ def _stanford_gpt2() -> Suite:
     )
 
 
-def _nano(preset: str) -> Suite:
+# Preset by the suite's name.
+_NANO = {"nano": "quick", "nano-standard": "standard"}
+_NANO_ABOUT = "small models, trained from scratch on this machine"
+
+
+def _nano(name: str) -> Suite:
     from headway.suites.nano import folder
 
-    return folder_suite(
-        folder(preset), name=preset, about="small models trained on this machine, from scratch", corpus="nano"
+    return folder_suite(folder(_NANO[name]), name=name, about=_NANO_ABOUT, corpus="nano")
+
+
+def _nano_info(name: str) -> SuiteInfo:
+    from headway.suites.nano import PRESETS
+
+    recipe = PRESETS[_NANO[name]]
+    runs = [parse_run(run) for run in recipe.runs()]
+    return SuiteInfo(
+        name=name,
+        about=_NANO_ABOUT,
+        origin="here: made when first used, then kept in the user's cache folder",
+        sizes=tuple(sorted({run.size for run in runs}, key=size_order)),
+        seeds=tuple(sorted({run.seed for run in runs}, key=natural_order)),
+        n_runs=len(runs),
+        steps=f"{len(recipe.steps)}: {', '.join(map(str, recipe.steps))}",
+        notes=(),
     )
 
 
@@ -161,12 +181,6 @@ _KNOWN: dict[str, Callable[[], Suite]] = {
     "olmo2-stage2": _olmo2_stage2,
     "stanford-gpt2": _stanford_gpt2,
 }
-_NANO = {
-    "nano": SuiteInfo(
-        "nano", "small models with real training runs", "this machine: `headway nano train` makes it",
-        ("four sizes or fewer",), ("several",), 0, "log-spaced, 0 included", (),
-    ),
-}  # fmt: skip
 _HUB = "hf:"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -202,7 +216,7 @@ def open_suite(name: str | PathLike[str]) -> Suite:
 
 def known_suites() -> list[SuiteInfo]:
     """What is known by name, described without fetching anything."""
-    return [*(make().describe() for make in _KNOWN.values()), *_NANO.values()]
+    return [*(make().describe() for make in _KNOWN.values()), *map(_nano_info, _NANO)]
 
 
 def _hub_suite(repos: Sequence[str]) -> Suite:
