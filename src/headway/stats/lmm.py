@@ -19,6 +19,7 @@ from headway.errors import StatisticsError
 from headway.stats.deviance import Shape, State
 from headway.stats.distributions import chi2_p, f_p, normal_quantile, t_p, t_quantile
 from headway.stats.formula import parse
+from headway.stats.functions import Value, as_factor
 from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
@@ -336,7 +337,7 @@ class MixedModel:
         effects = {variable for effect in bar.terms for variable in effect}
         values = self.frame.of_new(table, effects)
         columns = design(values, bar.intercept, bar.terms, table.height).matrix
-        groups = self.frame.of_new(table, bar.group)
+        groups = self.frame.of_new(table, bar.group, new_levels=True)
         code = {level: number for number, level in enumerate(term.group.levels)}
         labels = [":".join(parts) for parts in zip(*(_labels(groups[g]) for g in bar.group), strict=True)]
         unseen = sorted({label for label in labels if label not in code})
@@ -410,9 +411,7 @@ _ANOVA_SCHEMA = {
 }
 
 
-def _labels(value: Any) -> list[str]:
-    from headway.stats.functions import as_factor
-
+def _labels(value: Value) -> list[str]:
     factor = as_factor(value)
     return [factor.levels[code] if code >= 0 else "a missing value" for code in factor.codes]
 

@@ -92,10 +92,13 @@ class ModelFrame:
         """The model matrix, by treatment or sum-to-zero contrasts, with R's column names and order."""
         return design(self.values, intercept, tuple(terms), self.n_obs, sum_to_zero)
 
-    def of_new(self, data: Any, variables: Iterable[str]) -> dict[str, Value]:
+    def of_new(self, data: Any, variables: Iterable[str], new_levels: bool = False) -> dict[str, Value]:
         """`variables` in the rows of another table; factors have the levels of the fit.
 
         Rows with missing values stay: NaN in numbers, code -1 in factors.
+
+        Args:
+            new_levels: leave every column as it is, whatever the fit has seen of it.
 
         Raises:
             StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
@@ -104,7 +107,8 @@ class ModelFrame:
         nodes = {variable: self.formula.nodes[variable] for variable in variables}
         columns = _read_columns(table, nodes.values(), self.formula.text)
         evaluator = Evaluator(self.formula.text, columns, table.height, self.memory, learning=False)
-        return {name: _as_fitted(name, evaluator.variable(node), self.values[name]) for name, node in nodes.items()}
+        values = {name: evaluator.variable(node) for name, node in nodes.items()}
+        return values if new_levels else {name: _as_fitted(name, v, self.values[name]) for name, v in values.items()}
 
 
 def model_frame(formula: Formula, data: Any) -> ModelFrame:

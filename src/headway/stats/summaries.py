@@ -82,7 +82,8 @@ def _random_lines(fit: MixedModel) -> list[str]:
         for term in fit.terms:
             for a, effect in enumerate(term.effects):
                 cells.append(" ".join(f"{correlations[term.name, effect, other]:5.2f}" for other in term.effects[:a]))
-        columns.append(("Corr", [cell.ljust(max(map(len, cells))) for cell in [*cells, ""]]))
+        width = max(map(len, [*cells, "Corr"]))
+        columns.append(("Corr".ljust(width), [cell.ljust(width) for cell in [*cells, ""]]))
     return [" " + line for line in table(shown, columns, left=2, corner="Groups")]
 
 

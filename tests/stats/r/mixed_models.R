@@ -40,6 +40,7 @@ many <- within(many, { x <- n6(2000); y <- round(0.3 * x + effect(g, 0.9) + effe
 
 none <- data.frame(g = factor(rep(sprintf("g%d", 1:9), 4)), x = n6(36))
 none$y <- round(2 - 0.8 * none$x + n6(36, 0.3), 6)
+none$x <- round(none$x - ave(none$x, none$g), 6)
 none$y <- round(none$y - ave(none$y, none$g) + mean(none$y), 6)   # no variance between the groups at all
 
 line <- data.frame(g = factor(rep(sprintf("g%02d", 1:12), each = 8)), x = rep(0:7, 12))
