@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, UsageError
 from headway.progress import Showing
 from headway.verbs import DEFAULT_SCORES
 
@@ -39,6 +39,7 @@ SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a known suite's
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="the run directory")]
 Where = Annotated[str, typer.Option(help='which checkpoints: "size=14m,70m seed=1..3 step=0,512,last"')]
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory to write to; it may exist already")]
+Layers = Annotated[str, typer.Option(help="layers, counted from 0, separated by commas; all if empty")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
 KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
 Force = Annotated[bool, typer.Option("--force", help="replace what was made from something else")]
@@ -109,7 +110,7 @@ def measure(
             out=out,
             corpus=corpus or None,
             where=where,
-            scores=tuple(SCORES) if scores == "all" else tuple(scores.replace(",", " ").split()),
+            scores=tuple(SCORES) if scores == "all" else _words(scores),
             loss=loss,
             add_bos=add_bos,
             dtype=dtype,
@@ -120,6 +121,93 @@ def measure(
             progress=progress,
         )
     _end(summary, out)
+
+
+@app.command()
+def cluster(
+    suite: SuiteName,
+    out: Out,
+    where: Where = "",
+    layout: Annotated[str, typer.Option(help="true, or published: a fused weight as the study read it")] = "true",
+    features: Annotated[str, typer.Option(help="raw, circuit or both, separated by commas")] = "raw,circuit",
+    methods: Annotated[str, typer.Option(help="kmeans, ward or both, separated by commas")] = "kmeans,ward",
+    ks: Annotated[str, typer.Option(help="numbers of clusters, separated by commas")] = "2,3,4,5",
+    layers: Layers = "",
+    labels: Annotated[list[str] | None, typer.Option(help="even_odd, or a file with columns head and label")] = None,
+    nulls: Annotated[int, typer.Option(min=0, help="draws of each null; 0 leaves nulls out")] = 99,
+    keep_files: KeepFiles = YesNo.yes,
+    workers: Workers = 1,
+    ray: Ray = False,
+    ray_address: RayAddress = "",
+    ray_cpus: RayCpus = 1.0,
+    force: Force = False,
+) -> None:
+    """Cluster the heads of every layer by their weights, with controls."""
+    from headway import verbs
+
+    with Showing() as progress:
+        summary = verbs.cluster(
+            suite,
+            out=out,
+            where=where,
+            layout=layout,
+            features=_words(features),
+            methods=_words(methods),
+            ks=_numbers(ks, "--ks") or (),
+            layers=_numbers(layers, "--layers"),
+            labels=labels or (),
+            nulls=nulls,
+            keep_files=keep_files is YesNo.yes,
+            executor=_executor(workers, "cpu", ray, ray_address, ray_cpus, 0.0),
+            force=force,
+            progress=progress,
+        )
+    _end(summary, out)
+
+
+@app.command()
+def intervene(
+    suite: SuiteName,
+    out: Out,
+    where: Where = "step=last",
+    corpus: Annotated[str, typer.Option(help="whose first texts the model reads; as in measure")] = "",
+    prompts: Annotated[str, typer.Option(help="a file, one prompt a line: TASK<tab>PROMPT")] = "",
+    kinds: Annotated[str, typer.Option(help="weights whose clusters are used, separated by commas")] = "q,k,v",
+    clustering: Annotated[str, typer.Option(help="kmeans, ward, or the name of given labels")] = "kmeans",
+    layers: Layers = "",
+    together: Annotated[bool, typer.Option("--together", help="change all the layers at once")] = False,
+    texts: Annotated[int, typer.Option(min=1, help="how many texts the model reads")] = 16,
+    controls: Annotated[int, typer.Option(min=0, help="random groups beside each effect")] = 200,
+    dtype: Annotated[str, typer.Option(help="of the weights: float32, bfloat16, float16")] = "float32",
+    device: Device = "auto",
+    keep_files: KeepFiles = YesNo.yes,
+    workers: Workers = 1,
+    force: Force = False,
+) -> None:
+    """Take away and swap clusters of heads, beside random groups of heads."""
+    from headway import verbs
+
+    with Showing() as progress:
+        summaries = verbs.intervene(
+            suite,
+            out=out,
+            where=where,
+            corpus=corpus or None,
+            prompts=prompts or None,
+            kinds=_words(kinds),
+            clustering=clustering,
+            layers=_numbers(layers, "--layers"),
+            together=together,
+            n_texts=texts,
+            controls=controls,
+            dtype=dtype,
+            device=device,
+            keep_files=keep_files is YesNo.yes,
+            executor=_executor(workers, device, False, "", 1.0, 0.0),
+            force=force,
+            progress=progress,
+        )
+    _end(_joined(summaries), out)
 
 
 @app.command(name="import-heads")
@@ -150,7 +238,7 @@ def analyze(
     with Showing() as progress:
         results = verbs.analyze(
             directory,
-            studies=study.replace(",", " ").split(),
+            studies=_words(study),
             score=score,
             bootstraps=bootstraps,
             seed=seed,
@@ -195,6 +283,51 @@ def status(
             typer.echo(f"  damaged  {name}: {words}")
     if any(state.damaged for state in states):
         raise typer.Exit(1)
+
+
+@nano.command()
+def train(
+    preset: Annotated[str, typer.Option(help="quick, or standard: 4 sizes × 9 seeds × 16 steps")] = "quick",
+    out: Annotated[str, typer.Option(metavar="DIR", help="the suite's folder; the user's cache if empty")] = "",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="runs trained at once; 0: one a core")] = 0,
+) -> None:
+    """Train the nano suite; what is there already is kept."""
+    from headway.suites import nano as suite
+
+    with Showing() as progress:
+        folder = suite.train(preset, out=out or None, device=device, workers=workers or None, progress=progress)
+    typer.echo(f"The suite is {folder}")
+
+
+@app.command()
+def demo(out: Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory")] = "headway-demo") -> None:
+    """Train the nano suite, measure and cluster it, intervene, analyse, and write the report."""
+    from headway import verbs
+
+    with Showing() as progress:
+        results, path = verbs.demo(out, progress=progress)
+    _print_headlines(results)
+    typer.echo(f"The report is {path}")
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _numbers(text: str, option: str) -> list[int] | None:
+    """Whole numbers separated by commas; None for an empty text."""
+    words = _words(text)
+    if not all(word.isdigit() for word in words):
+        raise UsageError(f"{option} takes whole numbers separated by commas, not {text!r}")
+    return [int(word) for word in words] or None
+
+
+def _joined(summaries: Sequence[Summary]) -> Summary:
+    from headway.sweep import Summary
+
+    failed = [outcome for summary in summaries for outcome in summary.failed]
+    return Summary(sum(s.done for s in summaries), sum(s.kept for s in summaries), failed)
 
 
 def _executor(workers: int, device: str, ray: bool, address: str, cpus: float, gpus: float) -> Executor | None:

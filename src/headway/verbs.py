@@ -103,6 +103,170 @@ def measure(
     )
 
 
+def cluster(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = "",
+    layout: str = "true",
+    features: Sequence[str] = ("raw", "circuit"),
+    methods: Sequence[str] = ("kmeans", "ward"),
+    ks: Sequence[int] = (2, 3, 4, 5),
+    layers: Sequence[int] | None = None,
+    labels: Sequence[str] = (),
+    nulls: int = 99,
+    keep_files: bool = True,
+    executor: Executor | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Clusters the heads of every layer by their weights, with controls, into the table `clusters` of `out`.
+
+    Args:
+        layout: `published` reads GPT-NeoX's fused weight as the published study did, which mixes heads and kinds.
+        features: `raw` (a head's flattened matrix), `circuit` (what does not depend on the basis inside a head).
+        methods: `kmeans`, `ward`.
+        ks: numbers of clusters.
+        layers: counted from 0; all if None.
+        labels: clusters of the user's own: `even_odd`, or files with columns `head` and `label`.
+        nulls: draws of each null; 0 leaves nulls out.
+
+    The others, and what is raised, are as in `measure`.
+    """
+    from headway import sweep
+    from headway.clusters import WeightClusters, open_labels, predecessors
+
+    checkpoints = open_suite(suite).checkpoints(where)
+    job = WeightClusters(
+        layout=layout,
+        features=tuple(features),
+        methods=tuple(methods),
+        ks=tuple(ks),
+        nulls=nulls,
+        layers=None if layers is None else tuple(layers),
+        labels=tuple(map(open_labels, labels)),
+        previous=predecessors(checkpoints),
+        keep_files=keep_files,
+    )
+    return sweep.run(
+        job, checkpoints, RunDirectory(out), asked={"where": where}, executor=executor, force=force, progress=progress
+    )
+
+
+def intervene(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = "step=last",
+    corpus: str | None = None,
+    prompts: str | None = None,
+    kinds: Sequence[str] = ("q", "k", "v"),
+    clustering: str = "kmeans",
+    layers: Sequence[int] | None = None,
+    together: bool = False,
+    n_texts: int = 16,
+    controls: int = 200,
+    dtype: str = "float32",
+    device: str = "auto",
+    keep_files: bool = True,
+    executor: Executor | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Summary]:
+    """Takes away and swaps the clusters that `cluster` found in `out`, and asks each cluster alone to answer prompts;
+    beside each effect stands that of random groups of heads. Tables `interventions` and `prompts`.
+
+    The clusters of the selected step are tried on each run's first step, too: an effect that is there at
+    initialisation was not learned.
+
+    Args:
+        corpus: whose first `n_texts` texts the model reads; as in `measure`.
+        prompts: a file of prompts, one a line, `TASK<tab>PROMPT`; built-in ones if None.
+        kinds: the weights whose clusters (of two) are used.
+        clustering: `kmeans`, `ward`, or the name of labels given to `cluster`.
+        layers: counted from 0; all if None.
+        together: change all the layers at once, instead of one after another.
+        controls: random groups beside each effect; all where there are fewer.
+
+    Returns:
+        What the two sweeps came to. The others, and what is raised, are as in `measure`.
+    """
+    from headway import sweep
+    from headway.corpora import open_corpus
+    from headway.interventions.job import ClusterEffects
+    from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
+
+    opened, rundir = open_suite(suite), RunDirectory(out)
+    selected = opened.checkpoints(where)
+    runs = [checkpoint.run for checkpoint in selected]
+    if len(set(runs)) < len(runs):
+        raise UsageError("interventions take one step of each run, whose clusters they use: select it, as step=last")
+    groupings = _groupings(rundir, {c.run: c.step for c in selected}, kinds, clustering, layers, together)
+    first = opened.checkpoints(_at_first_step(where))
+    checkpoints = list(dict.fromkeys([*first, *selected]))
+    texts = open_corpus(corpus or opened.corpus or "nano")
+    own = opened.corpus is not None and prompts is None
+    asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
+    options: dict[str, Any] = {"controls": controls, "dtype": dtype, "device": device, "keep_files": keep_files}
+    jobs: list[sweep.Job] = [
+        ClusterEffects(texts, groupings, n_texts=n_texts, **options),
+        PromptAnswers(asked_prompts, groupings, **options),
+    ]
+    asked = {"where": where, "device": device}
+    return [
+        sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
+        for job in jobs
+    ]
+
+
+def _at_first_step(where: str) -> str:
+    """`where` with the first step in place of its own."""
+    return " ".join([*(item for item in where.split() if not item.startswith("step=")), "step=first"])
+
+
+def _groupings(
+    rundir: RunDirectory,
+    steps: Mapping[str, int],
+    kinds: Sequence[str],
+    clustering: str,
+    layers: Sequence[int] | None,
+    together: bool,
+) -> dict[str, list[Any]]:
+    """For each run, the clusters that were found at its step: one grouping a layer and kind, or one a kind."""
+    import numpy as np
+    import polars as pl
+
+    from headway.interventions.groups import Grouping
+
+    table = rundir.read("clusters").filter(
+        pl.col("clustering") == clustering, pl.col("k") == 2, pl.col("feature") == "raw", pl.col("kind").is_in(kinds)
+    )
+    if layers is not None:
+        table = table.filter(pl.col("layer").is_in(list(layers)))
+    found: dict[str, list[Any]] = {}
+    for run, step in steps.items():
+        own = table.filter(pl.col("run") == run, pl.col("step") == step).sort("kind", "layer")
+        if own.is_empty():
+            raise UsageError(
+                f"{rundir.path} holds no {clustering} clusters of {', '.join(kinds)} for {run} at step {step}: "
+                f"run `headway cluster` on that step first, into the same directory"
+            )
+        columns = own.select("kind", "layer", "labels", "n_heads").rows()
+        # With grouped queries a cluster of key or value heads is one of all the query heads that share them.
+        rows = [
+            (kind, layer, tuple(np.repeat(labels, n // len(labels)).tolist())) for kind, layer, labels, n in columns
+        ]
+        if together:
+            kinds_there = dict.fromkeys(kind for kind, _, _ in rows)
+            found[run] = [
+                Grouping(kind, clustering, {layer: labels for other, layer, labels in rows if other == kind})
+                for kind in kinds_there
+            ]
+        else:
+            found[run] = [Grouping(kind, clustering, {layer: labels}) for kind, layer, labels in rows]
+    return found
+
+
 def import_heads(
     files: Sequence[str | PathLike[str]], *, out: str | PathLike[str], suite: str = "published", force: bool = False
 ) -> int:
@@ -193,7 +357,10 @@ def report(
     """
     from headway.report import write
 
-    return write(RunDirectory(directory).require(), format=format, progress=progress or Silent())
+    if format not in ("html", "md"):
+        raise UsageError(f"a report is written as html or md, not as {format!r}")
+    rundir = RunDirectory(directory).require()
+    return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
 
 
 def status(directory: str | PathLike[str], *, verify: bool = False) -> list[Status]:
@@ -208,3 +375,32 @@ def status(directory: str | PathLike[str], *, verify: bool = False) -> list[Stat
     from headway import sweep
 
     return sweep.status(RunDirectory(directory), verify=verify)
+
+
+def demo(
+    out: str | PathLike[str] = "headway-demo", *, progress: Progress | None = None
+) -> tuple[Mapping[str, Result], Path]:
+    """Both studies on the embedded nano suite, which is trained first if it is not there: results and report.
+
+    Raises:
+        CheckpointError: a checkpoint could not be measured.
+        StorageError: `out` or the cache cannot be written to.
+    """
+    from headway.suites import nano
+
+    progress = progress or Silent()
+    nano.folder("quick", progress=progress)
+    scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")
+    _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
+    _require_whole(cluster("nano", out=out, where="seed=1", progress=progress))
+    for summary in intervene("nano", out=out, where="seed=1 step=last", progress=progress):
+        _require_whole(summary)
+    results = analyze(out, progress=progress)
+    return results, report(out, progress=progress)
+
+
+def _require_whole(summary: Summary) -> None:
+    from headway.errors import CheckpointError
+
+    for outcome in summary.failed:
+        raise CheckpointError(f"{len(summary.failed)} checkpoints failed; the first: {outcome.error}")
