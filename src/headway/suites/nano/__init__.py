@@ -1,5 +1,12 @@
-"""The embedded suite: small GPT-NeoX models, trained from scratch on this machine."""
+"""The embedded suite: small GPT-NeoX models, trained from scratch on this machine, on text that comes with Python.
 
-from headway.suites.nano.text import held_out
+headway.suites.nano.folder("quick")       where it lies; trained if it is not there
+headway.suites.nano.train("standard")     the same, with a folder, a device and workers of your choice
+headway.suites.nano.held_out()            the tenth of the text that no model was trained on
+"""
 
-__all__ = ["held_out"]
+from headway.suites.nano.making import folder, train
+from headway.suites.nano.recipe import PRESETS, Recipe, Size
+from headway.suites.nano.text import held_out, text_sha256
+
+__all__ = ["PRESETS", "Recipe", "Size", "folder", "held_out", "text_sha256", "train"]
