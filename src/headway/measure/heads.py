@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
-from headway.measure.attention import Attention, EnoughError, reading
+from headway.measure.attention import Attention
+from headway.measure.reading import EnoughError, reading
 from headway.measure.scores import DEFINITIONS, Definition
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 # Tokens of a batch: enough for matrix products to be efficient, few enough to stay in a processor's caches.
@@ -51,13 +52,7 @@ def head_scores(
     texts = _checked(sequences, config)
     if any(definition.repeated for definition in definitions.values()):
         _require_repeated(texts, [name for name in definitions if definitions[name].repeated])
-    found: dict[str, np.ndarray] = {}
-    with torch.inference_mode():
-        for batch in batches([len(text) for text in texts]):
-            ids = torch.from_numpy(np.stack([texts[number] for number in batch])).to(model.device)
-            for name, values in _batch_scores(model.base_model, ids, definitions, config.num_hidden_layers).items():
-                whole = found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))
-                whole[batch] = values
+    found = _scores(model, texts, definitions, config.num_hidden_layers)
     for name, values in found.items():
         _require_finite(name, values)
     return found
@@ -73,10 +68,10 @@ def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list
         yield from (numbers[start : start + most] for start in range(0, len(numbers), most))
 
 
-def _batch_scores(
-    model: nn.Module, ids: Tensor, definitions: dict[str, Definition], n_layers: int
+def _scores(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: dict[str, Definition], n_layers: int
 ) -> dict[str, np.ndarray]:
-    """The scores of texts of one length, (texts, layers, heads)."""
+    found: dict[str, np.ndarray] = {}
     layers: dict[int, dict[str, Tensor]] = {}
 
     def read(layer: int, attention: Attention) -> None:
@@ -84,19 +79,30 @@ def _batch_scores(
         if layer == n_layers - 1:
             raise EnoughError
 
-    with reading(model, read), suppress(EnoughError):
-        model(input_ids=ids, use_cache=False)
-    missing = sorted(set(range(n_layers)) - set(layers))
+    with torch.inference_mode(), reading(model, read):
+        for batch in batches([len(text) for text in texts]):
+            layers.clear()
+            ids = torch.from_numpy(np.stack([texts[number] for number in batch])).to(model.device)
+            with suppress(EnoughError):
+                model.base_model(input_ids=ids, use_cache=False)
+            for name, values in _stacked(model, layers, n_layers).items():
+                found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch] = values
+    return found
+
+
+def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
+    """Each score of a batch, (texts, layers, heads)."""
+    missing = [str(layer) for layer in range(n_layers) if layer not in layers]
     if missing:
         raise UnsupportedModel(
-            f"{type(model).__name__} computes no attention in layers {', '.join(map(str, missing))} of {n_layers}: "
+            f"{type(model).__name__} computes no attention in layers {', '.join(missing)} of {n_layers}: "
             "headway measures models whose every layer has attention heads"
         )
-    shapes = {values.shape for found in layers.values() for values in found.values()}
-    if len(shapes) > 1:
+    if len({values.shape for found in layers.values() for values in found.values()}) > 1:
         raise UnsupportedModel(f"{type(model).__name__} has layers with different numbers of heads")
-    ordered = [layers[layer] for layer in range(n_layers)]
-    return {name: torch.stack([found[name] for found in ordered], 1).cpu().numpy() for name in definitions}
+    return {
+        name: torch.stack([layers[layer][name] for layer in range(n_layers)], 1).cpu().numpy() for name in layers[0]
+    }
 
 
 def _definitions(scores: Sequence[str]) -> dict[str, Definition]:

@@ -146,7 +146,7 @@ def _for_cuda(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
     """The formula itself, some rows at a time; honours everything that `Logits` can say."""
-    v = repeated(v, q.shape[1]).to(v.dtype)
+    v = repeated(v, q.shape[1])
     outputs, sums = [], []
     for block in rows_of_logits(q, k, logits):
         sums.append(block.logsumexp(-1))
@@ -154,10 +154,29 @@ def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
     return Attended(torch.cat(outputs, 2), torch.cat(sums, 2))
 
 
+def matrix_of(q: Tensor, k: Tensor, logits: Logits, sinks: Tensor | None = None) -> Tensor:
+    """All of A (B, N, T, T), for short texts, in float32 or wider; `sinks` (N,) take their part of each row."""
+    if logits.linear and logits.mask is None:
+        q, k = widened(q), repeated(widened(k), q.shape[1])
+        bias = _causal_bias(q.shape[2], q.dtype, q.device)
+        found = torch.baddbmm(bias, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=logits.scale)
+        found = found.view(*q.shape[:3], -1)
+    else:
+        (found,) = rows_of_logits(q, k, logits)
+    if sinks is None:
+        return found.softmax(-1)
+    column = sinks.to(found.dtype).view(1, -1, 1, 1).expand(*found.shape[:3], 1)
+    return torch.cat([found, column], -1).softmax(-1)[..., :-1]
+
+
+@lru_cache
+def _causal_bias(n_tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((n_tokens, n_tokens), -torch.inf, dtype=dtype, device=device).triu(1)
+
+
 def rows_of_logits(q: Tensor, k: Tensor, logits: Logits) -> Iterator[Tensor]:
     """The masked logits, `PLAIN_ROWS` queries at a time: (B, N, rows, keys up to the last of these queries)."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    q, k = q.to(wide), repeated(k, q.shape[1]).to(wide)
+    q, k = widened(q), repeated(widened(k), q.shape[1])
     positions = torch.arange(q.shape[2], device=q.device)
     for start in range(0, q.shape[2], PLAIN_ROWS):
         rows = slice(start, min(start + PLAIN_ROWS, q.shape[2]))
@@ -169,6 +188,11 @@ def rows_of_logits(q: Tensor, k: Tensor, logits: Logits) -> Iterator[Tensor]:
         if logits.mask is not None:
             allowed = allowed & logits.mask[..., rows, keys]
         yield block.masked_fill(~allowed, -torch.inf)
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def repeated(x: Tensor, n_heads: int) -> Tensor:
