@@ -27,6 +27,7 @@ _GCV_TOLERANCE = 1e-7
 _GCV_MIN_ITERATIONS = 3
 _GCV_LEAP = 10.0
 _REML_TOLERANCE = 1e-6
+_REML_FLAT = 0.1  # as a share of the tolerance
 
 
 class Value(NamedTuple):
@@ -35,6 +36,14 @@ class Value(NamedTuple):
     score: float
     gradient: Array
     hessian: Array
+
+
+class Minimum(NamedTuple):
+    """Where a criterion is least: log λ (m,), the criterion there, and whether the search came to rest."""
+
+    log_sp: Array
+    score: float
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -174,18 +183,22 @@ def reml(problem: Problem, parameters: Array) -> Value:
     return Value(float(score), gradient, hessian)
 
 
-def minimise_gcv(problem: Problem) -> tuple[Array, float, bool]:
-    """log λ at the minimum of GCV that lies downhill from the start; the score; whether it converged.
+def minimise_gcv(problem: Problem) -> Minimum:
+    """The minimum of GCV in log λ that lies downhill from the start.
 
     Newton's method where the Hessian is positive definite, a step of length 1 downhill elsewhere, halved until it helps.
     Where GCV falls for ever (the data want a straight line) λ is at last raised by a leap of 10, as mgcv ends up doing.
     """
+
+    def criterion(point: Array) -> Value:
+        return gcv(problem, point)
+
     at = problem.initial()
-    here = gcv(problem, at)
+    here = criterion(at)
     converged = False
     for iteration in range(1, _MAX_ITERATIONS):
-        direction = _newton_step(here)
-        found = _descend(lambda point: gcv(problem, point), at, here, direction)
+        step = _newton_step(here) if _is_convex(here) else _steepest_step(here)
+        found = _descend(criterion, at, here, step) or _descend(criterion, at, here, _steepest_step(here))
         if found is None:
             converged = True
             break
@@ -196,18 +209,58 @@ def minimise_gcv(problem: Problem) -> tuple[Array, float, bool]:
             break
     for j in range(len(at)):
         leap = at + _GCV_LEAP * (np.arange(len(at)) == j)
-        there = gcv(problem, leap)
+        there = criterion(leap)
         if there.score < here.score:
             at, here = leap, there
-    return at, here.score, converged
+    return Minimum(at, here.score, converged)
 
 
-def _newton_step(value: Value) -> Array:
-    eigenvalues = np.linalg.eigvalsh(value.hessian)
-    if eigenvalues[0] > 0:
-        step = -np.linalg.solve(value.hessian, value.gradient)
-        return step * min(1.0, _MAX_STEP / np.abs(step).max())
-    return -value.gradient / np.abs(value.gradient).max()
+def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
+    """The minimum of REML in (log λ, log φ), started at a tenth of the variance of y.
+
+    Newton's method with the eigenvalues of the Hessian made positive; where they were not, the better of this and a step
+    of length 1 downhill. A log λ along which REML has become flat stays where it is: it is on its way to infinity.
+    """
+
+    def criterion(point: Array) -> Value:
+        return reml(problem, point)
+
+    at = np.append(problem.initial(), np.log(y_variance / 10))
+    here = criterion(at)
+    converged = False
+    for _ in range(_MAX_ITERATIONS):
+        tolerance = _REML_TOLERANCE * (abs(here.score) + abs(at[-1]))
+        flat = np.maximum(np.abs(here.gradient), np.abs(np.diag(here.hessian))) < _REML_FLAT * tolerance
+        steps = [_newton_step(here, ~flat)] + ([] if _is_convex(here) else [_steepest_step(here)])
+        found = [point for step in steps if (point := _descend(criterion, at, here, step))]
+        if not found:
+            converged = True
+            break
+        before = here
+        at, here = min(found, key=lambda point: point[1].score)
+        if before.score - here.score < tolerance and np.abs(here.gradient).max() < 5 * tolerance:
+            converged = True
+            break
+    return Minimum(at[:-1], here.score, converged)
+
+
+def _is_convex(value: Value) -> bool:
+    return bool(np.linalg.eigvalsh(value.hessian)[0] > 0)
+
+
+def _newton_step(value: Value, active: NDArray[np.bool_] | None = None) -> Array:
+    """-|H|⁻¹g in the `active` parameters, |H| having H's absolute eigenvalues; no component beyond the limit."""
+    active = np.ones(len(value.gradient), dtype=bool) if active is None else active
+    eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(active, active)])
+    size = np.maximum(np.abs(eigenvalues), np.abs(eigenvalues).max(initial=0) * np.finfo(float).eps ** 0.5)
+    step = np.zeros(len(value.gradient))
+    step[active] = -vectors @ ((vectors.T @ value.gradient[active]) / size)
+    return step * min(1.0, _MAX_STEP / max(np.abs(step).max(initial=0), _MAX_STEP))
+
+
+def _steepest_step(value: Value) -> Array:
+    """Downhill, its largest component 1."""
+    return -value.gradient / max(np.abs(value.gradient).max(), np.finfo(float).tiny)
 
 
 def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: Array) -> tuple[Array, Value] | None:
@@ -218,26 +271,3 @@ def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: 
             return at + step, there
         step = step / 2
     return None
-
-
-def minimise_reml(problem: Problem, y_variance: float) -> tuple[Array, float, float, bool]:
-    """log λ at the minimum of REML, log φ there, the score, and whether it converged.
-
-    The steps are those of GCV, taken in (ρ, log φ) jointly from a tenth of the variance of y.
-    """
-    at = np.append(problem.initial(), np.log(y_variance / 10))
-    here = reml(problem, at)
-    converged = False
-    for _ in range(_MAX_ITERATIONS):
-        found = _descend(lambda point: reml(problem, point), at, here, _newton_step(here))
-        if found is None:
-            converged = True
-            break
-        change = here.score - found[1].score
-        at, here = found
-        size = abs(here.score) + abs(at[-1])
-        flat = np.abs(here.gradient).max() < 5 * _REML_TOLERANCE * size
-        if change < _REML_TOLERANCE * size and flat:
-            converged = True
-            break
-    return at[:-1], float(at[-1]), here.score, converged

@@ -56,8 +56,7 @@ class ThinPlate:
     @classmethod
     def of(cls, x: Array, k: int) -> ThinPlate:
         shift = float(x.mean())
-        unique = np.unique(x) if len(x) <= MAX_KNOTS else _knots_of_many(x)
-        knots = unique - shift
+        knots = _knots(x) - shift
         values, vectors = _leading_eigen(_radial(knots[:, None] - knots), k)
         kernel = _null_space(vectors.T @ np.column_stack([np.ones_like(knots), knots]))  # Z
         raw = cls(knots, shift, vectors @ kernel, np.ones(k), np.zeros((k, k)))
@@ -194,7 +193,7 @@ def _rescaled(penalty: Array, columns: Array) -> Array:
     return penalty * (np.abs(columns).sum(axis=1).max() ** 2 / np.abs(penalty).sum(axis=0).max())
 
 
-def _knots_of_many(x: Array) -> Array:
+def _knots(x: Array) -> Array:
     """The unique values, or 2,000 of them drawn with R's generator at seed 1: the ones that mgcv draws."""
     unique = np.unique(x)
     if len(unique) <= MAX_KNOTS:

@@ -1,0 +1,342 @@
+"""Generalised additive models of a Gaussian response: smooth curves whose wiggliness the data choose, as mgcv fits them.
+
+    fit = gam("y ~ g + s(x, k=10) + s(z, bs='cr')", data, method="REML")
+    fit.smooths                       term, edf, ref_df, f, p
+    fit.predict(new, se=True)         fit, se
+    fit.derivative(new, "s(x)")       x, derivative, se, lower, upper
+
+Shapes: n rows, p coefficients. X = [parametric | smooths], b = argmin |y - Xb|² + Σ λ_j b'S_j b.
+Sources: Wood (2003) JRSS-B 65; (2004) JASA 99; (2011) JRSS-B 73; (2013) Biometrika 100. `docs/statistics.md` has the algebra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from headway.errors import StatisticsError
+from headway.stats.distributions import t_p, t_quantile
+from headway.stats.formula import Smooth, parse
+from headway.stats.functions import Factor, Value
+from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.smooth_tests import wood_test
+from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
+from headway.stats.smooths import Basis, basis_of, sum_to_zero
+
+Array = NDArray[np.float64]
+
+DEFAULT_K = 10
+METHODS = ("GCV.Cp", "REML")
+
+
+@dataclass(frozen=True)
+class SmoothTerm:
+    """One curve of the model: a basis, what its columns are multiplied by, and where its coefficients stand."""
+
+    label: str
+    variable: str
+    by: str | None
+    level: str | None  # of a factor `by`
+    basis: Basis
+    constraint: Array  # (k, k - 1) or (k, k): maps the coefficients to those of the basis
+    where: slice
+
+    def columns(self, values: dict[str, Value], order: int = 0) -> Array:
+        """The term's part of the model matrix, or of its derivative by the variable."""
+        columns = self.basis.columns(_numbers(values[self.variable]), order) @ self.constraint
+        if self.by is None:
+            return columns
+        return columns * _multiplier(values[self.by], self.level)[:, None]
+
+    def penalty(self) -> Penalty:
+        matrix = self.constraint.T @ self.basis.penalty @ self.constraint
+        return Penalty(self.where, (matrix + matrix.T) / 2, len(self.basis.penalty) - self.basis.null_dim)
+
+
+@dataclass(frozen=True, eq=False)
+class AdditiveModel:
+    """A fitted GAM.
+
+    Attributes:
+        frame: the data as fitted, with `n_dropped` and `notices`.
+        method: "GCV.Cp" or "REML".
+        x: the parametric part of the design; `dropped` are its collinear columns, left out.
+        terms: the smooths.
+        log_sp: log smoothing parameters, one a smooth, on mgcv's scale.
+        score: GCV, or minus the restricted log-likelihood, at its minimum.
+        converged: whether the search for the minimum came to rest.
+        coefficients: (p,), the parametric ones first.
+        vcov: (p, p), their Bayesian covariance (X'X + S)⁻¹φ, of which all standard errors are made.
+        scale: the variance of the errors, φ.
+    """
+
+    frame: ModelFrame
+    method: str
+    x: Design
+    dropped: tuple[str, ...]
+    terms: tuple[SmoothTerm, ...]
+    log_sp: Array
+    score: float
+    converged: bool
+    coefficients: Array
+    vcov: Array
+    scale: float
+    fitted: Array
+    r: Array  # of X = QR
+    shrinkage: Array  # F = (X'X + S)⁻¹X'X
+
+    @property
+    def formula(self) -> str:
+        return self.frame.formula.text
+
+    @property
+    def n(self) -> int:
+        return self.frame.n_obs
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was left out and what went wrong, in words."""
+        found = self.frame.notices
+        if self.dropped:
+            found += (f"coefficients that others already hold were left out: {', '.join(self.dropped)}",)
+        if not self.converged:
+            found += (f"the search for the smoothing parameters ({self.method}) did not come to rest",)
+        return found
+
+    @property
+    def residuals(self) -> Array:
+        return self.frame.y - self.fitted
+
+    @property
+    def edf(self) -> float:
+        """The effective degrees of freedom of the whole model, tr F."""
+        return float(np.trace(self.shrinkage))
+
+    @property
+    def df_resid(self) -> float:
+        return self.n - self.edf
+
+    @property
+    def r_sq_adj(self) -> float:
+        """1 - residual variance / variance of y, each by its degrees of freedom."""
+        return float(
+            1
+            - np.var(self.residuals, ddof=1) * (self.n - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid)
+        )
+
+    @property
+    def deviance_explained(self) -> float:
+        """The share of the sum of squares about the mean that the fit takes away."""
+        y = self.frame.y
+        null = y - y.mean() if self.x.names and self.frame.formula.intercept else y - y.mean()
+        return float(1 - self.residuals @ self.residuals / (null @ null))
+
+    @cached_property
+    def parametric(self) -> pl.DataFrame:
+        """term, estimate, std_error, t, p."""
+        count = len(self.x.names)
+        estimate = self.coefficients[:count]
+        std_error = np.sqrt(np.diag(self.vcov)[:count])
+        t = estimate / std_error
+        columns = {"estimate": estimate, "std_error": std_error, "t": t, "p": t_p(t, self.df_resid)}
+        return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
+
+    @cached_property
+    def smooths(self) -> pl.DataFrame:
+        """term, edf, ref_df, f, p. `ref_df` is edf1 = tr(2F - FF) of the term; f and p test it against a zero curve."""
+        edf = np.diag(self.shrinkage)
+        edf1 = 2 * edf - np.einsum("ij,ji->i", self.shrinkage, self.shrinkage)
+        rows = []
+        for term in self.terms:
+            where = term.where
+            ref_df = float(min(edf1[where].sum(), where.stop - where.start))
+            test = wood_test(
+                self.r[:, where], self.coefficients[where], self.vcov[where, where], ref_df, self.df_resid
+            )
+            rows.append((term.label, float(edf[where].sum()), ref_df, test.f, test.p))
+        schema = {"term": pl.String} | dict.fromkeys(("edf", "ref_df", "f", "p"), pl.Float64)
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def predict(self, new: Any = None, se: bool = False) -> Any:
+        """The expected response in the rows of `new`, or in those of the fit; NaN where a column is missing a value.
+
+        With `se` a frame with the columns fit and se, the standard error of the expected response.
+
+        Raises:
+            StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
+        """
+        matrix = self._matrix(self._values(new))
+        fit = matrix @ self.coefficients
+        return pl.DataFrame({"fit": fit, "se": _standard_errors(matrix, self.vcov)}) if se else fit
+
+    def derivative(self, new: Any, term: str, order: int = 1, level: float = 0.95) -> pl.DataFrame:
+        """The derivative of a smooth by its variable: the variable, derivative, se, lower, upper.
+
+        Args:
+            new: rows in which the smooth's variable (and `by`) stands; None for the rows of the fit.
+            term: the smooth as `smooths` names it, such as "s(x)".
+            order: 1 or 2.
+            level: of the pointwise interval, by Student's t with the residual degrees of freedom.
+
+        Raises:
+            StatisticsError: there is no such smooth, or the order or level is impossible.
+        """
+        found = next((one for one in self.terms if one.label == term), None)
+        if found is None:
+            raise StatisticsError(f"the model has no smooth {term!r}; it has {', '.join(t.label for t in self.terms)}")
+        if order not in (1, 2):
+            raise StatisticsError(f"the derivative of order {order} cannot be given: order is 1 or 2")
+        if not 0 < level < 1:
+            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+        values = self._values(new, (found.variable, *([found.by] if found.by else [])))
+        matrix = found.columns(values, order)
+        slope = matrix @ self.coefficients[found.where]
+        std_error = _standard_errors(matrix, self.vcov[found.where, found.where])
+        margin = t_quantile((1 + level) / 2, self.df_resid) * std_error
+        columns = {"derivative": slope, "se": std_error, "lower": slope - margin, "upper": slope + margin}
+        return pl.DataFrame({found.variable: _numbers(values[found.variable]), **columns})
+
+    def summary(self) -> str:
+        """The fit in words and tables, as mgcv's summary prints it."""
+        from headway.stats.gam_summary import gam_summary
+
+        return gam_summary(self)
+
+    def _values(self, new: Any, variables: tuple[str, ...] | None = None) -> dict[str, Value]:
+        if new is None:
+            return self.frame.values
+        return self.frame.of_new(as_polars(new), variables or self.frame.formula.nodes)
+
+    def _matrix(self, values: dict[str, Value]) -> Array:
+        formula = self.frame.formula
+        n_rows = len(_column(next(iter(values.values())))) if values else self.n
+        full = design(values, formula.intercept, formula.terms, n_rows)
+        parametric = full.keep([full.names.index(name) for name in self.x.names]).matrix
+        return np.hstack([parametric, *(term.columns(values) for term in self.terms)])
+
+
+def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -> AdditiveModel:
+    """Fits a generalised additive model of a Gaussian response.
+
+    Args:
+        formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k`, 10 unless told, is
+            the largest dimension of a curve; `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression
+            spline); `by` gives each level of a factor a curve of its own, or multiplies the curve by a number.
+        data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
+        method: what chooses the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
+
+    Raises:
+        StatisticsError: the formula or the data do not allow the model; the message says which part.
+    """
+    if method not in METHODS:
+        raise StatisticsError(f"there is no method {method!r} for a GAM; choose {' or '.join(map(repr, METHODS))}")
+    parsed = parse(formula)
+    parsed.refuse_bars("gam")
+    if not parsed.smooths:
+        raise StatisticsError(f"{formula!r} has no smooth: write s(x) for a curve of x, or use ols for straight lines")
+    frame = model_frame(parsed, data)
+    if np.ptp(frame.y) == 0:
+        raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
+    x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
+    terms = _smooth_terms(frame, len(x.names))
+    matrix = np.hstack([x.matrix, *(term.columns(frame.values) for term in terms)])
+    _refuse_unidentified(matrix, frame, terms)
+    problem = Problem.of(matrix, frame.y, tuple(term.penalty() for term in terms))
+    minimum = minimise_gcv(problem) if method == "GCV.Cp" else minimise_reml(problem, float(np.var(frame.y)))
+
+    parts = problem.decompose(minimum.log_sp)
+    y1 = parts.u.T @ problem.z
+    half = parts.vt.T / parts.d  # half @ half.T = (X'X + S)⁻¹
+    coefficients = half @ y1
+    fitted = matrix @ coefficients
+    rss = float(np.sum((frame.y - fitted) ** 2))
+    scale = rss / (frame.n_obs - float(np.sum(parts.u**2)))
+    return AdditiveModel(
+        frame=frame,
+        method=method,
+        x=x,
+        dropped=dropped,
+        terms=terms,
+        log_sp=minimum.log_sp,
+        score=minimum.score,
+        converged=minimum.converged,
+        coefficients=coefficients,
+        vcov=half @ half.T * scale,
+        scale=scale,
+        fitted=fitted,
+        r=problem.r,
+        shrinkage=_shrinkage(parts),
+    )
+
+
+def _shrinkage(parts: Decomposition) -> Array:
+    """F = VD⁻¹U'UDV'."""
+    return (parts.vt.T / parts.d) @ (parts.u.T @ parts.u) @ (parts.d[:, None] * parts.vt)
+
+
+def _smooth_terms(frame: ModelFrame, first: int) -> tuple[SmoothTerm, ...]:
+    """The smooths of the formula, their coefficients numbered from `first`."""
+    terms: list[SmoothTerm] = []
+    for smooth in frame.formula.smooths:
+        x = frame.numbers(smooth.variable, smooth.label)
+        basis = basis_of(smooth.label, smooth.bs, DEFAULT_K if smooth.k is None else smooth.k, x)
+        columns = basis.columns(x)
+        for label, level, centred in _curves(smooth, frame):
+            constraint = sum_to_zero(columns) if centred else np.eye(columns.shape[1])
+            where = slice(first, first + constraint.shape[1])
+            terms.append(SmoothTerm(label, smooth.variable, smooth.by, level, basis, constraint, where))
+            first = where.stop
+    return tuple(terms)
+
+
+def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bool]]:
+    """Label, level of `by`, and whether the curve sums to zero: all do but one that is multiplied by a number."""
+    if smooth.by is None:
+        return [(smooth.label, None, True)]
+    by = frame.values[smooth.by]
+    if isinstance(by, Factor):
+        return [(f"{smooth.label}{level}", level, True) for level in by.levels]
+    return [(smooth.label, None, bool(np.ptp(by) == 0))]
+
+
+def _refuse_unidentified(matrix: Array, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
+    n, p = matrix.shape
+    if n <= p:
+        raise StatisticsError(
+            f"the table has {n} whole rows for {p} coefficients: more rows than these are needed; lower k"
+        )
+    diagonal = np.abs(np.diag(np.linalg.qr(matrix, mode="r")))
+    norms = np.linalg.norm(matrix, axis=0)
+    short = np.flatnonzero(diagonal <= 1e-9 * norms)
+    if len(short):
+        guilty = next((t.label for t in terms if t.where.start <= short[0] < t.where.stop), "a parametric term")
+        raise StatisticsError(
+            f"{guilty} can be made of the terms before it, or has too few rows: leave one of them out, or lower its k "
+            f"(in {frame.formula.text!r})"
+        )
+
+
+def _numbers(value: Value) -> Array:
+    assert not isinstance(value, Factor)
+    return value
+
+
+def _column(value: Value) -> Array:
+    return value.codes if isinstance(value, Factor) else value
+
+
+def _multiplier(by: Value, level: str | None) -> Array:
+    if not isinstance(by, Factor):
+        return by
+    code = by.levels.index(level) if level is not None else 0
+    return np.where(by.codes < 0, np.nan, (by.codes == code).astype(np.float64))
+
+
+def _standard_errors(matrix: Array, covariance: Array) -> Array:
+    """√diag(M V M')."""
+    return np.sqrt(np.einsum("ij,jk,ik->i", matrix, covariance, matrix))
