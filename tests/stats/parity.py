@@ -1,0 +1,124 @@
+"""Runs R live beside headway on random data: `make parity`, or `python tests/stats/parity.py [N [SEED]]`.
+
+Prints the largest difference found in each quantity, and ends with 1 where one is larger than the tests allow. R, lme4,
+lmerTest and jsonlite are needed for it, and for nothing else. Checks of GAMs join in from parity_gam.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import support_stats  # noqa: E402
+
+from headway import stats  # noqa: E402
+
+# R takes derivatives numerically and stops where its trust region is 1e-9: see test_lmm.py. Random data reach harder
+# corners than the fixtures, such as variances close to 0, where an optimum is flat.
+ALLOWED = {"criterion": 1e-6, "log_lik": 1e-6, "aic, bic": 1e-6}
+ELSEWHERE = 5e-5
+
+FIXED = ("x", "x + z", "x * f", "log10(n) * x + f", "f + b", "x + I(x^2)")
+RANDOM = ("(1 | g)", "(1 | g) + (1 | h)", "(x | g)", "(x || g) + (1 | h)", "(1 | h/f)", "(x | g) + (z | h)")
+
+
+def random_data(rng: np.random.Generator) -> dict[str, list[Any]]:
+    """An unbalanced design with two crossed groups, and variances that may be 0."""
+    n, n_g, n_h = int(rng.integers(60, 400)), int(rng.integers(4, 25)), int(rng.integers(4, 10))
+    g, h = (np.concatenate([np.arange(k), rng.integers(0, k, n - k)]) for k in (n_g, n_h))
+    x, z, f, b = rng.normal(size=n), rng.normal(size=n), rng.integers(0, 3, n), rng.integers(0, 2, n)
+    size = 10 ** rng.uniform(6, 9, n)
+    sd = rng.choice([0, 0.3, 1, 3], size=4)
+    y = 1 + 0.5 * x - 0.3 * (f == 1) + 0.2 * np.log10(size) + sd[0] * rng.normal(size=n_g)[g]
+    y += sd[1] * rng.normal(size=n_h)[h] + sd[2] * rng.normal(size=n_g)[g] * x + sd[3] * rng.normal(size=n_h)[h] * z
+    y += rng.normal(size=n)
+    numbers = {"y": y, "x": x, "z": z, "n": size}
+    words = {"g": [f"g{i}" for i in g], "h": [f"h{i}" for i in h], "f": ["uvw"[i] for i in f]}
+    return {k: np.round(v, 6).tolist() for k, v in numbers.items()} | words | {"b": [bool(i) for i in b]}
+
+
+def jobs(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """n random fits of both kinds."""
+    out = []
+    for _ in range(n):
+        data, fixed, random = random_data(rng), rng.choice(FIXED), rng.choice(RANDOM)
+        method = str(rng.choice(["REML", "ML"]))
+        out.append({"formula": f"y ~ {fixed} + {random}", "method": method, "data": data})
+        out.append({"formula": f"y ~ {fixed}", "method": "OLS", "data": data})
+    return out
+
+
+def ask_r(script: str, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What an R script beside this one answers to each task."""
+    with tempfile.TemporaryDirectory() as folder:
+        question, answer = Path(folder, "jobs.json"), Path(folder, "answers.json")
+        question.write_text(json.dumps(tasks))
+        subprocess.run(["Rscript", str(HERE / "r" / script), str(question), str(answer)], check=True)
+        return json.loads(answer.read_text())
+
+
+def report(title: str, found: dict[str, tuple[float, str]], allowed: Callable[[str], float]) -> bool:
+    """Prints the largest differences; whether all are allowed."""
+    print(f"\n{title}")
+    for quantity, (difference, where) in found.items():
+        mark = "" if difference <= allowed(quantity) else "   <- too large"
+        print(f"  {quantity:20s} {difference:8.1e}  {where}{mark}")
+    return all(difference <= allowed(quantity) for quantity, (difference, _) in found.items())
+
+
+def compare(tasks: list[dict[str, Any]]) -> bool:
+    """Fits every task in both, prints the differences; whether all are allowed."""
+    mixed: dict[str, tuple[float, str]] = {}
+    linear: dict[str, tuple[float, str]] = {}
+    sound, stopped_short = True, 0
+    for task, r in zip(tasks, ask_r("parity.R", tasks), strict=True):
+        table = support_stats.frame(task["data"])
+        where = f"{task['formula']} {task['method']}"
+        try:
+            if task["method"] == "OLS":
+                differences = support_stats.ols_differences(stats.ols(task["formula"], table), r, table)
+            else:
+                fit = stats.lmm(task["formula"], table, method=task["method"])
+                if fit.criterion < r["criterion"] - ALLOWED["criterion"]:
+                    stopped_short += 1  # R's optimum is not one: nothing else is comparable
+                    continue
+                differences = support_stats.lmm_differences(fit, r, table)
+        except AssertionError as error:
+            print(f"{where}: {error}")
+            sound = False
+            continue
+        worst = linear if task["method"] == "OLS" else mixed
+        for quantity, difference in differences.items():
+            worst[quantity] = max(worst.get(quantity, (0.0, "")), (difference, where))
+    print(f"{len(tasks)} fits; R stopped above headway's criterion in {stopped_short}")
+    mixed_sound = report("mixed models", mixed, lambda quantity: ALLOWED.get(quantity, ELSEWHERE))
+    return report("least squares", linear, lambda _: 1e-8) and mixed_sound and sound
+
+
+def main() -> int:
+    if shutil.which("Rscript") is None:
+        print("R is not here: on Debian, apt install r-cran-lmertest r-cran-mgcv r-cran-jsonlite")
+        return 1
+    n, seed = (int(word) for word in [*sys.argv[1:], "40", "1"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 1)
+    sound = compare(jobs(n, np.random.default_rng(seed)))
+    if find_spec("parity_gam"):
+        import parity_gam
+
+        sound = parity_gam.main() and sound
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
