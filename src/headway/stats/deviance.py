@@ -25,6 +25,7 @@ minimum: nothing need be constrained (the gradient is 0 there, the Hessian is no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -187,9 +188,10 @@ class State:
         return self.a_r @ self.left_r
 
     @cached_property
-    def k_1r(self) -> np.ndarray:
-        """Z_1' V⁻¹ Z_r (q_1, q_r)."""
-        return _flat(self.h) @ self.left_r
+    def n(self) -> np.ndarray:
+        """H_c' H_d (p_1, p_1, q_r, q_r) for every two effects c, d of the first term."""
+        effects = range(self.h.shape[1])
+        return np.array([[self.h[:, c].T @ self.h[:, d] for d in effects] for c in effects])
 
     @cached_property
     def d(self) -> list[np.ndarray]:
@@ -209,6 +211,12 @@ class State:
         rows = self.shape.slices[term - 1]
         levels = np.arange(n_levels)
         return self.k_rr[rows, rows].reshape(n_levels, p, n_levels, p)[levels, :, levels, :]
+
+    def summed_k(self, term: int) -> np.ndarray:
+        """The sum over levels of the diagonal blocks of Z_i' V⁻¹ Z_i: (p_i, p_i)."""
+        if term == 0:
+            return self.p.sum(axis=0) - np.sum(self.n * self.s, axis=(2, 3))
+        return self.own_k(term).sum(axis=0)
 
     def _lambda_r(self, matrix: np.ndarray) -> np.ndarray:
         """Λ_r' times a (q_r, m) matrix."""
@@ -245,9 +253,9 @@ def _derivatives(state: State) -> Derivatives:
     k, m = len(entries), len(state.w)
     factors = [state.t_1, *state.t_r]
     g = [_g_first(factors[term], row, column) for term, row, column in entries]
-    own_k = {term: state.own_k(term) for term in {entry[0] for entry in entries}}
+    summed_k = [state.summed_k(term) for term in range(len(factors))]
 
-    log_det = np.array([np.sum(own_k[entry[0]] * g_a) for entry, g_a in zip(entries, g, strict=True)])
+    log_det = np.array([np.sum(summed_k[entry[0]] * g_a) for entry, g_a in zip(entries, g, strict=True)])
     g_d = [g_a @ d[entry[0]] for entry, g_a in zip(entries, g, strict=True)]  # G_a D
     w = np.array([-_flat(d[entry[0]]).T @ _flat(gd) for entry, gd in zip(entries, g_d, strict=True)])
 
@@ -260,7 +268,7 @@ def _derivatives(state: State) -> Derivatives:
         w_2[a, b] = cross + cross.T
         if i == j:
             g_ab = _g_second(len(factors[i]), at_a, at_b)
-            log_det_2[a, b] += np.sum(own_k[i] * g_ab)
+            log_det_2[a, b] += np.sum(summed_k[i] * g_ab)
             w_2[a, b] -= _flat(d[i]).T @ _flat(g_ab @ d[i])
         log_det_2[b, a], w_2[b, a] = log_det_2[a, b], w_2[a, b]
 
@@ -268,8 +276,7 @@ def _derivatives(state: State) -> Derivatives:
     c = np.append(-state.beta, 1.0)
     w_c = w @ c
     inverse = state.w_xx_inverse
-    rss_2 = c @ w_2 @ c if m == 1 else np.einsum("i,abij,j->ab", c, w_2, c)
-    rss_2 = rss_2 - 2 * w_c[:, :-1] @ inverse @ w_c[:, :-1].T
+    rss_2 = w_2 @ c @ c - 2 * w_c[:, :-1] @ inverse @ w_c[:, :-1].T
     w_x = inverse @ w[:, :-1, :-1]
     return Derivatives(
         log_det=log_det,
@@ -277,7 +284,7 @@ def _derivatives(state: State) -> Derivatives:
         rss=w_c @ c,
         rss_2=rss_2,
         log_det_x=np.trace(w_x, axis1=1, axis2=2),
-        log_det_x_2=np.einsum("ij,abji->ab", inverse, w_2[:, :, :-1, :-1]) - np.einsum("aij,bji->ab", w_x, w_x),
+        log_det_x_2=np.sum(inverse * w_2[:, :, :-1, :-1], axis=(2, 3)) - np.einsum("aij,bji->ab", w_x, w_x),
         w=w,
     )
 
@@ -299,39 +306,48 @@ def _g_second(p: int, at_a: list[int], at_b: list[int]) -> np.ndarray:
 
 
 class _PairTraces:
-    """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j, by pieces that are computed once."""
+    """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j >= i. What two pairs share is computed once.
+
+    The first term's K_11 = P - H S H' and K_1r = H (I - S Ã) have a row for each of its effects, and are not formed.
+    """
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.s_n: dict[bytes, np.ndarray] = {}
+        self.kept: dict[tuple[str, bytes], np.ndarray] = {}
 
     def __call__(self, i: int, g_a: np.ndarray, j: int, g_b: np.ndarray) -> float:
-        if i == 0 and j == 0:
-            return self._first(g_a, g_b)
+        if j == 0:
+            return self._within_first(g_a, g_b)
         slices = self.state.shape.slices
         columns = slices[j - 1]
-        k = self.state.k_1r[:, columns] if i == 0 else self.state.k_rr[slices[i - 1], columns]
+        if i == 0:  # tr(L' N_a L G_b) for L = I - S Ã
+            n_l = self._once("NL", g_a, lambda: self._n(g_a) @ self.state.left_r)[:, columns]
+            return float(np.vdot(n_l, _blockwise(g_b, self.state.left_r[:, columns].T).T))
+        k = self.state.k_rr[slices[i - 1], columns]
         if len(g_a) == len(g_b) == 1:
             return float(g_a[0, 0] * g_b[0, 0] * np.vdot(k, k))
         return float(np.vdot(_blockwise(g_a, k), _blockwise(g_b, k.T).T))
 
-    def _first(self, g_a: np.ndarray, g_b: np.ndarray) -> float:
-        """K_11 = P - H S H' is not formed: it has as many rows as the first term has effects."""
+    def _within_first(self, g_a: np.ndarray, g_b: np.ndarray) -> float:
         state = self.state
         own = float(np.sum((state.p @ g_a) * np.swapaxes(state.p @ g_b, 1, 2)))
         if not state.a_r.size:
             return own
         middle = g_a @ state.p @ g_b
-        h = _flat(state.h)
-        crossed = float(np.vdot(state.s, h.T @ _flat((middle + np.swapaxes(middle, 1, 2)) @ state.h)))
-        return own - crossed + float(np.vdot(self._s_n(g_a), self._s_n(g_b).T))
+        crossed = _flat(state.h).T @ _flat((middle + np.swapaxes(middle, 1, 2)) @ state.h)
+        s_n_a = self._once("SN", g_a, lambda: state.s @ self._n(g_a))
+        s_n_b = self._once("SN", g_b, lambda: state.s @ self._n(g_b))
+        return own - float(np.vdot(state.s, crossed)) + float(np.vdot(s_n_a, s_n_b.T))
 
-    def _s_n(self, g: np.ndarray) -> np.ndarray:
-        """S H' G_a H (q_r, q_r)."""
-        key = g.tobytes()
-        if key not in self.s_n:
-            self.s_n[key] = self.state.s @ (_flat(self.state.h).T @ _flat(g @ self.state.h))
-        return self.s_n[key]
+    def _n(self, g: np.ndarray) -> np.ndarray:
+        """H' G H (q_r, q_r)."""
+        return self.state.n[0, 0] * g[0, 0] if len(g) == 1 else np.tensordot(g, self.state.n, axes=2)
+
+    def _once(self, name: str, g: np.ndarray, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        key = (name, g.tobytes())
+        if key not in self.kept:
+            self.kept[key] = compute()
+        return self.kept[key]
 
 
 def _k_times(state: State, i: int, j: int, x: np.ndarray) -> np.ndarray:
@@ -341,4 +357,4 @@ def _k_times(state: State, i: int, j: int, x: np.ndarray) -> np.ndarray:
         h = _flat(state.h)
         return _flat(state.p @ x.reshape(*state.p.shape[:2], -1)) - h @ (state.s @ (h.T @ x))
     columns = slices[j - 1]
-    return (state.k_1r[:, columns] if i == 0 else state.k_rr[slices[i - 1], columns]) @ x
+    return _flat(state.h) @ (state.left_r[:, columns] @ x) if i == 0 else state.k_rr[slices[i - 1], columns] @ x
