@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
+from headway.studies.previous_token.consistency import consistency
 from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.emergence import emergence
 from headway.studies.previous_token.extrapolation import extrapolation
 from headway.studies.previous_token.final import final_step
 from headway.studies.previous_token.findings import findings
@@ -17,6 +19,7 @@ from headway.studies.previous_token.heads import read_heads
 from headway.studies.previous_token.identity import identity
 from headway.studies.previous_token.intervals import onset_intervals
 from headway.studies.previous_token.matching import matching
+from headway.studies.previous_token.models import final_models, growth_models, size_models
 from headway.studies.previous_token.onset import onset
 from headway.studies.previous_token.overview import overview
 from headway.studies.previous_token.position import position
@@ -26,8 +29,13 @@ from headway.studies.result import Result
 _PARTS = {
     "what is there": overview,
     "final step": final_step,
+    "final step, models": final_models,
     "growth": growth,
+    "growth, models": growth_models,
     "onset": onset,
+    "emergence": emergence,
+    "onset, peak and slope by size": size_models,
+    "consistency": consistency,
     "onset with intervals": onset_intervals,
     "position across seeds": position,
     "matching heads": matching,

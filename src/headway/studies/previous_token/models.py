@@ -99,5 +99,6 @@ def fit_gam(draft: Draft, path: str, y: str, x: str, frame: pl.DataFrame) -> Any
 def curve(fit: Any, x: str, values: np.ndarray, n: int = 200) -> pl.DataFrame:
     """The fitted curve at `n` places over the range of `values`: x, fit, se, and fit ± 1.96 se."""
     places = pl.DataFrame({x: np.linspace(values.min(), values.max(), n)})
-    fitted, se = fit.predict(places, se=True)
-    return places.with_columns(fit=fitted, se=se, lower=fitted - 1.96 * se, upper=fitted + 1.96 * se)
+    half = 1.96 * pl.col("se")
+    drawn = pl.concat([places, fit.predict(places, se=True)], how="horizontal")
+    return drawn.with_columns(lower=pl.col("fit") - half, upper=pl.col("fit") + half)

@@ -1,0 +1,42 @@
+"""docs/previous-token.md names every table, and every column of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from headway.rundir import RunDirectory
+from headway.studies import STUDIES
+from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS
+from support_studies import heads_table, write_heads
+
+DOCS = Path(__file__).parents[2] / "docs" / "previous-token.md"
+
+
+def documented() -> dict[str, set[str]]:
+    """By table: the names in its line, run… and size… written out."""
+    found = {}
+    for line in DOCS.read_text(encoding="utf-8").splitlines():
+        if row := re.match(r"\| `(\w+)` \| [^|]+ \| (.+) \|$", line):
+            table, text = row.groups()
+            names = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", text))))
+            names |= set(RUN_COLUMNS) if "run…" in text else set()
+            names |= set(SIZE_COLUMNS) if "size…" in text else set()
+            found[table] = names
+    return found
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    rundir = write_heads(RunDirectory(tmp_path_factory.mktemp("docs")), heads_table())
+    return STUDIES["previous_token"](rundir, bootstraps=20).tables
+
+
+def test_every_table_is_documented_and_made(tables):
+    assert set(tables) == set(documented())
+
+
+def test_every_column_is_documented(tables):
+    names = documented()
+    missing = {name: sorted(set(table.columns) - names[name]) for name, table in tables.items()}
+    assert {name: columns for name, columns in missing.items() if columns} == {}
