@@ -48,8 +48,8 @@ def lmm_differences(fit: MixedModel, r: dict[str, Any], table: pl.DataFrame) -> 
         "estimate": relative((fit.fixed["estimate"].to_numpy() - fixed["estimate"]) / sd_beta, 0 * sd_beta, 1.0),
         "std_error": relative(fit.fixed["std_error"], fixed["std_error"]),
         "df": relative(fit.fixed["df"], fixed["df"]),
-        "t": relative(fit.fixed["t"], fixed["t"]),
-        "p": max(relative(math.log(a), math.log(b)) for a, b in _pairs(fit.fixed["p"], fixed["p"]) if b > 1e-300),
+        "t": _t_difference(fit.fixed["t"], fixed["t"]),
+        "p": _p_difference(fit.fixed["p"], fixed["p"]),
         "vcov": relative(fit.vcov / np.outer(sd_beta, sd_beta), np.array(r["vcov"]) / np.outer(sd_beta, sd_beta), 1.0),
         # a standard deviation that is 0 in one program is 1e-5 in the other: in units of the residual's
         "random sd": relative(fit.random["sd"], random["sd"], r["sigma"]),
@@ -82,8 +82,17 @@ def lmm_differences(fit: MixedModel, r: dict[str, Any], table: pl.DataFrame) -> 
     return out
 
 
-def _pairs(ours: pl.Series, theirs: Any) -> zip[tuple[float, float]]:
-    return zip(ours.to_list(), np.atleast_1d(theirs).tolist(), strict=True)
+def _t_difference(ours: pl.Series, theirs: Any) -> float:
+    """Relative, or absolute where |t| < 1: a t near 0 has no relative error of its own."""
+    t = np.atleast_1d(theirs).astype(float)
+    return relative((ours.to_numpy() - t) / np.maximum(np.abs(t), 1), 0 * t, 1.0)
+
+
+def _p_difference(ours: Any, theirs: Any) -> float:
+    """Of log p, relative where p < 1/e: a tiny p is as good as its t. Those below 1e-300 are not compared."""
+    pairs = zip(np.atleast_1d(ours).tolist(), np.atleast_1d(theirs).tolist(), strict=True)
+    logs = [(math.log(a), math.log(b)) for a, b in pairs if b > 1e-300]
+    return max((abs(a - b) / max(abs(b), 1) for a, b in logs), default=0.0)
 
 
 def _ranef_difference(fit: MixedModel, r: dict[str, Any], column: str) -> float:
@@ -121,12 +130,8 @@ def ols_differences(fit: LinearModel, r: dict[str, Any], table: pl.DataFrame) ->
     out = {
         "estimate": relative((fit.beta - coefficients["estimate"]) / sd, 0 * sd, 1.0),
         "std_error": relative(fit.coefficients["std_error"], sd),
-        "t": relative(fit.coefficients["t"], coefficients["t"]),
-        "p": max(
-            relative(math.log(a), math.log(b))
-            for a, b in _pairs(fit.coefficients["p"], coefficients["p"])
-            if b > 1e-300
-        ),
+        "t": _t_difference(fit.coefficients["t"], coefficients["t"]),
+        "p": _p_difference(fit.coefficients["p"], coefficients["p"]),
         "sigma": relative(fit.sigma, r["sigma"]),
         "r_squared": relative([fit.r_squared, fit.adj_r_squared], [r["r_squared"], r["adj_r_squared"]], 1.0),
         "residuals": relative(list(fit.residual_quantiles), r["residuals"], r["sigma"]),
@@ -137,7 +142,7 @@ def ols_differences(fit: LinearModel, r: dict[str, Any], table: pl.DataFrame) ->
     if r["f"]:
         assert list(fit.f_df) == [int(df) for df in r["f_df"]]
         out["f"] = relative(fit.f, r["f"])
-        out["f p"] = relative(math.log(fit.p), math.log(r["p"])) if r["p"] > 1e-300 else 0.0
+        out["f p"] = _p_difference(fit.p, r["p"])
     rows = table[[row - 1 for row in r["rows"]]]
     theirs = np.array(r["predicted"], dtype=float)
     out["predict"] = relative(fit.predict(rows), theirs, r["sigma"])

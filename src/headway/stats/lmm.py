@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -26,12 +26,11 @@ from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
 
-Method = Literal["REML", "ML"]
 # lme4 calls a fit singular below this relative standard deviation.
 _SINGULAR = 1e-4
 
 
-def lmm(formula: str, data: Any, method: Method = "REML") -> MixedModel:
+def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
     """Fits a linear mixed model.
 
     Args:
@@ -51,7 +50,7 @@ def lmm(formula: str, data: Any, method: Method = "REML") -> MixedModel:
     return _fit(model_frame(parsed, data), method)
 
 
-def _fit(frame: ModelFrame, method: Method) -> MixedModel:
+def _fit(frame: ModelFrame, method: str) -> MixedModel:
     formula = frame.formula
     x, dropped = without_collinear(frame.design(formula.intercept, formula.terms))
     n, p = x.matrix.shape
@@ -111,7 +110,7 @@ class MixedModel:
     x: Design
     dropped: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
-    method: Method
+    method: str
     _state: State
     _norm: float
     _r: np.ndarray
@@ -351,7 +350,7 @@ class MixedModel:
 
     # inference ------------------------------------------------------------------------------------------------
 
-    def confint(self, level: float = 0.95, method: Literal["satterthwaite", "wald"] = "satterthwaite") -> pl.DataFrame:
+    def confint(self, level: float = 0.95, method: str = "satterthwaite") -> pl.DataFrame:
         """term, lower, upper of the fixed effects.
 
         Args:
