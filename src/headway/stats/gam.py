@@ -24,7 +24,7 @@ from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import Smooth, parse
 from headway.stats.functions import Factor, Value
 from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
-from headway.stats.smooth_tests import wood_test
+from headway.stats.smooth_tests import SmoothTest, wood_test
 from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
 from headway.stats.smooths import Basis, basis_of, sum_to_zero
 
@@ -132,8 +132,7 @@ class AdditiveModel:
     @property
     def deviance_explained(self) -> float:
         """The share of the sum of squares about the mean that the fit takes away."""
-        y = self.frame.y
-        null = y - y.mean() if self.x.names and self.frame.formula.intercept else y - y.mean()
+        null = self.frame.y - self.frame.y.mean()
         return float(1 - self.residuals @ self.residuals / (null @ null))
 
     @cached_property
@@ -150,17 +149,32 @@ class AdditiveModel:
     def smooths(self) -> pl.DataFrame:
         """term, edf, ref_df, f, p. `ref_df` is edf1 = tr(2F - FF) of the term; f and p test it against a zero curve."""
         edf = np.diag(self.shrinkage)
-        edf1 = 2 * edf - np.einsum("ij,ji->i", self.shrinkage, self.shrinkage)
-        rows = []
-        for term in self.terms:
-            where = term.where
-            ref_df = float(min(edf1[where].sum(), where.stop - where.start))
-            test = wood_test(
-                self.r[:, where], self.coefficients[where], self.vcov[where, where], ref_df, self.df_resid
-            )
-            rows.append((term.label, float(edf[where].sum()), ref_df, test.f, test.p))
+        rows = [
+            (term.label, float(edf[term.where].sum()), self.ref_df(term), test.f, test.p)
+            for term, test in zip(self.terms, self.smooth_tests, strict=True)
+        ]
         schema = {"term": pl.String} | dict.fromkeys(("edf", "ref_df", "f", "p"), pl.Float64)
         return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def ref_df(self, term: SmoothTerm) -> float:
+        """edf1 of a term, at most the number of its coefficients."""
+        f, where = self.shrinkage, term.where
+        edf1 = 2 * np.diag(f) - np.einsum("ij,ji->i", f, f)
+        return float(min(edf1[where].sum(), where.stop - where.start))
+
+    @cached_property
+    def smooth_tests(self) -> list[SmoothTest]:
+        """Wood's test of each term, with the other value that its F may take."""
+        return [
+            wood_test(
+                self.r[:, term.where],
+                self.coefficients[term.where],
+                self.vcov[term.where, term.where],
+                self.ref_df(term),
+                self.df_resid,
+            )
+            for term in self.terms
+        ]
 
     def predict(self, new: Any = None, se: bool = False) -> Any:
         """The expected response in the rows of `new`, or in those of the fit; NaN where a column is missing a value.
@@ -245,8 +259,8 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
     terms = _smooth_terms(frame, len(x.names))
     matrix = np.hstack([x.matrix, *(term.columns(frame.values) for term in terms)])
-    _refuse_unidentified(matrix, frame, terms)
     problem = Problem.of(matrix, frame.y, tuple(term.penalty() for term in terms))
+    _refuse_unidentified(problem, frame, terms)
     minimum = minimise_gcv(problem) if method == "GCV.Cp" else minimise_reml(problem, float(np.var(frame.y)))
 
     parts = problem.decompose(minimum.log_sp)
@@ -304,15 +318,14 @@ def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bo
     return [(smooth.label, None, bool(np.ptp(by) == 0))]
 
 
-def _refuse_unidentified(matrix: Array, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
-    n, p = matrix.shape
+def _refuse_unidentified(problem: Problem, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
+    """Raises StatisticsError where the data do not determine the coefficients."""
+    n, p = problem.n, terms[-1].where.stop
     if n <= p:
         raise StatisticsError(
             f"the table has {n} whole rows for {p} coefficients: more rows than these are needed; lower k"
         )
-    diagonal = np.abs(np.diag(np.linalg.qr(matrix, mode="r")))
-    norms = np.linalg.norm(matrix, axis=0)
-    short = np.flatnonzero(diagonal <= 1e-9 * norms)
+    short = np.flatnonzero(np.abs(np.diag(problem.r)) <= 1e-9 * np.linalg.norm(problem.r, axis=0))
     if len(short):
         guilty = next((t.label for t in terms if t.where.start <= short[0] < t.where.stop), "a parametric term")
         raise StatisticsError(

@@ -67,12 +67,12 @@ class ThinPlate:
         return cls(knots, shift, raw.weights, scale, _rescaled(penalty, columns / scale))
 
     def columns(self, x: Array, order: int = 0) -> Array:
-        centred = x - self.shift
-        distance = centred[:, None] - self.knots
-        radial = _radial(distance, order) @ self.weights
+        unique, row = np.unique(x, return_inverse=True)  # tied values are computed once
+        centred = unique - self.shift
+        radial = _radial(centred[:, None] - self.knots, order) @ self.weights
         constant = np.full_like(centred, float(order == 0))
-        linear = [centred, np.ones_like(centred), np.zeros_like(centred)][min(order, 2)]
-        return np.column_stack([radial, constant, linear]) / self.scale
+        linear = [centred, np.ones_like(centred), np.zeros_like(centred)][order]
+        return (np.column_stack([radial, constant, linear]) / self.scale)[row]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,343 @@
+"""Did it jump or did it grow? Abrupt against gradual change over training steps, and where.
+
+    found = change_points(steps, values)          # values (steps,) or (units, steps): runs, seeds, heads
+    found.verdict                                 "abrupt", "gradual", "none" or "undecided"
+    found.places                                  between which steps, with an interval
+    print(found.words)
+
+How it decides, all over x = log10(step + 1), on the mean of the units:
+
+1. Every candidate (constant, line, smooth curve, sigmoid, one to three steps) gets BIC = t log(rss / t) + parameters · log t.
+   The place of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
+2. Is there a change at all? The largest gain of BIC over the constant is compared with its distribution under noise alone,
+   which for independent Gaussian errors depends on the grid and nothing else: a Monte-Carlo test of exact level.
+3. Abrupt or gradual? BIC alone favours whichever family mimics the other better, by an amount that depends on the grid. So the
+   difference between the best gradual and the best abrupt model is compared with what it would be if either were true:
+   parametric bootstrap cross-fitting (Wagenmakers, Ratcliff, Gomez & Iverson 2004, J. Math. Psychol. 48, 28-50; the idea is
+   Cox's 1962 test of separate families). A verdict needs one family rejected and the other not.
+4. A change counts as abrupt if it is over before the step count grows by `abrupt_factor`. Where the grid's own interval is wider
+   than that, no statistic can tell a jump from growth within it: the verdict is then "undecided" and `too_coarse` is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from headway.errors import StatisticsError
+from headway.stats import change_models as models
+
+Array = NDArray[np.float64]
+
+_GRADUAL = ("line", "smooth", "sigmoid")
+_LEAST_POINTS = 6
+_MOST_POINTS = 200
+_NULL_SERIES = 1999
+_ROUNDING = 1e-14  # of the total sum of squares: a smaller residual is a perfect fit
+
+
+@dataclass(frozen=True)
+class ChangePoints:
+    """What `change_points` finds.
+
+    Attributes:
+        verdict: "abrupt", "gradual", "none" or "undecided".
+        models: model, kind, parameters, rss, bic, delta_bic (to the best), best first.
+        places: before, after (the grid steps around the change), lower, upper (an interval for the step of change). For an
+            abrupt or undecided change one row per step of the best step model; for a gradual one, where the smooth curve is
+            steepest; empty without a change.
+        p_change: of the hypothesis that there is only noise.
+        p_gradual, p_abrupt: of the hypothesis that the change is gradual, or abrupt; NaN without a change.
+        too_coarse: the grid leaves the change in intervals too wide to tell a jump from growth.
+        words: all this in sentences.
+        n_steps, n_units: grid points and series; n_dropped: units left out for missing values.
+    """
+
+    verdict: str
+    models: pl.DataFrame
+    places: pl.DataFrame
+    p_change: float
+    p_gradual: float
+    p_abrupt: float
+    too_coarse: bool
+    words: str
+    n_steps: int
+    n_units: int
+    n_dropped: int
+
+
+def change_points(
+    steps: Sequence[int] | Array,
+    values: Any,
+    *,
+    most: int = 3,
+    alpha: float = 0.05,
+    abrupt_factor: float = 2.0,
+    n_boot: int = 999,
+    level: float = 0.95,
+    seed: int = 0,
+) -> ChangePoints:
+    """Compares abrupt with gradual change of a quantity over training steps.
+
+    Errors about the mean curve are taken as independent, Gaussian and equally large at all steps.
+
+    Args:
+        steps: (t,) training steps, 0 or more, in any order, each once; at least 6 and at most 200.
+        values: (t,), or (units, t) for several runs, seeds or heads; a unit with a missing value is left out and counted.
+        most: the largest number of steps to consider, 1 to 3.
+        alpha: the level of the tests that lead to the verdict.
+        abrupt_factor: a change counts as abrupt if it is over before `step + 1` grows by this factor.
+        n_boot: bootstrap samples, for the tests and for the intervals; units are resampled, or residuals for one series.
+        level: of the intervals.
+        seed: of the random numbers.
+
+    Raises:
+        StatisticsError: the steps or values cannot be used, or an option is out of range.
+    """
+    _check_options(most, alpha, abrupt_factor, n_boot, level)
+    order, grid, units, n_dropped = _read(steps, values)
+    x = np.log10(grid + 1.0)
+    candidates = _Candidates(tuple(x), most, float(np.log10(abrupt_factor)))
+    y = units.mean(axis=0)
+    fits = candidates.fit(y[None])
+    table = _table(fits, y)
+    counts = {"n_steps": len(grid), "n_units": len(units), "n_dropped": n_dropped}
+
+    p_change = _p_change(fits, candidates)
+    if p_change > alpha:
+        words = f"No change that noise would not explain (p = {p_change:.2g} for noise alone)."
+        nan = float("nan")
+        return ChangePoints("none", table, _places([]), p_change, nan, nan, False, words, **counts)
+
+    random = np.random.default_rng(seed)
+    p_gradual, p_abrupt = _cross_fit(fits, candidates, random, n_boot)
+    verdict = "undecided"
+    if min(p_gradual, p_abrupt) <= alpha < max(p_gradual, p_abrupt):
+        verdict = "abrupt" if p_gradual <= alpha else "gradual"
+    best_steps = _best(fits, [name for name in fits if name not in ("constant", *_GRADUAL)])
+    breaks = candidates.breaks(y[None], _n_steps(best_steps))[0]
+    too_coarse = verdict != "gradual" and bool(np.any(np.diff(x)[breaks - 1] > np.log10(abrupt_factor) + 1e-9))
+    if verdict == "abrupt" and too_coarse:
+        verdict = "undecided"
+
+    resampled = _resampled(units, fits, _best(fits, _GRADUAL) if verdict == "gradual" else best_steps, random, n_boot)
+    if verdict == "gradual":
+        places = _steepest_place(candidates, y, resampled, grid, level)
+    else:
+        places = _break_places(candidates, breaks, resampled, grid, level)
+    words = _words(verdict, places, too_coarse, abrupt_factor, p_change, p_gradual, p_abrupt, level)
+    return ChangePoints(verdict, table, places, p_change, p_gradual, p_abrupt, too_coarse, words, **counts)
+
+
+class _Candidates:
+    """All models over one grid."""
+
+    def __init__(self, x: tuple[float, ...], most: int, narrowest: float) -> None:
+        self.key = (x, most, narrowest)
+        self.x = np.array(x)
+        self.most = most
+        self.smoother = models.Smoother(self.x)
+        self.sigmoids = models.Sigmoids(self.x, narrowest)
+
+    def fit(self, y: Array) -> dict[str, models.Fit]:
+        """Every model, fitted to every series of y (s, t)."""
+        fits = {
+            "constant": models.constant(y),
+            "line": models.line(self.x, y),
+            "smooth": self.smoother(y),
+            "sigmoid": self.sigmoids(y),
+        }
+        for m, places in enumerate(models.breaks(y, self.most), start=1):
+            fits[f"{m} step" if m == 1 else f"{m} steps"] = models.steps(y, places)
+        return fits
+
+    def breaks(self, y: Array, m: int) -> NDArray[np.intp]:
+        return models.breaks(y, m)[m - 1]
+
+
+def _n_steps(name: str) -> int:
+    return int(name.split()[0])
+
+
+def _bic(fit: models.Fit, total: Array) -> Array:
+    """(s,); `total` is the sum of squares about the mean, the measure of what is zero."""
+    t = fit.fitted.shape[1]
+    rss = np.maximum(fit.rss, np.maximum(_ROUNDING * total, np.finfo(float).tiny))
+    return t * np.log(rss / t) + fit.parameters * np.log(t)
+
+
+def _bics(fits: dict[str, models.Fit]) -> dict[str, Array]:
+    return {name: _bic(fit, fits["constant"].rss) for name, fit in fits.items()}
+
+
+def _best(fits: dict[str, models.Fit], names: Sequence[str]) -> str:
+    bics = _bics(fits)
+    return min(names, key=lambda name: bics[name][0])
+
+
+def _gain(fits: dict[str, models.Fit]) -> Array:
+    """By how much the best model beats the constant (s,)."""
+    bics = _bics(fits)
+    return bics["constant"] - np.min([bic for name, bic in bics.items() if name != "constant"], axis=0)
+
+
+def _abruptness(fits: dict[str, models.Fit]) -> Array:
+    """BIC of the best gradual less that of the best step model (s,): large where steps fit better."""
+    bics = _bics(fits)
+    gradual = np.min([bics[name] for name in _GRADUAL], axis=0)
+    abrupt = np.min([bic for name, bic in bics.items() if name not in ("constant", *_GRADUAL)], axis=0)
+    return gradual - abrupt
+
+
+@lru_cache(maxsize=32)
+def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
+    """The gain over the constant in series of pure noise; a fixed seed, for it belongs to the grid."""
+    noise = np.random.default_rng(20260101).standard_normal((_NULL_SERIES, len(x)))
+    return np.sort(_gain(_Candidates(x, most, narrowest).fit(noise)))
+
+
+def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
+    if fits["constant"].rss[0] == 0:
+        return 1.0
+    null = _null_gains(*candidates.key)
+    beyond = len(null) - int(np.searchsorted(null, _gain(fits)[0], side="left"))
+    return (beyond + 1) / (len(null) + 1)
+
+
+def _cross_fit(
+    fits: dict[str, models.Fit], candidates: _Candidates, random: np.random.Generator, n_boot: int
+) -> tuple[float, float]:
+    """p of the best gradual and of the best abrupt model, by how abrupt series drawn from them look."""
+    observed = _abruptness(fits)[0]
+    abrupt = [name for name in fits if name not in ("constant", *_GRADUAL)]
+    from_gradual = _abruptness(candidates.fit(_draw(fits[_best(fits, _GRADUAL)], random, n_boot)))
+    from_abrupt = _abruptness(candidates.fit(_draw(fits[_best(fits, abrupt)], random, n_boot)))
+    return (
+        float((np.sum(from_gradual >= observed) + 1) / (n_boot + 1)),
+        float((np.sum(from_abrupt <= observed) + 1) / (n_boot + 1)),
+    )
+
+
+def _draw(fit: models.Fit, random: np.random.Generator, n: int) -> Array:
+    """(n, t): the fitted curve and Gaussian noise of its residual variance."""
+    t = fit.fitted.shape[1]
+    sd = np.sqrt(fit.rss[0] / max(t - fit.parameters[0] + 1, 1.0))
+    return fit.fitted[0] + sd * random.standard_normal((n, t))
+
+
+def _resampled(
+    units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int
+) -> Array:
+    """(n_boot, t): means of resampled units; for a single series, its fitted curve with noise of its residual variance."""
+    if len(units) == 1:
+        return _draw(fits[name], random, n_boot)
+    weights = random.multinomial(len(units), np.full(len(units), 1 / len(units)), size=n_boot)
+    return weights @ units / len(units)
+
+
+def _break_places(
+    candidates: _Candidates, breaks: NDArray[np.intp], resampled: Array, grid: Array, level: float
+) -> pl.DataFrame:
+    drawn = candidates.breaks(resampled, len(breaks))  # (n_boot, m)
+    low = np.quantile(drawn, (1 - level) / 2, axis=0, method="inverted_cdf").astype(int)
+    high = np.quantile(drawn, (1 + level) / 2, axis=0, method="inverted_cdf").astype(int)
+    return _places(
+        [(grid[b - 1], grid[b], grid[lo - 1], grid[hi]) for b, lo, hi in zip(breaks, low, high, strict=True)]
+    )
+
+
+def _steepest_place(
+    candidates: _Candidates, y: Array, resampled: Array, grid: Array, level: float
+) -> pl.DataFrame:
+    at = np.linspace(candidates.x[0], candidates.x[-1], 401)
+    place = candidates.smoother.steepest(y[None], at)[0]
+    drawn = candidates.smoother.steepest(resampled, at)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    after = int(np.clip(np.searchsorted(candidates.x, place), 1, len(grid) - 1))
+    return _places([(grid[after - 1], grid[after], 10**low - 1, 10**high - 1)])
+
+
+def _places(rows: list[tuple[float, float, float, float]]) -> pl.DataFrame:
+    schema = dict.fromkeys(("before", "after", "lower", "upper"), pl.Float64)
+    return pl.DataFrame([tuple(map(float, row)) for row in rows], schema=schema, orient="row")
+
+
+def _table(fits: dict[str, models.Fit], y: Array) -> pl.DataFrame:
+    kinds = {"constant": "none"} | dict.fromkeys(_GRADUAL, "gradual")
+    rows = [
+        (name, kinds.get(name, "abrupt"), float(fits[name].parameters[0]), float(fits[name].rss[0]), float(bic[0]))
+        for name, bic in _bics(fits).items()
+    ]
+    frame = pl.DataFrame(rows, schema=["model", "kind", "parameters", "rss", "bic"], orient="row")
+    return frame.with_columns(delta_bic=pl.col("bic") - pl.col("bic").min()).sort("bic", maintain_order=True)
+
+
+def _words(
+    verdict: str,
+    places: pl.DataFrame,
+    too_coarse: bool,
+    factor: float,
+    p_change: float,
+    p_gradual: float,
+    p_abrupt: float,
+    level: float,
+) -> str:
+    between = "; ".join(
+        f"between steps {before:,.0f} and {after:,.0f} ({100 * level:g} % interval {lower:,.0f} to {upper:,.0f})"
+        for before, after, lower, upper in places.iter_rows()
+    )
+    said = {
+        "abrupt": f"An abrupt change {between}.",
+        "gradual": f"A gradual change, steepest {between}.",
+        "undecided": f"A change, and the data do not say whether abrupt or gradual; as steps it lies {between}.",
+    }[verdict]
+    tests = f"Noise alone p = {p_change:.2g}, gradual p = {p_gradual:.2g}, abrupt p = {p_abrupt:.2g}."
+    if not too_coarse:
+        return f"{said} {tests}"
+    return (
+        f"{said} The grid is too coarse to tell: it has no step inside an interval over which step + 1 grows by more than "
+        f"{factor:g} times, and any growth within that would look the same. {tests}"
+    )
+
+
+def _check_options(most: int, alpha: float, abrupt_factor: float, n_boot: int, level: float) -> None:
+    if most not in (1, 2, 3):
+        raise StatisticsError(f"most={most}: one to three steps can be looked for")
+    if not 0 < alpha < 1 or not 0 < level < 1:
+        raise StatisticsError(f"alpha and level lie between 0 and 1; they are {alpha} and {level}")
+    if not abrupt_factor > 1:
+        raise StatisticsError(f"abrupt_factor={abrupt_factor} must be more than 1: by how much steps grow in a jump")
+    if n_boot < 99:
+        raise StatisticsError(f"n_boot={n_boot} is too few: 99 samples are the least, 999 are usual")
+
+
+def _read(steps: Any, values: Any) -> tuple[NDArray[np.intp], Array, Array, int]:
+    """The order of the steps, the steps in it, the whole units (u, t) in it, and how many were not whole."""
+    try:
+        grid = np.asarray(steps, dtype=np.float64)
+        units = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise StatisticsError(f"steps and values must be numbers: {error}") from error
+    if grid.ndim != 1 or units.ndim != 2 or units.shape[1] != len(grid):
+        raise StatisticsError(
+            f"values have the shape {units.shape} for {grid.shape} steps: give (steps,) or (units, steps)"
+        )
+    if not _LEAST_POINTS <= len(grid) <= _MOST_POINTS:
+        raise StatisticsError(
+            f"there are {len(grid)} steps: from {_LEAST_POINTS} to {_MOST_POINTS} can be compared by their change"
+        )
+    if not np.all(np.isfinite(grid)) or grid.min() < 0:
+        raise StatisticsError("steps are 0 or more, and none is missing")
+    if len(np.unique(grid)) < len(grid):
+        raise StatisticsError("a step occurs twice: give each step once, and several runs as rows of values")
+    whole = np.all(np.isfinite(units), axis=1)
+    if not whole.any():
+        raise StatisticsError("every unit has a missing or infinite value: none is left")
+    order = np.argsort(grid)
+    return order, grid[order], units[whole][:, order], int(np.sum(~whole))
