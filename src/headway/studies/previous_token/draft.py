@@ -59,3 +59,8 @@ class Draft:
 
     def result(self) -> Result:
         return Result("previous_token", self.values, self.tables, self.notes)
+
+
+def listed(items: list[str]) -> str:
+    """Words joined as in prose: a, b and c."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import Draft, listed
 from headway.studies.previous_token.seeds import outcomes
 
 REACH = 10.0  # times the largest size
@@ -78,14 +78,15 @@ def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.nda
 def _sentences(draft: Draft, numbers: dict[str, dict]) -> dict[str, str]:
     n_sizes = draft.heads.sizes["n_params"].n_unique()
     params = next(iter(numbers.values()))["n_params"]
-    formats = {"onset": "onset at step {fit:,.0f} ({lower:,.2g} to {upper:,.2g})"}
+    formats = {"onset": "its onset at step {fit:,.0f} ({lower:,.0f} to {upper:,.0f})"}
     said = [
         formats.get(outcome, f"a {outcome} of {{fit:.2f}} ({{lower:.2f}} to {{upper:.2f}})").format(**row)
         for outcome, row in numbers.items()
     ]
+    size = f"{params / 1e6:,.0f} million parameters"
     return {
-        "says": f"If the straight lines went on, a size of {params:.2g} parameters would have {', '.join(said)}; "
-        f"95 % prediction intervals from {n_sizes} sizes.",
+        "says": f"If the straight lines went on, a size of {size} would have {listed(said)} "
+        f"(95 % prediction intervals from {n_sizes} sizes).",
         "does_not_say": f"It does not say that they go on: {REACH:.0f} times the largest size is far outside what was "
         "measured, a score with an upper limit cannot grow for ever, and no onset comes before the first step.",
         "warning": "Extrapolated: the interval allows for the scatter of sizes around a straight line, not for a bend.",

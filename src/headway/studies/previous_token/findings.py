@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import Draft, listed
 
 _HEADLINE = ("growth", "onset", "peak", "consistency")
 _BEYOND = ("position", "identity")
@@ -33,11 +33,6 @@ def p_text(p: float | None) -> str:
     if p is None:
         return "p not defined"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def listed(items: list[str]) -> str:
-    """Words joined as in prose: a, b and c."""
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
 def _model(draft: Draft, path: str) -> dict[str, Any] | None:
@@ -96,10 +91,22 @@ def _onset(draft: Draft) -> str | None:
     relation = _relation(draft)
     if relation is not None:
         text += (
-            f". It takes an onset for the end of the interval in which it lies: allowing for the grid, the factor is "
-            f"anywhere from {10 ** relation['bound_lower']:.2g} to {10 ** relation['bound_upper']:.2g}"
+            ". That puts an onset at the end of the steps between which it lies; if it may lie anywhere between them, "
+            f"the factor is anything from {10 ** relation['bound_lower']:.2g} to {10 ** relation['bound_upper']:.2g}"
         )
-    return text + "."
+    return f"{text}. {_pairs_apart(draft, sizes)}".strip()
+
+
+def _pairs_apart(draft: Draft, sizes: dict[str, str]) -> str:
+    """How many pairs of sizes differ in onset, and whether one size is behind all of them."""
+    power = draft.tables.get("seed_power")
+    tested = power.filter((pl.col("outcome") == "onset") & pl.col("p").is_not_null()) if power is not None else None
+    if tested is None or tested.height < 2:
+        return ""
+    apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p") < 0.05).to_dicts()]
+    text = f"Of {tested.height} pairs of sizes {len(apart)} differ in it by a t test"
+    common = set.intersection(*apart) if len(apart) > 1 else set()
+    return f"{text}, all of them pairs with {sizes[common.pop()]}." if common else f"{text}."
 
 
 def _relation(draft: Draft) -> dict[str, Any] | None:
@@ -136,4 +143,4 @@ def _consistency(draft: Draft) -> str | None:
         for key, said in (("true", "one size"), ("false", "different sizes"))
         if key in same
     ]
-    return f"The runs' trajectories correlate by {listed(parts)} on average; any two that rise correlate."
+    return f"The runs' trajectories correlate by {listed(parts)} on average; two that rise correlate anyway."

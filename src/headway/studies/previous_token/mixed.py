@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,7 @@ class MixedModel:
     column: str
     terms: dict[str, str]
     groups: tuple[str, ...]
-    method: str = "REML"
+    method: Literal["REML", "ML"] = "REML"
     crossed: bool = False
 
     @property
@@ -67,10 +67,10 @@ def fit_mixed(draft: Draft, path: str, model: MixedModel, frame: pl.DataFrame) -
             raise StatisticsError(f"{model.formula}: no row has a finite {model.column}")
         smaller = model.reduced(complete)
         if smaller.groups:
-            found = stats.lmm(smaller.formula, complete, method=smaller.method)
-            return found, lmm_values(found, smaller.formula, smaller.method)
-        found = stats.ols(smaller.formula, complete)
-        return found, _least_squares_values(found, smaller.formula, complete.height)
+            mixed = stats.lmm(smaller.formula, complete, method=smaller.method)
+            return mixed, lmm_values(mixed, smaller.formula, smaller.method)
+        plain = stats.ols(smaller.formula, complete)
+        return plain, _least_squares_values(plain, smaller.formula, complete.height)
 
     outcome = draft.attempt(path, fit)
     if outcome is None:

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import Draft, listed
 from headway.studies.previous_token.final import layer_maxima
 from headway.studies.previous_token.heads import SIZE_COLUMNS, Heads
 
@@ -210,10 +210,11 @@ def _sentences(draft: Draft, p: float | None) -> dict[str, object]:
     overall = sixths.filter(pl.col("model") == sixths["model"].last())
     most = overall.sort("share", descending=True).row(0, named=True)
     values = ", ".join(f"{w:.2f} ({size})" for size, w in agreement.select("size", "w").rows())
+    fullest = [str(sixth) for sixth in overall.filter(pl.col("share") == most["share"])["sixth"]]
     says = (
-        f"{most['share']:.0%} of {most['n']} runs have their top head in sixth {most['sixth']} of the depth, "
-        f"the fullest, where chance puts {most['chance']:.0%} (95 % of chance's draws: "
-        f"{most['chance_lower']:.0%} to {most['chance_upper']:.0%})"
+        f"Of the sixths of the network's depth, {listed(fullest)} {'hold' if fullest[1:] else 'holds'} most top heads "
+        f"({most['share']:.0%} of {most['n']} runs{' each' if fullest[1:] else ''}), where chance puts "
+        f"{most['chance']:.0%} (95 % of its draws: {most['chance_lower']:.0%} to {most['chance_upper']:.0%})"
     )
     says += f"; over all six sixths, p = {p:.2g}." if p is not None else "."
     if agreement.height:

@@ -49,7 +49,10 @@ def seeds(draft: Draft) -> None:
             power.append(names | two_sizes(y1, y2, draft.bootstraps, rng))
             if draft.bootstraps:
                 detection += [names | row for row in detected(y1, y2, rng)]
-    draft.tables["seed_intervals"] = _frame(widths, ("width", "width_lower", "width_upper", "expected_width"))
+    if widths:
+        draft.tables["seed_intervals"] = _frame(widths, ("width", "width_lower", "width_upper", "expected_width"))
+    else:
+        draft.say_left_out("beyond.seeds", "no size has two seeds with an onset, a peak or a slope")
     if power:
         draft.tables["seed_power"] = _frame(power, _POWER)
     if detection:
@@ -62,8 +65,9 @@ _POWER = ("difference", "lower", "upper", "effect", "p", "seeds_needed", "seeds_
 
 def _frame(rows: list[dict], floats: tuple[str, ...]) -> pl.DataFrame:
     types = {**dict.fromkeys(floats, pl.Float64), "n_params": pl.Int64, "model": pl.String, "size": pl.String}
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pl.DataFrame(rows, schema_overrides={k: v for k, v in types.items() if k in names}, infer_schema_length=None)
+    overrides = {name: dtype for name, dtype in types.items() if name in rows[0]}
+    frame = pl.DataFrame(rows, schema_overrides=overrides, infer_schema_length=None)
+    return frame.with_columns(pl.col(floats).fill_nan(None))
 
 
 def _subsets(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
