@@ -105,6 +105,14 @@ MODEL_COLUMNS = (
     ),
 )
 
+# What of the corpus a checkpoint was measured on, repeated on its heads' rows.
+CORPUS_COLUMNS = (
+    Column("n_texts", pl.Int64(), "texts", "texts that the model read"),
+    Column("n_tokens", pl.Int64(), "tokens", "tokens that the model read"),
+    Column("n_short", pl.Int64(), "texts", "texts left out, having fewer than 2 tokens"),
+    Column("n_windowed", pl.Int64(), "texts", "texts longer than the model's context, which were split into windows"),
+)
+
 
 def schema(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
     """The polars schema of `columns`."""
