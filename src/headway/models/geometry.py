@@ -185,7 +185,8 @@ def _parameters_on_meta() -> Iterator[None]:
     register, thread = nn.Module.register_parameter, threading.get_ident()
 
     def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and threading.get_ident() == thread:
+        # One that is there already is registered again where modules share it, and must stay the one.
+        if parameter is not None and not parameter.is_meta and threading.get_ident() == thread:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)
 
