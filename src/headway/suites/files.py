@@ -67,7 +67,7 @@ def stamp(checkpoint: Checkpoint) -> str:
     """
     if isinstance(checkpoint.source, HubSource):
         return str(checkpoint.source)
-    names = [name for name in sorted(_names(checkpoint.source.path)) if name.endswith((".safetensors", ".bin"))]
+    names = [name for name in sorted(names_in(checkpoint.source.path)) if name.endswith((".safetensors", ".bin"))]
     facts = [(name, (checkpoint.source.path / name).stat()) for name in names]
     return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in facts]).encode()).hexdigest()
 
@@ -76,16 +76,21 @@ def stamp(checkpoint: Checkpoint) -> str:
 
 
 def _in_folder(source: FolderSource, need: Collection[str]) -> CheckpointFiles:
-    names = _names(source.path)
+    names = names_in(source.path)
     if "config" in need and CONFIG not in names:
         raise CheckpointError(f"{source} holds no {CONFIG}")
     weights = weight_files(names, lambda name: (source.path / name).read_bytes(), str(source))
-    digests = {name: _content_digest(source.path / name) for name in weights.names}
+    digests = {name: content_digest(source.path / name) for name in weights.names}
     tokenizer = _folder_with_tokenizer(source) if "tokenizer" in need else source.path
     return CheckpointFiles(source.path, tokenizer, identity(digests))
 
 
-def _names(folder: Path) -> set[str]:
+def names_in(folder: Path) -> set[str]:
+    """The files of a folder.
+
+    Raises:
+        CheckpointError: there is no such folder, or it cannot be read.
+    """
     try:
         return {entry.name for entry in folder.iterdir() if entry.is_file()}
     except OSError as error:
@@ -95,12 +100,13 @@ def _names(folder: Path) -> set[str]:
 def _folder_with_tokenizer(source: FolderSource) -> Path:
     looked_in = (source.path, *source.fallbacks)
     for folder in looked_in:
-        if folder.is_dir() and tokenizer_files(_names(folder)):
+        if folder.is_dir() and tokenizer_files(names_in(folder)):
             return folder
     raise CheckpointError(f"no tokenizer for {source}: looked in {', '.join(map(str, looked_in))}")
 
 
-def _content_digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
+    """The digest of a file here, as the Hub states that of a large one."""
     try:
         facts = path.stat()
         return f"sha256:{_content_hash(path, facts.st_ino, facts.st_size, facts.st_mtime_ns)}"

@@ -16,9 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from headway.errors import CheckpointError, HeadwayError, StorageError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 T = TypeVar("T")
 
@@ -114,20 +117,29 @@ def list_files(repo: str, revision: str) -> Listing:
     if offline():
         return _cached_listing(repo, revision, "the Hub is not asked, since HF_HUB_OFFLINE is set")
     try:
-        return persistently(lambda: _ask_for_files(repo, revision), f"{repo} at {revision}")
+        return ask_for_files(repo, revision)
     except Unreachable as error:
         return _cached_listing(repo, revision, str(error))
 
 
-def _ask_for_files(repo: str, revision: str) -> Listing:
+def ask_for_files(repo: str, revision: str) -> Listing:
+    """The files of a revision as the Hub states them now.
+
+    Raises:
+        Unreachable: there is no answer.
+        CheckpointError: no such repository or revision, or no right to it.
+    """
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=_SECONDS)
-    files = {
-        file.rfilename: FileFacts(file.size or 0, f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}")
-        for file in info.siblings or ()
-    }
-    return Listing(str(info.sha), files)
+    def ask() -> Listing:
+        info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=_SECONDS)
+        return Listing(str(info.sha), {file.rfilename: _facts(file) for file in info.siblings or ()})
+
+    return persistently(ask, f"{repo} at {revision}")
+
+
+def _facts(file: RepoSibling) -> FileFacts:
+    return FileFacts(file.size or 0, f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}")
 
 
 def _cached_listing(repo: str, revision: str, why: str) -> Listing:

@@ -10,7 +10,7 @@ from headway.errors import CheckpointError
 
 CONFIG = "config.json"
 # In order of preference; never both.
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -41,13 +41,13 @@ def weight_files(names: Collection[str], read: Callable[[str], bytes], where: st
     Raises:
         CheckpointError: there are none, a shard is missing, or the index is not one.
     """
-    for whole in _WEIGHTS:
+    for whole in WEIGHTS:
         if whole in names:
             return WeightFiles((whole,))
         index = f"{whole}.index.json"
         if index in names:
             return WeightFiles(_shards(index, names, read(index), where), index)
-    raise CheckpointError(f"{where} holds no weights: neither {' nor '.join(_WEIGHTS)}, whole or in shards")
+    raise CheckpointError(f"{where} holds no weights: neither {' nor '.join(WEIGHTS)}, whole or in shards")
 
 
 def _shards(index: str, names: Collection[str], content: bytes, where: str) -> tuple[str, ...]:

@@ -1,0 +1,289 @@
+"""Audits of suites in which each defect is planted, one at a time, on a server and in folders."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from headway.errors import CheckpointError
+from headway.progress import Silent
+from headway.suites import Suite, open_suite
+from headway.suites.audit import Audit, audit, flags
+from hub_server import HubServer, Stated
+from support_suites import CONFIG, TOKENIZER
+
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64)
+RUNS = tuple(f"toy-1m-seed{seed}" for seed in (1, 2, 3))
+MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def no_memory_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "headway-cache"))
+
+
+def stated(seed: int, step: int, n_bytes: int = MIB) -> dict[str, bytes | Path | Stated]:
+    name = f"{seed:08d}{step:08d}"
+    return {"config.json": CONFIG, "tokenizer.json": TOKENIZER, "model.safetensors": Stated(n_bytes, name * 4)}
+
+
+def put(hub: HubServer, run: str, step: int, files: dict[str, bytes | Path | Stated] | None) -> None:
+    if files is None:
+        del hub.repos[f"someone/{run}"].revisions[f"step{step}"]
+    else:
+        hub.add(f"someone/{run}", f"step{step}", files)
+
+
+@pytest.fixture
+def suite(hub: HubServer) -> Suite:
+    for seed, run in enumerate(RUNS, 1):
+        for step in STEPS:
+            put(hub, run, step, stated(seed, max(step, 1)))
+    return open_suite("hf:" + ",".join(f"someone/{run}" for run in RUNS))
+
+
+def warnings(found: Audit) -> set[tuple[str, str, tuple[int, ...]]]:
+    return {(f.kind, f.run, f.steps) for f in found.findings if not f.note}
+
+
+def test_a_sound_suite_is_sound_and_nothing_is_downloaded(hub: HubServer, suite: Suite) -> None:
+    found = audit(suite)
+    assert not warnings(found)
+    assert [f.message for f in found.findings if f.run == RUNS[0]] == [
+        "steps 0 and 1 have equal weights, as they must where the first step's learning rate is 0"
+    ]
+    assert found.table.height == 24
+    assert found.table["findings"].null_count() == 24
+    assert {asked.path.split("/")[1] for asked in hub.asked} == {"api"}
+
+
+def test_final_weights_under_early_names(hub: HubServer, suite: Suite) -> None:
+    for step in (0, 1, 4):
+        put(hub, RUNS[0], step, stated(1, 64))
+    found = audit(suite)
+    assert warnings(found) == {("equal_weights", RUNS[0], (0, 1, 4))}
+    assert "steps 0, 1 and 4 with the weights of the last step, 64" in found.findings[0].message
+    assert found.table.filter(found.table["findings"] == "equal_weights")["step"].to_list() == [0, 1, 4]
+
+
+def test_equal_steps_in_the_middle(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[1], 8, stated(2, 4))
+    assert warnings(audit(suite)) == {("equal_weights", RUNS[1], (4, 8))}
+
+
+def test_weights_of_another_run(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[1], 8, stated(1, 8))
+    found = audit(suite)
+    assert warnings(found) == {("equal_weights", RUNS[0], (8,)), ("equal_weights", RUNS[1], (8,))}
+    assert any(f"{RUNS[1]} has the weights of {RUNS[0]}" in f.message for f in found.findings)
+
+
+def test_runs_that_share_their_initialisation_are_a_note(hub: HubServer, suite: Suite) -> None:
+    for step in (0, 1):
+        put(hub, RUNS[1], step, stated(1, 1))
+    found = audit(suite)
+    assert not warnings(found)
+    assert any(f"{RUNS[1]} shares its initialisation with {RUNS[0]}" in f.message for f in found.findings)
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "message"),
+    [
+        (stated(1, 8, MIB // 2), "odd_size", "weights of 524,288 bytes, where the run's others have 1,048,576"),
+        (stated(1, 8, 0), "odd_size", "model.safetensors is empty"),
+        ({"config.json": CONFIG, "tokenizer.json": TOKENIZER}, "missing_files", "step 8: no weights"),
+        ({**stated(1, 8), "config.json": None}, "missing_files", "no config.json"),
+        (
+            {"config.json": CONFIG, "model.safetensors.index.json": b"{}",
+             **{f"model-0000{i}-of-00003.safetensors": Stated(MIB, f"{i}" * 64) for i in (1, 3)}},
+            "missing_files", "no model-00002-of-00003.safetensors",
+        ),
+        ({"config.json": CONFIG, "model.safetensors.index.json": b"{}"}, "missing_files", "any shard"),
+        (
+            {"config.json": CONFIG, "pytorch_model-00001-of-00001.bin": Stated(MIB, "1" * 64)},
+            "missing_files", "no pytorch_model.bin.index.json",
+        ),
+    ],
+)  # fmt: skip
+def test_missing_and_odd_files(hub: HubServer, suite: Suite, files: dict, kind: str, message: str) -> None:
+    put(hub, RUNS[0], 8, {name: content for name, content in files.items() if content is not None})
+    found = audit(suite)
+    assert (kind, RUNS[0], (8,)) in warnings(found)
+    assert message in " ".join(f.message for f in found.findings)
+
+
+def test_headers_of_other_lengths_are_not_odd(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 8, stated(1, 8, MIB + 40))
+    assert not warnings(audit(suite))
+
+
+def test_other_formats_and_absent_tokenizers_are_notes(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 8, {"config.json": CONFIG, "pytorch_model.bin": Stated(MIB + 9000, "9" * 64)})
+    found = audit(suite)
+    assert not warnings(found)
+    said = [f.message for f in found.findings if f.run == RUNS[0]]
+    assert any("step 8 without a tokenizer" in message for message in said)
+    assert any("step 8 as .bin" in message for message in said)
+
+
+def test_absent_steps(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[2], 16, None)
+    assert warnings(audit(suite)) == {("absent_step", RUNS[2], (16,))}
+
+
+def test_a_revision_that_the_grid_has_and_the_hub_has_not(hub: HubServer) -> None:
+    for step in (0, 1, 2):
+        hub.add("EleutherAI/pythia-14m", f"step{step}", stated(1, max(step, 1)))
+    found = audit(open_suite("pythia"), "size=14m step=0..8")
+    assert warnings(found) == {("missing_revision", "pythia-14m", (4, 8))}
+    assert found.findings[0].message == "steps 4 and 8: the repository has no such revision"
+
+
+def test_a_hub_that_is_away_is_no_finding(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite.checkpoints()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CheckpointError, match="does not answer"):
+        audit(suite)
+
+
+# --- with the weights -----------------------------------------------------------------------------------------------
+
+
+class Opened:
+    """A folder's tensors by name."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.file = safe_open(folder / "model.safetensors", framework="pt")
+        except Exception as error:
+            raise CheckpointError(str(error)) from error
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.file.keys())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.file.get_tensor(name)
+
+
+def trained(seed: int, step: int) -> dict[str, torch.Tensor]:
+    """A run that moves from a random start to a random end, a little noise on the way; its gains start at 1."""
+    generator = torch.Generator().manual_seed(seed)
+    start, end = (torch.randn(2, 61, 53, generator=generator) for _ in range(2))
+    noise = torch.randn(2, 61, 53, generator=torch.Generator().manual_seed(1000 * seed + max(step, 1)))
+    moved = np.log2(max(step, 1)) / np.log2(STEPS[-1])
+    matrices = (1 - 0.8 * moved) * start + moved * end + (0.02 * noise if step > 1 else 0)
+    return {"a.weight": matrices[0], "b.weight": matrices[1].bfloat16(), "norm.weight": torch.ones(53) + moved / 9}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, run in enumerate(RUNS, 1):
+        for step in STEPS:
+            write(tmp_path / "mine" / run / f"step{step}", trained(seed, step))
+    return tmp_path / "mine"
+
+
+def write(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_bytes(CONFIG)
+    (folder / "tokenizer.json").write_bytes(TOKENIZER)
+    (folder / "model.safetensors").write_bytes(save(tensors))
+
+
+def deep(folder: Path) -> Audit:
+    return audit(open_suite(folder), tensors=Opened, progress=Silent())
+
+
+def test_a_sound_folder_is_sound(folder: Path) -> None:
+    found = deep(folder)
+    assert not warnings(found)
+    assert {f.message[:37] for f in found.findings} == {"steps 0 and 1 have equal weights, as "}
+
+
+@pytest.mark.parametrize("step", [0, 2, 16])
+def test_a_step_with_nearly_the_last_weights(folder: Path, step: int) -> None:
+    late = trained(1, 64)
+    late["a.weight"] = late["a.weight"] + 1e-3
+    write(folder / RUNS[0] / f"step{step}", late)
+    found = warnings(deep(folder))
+    assert ("out_of_place", RUNS[0], (step,)) in found
+    assert {(kind, run) for kind, run, _ in found} <= {("out_of_place", RUNS[0]), ("not_from_own_start", RUNS[0])}
+
+
+def test_a_block_of_late_weights(folder: Path) -> None:
+    for i, step in enumerate((2, 4, 8)):
+        late = trained(1, 64)
+        late["a.weight"] = late["a.weight"] + (i + 1) * 1e-2
+        write(folder / RUNS[0] / f"step{step}", late)
+    found = warnings(deep(folder))
+    assert {("out_of_place", RUNS[0], (step,)) for step in (2, 4, 8)} <= found
+
+
+def test_nan_is_found_in_any_tensor(folder: Path) -> None:
+    broken = trained(2, 8)
+    broken["norm.weight"][7] = float("nan")
+    write(folder / RUNS[1] / "step8", broken)
+    found = deep(folder)
+    assert warnings(found) == {("not_finite", RUNS[1], (8,))}
+    assert "norm.weight" in found.findings[-1].message
+
+
+def test_a_run_that_went_on_from_another_start(folder: Path) -> None:
+    for step in STEPS[1:]:
+        tensors = trained(3, step)
+        tensors["norm.weight"] += 1  # so that no file equals one of the other run
+        write(folder / RUNS[0] / f"step{step}", tensors)
+    assert ("not_from_own_start", RUNS[0], STEPS[1:]) in warnings(deep(folder))
+
+
+def test_a_step_0_that_is_nobodys(folder: Path) -> None:
+    write(folder / RUNS[0] / "step0", trained(77, 0))
+    assert ("not_from_own_start", RUNS[0], (1,)) in warnings(deep(folder))
+
+
+def test_damaged_weights_are_a_finding_and_the_others_are_audited(folder: Path) -> None:
+    path = folder / RUNS[0] / "step8" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-2000])
+    found = warnings(deep(folder))
+    assert found == {("odd_size", RUNS[0], (8,)), ("unreadable", RUNS[0], (8,))}
+
+
+# --- kept, and warned of --------------------------------------------------------------------------------------------
+
+
+def test_flags_are_remembered_until_the_next_audit(hub: HubServer, suite: Suite) -> None:
+    (early,) = suite.checkpoints("seed=1 step=4")
+    (sound,) = suite.checkpoints("seed=2 step=4")
+    assert flags(early) == ()
+    right = stated(1, 4)
+    put(hub, RUNS[0], 4, stated(1, 64))
+    put(hub, RUNS[0], 8, stated(1, 64, 5))
+    audit(suite).remember()
+    assert any("weights of the last step, 64" in said for said in flags(early))
+    assert flags(sound) == ()
+    put(hub, RUNS[0], 4, right)
+    audit(suite, "step=4").remember()
+    assert flags(early) == ()
+    assert flags(suite.checkpoints("seed=1 step=8")[0]), "an audit of step 4 forgets nothing of step 8"
+
+
+def test_notes_are_no_flags(suite: Suite) -> None:
+    found = audit(suite)
+    found.remember()
+    assert found.findings
+    assert not any(flags(checkpoint) for checkpoint in suite.checkpoints())
+
+
+def test_an_audit_is_saved(suite: Suite, hub: HubServer, tmp_path: Path) -> None:
+    put(hub, RUNS[0], 4, stated(1, 64))
+    audit(suite).save(tmp_path / "run")
+    said = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert said["n_checkpoints"] == 24
+    assert said["n_flagged"] == 1
+    assert {"kind": "equal_weights", "run": RUNS[0], "steps": [4], "note": False}.items() <= said["findings"][1].items()
+    assert (tmp_path / "run" / "audit.parquet").stat().st_size > 0
