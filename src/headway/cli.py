@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,7 @@ RayGpus = Annotated[float, typer.Option(help="GPUs a Ray task asks for; fraction
 
 def main() -> None:
     """Runs the command line; what headway can explain ends as one message, never as a traceback."""
+    warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     try:
         app(standalone_mode=True)
     except HeadwayError as error:
@@ -259,6 +261,26 @@ def report(
     with Showing() as progress:
         path = verbs.report(directory, format=format, progress=progress)
     typer.echo(f"The report is {path}")
+
+
+@app.command()
+def audit(
+    suite: SuiteName,
+    where: Where = "",
+    deep: Annotated[bool, typer.Option("--deep", help="read the weights, too")] = False,
+    out: Annotated[str, typer.Option(metavar="DIR", help="a folder for audit.json and audit.parquet")] = "",
+    keep_files: KeepFiles = YesNo.yes,
+) -> None:
+    """Is a suite what it says it is? Equal, missing, odd and misplaced weights."""
+    from headway import verbs
+
+    with Showing() as progress:
+        found = verbs.audit(
+            suite, where=where, deep=deep, out=out or None, keep_files=keep_files is YesNo.yes, progress=progress
+        )
+    for finding in found.findings:
+        typer.echo(f"  - {finding.message if hasattr(finding, 'message') else finding}")
+    typer.echo(f"{len(found.findings)} findings")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.errors import UsageError
+from headway.errors import CheckpointError, UsageError
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
 
@@ -97,6 +97,7 @@ def measure(
         keep_files=keep_files,
     )
     checkpoints = opened.checkpoints(where)
+    _warn_of_flagged(checkpoints)
     asked = {"where": where, "device": device}
     return sweep.run(
         job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
@@ -137,6 +138,7 @@ def cluster(
     from headway.clusters import WeightClusters, open_labels, predecessors
 
     checkpoints = open_suite(suite).checkpoints(where)
+    _warn_of_flagged(checkpoints)
     job = WeightClusters(
         layout=layout,
         features=tuple(features),
@@ -400,7 +402,5 @@ def demo(
 
 
 def _require_whole(summary: Summary) -> None:
-    from headway.errors import CheckpointError
-
     for outcome in summary.failed:
         raise CheckpointError(f"{len(summary.failed)} checkpoints failed; the first: {outcome.error}")

@@ -28,7 +28,10 @@ class Input(Protocol):
 class Job(Protocol):
     """A function from a checkpoint to a table. It knows nothing of the grid, and travels to workers by pickle."""
 
-    table: str
+    @property
+    def table(self) -> str:
+        """The folder of its parts, such as `heads`."""
+        ...
 
     def identity(self) -> dict[str, Any]:
         """All that decides the numbers, as JSON: corpus, scores, seeds, versions of the definitions."""
@@ -77,8 +80,19 @@ class Work:
     directory: str
     made_from: str
     _computing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _starting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _started: bool = field(default=False, repr=False)
 
     def __call__(self, checkpoint: Checkpoint) -> Outcome:
+        if self._started:
+            return self._do(checkpoint)
+        # The first goes alone: it imports torch and transformers, whose lazy modules two threads cannot import at once.
+        with self._starting:
+            outcome = self._do(checkpoint)
+            self._started = True
+            return outcome
+
+    def _do(self, checkpoint: Checkpoint) -> Outcome:
         start = time.perf_counter()
         try:
             seen = stamp(checkpoint)
