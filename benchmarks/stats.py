@@ -49,7 +49,9 @@ def _effects(rng: np.random.Generator, groups: np.ndarray, sd: float) -> np.ndar
 
 def _runs(n_steps: int, rng: np.random.Generator) -> pl.DataFrame:
     """4 sizes × 9 seeds × steps."""
-    model, seed, step = (a.ravel() for a in np.meshgrid(np.arange(4), np.arange(9), np.arange(1, n_steps + 1), indexing="ij"))
+    model, seed, step = (
+        a.ravel() for a in np.meshgrid(np.arange(4), np.arange(9), np.arange(1, n_steps + 1), indexing="ij")
+    )
     size = 10 ** np.array([7.1, 7.8, 8.2, 8.6])[model]
     y = np.log10(step) + 0.3 * np.log10(size) + _effects(rng, model, 0.4) + _effects(rng, seed, 0.1)
     return pl.DataFrame({"y": y + rng.normal(size=len(y)), "size": size, "step": step, "model": model, "seed": seed})

@@ -13,7 +13,8 @@ from headway.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from headway.studies import Result
-    from headway.suites import Suite
+    from headway.suites import Checkpoint, Suite
+    from headway.suites.audit import Audit
     from headway.sweep import Executor, Status, Summary
 
 DEFAULT_SCORES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
@@ -363,6 +364,50 @@ def report(
         raise UsageError(f"a report is written as html or md, not as {format!r}")
     rundir = RunDirectory(directory).require()
     return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
+
+
+def audit(
+    suite: str | PathLike[str],
+    *,
+    where: str = "",
+    deep: bool = False,
+    out: str | PathLike[str] | None = None,
+    keep_files: bool = True,
+    progress: Progress | None = None,
+) -> Audit:
+    """Is a suite what it says it is? Equal, missing, odd and misplaced weights, from what the Hub states alone.
+
+    What is found is remembered in the user's cache: `measure` and `cluster` warn of flagged checkpoints.
+
+    Args:
+        where: which checkpoints, as in `measure`.
+        deep: read the weights, too: NaN, steps out of place, runs that do not descend from their own step 0.
+        out: a folder for `audit.json` and `audit.parquet`.
+    """
+    from headway.models.tensors import TensorFiles
+    from headway.suites.audit import audit as audit_suite
+
+    found = audit_suite(
+        open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
+    )
+    found.remember()
+    if out is not None:
+        found.save(Path(out))
+    return found
+
+
+def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
+    import warnings
+
+    from headway.suites.audit import flags
+
+    flagged = {checkpoint.key: flags(checkpoint) for checkpoint in checkpoints}
+    flagged = {key: messages for key, messages in flagged.items() if messages}
+    if flagged:
+        key, messages = next(iter(flagged.items()))
+        warnings.warn(
+            f"an audit flagged {len(flagged)} of these checkpoints, such as {key}: {messages[0]}", stacklevel=3
+        )
 
 
 def status(directory: str | PathLike[str], *, verify: bool = False) -> list[Status]:

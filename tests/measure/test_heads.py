@@ -394,3 +394,14 @@ class TestBadInput:
 
 def test_formulas_and_table_name_the_same_scores():
     assert list(DEFINITIONS) == list(tables.SCORES)
+
+
+@pytest.mark.parametrize("kernel", [kernels.cuda_flash, kernels.cuda_efficient])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cuda_kernels_are_called_as_pytorch_declares_them(kernel, dtype):
+    """Shapes alone, on the meta device; on a GPU `_is_right` compares numbers before a kernel is used."""
+    q, k = (torch.empty(2, heads, 37, 22, device="meta", dtype=dtype) for heads in (6, 3))
+    found = kernel(q, k, k, kernels.Logits(0.3))
+    assert found.output.shape == (2, 6, 37, 22)
+    assert found.log_sum_exp.shape == (2, 6, 37)
+    assert found.log_sum_exp.dtype == torch.float32

@@ -22,7 +22,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import support_stats  # noqa: E402
-
 from headway import stats  # noqa: E402
 
 # R takes derivatives numerically and stops where its trust region is 1e-9: see test_lmm.py. Random data reach harder

@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 _GRADUAL = ("line", "smooth", "sigmoid")
 _LEAST_POINTS = 6
 _MOST_POINTS = 200
-_NULL_SERIES = 1999
+_NULL_BATCH, _NULL_BATCHES = 1000, 10
 _ROUNDING = 1e-14  # of the total sum of squares: a smaller residual is a perfect fit
 
 
@@ -101,7 +101,7 @@ def change_points(
         StatisticsError: the steps or values cannot be used, or an option is out of range.
     """
     _check_options(most, alpha, abrupt_factor, n_boot, level)
-    order, grid, units, n_dropped = _read(steps, values)
+    _order, grid, units, n_dropped = _read(steps, values)
     x = np.log10(grid + 1.0)
     candidates = _Candidates(tuple(x), most, float(np.log10(abrupt_factor)))
     y = units.mean(axis=0)
@@ -162,7 +162,7 @@ class _Candidates:
 
 
 def _n_steps(name: str) -> int:
-    return int(name.split()[0])
+    return int(name.split(maxsplit=1)[0])
 
 
 def _bic(fit: models.Fit, total: Array) -> Array:
@@ -198,8 +198,10 @@ def _abruptness(fits: dict[str, models.Fit]) -> Array:
 @lru_cache(maxsize=32)
 def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
     """The gain over the constant in series of pure noise; a fixed seed, for it belongs to the grid."""
-    noise = np.random.default_rng(20260101).standard_normal((_NULL_SERIES, len(x)))
-    return np.sort(_gain(_Candidates(x, most, narrowest).fit(noise)))
+    random = np.random.default_rng(20260101)
+    candidates = _Candidates(x, most, narrowest)
+    batches = [random.standard_normal((_NULL_BATCH, len(x))) for _ in range(_NULL_BATCHES)]
+    return np.sort(np.concatenate([_gain(candidates.fit(noise)) for noise in batches]))
 
 
 def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
@@ -231,9 +233,7 @@ def _draw(fit: models.Fit, random: np.random.Generator, n: int) -> Array:
     return fit.fitted[0] + sd * random.standard_normal((n, t))
 
 
-def _resampled(
-    units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int
-) -> Array:
+def _resampled(units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int) -> Array:
     """(n_boot, t): means of resampled units; for a single series, its fitted curve with noise of its residual variance."""
     if len(units) == 1:
         return _draw(fits[name], random, n_boot)
@@ -252,9 +252,7 @@ def _break_places(
     )
 
 
-def _steepest_place(
-    candidates: _Candidates, y: Array, resampled: Array, grid: Array, level: float
-) -> pl.DataFrame:
+def _steepest_place(candidates: _Candidates, y: Array, resampled: Array, grid: Array, level: float) -> pl.DataFrame:
     at = np.linspace(candidates.x[0], candidates.x[-1], 401)
     place = candidates.smoother.steepest(y[None], at)[0]
     drawn = candidates.smoother.steepest(resampled, at)

@@ -124,10 +124,7 @@ class AdditiveModel:
     @property
     def r_sq_adj(self) -> float:
         """1 - residual variance / variance of y, each by its degrees of freedom."""
-        return float(
-            1
-            - np.var(self.residuals, ddof=1) * (self.n - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid)
-        )
+        return float(1 - np.var(self.residuals, ddof=1) * (self.n - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid))
 
     @property
     def deviance_explained(self) -> float:

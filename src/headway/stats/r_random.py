@@ -33,7 +33,7 @@ def _mersenne_twister(seed: int) -> np.random.RandomState:
         scrambled = (_MULTIPLIER * scrambled + 1) % 2**32
         state[i] = scrambled
     generator = np.random.RandomState()
-    generator.set_state(("MT19937", state[1:], _STATE_SIZE))
+    generator.set_state(("MT19937", state[1:], _STATE_SIZE, 0, 0.0))
     return generator
 
 

@@ -165,7 +165,7 @@ def reml(problem: Problem, parameters: Array) -> Value:
     free = problem.n - problem.null_dim
     ranks = np.array([item.rank for item in problem.penalties])
     log_pseudo = sum(
-        item.rank * rho + 2 * np.log(np.abs(np.linalg.qr(e[:, item.where].T, mode="r").diagonal())).sum()
+        item.rank * rho + 2 * np.log(np.abs(np.diagonal(np.asarray(np.linalg.qr(e[:, item.where].T, mode="r"))))).sum()
         for item, rho, e in zip(problem.penalties, log_sp, problem.roots, strict=True)
     )
     score = p / (2 * phi) + free / 2 * np.log(2 * np.pi * phi) + np.log(parts.d).sum() - log_pseudo / 2

@@ -151,7 +151,7 @@ def basis_of(label: str, bs: str, k: int, x: Array) -> Basis:
             f"{label}: k={k} basis functions need {k} unique values, and there are {n_unique}: "
             f"set k={n_unique} or less" + ("" if n_unique >= 3 else ", or put the variable in as a factor")
         )
-    return BASES[bs].of(x, k)
+    return BASES[bs].of(x, k)  # type: ignore[return-value]
 
 
 def sum_to_zero(columns: Array) -> Array:
