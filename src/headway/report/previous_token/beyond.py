@@ -142,7 +142,7 @@ def _matching_items(context: Context) -> Iterator[Item]:
         forms.tips(("size:N", "size"), ("observed:Q", "observed", ".3~f"), *_TEST, ("n_pairs:Q", "pairs of seeds")),
     ).properties(height=alt.Step(28))
     yield Figure(
-        name="matching",
+        name="matching-tests",
         title="Heads paired by their trajectories, against chance",
         sentence=(
             "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import altair as alt
+import polars as pl
 
 from headway.report.charts import forms
-from headway.report.numbers import ends
+from headway.report.numbers import ends, number
 from headway.report.parts import Figure, Item, Layout, Missing, Section, Table
 from headway.report.previous_token.context import Context
 
@@ -34,6 +35,7 @@ def _items(context: Context) -> Iterator[Item]:
         "Between sizes: are larger models more alike?",
         "The same for pairs of different sizes only.",
     )
+    yield _independence(context)
     yield _map(context)
     yield _separation(context)
 
@@ -91,7 +93,26 @@ def _means(context: Context) -> Iterator[Item]:
         chosen = frame.filter(frame["grouping"] == grouping)
         headings = {column: names[column] for column in columns} | {"mean": "Mean", "sd": "SD", "n": "Pairs"}
         if chosen.height and set(headings) <= set(chosen.columns):
-            yield Table(f"means-{grouping.replace('_', '-')}", title, chosen, headings)
+            means = ", ".join(number(round(value, 3)) for value in chosen["mean"].drop_nulls().head(8))
+            yield Table(
+                f"means-{grouping.replace('_', '-')}", title, chosen, headings, f"In the table’s order: {means}."
+            )
+
+
+def _independence(context: Context) -> Item:
+    title = "Are the two sizes of a pair independent?"
+    test = context.value("cor_test", "n_params1_n_params2")
+    if not test:
+        return Missing(title, context.reason("cor_test.n_params1_n_params2"))
+    low, high = test["ci95"]
+    return Table(
+        "independence",
+        title,
+        pl.DataFrame([{**{name: test[name] for name in ("cor", "t", "df", "p")}, "lower": low, "upper": high}]),
+        {"cor": "Correlation", "t": "t", "df": "df", "p": "p", "lower": "95 % from", "upper": "to"},
+        "Pearson’s correlation of the two parameter counts over all pairs: a check that they can stand side by side in the "
+        "models above.",
+    )
 
 
 def _map(context: Context) -> Figure:

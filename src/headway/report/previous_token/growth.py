@@ -172,7 +172,7 @@ def peak_and_slope(context: Context) -> Section:
 def _peak_and_slope_items(context: Context) -> Iterator[Item]:
     yield against_size(
         context,
-        "peak",
+        "peak-by-size",
         "peaks",
         "peak_line",
         "max_attn",
@@ -186,7 +186,7 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
     )
     yield against_size(
         context,
-        "slope",
+        "slope-by-size",
         "slopes",
         "slope_line",
         "estimate",

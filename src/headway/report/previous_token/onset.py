@@ -21,7 +21,7 @@ def onset(context: Context) -> Section:
 def _onset_items(context: Context) -> Iterator[Item]:
     yield against_size(
         context,
-        "onset",
+        "onset-by-size",
         "onset",
         "onset_line",
         "m_step",

@@ -1,0 +1,258 @@
+"""From a run directory to a report: what is in it, what is said where something is missing, what is refused."""
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+
+from headway.errors import RunDirectoryError, StorageError, UsageError
+from headway.report import markdown, write
+from headway.report.measured import measurement
+from headway.report.writing import read_chapters
+from headway.studies import Result
+from support_report import heads_frame, run_directory, studied
+
+EVIL = '<img src=x onerror="alert(1)"></script><!--'
+
+
+class Reader(HTMLParser):
+    """The elements and texts of a page, as a browser would split them."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.texts, self.ids, self.links = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.elements.append((tag, attributes))
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if attributes.get("href", "").startswith("#"):
+            self.links.append(attributes["href"][1:])
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+class Recorder:
+    def __init__(self):
+        self.total, self.done = 0, 0
+
+    def start(self, what, total, done=0):
+        self.total = total
+
+    def advance(self, n=1, note=""):
+        self.done += n
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def result():
+    return studied(heads_frame())
+
+
+@pytest.fixture(scope="module")
+def written(result, tmp_path_factory):
+    directory = run_directory(tmp_path_factory.mktemp("runs") / "made", result)
+    progress = Recorder()
+    path = write(directory, progress=progress)
+    return directory, path, path.read_text(encoding="utf-8"), progress
+
+
+def test_the_page_stands_alone(written):
+    _, path, text, _ = written
+    assert path.name == "report.html"
+    reader = Reader(text)
+    for tag, attributes in reader.elements:
+        assert tag not in ("iframe", "object", "embed", "base"), tag
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert attributes.get(name, "#")[:1] == "#" or attributes[name] == "data:,", (tag, attributes)
+    styles = re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL)
+    assert styles
+    assert not any("url(" in style or "@import" in style for style in styles)
+
+
+def test_its_policy_allows_its_own_scripts_and_no_network(written):
+    *_, text, _ = written
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'").split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert "connect-src" not in policy
+    assert "unsafe" not in policy["script-src"]
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    hashes = {f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts}
+    assert len(hashes) == 2
+    assert set(policy["script-src"].split()) == hashes
+
+
+def test_everything_can_be_linked_to(written):
+    reader = Reader(written[2])
+    assert len(reader.ids) == len(set(reader.ids))
+    assert set(reader.links) <= set(reader.ids)
+    figures = [attributes["id"] for tag, attributes in reader.elements if tag == "figure"]
+    assert len(figures) > 20
+    assert set(figures) <= set(reader.links)
+
+
+def test_a_reader_finds_summary_measurement_definitions_and_limits(written, result):
+    reader = Reader(written[2])
+    said = " ".join(" ".join(reader.texts).split())
+    for sentence in result.values["headline"]:
+        assert " ".join(sentence.split()) in said
+    for words in (
+        "What was found",
+        "What was measured",
+        "Definitions",
+        "Methods and limits",
+        "c0ffee",
+        "9 runs, 6 steps",
+    ):
+        assert words in said
+    for note in result.notes:
+        assert note in said
+    for model in ("onset", "peak"):
+        assert " ".join(result.values["lmm"][model]["summary"].split()) in said
+
+
+def test_every_figure_has_a_sentence_a_picture_and_words_for_those_who_cannot_see_it(written):
+    directory, _, text, progress = written
+    reader = Reader(text)
+    boxes = [attributes for tag, attributes in reader.elements if "data-chart" in attributes]
+    assert len(boxes) == progress.total == progress.done
+    for box in boxes:
+        assert box["role"] == "img"
+        assert len(box["aria-label"]) > 20
+        svg = ElementTree.parse(directory.figures / f"{box['data-chart']}.svg").getroot()
+        assert svg.tag.endswith("svg")
+        assert len(list(svg.iter())) > 20
+        png = (directory.figures / f"{box['data-chart']}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, flags=re.DOTALL)
+    assert len(captions) == len(boxes)
+    assert all(caption.strip().endswith(".") for caption in captions)
+
+
+def test_step_axes_say_what_they_show(written):
+    directory = written[0]
+    svg = (directory.figures / "previous_token-trajectories.svg").read_text()
+    assert "Training step + 1 (log scale)" in svg
+
+
+def test_the_same_result_gives_the_same_page(written, tmp_path, result):
+    again = run_directory(tmp_path / "made", result)
+    assert write(again, figures=False).read_text(encoding="utf-8") == written[2]
+    assert not again.figures.exists()
+
+
+def test_pictures_of_figures_that_are_no_more_go_away(written):
+    directory, *_ = written
+    stale = directory.figures / "previous_token-gone.svg"
+    foreign = directory.figures / "mine.svg"
+    stale.write_text("old")
+    foreign.write_text("not ours")
+    write(directory, format="md")
+    assert not stale.exists()
+    assert foreign.exists()
+
+
+def test_markdown_shows_the_same_figures(written, result):
+    directory, *_ = written
+    path = write(directory, format="md")
+    text = path.read_text(encoding="utf-8")
+    assert path.name == "report.md"
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(shown) > 20
+    assert all((directory.path / picture).exists() for picture in shown)
+    assert "\n## What was found\n" in text
+    assert result.values["lmm"]["onset"]["summary"].strip("\n") in text
+
+
+def test_names_with_html_are_shown_as_they_are(tmp_path):
+    result = studied(
+        heads_frame(sizes=("1m", "5m"), seeds=("1", "2"), names=lambda name: f"{name}{EVIL}"), bootstraps=0
+    )
+    result.notes.append(EVIL)
+    result.values["headline"] = [EVIL]
+    directory = run_directory(tmp_path / "evil", result)
+    with directory.changing_manifest() as manifest:
+        manifest["tables"]["heads"]["identity"]["corpus"]["name"] = EVIL
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert not [element for element in reader.elements if element[0] == "img"]
+    assert sum(tag == "script" for tag, _ in reader.elements) == 4
+    assert EVIL in reader.texts
+    unescaped = re.sub(r"\\<", "", markdown.render(read_chapters(directory), measurement(directory)))
+    assert "<img" not in re.sub(r"^(`{3,})text\n.*?^\1$", "", unescaped, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_a_directory_that_was_not_analysed(tmp_path):
+    with pytest.raises(RunDirectoryError, match="run `headway analyze"):
+        write(run_directory(tmp_path / "bare", None))
+
+
+def test_a_folder_that_is_no_run_directory(tmp_path):
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        write(tmp_path)
+
+
+def test_a_format_that_does_not_exist(written):
+    with pytest.raises(UsageError, match="html or md, not as 'pdf'"):
+        write(written[0], format="pdf")
+
+
+def test_a_damaged_result(tmp_path, result):
+    directory = run_directory(tmp_path / "damaged", result)
+    (directory.analysis / "previous_token.heads.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match="run `headway analyze` again"):
+        write(directory)
+
+
+def test_a_missing_table_is_named_where_its_figure_would_be(tmp_path, result):
+    tables = {name: frame for name, frame in result.tables.items() if name not in ("onset_shares", "mds")}
+    values = result.values | {"left_out": [{"what": "mds", "reason": "two runs make no map"}]}
+    directory = run_directory(tmp_path / "partial", Result("previous_token", values, tables, result.notes))
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    assert "is not shown: the results hold no onset_shares" in text
+    assert "is not shown: two runs make no map" in text
+    assert 'data-chart="previous_token-onset-shares"' not in text
+
+
+@pytest.mark.parametrize("choice", [{"sizes": ("1m",)}, {"seeds": ("1",)}, {"steps": (4000,)}])
+def test_one_size_one_seed_or_one_step(tmp_path, choice):
+    directory = run_directory(tmp_path / "small", studied(heads_frame(**choice), bootstraps=5))
+    text = write(directory).read_text(encoding="utf-8")
+    assert "data-chart" in text
+    assert "is not shown" in text
+
+
+def test_scores_that_are_not_numbers_are_named(tmp_path):
+    frame = heads_frame(sizes=("1m", "5m"), seeds=("1", "2"))
+    holed = pl.when((pl.col("step") == 64) & (pl.col("head") == 0)).then(float("nan")).otherwise("prev_self_ratio")
+    directory = run_directory(tmp_path / "holed", studied(frame.with_columns(prev_self_ratio=holed), bootstraps=0))
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    assert "scores that are not numbers at step 64" in text
+
+
+def test_failed_checkpoints_are_listed(tmp_path, result):
+    directory = run_directory(tmp_path / "failed", result)
+    directory.add_failure({"table": "heads", "checkpoint": "5m-1@64", "error": "weights are <truncated>"})
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    assert "1 checkpoint could not be done" in text
+    assert "weights are &lt;truncated&gt;" in text
+
+
+def test_importing_the_report_loads_nothing_heavy():
+    code = "import headway.report, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"altair", "vl_convert", "jinja2", "torch", "scipy"} & set(loaded)
