@@ -134,3 +134,10 @@ def test_seeds_may_have_different_steps():
     table = heads_table().filter((pl.col("seed") != "2") | pl.col("step").is_in(STEPS[::2]))
     heads = read_heads(table, SCORE)
     assert heads.missing.filter(pl.col("what") == "step")["seed"].unique().to_list() == ["2"]
+
+
+def test_change_with_size_is_told_over_no_more_than_was_measured():
+    assert read_heads(heads_table(), SCORE).size_step == (1.0, "having ten times the parameters")
+    decades, words = read_heads(heads_table(sizes=("3m", "11m")), SCORE).size_step
+    assert decades == pytest.approx(np.log10(11 / 3))
+    assert words == "going from 3m to 11m"

@@ -8,11 +8,11 @@ import polars as pl
 from headway.studies.previous_token.draft import Draft, listed
 from headway.studies.previous_token.seeds import outcomes
 
-REACH = 10.0  # times the largest size
+REACH = 10.0  # times the largest size at most; no farther than the sizes themselves reach
 
 
 def extrapolation(draft: Draft) -> None:
-    """Adds onset, peak and slope as straight lines on log10(n_params), up to ten times the largest size."""
+    """Adds onset, peak and slope as straight lines on log10(n_params), up to a size to come."""
     parts, numbers = [], {}
     for outcome, frame in outcomes(draft.tables).items():
         frame = frame.filter(pl.col("n_params") > 0)
@@ -44,8 +44,9 @@ def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
     sizes differ from the line by more than seeds explain, and only they can say by how much.
     `run_lower`, `run_upper`: for one run, from all runs (df = runs - 2), as if the line held exactly.
     """
-    largest = frame["n_params"].max()
-    grid = np.geomspace(float(frame["n_params"].min()), REACH * float(largest), 61)  # type: ignore[arg-type]
+    sizes = frame["n_params"].to_numpy().astype(float)
+    smallest, largest = sizes.min(), sizes.max()
+    grid = np.geomspace(smallest, largest * min(REACH, largest / smallest), 61)
     means = frame.group_by("n_params").agg(pl.col("y").mean()).sort("n_params")
     fit, half = _predict(means, np.log10(grid))
     run_fit, run_half = _predict(frame, np.log10(grid))
@@ -57,7 +58,7 @@ def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
             "upper": fit + half,
             "run_lower": run_fit - run_half,
             "run_upper": run_fit + run_half,
-            "extrapolated": grid > float(largest) * (1 + 1e-9),  # type: ignore[arg-type]
+            "extrapolated": grid > largest * (1 + 1e-9),
         }
     )
 
@@ -83,11 +84,11 @@ def _sentences(draft: Draft, numbers: dict[str, dict]) -> dict[str, str]:
         formats.get(outcome, f"a {outcome} of {{fit:.2f}} ({{lower:.2f}} to {{upper:.2f}})").format(**row)
         for outcome, row in numbers.items()
     ]
-    size = f"{params / 1e6:,.0f} million parameters"
+    size = f"{params / 1e6:,.3g} million parameters" if params < 1e9 else f"{params / 1e9:,.3g} billion parameters"
     return {
         "says": f"If the straight lines went on, a size of {size} would have {listed(said)} "
         f"(95 % prediction intervals from {n_sizes} sizes).",
-        "does_not_say": f"It does not say that they go on: {REACH:.0f} times the largest size is far outside what was "
-        "measured, a score with an upper limit cannot grow for ever, and no onset comes before the first step.",
+        "does_not_say": "It does not say that they go on: this size is outside what was measured, a "
+        "score with an upper limit cannot grow for ever, and no onset comes before the first step.",
         "warning": "Extrapolated: the interval allows for the scatter of sizes around a straight line, not for a bend.",
     }

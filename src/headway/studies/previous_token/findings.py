@@ -82,17 +82,16 @@ def _onset(draft: Draft) -> str | None:
     if not steps:
         return "In no run does the largest head rise faster than 0.1 per decade of training between two steps."
     text = f"The published onset, a mean over thresholds, falls on average at step {listed(steps)}"
+    decades, words = draft.heads.size_step
     fit = _coefficient(_model(draft, "lmm.onset"), "log10(n_params)")
     if fit is not None:
-        text += (
-            f"; tenfold parameters change it by a factor of {10 ** fit['estimate']:.2g} "
-            f"(10^{fit['estimate']:.2f}, {p_text(fit['p'])})"
-        )
+        text += f"; {words} changes it by a factor of {10 ** (decades * fit['estimate']):.2g} ({p_text(fit['p'])})"
     relation = _relation(draft)
     if relation is not None:
+        low, high = (10 ** (decades * relation[end]) for end in ("bound_lower", "bound_upper"))
         text += (
             ". That puts an onset at the end of the steps between which it lies; if it may lie anywhere between them, "
-            f"the factor is anything from {10 ** relation['bound_lower']:.2g} to {10 ** relation['bound_upper']:.2g}"
+            f"the factor is anything from {low:.2g} to {high:.2g}"
         )
     return f"{text}. {_pairs_apart(draft, sizes)}".strip()
 
@@ -104,7 +103,7 @@ def _pairs_apart(draft: Draft, sizes: dict[str, str]) -> str:
     if tested is None or tested.height < 2:
         return ""
     apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p") < 0.05).to_dicts()]
-    text = f"Of {tested.height} pairs of sizes {len(apart)} differ in it by a t test"
+    text = f"A t test tells {len(apart)} of {tested.height} pairs of sizes apart by it"
     common = set.intersection(*apart) if len(apart) > 1 else set()
     return f"{text}, all of them pairs with {sizes[common.pop()]}." if common else f"{text}."
 
@@ -130,8 +129,9 @@ def _by_size(draft: Draft, outcome: str, verb: str, what: str) -> str:
     fit = _coefficient(_model(draft, f"lmm.{outcome}"), "log10(n_params)")
     if fit is None:
         return text + "."
-    change = f"{fit['estimate']:.3g} to {what} (SE {fit['std_error']:.2g}, {p_text(fit['p'])})"
-    return f"{text}; tenfold parameters add {change}."
+    decades, words = draft.heads.size_step
+    added, se = decades * fit["estimate"], decades * fit["std_error"]
+    return f"{text}; {words} adds {added:.3g} to {what} (SE {se:.2g}, {p_text(fit['p'])})."
 
 
 def _consistency(draft: Draft) -> str | None:

@@ -80,6 +80,17 @@ class Heads:
             pl.first("size", "n_params", "n_layers", "n_heads", "final_step"), n_seeds=pl.len()
         )
 
+    @property
+    def size_step(self) -> tuple[float, str]:
+        """By how many decades of n_params a change with size is told, and in what words: ten times, or the range
+        that was measured where it is less than that."""
+        known = self.sizes.filter(pl.col("n_params") > 0)
+        span = float(np.log10(known["n_params"].to_numpy()[[0, -1]].astype(float)) @ [-1, 1]) if known.height else 0.0
+        if span >= 1:
+            return 1.0, "having ten times the parameters"
+        ends = known["size"].to_list()
+        return span, f"going from {ends[0]} to {ends[-1]}" if ends else "more parameters"
+
 
 def read_heads(table: pl.DataFrame, score: str) -> Heads:
     """The heads table of a run directory, made ready for `score`.

@@ -203,9 +203,11 @@ def _sentences(draft: Draft) -> dict[str, object]:
     allowed = "the grid and the seeds allowed for, 95 %" if draft.bootstraps else "the grid allowed for"
     says = f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
     if slopes.height:
+        decades, words = draft.heads.size_step
+        factors = np.sort(10 ** (decades * slopes["slope"].to_numpy()))
         says += (
-            f" Over the {slopes.height} definitions of onset, ten times the parameters change its step by a factor of "
-            f"{10 ** slopes['slope'].min():.2g} to {10 ** slopes['slope'].max():.2g}."  # type: ignore[operator]
+            f" Over the {slopes.height} definitions of onset that the grid lets be compared, {words} changes its step by "
+            f"a factor of {factors[0]:.2g} to {factors[-1]:.2g}."
         )
     return {
         "says": says,
