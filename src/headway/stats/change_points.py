@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 _GRADUAL = ("line", "smooth", "sigmoid")
 _LEAST_POINTS = 6
 _MOST_POINTS = 200
-_NULL_BATCH, _NULL_BATCHES = 1000, 10
+_NULL_BATCH, _NULL_BATCHES, _NULL_VALUES = 1000, 20, 400_000  # series in a batch, batches, numbers in all
 _ROUNDING = 1e-14  # of the total sum of squares: a smaller residual is a perfect fit
 
 
@@ -198,10 +198,11 @@ def _abruptness(fits: dict[str, models.Fit]) -> Array:
 @lru_cache(maxsize=32)
 def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
     """The gain over the constant in series of pure noise; a fixed seed, for it belongs to the grid."""
-    random = np.random.default_rng(20260101)
+    random = np.random.default_rng(0)
     candidates = _Candidates(x, most, narrowest)
-    batches = [random.standard_normal((_NULL_BATCH, len(x))) for _ in range(_NULL_BATCHES)]
-    return np.sort(np.concatenate([_gain(candidates.fit(noise)) for noise in batches]))
+    batches = min(_NULL_VALUES // (len(x) * _NULL_BATCH), _NULL_BATCHES)
+    noises = (random.standard_normal((_NULL_BATCH, len(x))) for _ in range(batches))
+    return np.sort(np.concatenate([_gain(candidates.fit(noise)) for noise in noises]))
 
 
 def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
