@@ -177,6 +177,7 @@ def item_view(chapter: Chapter, item: Item) -> dict[str, Any]:
                 "id": address(chapter, item.name),
                 "title": item.title,
                 "sentence": item.sentence,
+                "folded": item.folded,
                 **view,
             }
         case Missing():

@@ -82,13 +82,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table of numbers, folded away. `units` go into the headings."""
+    """A table of numbers: the columns that have a heading. A long one is folded away."""
 
     name: str
     title: str
     frame: pl.DataFrame
     headings: Mapping[str, str]
     sentence: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

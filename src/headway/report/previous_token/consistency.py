@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from headway.report.charts import forms
-from headway.report.numbers import ends, number
+from headway.report.numbers import ends
 from headway.report.parts import Figure, Item, Layout, Missing, Section, Table
 from headway.report.previous_token.context import Context
 
@@ -29,6 +29,7 @@ def _items(context: Context) -> Iterator[Item]:
         "ols.trajectory_correlation",
         "Are runs of one size more alike?",
         "A linear model of the correlation of two runs on whether they share their size, and on both sizes.",
+        term="same_model",
     )
     yield context.model(
         "ols.trajectory_correlation_between",
@@ -93,10 +94,7 @@ def _means(context: Context) -> Iterator[Item]:
         chosen = frame.filter(frame["grouping"] == grouping)
         headings = {column: names[column] for column in columns} | {"mean": "Mean", "sd": "SD", "n": "Pairs"}
         if chosen.height and set(headings) <= set(chosen.columns):
-            means = ", ".join(number(round(value, 3)) for value in chosen["mean"].drop_nulls().head(8))
-            yield Table(
-                f"means-{grouping.replace('_', '-')}", title, chosen, headings, f"In the table’s order: {means}."
-            )
+            yield Table(f"means-{grouping.replace('_', '-')}", title, chosen, headings)
 
 
 def _independence(context: Context) -> Item:

@@ -85,13 +85,15 @@ class Context:
             return Missing(item.title, self.reason(*(name for name in item.tables if not self.has(name))))
         return item
 
-    def model(self, path: str, title: str, sentence: str) -> Model | Missing:
+    def model(self, path: str, title: str, sentence: str, term: str = "") -> Model | Missing:
         """A fitted model by its path, such as `lmm.onset`.
 
         Args:
             path: where its values are.
             title: what it models.
-            sentence: a plain sentence; `{term}` in it gives way to a term's estimate with its test.
+            sentence: what the model is, in plain words; an estimate with its test is told after it.
+            term: how the term begins whose estimate that is; the last one by default, which most of the study's
+                models ask about.
         """
         values = self.value(*path.split("."))
         if not isinstance(values, dict) or not values.get("summary"):
@@ -99,7 +101,7 @@ class Context:
         name = path.replace(".", "-").replace("_", "-")
         changed = values.get("published_formula")
         also = f" The study’s formula, {changed}, asks for more than these data hold." if changed else ""
-        return Model(name, title, sentence + _effect(values) + also, str(values["summary"]).strip("\n"))
+        return Model(name, title, sentence + _effect(values, term) + also, str(values["summary"]).strip("\n"))
 
     def finding(self, section: str) -> str | None:
         return self.value("findings", section)
@@ -109,11 +111,12 @@ class Context:
         return [self.value("beyond", part, "says"), self.value("beyond", part, "does_not_say")]
 
 
-def _effect(values: dict[str, Any]) -> str:
-    """The last term's estimate and test, which is what each of the study's models asks about."""
+def _effect(values: dict[str, Any], asked: str) -> str:
+    """A sentence on the estimate and test of the last term that begins with `asked`, or on the smooth's."""
     terms = values.get("fixed") or values.get("coefficients")
     if terms:
-        term, fit = list(terms.items())[-1]
+        term = ([name for name in terms if name.startswith(asked)] or list(terms))[-1]
+        fit = terms[term]
         df = fit.get("df", values.get("df_resid"))
         text = (
             f" Its estimate for {term} is {_short(fit.get('estimate'))} (standard error "

@@ -136,7 +136,7 @@ def _by_depth(context: Context, cut: str, title: str, bins: str) -> Figure:
     if context.has("depth_gam"):
         chart = forms.band_and_line("depth_gam", alt.X("prop_layer:Q")) + chart
         tables.append("depth_gam")
-        curve = " The dashed curve is the additive model of all heads, not only the largest; it runs far below them."
+        curve = " The dashed curve is the additive model of all heads, not only of the largest."
     return Figure(
         name=f"final-by-depth-{cut}",
         title=title,

@@ -86,7 +86,7 @@ def _heads(context: Context) -> Iterator[Figure]:
 
 def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) -> Figure:
     base = alt.Chart(forms.named("heads"))
-    x, y = forms.step_x(), forms.value_y("value", context.short_axis, zero=True)
+    x, y = forms.log_x("step_modded", "Step + 1 (log scale)"), forms.value_y("value", context.short_axis, zero=True)
     legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
     color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
     lines = base.mark_line(strokeWidth=1.6).encode(
@@ -96,7 +96,7 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) ->
     return Figure(
         name="heads-of-a-layer",
         title="The heads of one layer over training",
-        sentence="Every line is one head of the chosen layer, every panel a seed: most heads stay low and few rise.",
+        sentence="Every line is one head of the chosen layer, every panel a seed.",
         alt=f"Curves of {context.score.lower()} over training steps for each head of one layer, a panel a seed.",
         chart=forms.focusable(forms.panels(chart, "seed", context.seeds, title="Seed", columns=3)),
         tables=("heads",),

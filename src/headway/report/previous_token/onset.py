@@ -86,7 +86,7 @@ def _emergence(context: Context) -> Figure:
         name="emergence",
         title="‘Emergence step’ from each run’s smooth curve: as published, and where the curve is steepest",
         sentence=(
-            "The published step is that of the largest fitted value, which is where growth ends; beside it, with its "
+            "The published step is that of the largest fitted value, by which growth has stopped; beside it, with its "
             "95 % interval, the step of the largest derivative, which is where growth is fastest."
         ),
         alt="Two panels of emergence steps against parameters: largest fitted value, and largest derivative.",

@@ -108,6 +108,7 @@ def _needed(context: Context) -> Item:
             "seeds_needed_upper": "to ",
         },
         "Seeds of each size for a power of 80 % at the 5 % level; a dash stands for more than 1,000.",
+        folded=True,
     )
 
 

@@ -36,7 +36,7 @@ def facts(context: Context) -> list[tuple[str, str]]:
             ),
             ("steps", steps),
             ("missing", _missing(data["missing"])),
-            ("identical steps", f"{data['duplicates']:,}" if data["duplicates"] else "none"),
+            ("identical steps", f"{data['duplicates']:,} in all runs together" if data["duplicates"] else "none"),
         ]
     return found
 

@@ -87,6 +87,7 @@
     const theme = structuredClone(themes[figure.theme][dark.matches ? "dark" : "light"]);
     theme.legend.disable = true; // the page's own buttons explain the sizes' colours; other legends ask to be shown
     const spec = fitted(figure, width);
+    theme.axisX.titleLimit = spec.spec?.width ?? width;
     const many = Object.values(spec.datasets).reduce((n, some) => n + some.length, 0) > 3000;
     try {
       const { view } = await vegaEmbed(box, spec, {
