@@ -295,10 +295,10 @@ def test_batches_mix_text_and_passages_that_repeat():
 
     periods = np.array([period(row) for row in batch])
     distinct = np.array([len(set(row[: p or 32])) == (p or 32) for row, p in zip(batch, periods, strict=True)])
-    # 1,500 of 2,000 expected to repeat, with a standard deviation of 19: five of those.
-    assert abs((periods > 0).sum() - 1500) < 97
+    # 1,000 of 2,000 expected to repeat, with a standard deviation of 22: five of those.
+    assert abs((periods > 0).sum() - 1000) < 112
     assert {5, 6, 7, 8, 9} == set(periods[periods > 0])
-    assert 0.5 < distinct[periods > 0].mean() < 1  # the random half, and some of the text's
+    assert 0.25 < distinct[periods > 0].mean() < 1  # the random quarter, and some of the text's
     again = next(data.batches(recipe, stream, seed=7))
     assert (batch == again).all()
     assert (batch != next(data.batches(recipe, stream, seed=8))).any()

@@ -43,7 +43,9 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster, tmp_path):
     loss.start()
     summary = run(Squares(seconds=0.15), grid(6, 10), directory, executor=RayTasks())
     loss.join()
-    assert len(ray.nodes()) == 3
+    deadline = time.monotonic() + 60  # Ray takes missed heartbeats to call a node dead, more on a busy machine
+    while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert sum(node["Alive"] for node in ray.nodes()) == 2
     assert (summary.done, summary.failed) == (60, [])
     assert found(directory.read("heads")) == expected(grid(6, 10))

@@ -11,6 +11,8 @@ from headway.report.parts import Control, Figure, Item, Layout, Section
 from headway.report.previous_token.context import Context
 from headway.report.previous_token.growth import against_size
 
+TOLD = "half of rise"  # the definition that the study's sentence is about
+
 
 def onset(context: Context) -> Section:
     return context.section(
@@ -137,7 +139,8 @@ def intervals(context: Context) -> Section:
 
 def _interval_items(context: Context) -> Iterator[Item]:
     definitions = _definitions(context)
-    control = (Control("definition", "Onset is", definitions[-1]),) if definitions else ()
+    first = TOLD if TOLD in definitions else next(iter(definitions), None)
+    control = (Control("definition", "Onset is", first),) if first else ()
     yield _spans(context, control)
     yield _shares(context, control)
     yield _by_definition(context, definitions)

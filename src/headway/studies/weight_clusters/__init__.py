@@ -1,0 +1,68 @@
+"""Do heads fall into clusters by their weights, when, and is it real?
+
+The study *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. `docs/weight-clusters.md`
+lists every number and every table.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from headway.errors import RunDirectoryError
+from headway.progress import Progress, Silent
+from headway.rundir import RunDirectory
+from headway.studies.result import Result
+from headway.studies.weight_clusters.agreement import between_seeds, composition
+from headway.studies.weight_clusters.effects import effects, prompts
+from headway.studies.weight_clusters.findings import findings
+from headway.studies.weight_clusters.heads import heads
+from headway.studies.weight_clusters.published import published
+from headway.studies.weight_clusters.timeline import LEVEL, layer_map, timeline
+from headway.studies.weight_clusters.transitions import transitions
+
+NAME = "weight_clusters"
+TABLES = frozenset({"clusters", "interventions", "prompts"})
+
+
+def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progress: Progress | None = None) -> Result:
+    """Analyses the clusters table of `rundir`, and the interventions and prompts if there are any.
+
+    Args:
+        rundir: a run directory with at least one of the tables clusters, interventions and prompts.
+        bootstraps: resamples for the intervals of change points; 0 leaves change points out.
+        seed: of the random numbers.
+        progress: shown while it works.
+
+    Raises:
+        RunDirectoryError: there is none of these tables.
+    """
+    there = set(rundir.tables())
+    if not there & TABLES:
+        raise RunDirectoryError(f"{rundir.path} holds no table 'clusters': `headway cluster` makes one")
+    progress = progress or Silent()
+    result = Result(NAME, {"findings": [], "level": LEVEL})
+    if "clusters" in there:
+        _clusters(result, rundir.read("clusters"), bootstraps, seed, progress)
+    if "interventions" in there:
+        effects(result, rundir.read("interventions"))
+    if "prompts" in there:
+        prompts(result, rundir.read("prompts"))
+    return result
+
+
+def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, progress: Progress) -> None:
+    progress.start("weight clusters", 5)
+    lines = timeline(table)
+    result.tables["timeline"] = lines
+    result.tables["map"] = layer_map(lines)
+    progress.advance(note="timeline")
+    result.tables["heads"], result.tables["explained"] = heads(table, result.notes)
+    progress.advance(note="heads")
+    result.tables["composition"] = composition(table)
+    result.tables["seeds"] = between_seeds(table)
+    progress.advance(note="composition")
+    result.tables["transitions"] = transitions(lines, bootstraps=bootstraps, seed=seed)
+    progress.advance(note="transitions")
+    result.tables["published"] = published(lines, result.tables["transitions"])
+    findings(result)
+    progress.advance(note="findings")

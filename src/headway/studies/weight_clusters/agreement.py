@@ -1,0 +1,76 @@
+"""Which heads are together, and whether they stay together: from step to step, and from seed to seed."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headway.clusters.quality import adjusted_rand
+
+_SERIES = ("run", "size", "seed", "layer", "kind", "feature", "clustering", "k")
+
+_TYPES = dict.fromkeys(_SERIES, pl.String()) | {"layer": pl.Int32(), "k": pl.Int32()}
+_COMPOSITION: dict[str, pl.DataType] = _TYPES | {
+    "step": pl.Int64(),
+    "clusters": pl.List(pl.List(pl.Int32())),
+    "sizes": pl.List(pl.Int32()),
+    "previous_step": pl.Int64(),
+    "ari_previous": pl.Float64(),
+}
+_PAIRS: dict[str, pl.DataType] = {name: dtype for name, dtype in _TYPES.items() if name != "seed"} | {
+    "other": pl.String(),
+    "step": pl.Int64(),
+    "ari": pl.Float64(),
+}
+
+
+def composition(table: pl.DataFrame) -> pl.DataFrame:
+    """One row per partition and step: clusters as lists of heads, largest first, and `ari_previous`, the adjusted Rand
+    index with the partition of the step before in the same run."""
+    rows: list[dict[str, Any]] = []
+    for series in _found(table).partition_by(_SERIES, maintain_order=True):
+        ordered = series.sort("step").to_dicts()
+        before = [None, *ordered[:-1]]
+        for earlier, row in zip(before, ordered, strict=True):
+            rows.append(
+                {
+                    **{name: row[name] for name in _SERIES},
+                    "step": row["step"],
+                    "clusters": _members(row["labels"]),
+                    "sizes": sorted(row["sizes"], reverse=True),
+                    "previous_step": None if earlier is None else earlier["step"],
+                    "ari_previous": None if earlier is None else _adjusted_rand(earlier["labels"], row["labels"]),
+                }
+            )
+    return pl.DataFrame(rows, schema=_COMPOSITION)
+
+
+def between_seeds(table: pl.DataFrame) -> pl.DataFrame:
+    """One row per partition, step and pair of runs of one size: the adjusted Rand index of their labels.
+
+    Heads have no order that seeds share: agreement beyond chance is expected only of labels tied to a head's place.
+    """
+    rows = []
+    same = ("size", "n_heads", "step", "layer", "kind", "feature", "clustering", "k")
+    for group in _found(table).partition_by(same, maintain_order=True):
+        for one, other in combinations(group.sort("run").to_dicts(), 2):
+            place = {name: one[name] for name in same if name != "n_heads"}
+            agreement = _adjusted_rand(one["labels"], other["labels"])
+            rows.append({**place, "run": one["run"], "other": other["run"], "ari": agreement})
+    return pl.DataFrame(rows, schema=_PAIRS)
+
+
+def _found(table: pl.DataFrame) -> pl.DataFrame:
+    return table.filter(pl.col("k") > 1)
+
+
+def _members(labels: list[int]) -> list[list[int]]:
+    clusters = [[head for head, label in enumerate(labels) if label == cluster] for cluster in sorted(set(labels))]
+    return sorted(clusters, key=lambda heads: (-len(heads), heads))
+
+
+def _adjusted_rand(labels: list[int], other: list[int]) -> float:
+    return float(adjusted_rand(np.array([labels]), np.array([other]))[0])

@@ -1,0 +1,194 @@
+"""The study finds what was planted, at the step it was planted, and nothing where nothing was."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from headway.clusters import GivenLabels, WeightClusters
+from headway.clusters.job import ClusterInput
+from headway.errors import RunDirectoryError
+from headway.rundir import RunDirectory
+from headway.studies import Result, weight_clusters
+from headway.studies.weight_clusters.timeline import benjamini_hochberg, holm
+from headway.studies.weight_clusters.transitions import published_rule
+from support_clusters import PlantedWeights, noise, one_outlier, two_groups
+
+STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def checkpoint(run, step):
+    return SimpleNamespace(
+        suite="planted", run=run, model="toy", size="1k", seed=run[-1], step=step, key=f"{run}@{step}"
+    )
+
+
+def sweep(rundir, plant, runs=("toy-seed1",), steps=STEPS, **options):
+    """The clusters table of runs whose weights at a step are `plant(random, step)`, by kind."""
+    job = WeightClusters(features=("raw",), nulls=99, ks=(2, 3), labels=(GivenLabels("even_odd"),), **options)
+    for run in runs:
+        before = None
+        for at, step in enumerate(steps):
+            planted = plant(np.random.default_rng([at, int(run[-1])]), step)
+            weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
+            previous_step = steps[at - 1] if at else None
+            frame = job.compute(checkpoint(run, step), ClusterInput(weights, "id", before, previous_step))
+            rundir.write_part("clusters", run, step, frame, {})
+            before = weights
+    return rundir
+
+
+def abrupt(random, step):
+    """Query heads fall into even and odd at once, between steps 16 and 32; one value head grows there."""
+    return {
+        "q": two_groups(random, 1.0 if step >= 32 else 0.0),
+        "v": one_outlier(random, 4 if step >= 32 else 1),
+    }
+
+
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    rundir = sweep(RunDirectory(tmp_path_factory.mktemp("planted")), abrupt, runs=("toy-seed1", "toy-seed2"))
+    return weight_clusters.study(rundir, bootstraps=199)
+
+
+def transition(result, kind, run="toy-seed1"):
+    own = result.tables["transitions"].filter(pl.col("kind") == kind, pl.col("run").eq_missing(pl.lit(run)))
+    return own.row(0, named=True)
+
+
+def test_groups_are_found_at_the_step_where_they_were_planted(analysed):
+    for run in ("toy-seed1", "toy-seed2"):
+        found = transition(analysed, "q", run)
+        assert (found["beyond_after"], found["beyond_from"]) == (16, 32)
+        assert found["last_beyond"]
+        assert (found["published_from"], found["published_to"], found["published_sudden"]) == (16, 32, True)
+        assert found["change"] == "abrupt"
+        assert (found["change_from"], found["change_to"]) == (16, 32)
+        assert "since step 32" in found["verdict"]
+    together = transition(analysed, "q", None)
+    assert (together["n_runs"], together["last_beyond"], together["change"]) == (2, True, "abrupt")
+
+
+def test_an_outlier_is_not_called_a_cluster(analysed):
+    found = transition(analysed, "v")
+    assert found["published_sudden"]
+    assert not found["last_beyond"]
+    said = analysed.tables["published"].filter(pl.col("kind") == "v")
+    assert said["published_clusters"].all()
+    assert not said["corrected_clusters"].any()
+    assert said["lone_heads"].to_list() == [[6], [6]]
+    assert "head 6 is alone" in found["verdict"]
+
+
+def test_kinds_in_which_nothing_was_planted_show_nothing(analysed):
+    for kind in ("k", "o"):
+        found = transition(analysed, kind)
+        assert found["last_beyond"] is False
+        said = analysed.tables["published"].filter(pl.col("kind") == kind)
+        assert not said["published_clusters"].any()
+        assert not said["corrected_clusters"].any()
+
+
+def test_gradual_groups_are_not_called_abrupt(tmp_path):
+    def gradual(random, step):
+        return {"q": two_groups(random, 0.13 * np.log2(step + 1))}
+
+    found = transition(weight_clusters.study(sweep(RunDirectory(tmp_path), gradual), bootstraps=199), "q")
+    assert found["last_beyond"]
+    assert found["change"] == "gradual"
+    assert not found["published_sudden"]
+
+
+def test_composition_and_agreement(analysed):
+    own = analysed.tables["composition"].filter(pl.col("kind") == "q", pl.col("k") == 2, pl.col("step") >= 64)
+    for name in ("kmeans", "ward"):
+        rows = own.filter(pl.col("clustering") == name)
+        assert set(rows["ari_previous"]) == {1.0}
+        clusters = [sorted(row) for row in rows["clusters"].to_list()]
+        assert clusters == [[[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]] * len(clusters)
+    seeds = analysed.tables["seeds"].filter(pl.col("kind") == "q", pl.col("clustering") == "kmeans", pl.col("k") == 2)
+    assert seeds.filter(pl.col("step") == 256)["ari"].to_list() == [1.0]
+    assert (seeds["run"] == "toy-seed1").all()
+
+
+def test_heads_and_maps_are_complete(analysed):
+    heads = analysed.tables["heads"]
+    assert len(heads) == 2 * len(STEPS) * 4 * 12
+    shown = heads.filter(pl.col("kind") == "q", pl.col("step") == 256, pl.col("run") == "toy-seed1").sort("head")
+    assert shown["pc1"].sign().n_unique() == 2
+    assert (shown["pc1"].sign()[::2] == shown["pc1"].sign()[0]).all()  # even heads on one side
+    assert shown[["tsne1", "tsne2"]].null_count().sum_horizontal()[0] == 0
+    explained = (
+        analysed.tables["explained"].group_by("run", "step", "layer", "kind", "feature").agg(pl.col("share").sum())
+    )
+    np.testing.assert_allclose(explained["share"], 1, rtol=1e-9)
+    changes = heads.filter(pl.col("step") == 0)
+    assert changes["change"].null_count() == len(changes)
+    assert heads.filter(pl.col("step") > 0)["change"].null_count() == 0
+    norms = heads.filter(pl.col("kind") == "v", pl.col("step") == 256, pl.col("head") == 6)["norm"]
+    assert (norms > 3 * heads.filter(pl.col("kind") == "v", pl.col("head") != 6)["norm"].median()).all()
+    assert len(analysed.tables["map"]) == 2 * len(STEPS) * 4
+
+
+def test_false_positives_over_200_null_suites(tmp_path):
+    """A suite counts if any of its four kinds, at its only step, is beyond the nulls after correction. At 5 % the false
+    discovery rate of all-null families is the chance of any, so 10 of 200 at most: 22 leaves out 1 in 1,000."""
+    job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=99)
+    positive = 0
+    for seed in range(200):
+        rows = job.compute(checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), "id"))
+        lines = weight_clusters.timeline(rows)
+        positive += bool(lines["beyond"].any())
+    assert positive <= 22
+
+
+def test_result_travels_through_files(analysed, tmp_path):
+    analysed.save(RunDirectory(tmp_path))
+    loaded = Result.load(RunDirectory(tmp_path), "weight_clusters")
+    assert loaded.values == analysed.values
+    assert loaded.tables["timeline"].equals(analysed.tables["timeline"])
+    assert any("clustered by the published rule" in finding for finding in loaded.values["findings"])
+
+
+def test_without_nulls_nothing_is_claimed(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    job = WeightClusters(features=("raw",), nulls=0)
+    for step in (0, 1):
+        random = np.random.default_rng(step)
+        weights = PlantedWeights({"q": two_groups(random, 1.0), "k": np.ones_like(noise(random))})
+        rundir.write_part("clusters", "a1", step, job.compute(checkpoint("a1", step), ClusterInput(weights, "id")), {})
+    result = weight_clusters.study(rundir, bootstraps=99)
+    assert any("No nulls were drawn" in note for note in result.notes)
+    assert not result.tables["published"]["corrected_clusters"].any()
+    assert result.tables["timeline"].filter(pl.col("kind") == "k").is_empty()  # all its heads are equal
+    assert result.tables["heads"].filter(pl.col("kind") == "k")["cluster"].null_count() == 24
+
+
+def test_a_directory_without_its_tables_says_what_to_do(tmp_path):
+    with pytest.raises(RunDirectoryError, match="headway cluster"):
+        weight_clusters.study(RunDirectory(tmp_path))
+
+
+def test_published_rule_on_the_published_numbers():
+    """The silhouettes that study 1 prints, and what it makes of them: keys' 0.193 is not above its own 0.2."""
+    steps = [1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000]
+    printed = {
+        "q": [0.019, 0.056, 0.048, 0.054, 0.050, 0.051, 0.646, 0.606],
+        "k": [0.062, 0.090, 0.075, 0.070, 0.073, 0.084, 0.277, 0.467],
+        "v": [0.026, 0.084, 0.074, 0.074, 0.080, 0.091, 0.626, 0.687],
+    }
+    rules = {kind: published_rule(steps, np.array(values)) for kind, values in printed.items()}
+    assert {kind: (rule["published_from"], rule["published_to"]) for kind, rule in rules.items()} == {
+        "q": (80000, 120000), "k": (80000, 120000), "v": (80000, 120000),
+    }  # fmt: skip
+    assert [rules[kind]["published_change"] for kind in "qkv"] == pytest.approx([0.595, 0.193, 0.535])
+    assert [rules[kind]["published_sudden"] for kind in "qkv"] == [True, False, True]
+
+
+def test_corrections_are_those_of_r():
+    """p.adjust(c(0.01, 0.04, 0.03, 0.005, 0.5), "BH") and "holm" in R 4.2."""
+    p = np.array([0.01, 0.04, 0.03, 0.005, 0.5])
+    np.testing.assert_allclose(benjamini_hochberg(p), [0.025, 0.05, 0.05, 0.025, 0.5])
+    np.testing.assert_allclose(holm(p), [0.04, 0.09, 0.09, 0.025, 0.5])
