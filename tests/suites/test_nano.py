@@ -119,12 +119,17 @@ def largest_ratio(step):
 
     model, tokenizer = load(step), Tokenizer.from_file(str(step / "tokenizer.json"))
     context = model.config.max_position_embeddings
+    tokenizer.enable_truncation(context)
+    tokenizer.enable_padding(length=context)  # on the right, where causal attention does not look
+    texts = tokenizer.encode_batch(nano.held_out())
+    with torch.no_grad():
+        found = model(torch.tensor([text.ids for text in texts]), output_attentions=True)
+    A = torch.stack(found.attentions, dim=1)  # (texts, layers, heads, T, T)
     ratios = []
-    for encoding in tokenizer.encode_batch(nano.held_out()):
-        with torch.no_grad():
-            found = model(torch.tensor([encoding.ids[:context]]), output_attentions=True)
-        A = torch.cat(found.attentions)
-        ratios.append(A.diagonal(-1, 2, 3).mean(-1) / A.diagonal(0, 2, 3).mean(-1))
+    for text, own in zip(texts, A, strict=True):
+        n_tokens = sum(text.attention_mask)
+        own = own[..., :n_tokens, :n_tokens]
+        ratios.append(own.diagonal(-1, -2, -1).mean(-1) / own.diagonal(0, -2, -1).mean(-1))
     return torch.stack(ratios).mean(0).max().item()
 
 
