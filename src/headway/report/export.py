@@ -81,7 +81,8 @@ def narrowed(frame: pl.DataFrame, figure: Figure, *, sliders: bool = True) -> pl
 def _sized(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
     layout = figure.layout
     if "facet" in spec:
-        columns = max(1, min(layout.max_columns, layout.panels))
+        one_row = layout.panels <= layout.max_columns + 1  # else its last panel would stand alone
+        columns = layout.panels if one_row else layout.max_columns
         spec["columns"] = columns
         spec["spec"]["width"] = max(150, WIDTH // columns - (60 if layout.own_axes else 25))
     elif layout.square:

@@ -22,7 +22,8 @@ class Measurement:
     suite: the name of what was measured.
     subtitle: one line under the report's title.
     sentences: what the reader should know first.
-    facts: label and value, table by table.
+    facts: label and value: what a reader wants to know first.
+    records: of each table, everything that the manifest says of it.
     failures: checkpoints that could not be done.
     """
 
@@ -30,6 +31,7 @@ class Measurement:
     subtitle: str
     sentences: list[str]
     facts: list[tuple[str, str]]
+    records: list[tuple[str, list[tuple[str, str]]]]
     failures: Listing
 
 
@@ -39,16 +41,14 @@ def measurement(directory: RunDirectory) -> Measurement:
     tables: dict[str, Any] = manifest.get("tables", {})
     failed = [line for table in tables for line in directory.failures(table).values()]
     suites = sorted({_suite(entry) for entry in tables.values() if _suite(entry)})
-    facts = [fact for name, entry in tables.items() for fact in _facts(name, entry)]
-    if manifest.get("headway"):
-        facts.append(("headway", str(manifest["headway"])))
     when = _date(next((entry.get("continued") for entry in tables.values() if entry.get("continued")), ""))
     name = listed(suites) or directory.path.name
     return Measurement(
         suite=name,
         subtitle=" · ".join(part for part in (f"Suite: {name}", f"run directory: {directory.path.name}", when) if part),
         sentences=_failure_sentence(failed),
-        facts=facts,
+        facts=_facts(tables, manifest.get("headway")),
+        records=[(name, _record(entry)) for name, entry in tables.items()],
         failures=Listing(
             [Cell("Checkpoint"), Cell("Why")],
             [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
@@ -72,16 +72,30 @@ def _failure_sentence(failed: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _facts(table: str, entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Everything that the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
-    found = [(f"{table}: {label}", text) for label, text in _flat("", entry.get("identity", {}))]
-    if entry.get("checkpoints"):
-        found.append((f"{table}: checkpoints asked for", f"{len(entry['checkpoints']):,}"))
-    found += [(f"{table}: {label}", text) for label, text in _flat("", entry.get("asked", {}))]
-    versions = entry.get("versions", {})
-    if versions:
-        found.append((f"{table}: versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
-    return found
+def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, str]]:
+    """Corpora, scores, checkpoints and versions, each once however many tables share them."""
+    found: dict[tuple[str, str], None] = {}
+    for name, entry in tables.items():
+        identity = entry.get("identity", {})
+        corpus = identity.get("corpus")
+        if isinstance(corpus, Mapping) and corpus.get("name"):
+            sha = f" (sha256 {str(corpus['sha256'])[:12]}…)" if corpus.get("sha256") else ""
+            found["corpus", f"{corpus['name']}{sha}"] = None
+        if identity.get("scores"):
+            found["scores", ", ".join(map(str, identity["scores"]))] = None
+        if entry.get("checkpoints"):
+            found[f"table {name}", count(len(entry["checkpoints"]), "checkpoint") + " asked for"] = None
+    if version:
+        found["headway", str(version)] = None
+    return list(found)
+
+
+def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
+    found = [*_flat("", entry.get("identity", {})), *_flat("", entry.get("asked", {}))]
+    found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
+    versions = ", ".join(f"{name} {version}" for name, version in entry.get("versions", {}).items())
+    return [*found, ("versions", versions)] if versions else found
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:

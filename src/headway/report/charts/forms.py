@@ -14,10 +14,9 @@ import altair as alt
 STEP_TITLE = "Training step + 1 (log scale)"
 PARAMETERS_TITLE = "Parameters (log scale)"
 _IS_POWER_OF_TEN = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
-_LEADING_DIGIT = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"
 _SHORT = "datum.value < 1 ? format(datum.value, '~g') : replace(format(datum.value, '~s'), 'G', 'B')"
 POWERS_OF_TEN = f"{_IS_POWER_OF_TEN} ? ({_SHORT}) : ''"
-ONE_TWO_FIVE = f"indexof([1, 2, 5], {_LEADING_DIGIT}) >= 0 ? ({_SHORT}) : ''"
+THINNED = f"datum.label ? ({_SHORT}) : ''"  # Vega itself leaves labels empty where they would crowd
 _GRADIENT = alt.Legend(type="gradient")
 _IN_FOCUS = {
     "size": "(!focus_size || datum.size == focus_size)",
@@ -42,7 +41,7 @@ def log_x(field: str, title: str, *, labels: str = POWERS_OF_TEN, **scale: Any) 
 
 def log_y(field: str, title: str, **scale: Any) -> alt.Y:
     lines = alt.when(_IS_POWER_OF_TEN).then(alt.value(1)).otherwise(alt.value(0))
-    axis = alt.Axis(labelExpr=ONE_TWO_FIVE, gridOpacity=lines)
+    axis = alt.Axis(labelExpr=THINNED, gridOpacity=lines)
     return alt.Y(
         f"{field}:Q", title=title, scale=alt.Scale(type="log", **({"nice": False, "padding": 8} | scale)), axis=axis
     )
@@ -53,7 +52,7 @@ def step_x(field: str = "step_modded", **scale: Any) -> alt.X:
 
 
 def parameters_x() -> alt.X:
-    return log_x("n_params", PARAMETERS_TITLE, labels=ONE_TWO_FIVE)
+    return log_x("n_params", PARAMETERS_TITLE, labels=THINNED)
 
 
 def value_y(field: str, title: str, *, zero: bool = False, **scale: Any) -> alt.Y:

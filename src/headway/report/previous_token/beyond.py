@@ -114,7 +114,7 @@ def _top_layers(context: Context) -> Figure:
         alt="Bars of the share of seeds whose top head is in each layer, a panel a size.",
         chart=chart.resolve_scale(x="independent"),
         tables=("layer_ranks",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 
@@ -251,7 +251,7 @@ def _rank(context: Context) -> Figure:
         alt="Lines of the percentile of the finally largest head over training steps, one a size.",
         chart=forms.focusable(forms.panels(alt.layer(band, dots, line).properties(height=170), "size", context.sizes)),
         tables=("final_head",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 
@@ -307,5 +307,5 @@ def _takes_lead(context: Context) -> Figure:
         alt="Bars on the step axis for each run, a panel a size.",
         chart=forms.focusable(forms.panels(bars, "size", context.sizes)),
         tables=("lead",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )

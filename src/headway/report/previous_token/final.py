@@ -84,7 +84,7 @@ def _maxima(context: Context, column: str, title: str, colour_title: str) -> Fig
         alt=f"Heat maps, one a size, of {context.score.lower()} by layer and seed at the final step.",
         chart=forms.focusable(chart),
         tables=("layer_maxima",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 

@@ -64,7 +64,7 @@ def _trajectories(context: Context) -> Figure:
         alt=f"Curves of the largest {context.score.lower()} over training steps, a panel a size, a line a seed.",
         chart=forms.focusable(chart),
         tables=("over_time",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 

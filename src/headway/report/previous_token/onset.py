@@ -61,7 +61,7 @@ def _thresholds(context: Context) -> Figure:
         alt="Step lines of the first step past each slope threshold, a panel a size, a line a seed.",
         chart=forms.focusable(forms.panels(chart, "size", context.sizes)),
         tables=("thresholds",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 
@@ -124,7 +124,7 @@ def _derivatives(context: Context) -> Figure:
         alt="Curves of the derivative over training steps, a panel a size, a line a seed.",
         chart=forms.focusable(forms.panels(chart, "size", context.sizes)),
         tables=("emergence_curves",),
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 
@@ -186,7 +186,7 @@ def _spans(context: Context, control: tuple[Control, ...]) -> Figure:
         chart=forms.focusable(forms.panels(bars, "size", context.sizes)),
         tables=("onset_spans",),
         controls=control,
-        layout=Layout(panels=len(context.sizes), panel_width=300, max_columns=2),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
 
 

@@ -57,7 +57,7 @@
     const { panels, panel_width, max_columns, own_axes, square } = figure.layout;
     if (spec.facet) {
       const axis = 54, gap = own_axes ? axis : 26;
-      const columns = Math.max(1, Math.min(max_columns, panels, Math.floor((width - axis + gap) / (Math.min(panel_width, width - axis) + gap))));
+      const columns = Math.max(1, Math.min(panels === max_columns + 1 ? panels : max_columns, panels, Math.floor((width - axis + gap) / (Math.min(panel_width, width - axis) + gap))));
       const room = Math.floor((width - axis - 10 - gap * (columns - 1)) / columns);
       spec.columns = columns;
       spec.spacing = { column: own_axes ? 12 : 26, row: 22 };
