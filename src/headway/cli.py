@@ -279,7 +279,7 @@ def audit(
             suite, where=where, deep=deep, out=out or None, keep_files=keep_files is YesNo.yes, progress=progress
         )
     for finding in found.findings:
-        typer.echo(f"  - {finding.message if hasattr(finding, 'message') else finding}")
+        typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     typer.echo(f"{len(found.findings)} findings")
 
 

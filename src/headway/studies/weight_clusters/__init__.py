@@ -1,7 +1,7 @@
 """Do heads fall into clusters by their weights, when, and is it real?
 
-The study *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. `docs/weight-clusters.md`
-lists every number and every table.
+The study *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. Each part's docstring
+describes its tables.
 """
 
 from __future__ import annotations
