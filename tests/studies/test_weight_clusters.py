@@ -24,9 +24,13 @@ def checkpoint(run, step):
     )
 
 
+# p counts draws: with fewer it cannot be small enough to survive the correction over all these kinds and steps.
+NULLS = 499
+
+
 def sweep(rundir, plant, runs=("toy-seed1",), steps=STEPS, **options):
     """The clusters table of runs whose weights at a step are `plant(random, step)`, by kind."""
-    job = WeightClusters(features=("raw",), nulls=99, ks=(2, 3), labels=(GivenLabels("even_odd"),), **options)
+    job = WeightClusters(features=("raw",), nulls=NULLS, ks=(2, 3), labels=(GivenLabels("even_odd"),), **options)
     for run in runs:
         before = None
         for at, step in enumerate(steps):

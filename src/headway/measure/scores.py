@@ -1,4 +1,5 @@
-"""What the scores are: each is a few words about one layer's attention A. Adding one: docs/adding-a-score.md.
+"""What the scores are: each is a few words about one layer's attention A. Adding one: a function here,
+and its words in `headway.tables.SCORES`.
 
 A function here gets the `Attention` of a layer over a batch of texts of T tokens and gives one number for each text
 and head: (texts, heads). Titles, units and formulas in words are in `headway.tables.SCORES`.
