@@ -11,17 +11,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
-from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from headway import tables
@@ -33,7 +34,6 @@ SHAPES = {"14m": (6, 128, 4), "70m": (6, 512, 8), "160m": (12, 768, 12)}
 TEXTS, TOKENS, LONG = 666, 18_313, 2048
 VOCAB = 50_304
 SCORES = ("prev", "self", "first")
-MEMORY = "memory of 2,048 tokens"
 
 
 def random_model(shape: str, attention: str, device: str) -> PreTrainedModel:
@@ -86,7 +86,14 @@ def transformer_lens(model: PreTrainedModel) -> Callable[[Sequence[np.ndarray]],
     """Patterns of every layer by `run_with_cache` of a `TransformerBridge` around `model`."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers("EleutherAI/pythia-14m", hf_model=model, device=str(model.device))
+    # It reads a config and a tokenizer from a folder, of which only the ids of special tokens are used.
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<|endoftext|>": 0}, unk_token="<|endoftext|>"))
+    words = dict.fromkeys(("bos_token", "eos_token", "pad_token"), "<|endoftext|>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **words)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        bridge = TransformerBridge.boot_transformers(folder, device=str(model.device))
 
     def run(texts: Sequence[np.ndarray]) -> None:
         for text in texts:
@@ -191,9 +198,16 @@ def memory(what: str, device: str) -> int:
         before = torch.cuda.memory_allocated()
         read(np.tile(tokens, 2))
         return torch.cuda.max_memory_allocated() - before
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+    before = _resident("VmRSS")
     read(np.tile(tokens, 2))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+    return _resident("VmHWM") - before
+
+
+def _resident(which: str) -> int:
+    """Bytes of this process in memory, now or at their peak, as Linux says."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
 
 
 def main() -> None:
