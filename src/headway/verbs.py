@@ -440,7 +440,7 @@ def demo(
     scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")
     _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
     _require_whole(cluster("nano", out=out, where="seed=1", progress=progress))
-    for summary in intervene("nano", out=out, where="seed=1 step=last", controls=60, progress=progress):
+    for summary in intervene("nano", out=out, where="seed=1 step=last", controls=20, progress=progress):
         _require_whole(summary)
     results = analyze(out, progress=progress)
     return results, report(out, progress=progress)

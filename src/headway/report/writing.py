@@ -15,7 +15,10 @@ from headway.rundir import RunDirectory, write_whole
 from headway.studies import Result
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
-CHAPTERS = {"previous_token": "headway.report.previous_token"}
+CHAPTERS = {
+    "previous_token": "headway.report.previous_token",
+    "weight_clusters": "headway.report.weight_clusters",
+}
 
 
 def write(

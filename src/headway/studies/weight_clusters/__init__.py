@@ -17,8 +17,10 @@ from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings
 from headway.studies.weight_clusters.heads import heads
 from headway.studies.weight_clusters.published import published
-from headway.studies.weight_clusters.timeline import LEVEL, layer_map, timeline
+from headway.studies.weight_clusters.timeline import LEVEL, layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
+
+__all__ = ["LEVEL", "NAME", "TABLES", "main_series", "study"]
 
 NAME = "weight_clusters"
 TABLES = frozenset({"clusters", "interventions", "prompts"})
@@ -47,6 +49,7 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
         effects(result, rundir.read("interventions"))
     if "prompts" in there:
         prompts(result, rundir.read("prompts"))
+    result.values["headline"] = list(result.values["findings"])
     return result
 
 

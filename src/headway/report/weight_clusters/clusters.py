@@ -1,0 +1,255 @@
+"""Do heads form clusters, are they more than noise, and when do they come?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from headway.report.charts import forms
+from headway.report.parts import Control, Figure, Item, Layout, Missing, Section, Table
+from headway.report.weight_clusters.context import NO_CLUSTERS, NO_NULLS, Context
+
+
+def by_layer() -> Any:
+    """Early layers dark, late ones light."""
+    legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
+    return alt.Color("layer:Q", title="Layer", scale=alt.Scale(range="ramp"), legend=legend)
+
+
+def kind_panels(chart: Any, context: Context, table: str) -> Any:
+    return forms.panels(chart, "kind", context.kinds(table), columns=2)
+
+
+def panel_layout(context: Context, table: str) -> Layout:
+    return Layout(panels=len(context.kinds(table)), panel_width=230, max_columns=2)
+
+
+def beyond_noise(context: Context) -> Section:
+    lead = [
+        "Two clusters are found in any heads. The question is whether they are better than those in heads without any."
+    ]
+    return context.section("beyond-noise", "Are there clusters, and are they real?", lead, _beyond_items(context))
+
+
+def _beyond_items(context: Context) -> Iterator[Item]:
+    if not context.has("cluster_lines"):
+        yield Missing("Clusters", NO_CLUSTERS)
+        return
+    if context.tables["cluster_lines"]["null_high"].is_not_null().any():
+        yield _map(context)
+    else:
+        yield Missing("Silhouette beyond the nulls", NO_NULLS)
+    yield _silhouettes(context)
+    yield _outliers(context)
+
+
+def _map(context: Context) -> Figure:
+    table = "cluster_lines"
+    x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
+    y = alt.Y("layer:O", title="Layer", sort="descending")
+    tooltip = forms.tips(
+        ("layer:O", "layer"),
+        ("kind:N", "weights"),
+        ("step:Q", "step", ",d"),
+        ("silhouette:Q", "silhouette", ".3f"),
+        ("null_high:Q", "95 % of the strictest null", ".3f"),
+        ("p:Q", "p", ".3~g"),
+        ("q:Q", "p, corrected (false discovery rate)", ".3~g"),
+    )
+    tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette less the nulls’ 95 %"), tooltip)
+    base = alt.Chart(forms.named(table))
+    marked = base.transform_filter("datum.beyond").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
+    return Figure(
+        name="clusters-map",
+        title="Where the silhouette lies beyond what heads without clusters give",
+        sentence="Warm tiles lie above 95 % of the strictest null; a dot marks those that remain after correction for all "
+        "that was looked at.",
+        alt="Heat maps of silhouette beyond the nulls by layer and training step, a panel for each kind of weights.",
+        chart=kind_panels(alt.layer(tiles, marked).properties(height=170), context, table),
+        tables=(table,),
+        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        layout=panel_layout(context, table),
+    )
+
+
+def _feature(context: Context, table: str) -> Control:
+    """Raw weights first, where they are there: what study 1 looked at."""
+    first = context.control(table, "feature", "Features")
+    there = set(context.tables[table]["feature"])
+    return replace(first, default="raw") if "raw" in there else first
+
+
+def _silhouettes(context: Context) -> Figure:
+    table = "cluster_lines"
+    base = alt.Chart(forms.named(table))
+    x, y = forms.step_x(), forms.value_y("silhouette", "Silhouette")
+    band = base.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("null_low:Q"), y2="null_high:Q")
+    middle = base.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="null_median:Q")
+    line = base.mark_line(style="accent", strokeWidth=2).encode(x=x, y=y)
+    dots = base.mark_point(style="accent", filled=True, size=30).encode(x=x, y=y)
+    tooltip = forms.tips(
+        ("step:Q", "step", ",d"),
+        ("silhouette:Q", "silhouette", ".3f"),
+        ("null_low:Q", "nulls: from", ".3f"),
+        ("null_high:Q", "to", ".3f"),
+        ("p:Q", "p", ".3~g"),
+        ("q:Q", "p, corrected", ".3~g"),
+    )
+    chart = alt.layer(band, middle, line, dots, forms.hoverable(base, x, y, tooltip)).properties(height=170)
+    return Figure(
+        name="clusters-silhouette",
+        title="The silhouette of two clusters over training, and that of heads without clusters",
+        sentence="The line is the silhouette of k-means with two clusters; the band spans the central 90 % of the nulls: "
+        "random directions, the same heads at initialisation, and permuted weights.",
+        alt="Silhouette over training steps with the band of the nulls, a panel for each kind of weights.",
+        chart=kind_panels(chart, context, table),
+        tables=(table,),
+        controls=(
+            context.control(table, "run", "Run"),
+            _feature(context, table),
+            context.control(table, "layer", "Layer"),
+        ),
+        layout=panel_layout(context, table),
+    )
+
+
+def _outliers(context: Context) -> Item:
+    last = context.tables["cluster_last"].filter(pl.col("feature") == "raw", pl.col("lone_heads").list.len() > 0)
+    title = "Clusters of one head"
+    if not len(last):
+        return Missing(title, "At the last step no head is alone in its cluster of raw weights.")
+    rows = last.explode("lone_heads").rename({"lone_heads": "head"})
+    heads = context.tables["cluster_heads"]
+    middle = heads.group_by("run", "layer", "kind", "step").agg(median_norm=pl.col("norm").median())
+    rows = rows.join(heads.select("run", "layer", "kind", "step", "head", "norm"), how="left",
+                     on=["run", "layer", "kind", "step", "head"])  # fmt: skip
+    rows = rows.join(middle, how="left", on=["run", "layer", "kind", "step"]).sort("run", "layer", "kind")
+    return Table(
+        "clusters-outliers",
+        title,
+        rows.with_columns(pl.col("head").cast(pl.String), pl.col("layer").cast(pl.String)),
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "head": "Head",
+            "norm": "Its norm",
+            "median_norm": "Median norm",
+            "silhouette": "Silhouette",
+            "silhouette_rest": "Silhouette without it",
+        },
+        "A head alone in its cluster is an outlier, often by its norm; the silhouette it makes says nothing about groups.",
+        folded=True,
+    )
+
+
+def metrics(context: Context) -> Section:
+    lead = ["What study 1 measured, for all layers, with the change of the weights since the step before."]
+    return context.section("metrics", "How do the clusters’ measures develop?", lead, _metric_items(context))
+
+
+def _metric_items(context: Context) -> Iterator[Item]:
+    table = "cluster_metrics"
+    if not context.has(table):
+        yield Missing("Metrics", NO_CLUSTERS)
+        return
+    base = alt.Chart(forms.named(table))
+    x, y = forms.step_x(), forms.value_y("value", "Value of the metric")
+    tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"))
+    lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=by_layer(), detail="layer:N")
+    hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
+    chart = kind_panels(alt.layer(lines, hover).properties(height=180), context, table)
+    yield Figure(
+        name="clusters-metrics",
+        title="Every metric over training, a line a layer",
+        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. Raw weights, two clusters.",
+        alt="Curves of the chosen metric over training steps, a line a layer, a panel for each kind of weights.",
+        chart=chart.resolve_scale(y="independent"),
+        tables=(table,),
+        controls=(context.control(table, "run", "Run"), context.control(table, "metric", "Metric")),
+        layout=Layout(panels=len(context.kinds(table)), panel_width=230, max_columns=2, own_axes=True),
+    )
+
+
+def transitions(context: Context) -> Section:
+    lead = [
+        "The published rule takes the largest change between neighbouring checkpoints. Beside it stands a test whether the "
+        "silhouette changed at all, and whether as a step or gradually, asked only where it ever lies beyond the nulls."
+    ]
+    return context.section("transitions", "When do clusters arise, and do they jump?", lead, _transition_items(context))
+
+
+def _transition_items(context: Context) -> Iterator[Item]:
+    table = "cluster_transitions"
+    if not context.has(table):
+        yield Missing("Transitions", NO_CLUSTERS)
+        return
+    rows = context.tables[table]
+    if rows["published_to"].is_null().all():
+        yield Missing("Transitions", "One step was measured: nothing can change.")
+        return
+    yield _places(context, table)
+    yield Table(
+        "clusters-verdicts",
+        "Each transition in words",
+        rows.filter(pl.col("feature") == "raw").select(
+            "run",
+            pl.col("layer").cast(pl.String),
+            "kind",
+            pl.format("{} to {}", "published_from", "published_to").alias("published_place"),
+            "published_change",
+            pl.col("published_sudden").replace_strict({True: "sudden", False: "gradual"}, return_dtype=pl.String),
+            "verdict",
+        ),
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "published_place": "Published rule: steps",
+            "published_change": "change",
+            "published_sudden": "called",
+            "verdict": "With nulls and a test of change",
+        },
+        "Raw weights, two clusters. Where the data do not tell abrupt from gradual, that is the verdict.",
+        folded=True,
+    )
+
+
+def _places(context: Context, table: str) -> Figure:
+    base = alt.Chart(forms.named(table))
+    x = forms.log_x("published_modded", forms.STEP_TITLE)
+    y = alt.Y("layer:O", title="Layer", sort="descending")
+    tooltip = forms.tips(
+        ("layer:O", "layer"),
+        ("change:N", "test of change"),
+        ("change_from:Q", "largest change: from step", ",d"),
+        ("change_to:Q", "to step", ",d"),
+        ("change_low:Q", "95 %: from", ",d"),
+        ("change_high:Q", "to", ",d"),
+        ("p_change:Q", "p of no change", ".2~g"),
+        ("published_from:Q", "published rule: from step", ",d"),
+        ("published_to:Q", "to step ", ",d"),
+        ("published_change:Q", "by", ".3f"),
+    )
+    rule = base.mark_rule(strokeWidth=5, opacity=0.35, style="accent").encode(
+        x=alt.X("low_modded:Q"), x2="high_modded:Q", y=y
+    )
+    found = base.mark_point(size=60, filled=True, opacity=1, style="accent").encode(
+        x="to_modded:Q", y=y, tooltip=tooltip
+    )
+    published = base.mark_point(size=70, filled=False, strokeWidth=1.6, style="ink").encode(x=x, y=y, tooltip=tooltip)
+    return Figure(
+        name="clusters-transitions",
+        title="Where the silhouette changes most",
+        sentence="Rings are the published rule’s place; dots with bars are that of the test of change with its 95 % interval, "
+        "absent where the silhouette never leaves the nulls. Nothing is known of the time between two checkpoints.",
+        alt="Steps of the largest change by layer, published rule and test of change, a panel for each kind of weights.",
+        chart=kind_panels(alt.layer(rule, found, published).properties(height=170), context, table),
+        tables=(table,),
+        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        layout=panel_layout(context, table),
+    )
