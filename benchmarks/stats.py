@@ -63,13 +63,22 @@ def _crossed(n: int, n_a: int, n_b: int, rng: np.random.Generator) -> pl.DataFra
     return pl.DataFrame({"y": y, "x": x, "a": [f"a{i}" for i in a], "b": [f"b{i}" for i in b]})
 
 
+def _curve(n: int, rng: np.random.Generator) -> pl.DataFrame:
+    x = rng.uniform(size=n)
+    return pl.DataFrame({"x": x, "y": np.sin(6 * x) + 0.3 * rng.normal(size=n)})
+
+
 def cases() -> list[Case]:
     """What is timed."""
     rng = np.random.default_rng(7)
     onset, growth = _runs(1, rng), _runs(16, rng)
     depth, slopes = _crossed(5400, 16, 4, rng), _crossed(2000, 300, 20, rng)
     huge = _crossed(100_000, 1000, 1000, rng)
+    run, grid, many = _curve(16, rng), growth.with_columns(x=pl.col("step").log10()), _curve(5400, rng)
     return [
+        Case("GAM, 16 rows, k = 10, GCV", "gam", "y ~ s(x, k=10)", run, reml=False),
+        Case("GAM, 576 rows of 16 steps, GCV", "gam", "y ~ s(x)", grid, reml=False),
+        Case("GAM, 5,400 rows, REML", "gam", "y ~ s(x)", many, repeats=5),
         Case("36 rows, 1 group", "lmm", "y ~ log10(size) + (1 | seed)", onset),
         Case("576 rows, 2 crossed groups, ML", "lmm", "y ~ log10(step) + (1 | seed) + (1 | model)", growth, reml=False),
         Case("5,400 rows, 2 crossed groups", "lmm", "y ~ x + (1 | a) + (1 | b)", depth),
@@ -79,6 +88,7 @@ def cases() -> list[Case]:
 
 
 FIT: dict[str, Callable[[Case], Any]] = {
+    "gam": lambda case: stats.gam(case.formula, case.data, method="REML" if case.reml else "GCV.Cp").summary(),
     "lmm": lambda case: stats.lmm(case.formula, case.data, method="REML" if case.reml else "ML").summary(),
 }
 

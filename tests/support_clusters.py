@@ -46,3 +46,27 @@ class PlantedWeights:
             return self.planted[kind]
         heads = self.n_kv_heads or self.n_heads if kind in "kv" else self.n_heads
         return noise(np.random.default_rng([self.seed, "qkvo".index(kind), layer]), heads)
+
+
+def planted_checkpoint(run: str, step: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        suite="planted", run=run, model="toy", size="1k", seed=run[-1], step=step, key=f"{run}@{step}"
+    )
+
+
+def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options):
+    """The clusters table of runs whose weights at a step are `plant(random, step)`, by kind."""
+    from headway.clusters import GivenLabels, WeightClusters
+    from headway.clusters.job import ClusterInput
+
+    job = WeightClusters(features=("raw",), nulls=nulls, ks=(2, 3), labels=(GivenLabels("even_odd"),), **options)
+    for run in runs:
+        before = None
+        for at, step in enumerate(steps):
+            planted = plant(np.random.default_rng([at, int(run[-1])]), step)
+            weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
+            previous_step = steps[at - 1] if at else None
+            frame = job.compute(planted_checkpoint(run, step), ClusterInput(weights, "id", before, previous_step))
+            rundir.write_part("clusters", run, step, frame, {})
+            before = weights
+    return rundir

@@ -18,6 +18,19 @@ from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, schema
 SHAPES = {"1m": (10**6, 2, 3), "5m": (5 * 10**6, 3, 5), "31m": (31 * 10**6, 5, 2)}  # parameters, layers, heads
 STEPS = (0, 1, 8, 64, 512, 4000)
 
+# Of each chart: its name, how much is drawn, and whether it fits.
+DRAWN = """() => [...document.querySelectorAll('[data-chart]')].map(box => {
+    const canvas = box.querySelector('canvas');
+    const seen = canvas && new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size;
+    const drawn = box.querySelector('svg, canvas');
+    return {
+        name: box.dataset.chart,
+        marks: canvas ? seen : box.querySelectorAll('svg .mark-group path, svg .mark-rule line').length,
+        room: box.clientWidth,
+        width: drawn ? drawn.getBoundingClientRect().width : 0,
+    };
+})"""  # fmt: skip
+
 
 def heads_frame(sizes=("1m", "5m", "31m"), seeds=("1", "2", "3"), steps=STEPS, names=str) -> pl.DataFrame:
     """A heads table in which one head of every run rises, earlier and higher in larger sizes; step 1 equals step 0.

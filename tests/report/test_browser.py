@@ -5,21 +5,9 @@ import json
 import pytest
 
 from headway.report import write
-from support_report import heads_frame, opened, run_directory, studied
+from support_report import DRAWN, heads_frame, opened, run_directory, studied
 
 pytestmark = pytest.mark.browser
-
-DRAWN = """() => [...document.querySelectorAll('[data-chart]')].map(box => {
-    const canvas = box.querySelector('canvas');
-    const seen = canvas && new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size;
-    const drawn = box.querySelector('svg, canvas');
-    return {
-        name: box.dataset.chart,
-        marks: canvas ? seen : box.querySelectorAll('svg .mark-group path, svg .mark-rule line').length,
-        room: box.clientWidth,
-        width: drawn ? drawn.getBoundingClientRect().width : 0,
-    };
-})"""  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -44,3 +44,52 @@ def test_more_basis_functions_than_values_is_an_error_that_says_so():
     data = pl.DataFrame({"x": [1.0, 2, 3, 4] * 5, "y": np.random.default_rng(0).normal(size=20)})
     with pytest.raises(StatisticsError, match=r"k=10 basis functions need 10 unique values, and there are 4"):
         stats.gam("y ~ s(x)", data)
+
+
+FORMULAS = ["y ~ s(x)", "y ~ s(x, bs='cr', k=6)", "y ~ z + s(x, k=8)", "y ~ f + s(x, by=f)"]
+
+
+def wavy(seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    x, z, f = rng.exponential(size=130), rng.normal(size=130), rng.integers(0, 2, 130)
+    y = np.sin(3 * x) + 0.5 * f + 0.2 * z + rng.normal(0, 0.3, 130)
+    return pl.DataFrame({"x": x, "z": z, "f": ["ab"[i] for i in f], "y": y})
+
+
+# Rounding of the design moves the minimum of the score by 1e-8 of it, which leaves the curve good to about 1e-5.
+SAME = {"rtol": 3e-5, "atol": 1e-7}
+
+
+@pytest.mark.parametrize("method", ["GCV.Cp", "REML"])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_order_of_rows_and_names_of_levels_do_not_matter(formula, method):
+    data = wavy(1).with_row_index("row")
+    shuffled = data.sample(fraction=1, shuffle=True, seed=2).with_columns(pl.col("f").replace({"a": "n", "b": "o"}))
+    one, other = (stats.gam(formula, table, method=method) for table in (data, shuffled))
+    np.testing.assert_allclose(one.smooths["edf"], other.smooths["edf"], **SAME)
+    np.testing.assert_allclose(one.score, other.score, rtol=1e-7)
+    back = np.argsort(shuffled["row"].to_numpy())
+    np.testing.assert_allclose(one.fitted, np.asarray(other.fitted)[back], **SAME)
+
+
+@pytest.mark.parametrize("method", ["GCV.Cp", "REML"])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_shifting_and_scaling_y_and_x(formula, method):
+    data = wavy(3)
+    moved = data.with_columns(x=40 * pl.col("x") - 7, y=100 * pl.col("y") + 5)
+    one, other = (stats.gam(formula, table, method=method) for table in (data, moved))
+    np.testing.assert_allclose(one.smooths["edf"], other.smooths["edf"], **SAME)
+    # In standard deviations of the noise, as beside mgcv.
+    np.testing.assert_allclose(100 * np.asarray(one.fitted) + 5, other.fitted, rtol=0, atol=3e-5 * other.scale**0.5)
+    np.testing.assert_allclose(one.smooths["p"], other.smooths["p"], rtol=3e-4, atol=2e-6)
+    np.testing.assert_allclose(one.r_sq_adj, other.r_sq_adj, rtol=1e-6)
+
+
+def test_a_straight_line_with_k_of_enough_smoothness_is_least_squares():
+    """Without noise about a line, a thin-plate spline has nothing to bend for: its null space is the line."""
+    x = np.random.default_rng(5).uniform(size=80)
+    data = pl.DataFrame({"x": x, "y": 2 + 3 * x + 1e-9 * np.sin(50 * x)})
+    fit, line = stats.gam("y ~ s(x)", data, method="REML"), stats.ols("y ~ x", data)
+    np.testing.assert_allclose(fit.fitted, line.fitted, atol=1e-7)
+    derivative = fit.derivative(data, "s(x)")
+    np.testing.assert_allclose(derivative["derivative"], 3, atol=1e-5)

@@ -1,14 +1,15 @@
 """Every number that the published study prints is met on its own rows."""
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
-from headway.published import read_published
 from headway.rundir import RunDirectory
-from headway.studies import STUDIES, Result
-from support_studies import write_heads
+from headway.studies import Result
 
 # expected.json: df of mixed models within 0.05 of the printed value, since R's own come from numerical derivatives
 DF_TOLERANCE = 0.05
@@ -58,10 +59,17 @@ def unmet(found, expected, path: str = "") -> list[str]:
 
 @pytest.fixture(scope="module")
 def result(reference, tmp_path_factory) -> Result:
-    rundir = RunDirectory(tmp_path_factory.mktemp("published"))
-    write_heads(rundir, read_published([reference / "pythia_heads.csv.gz"]))
-    STUDIES["previous_token"](rundir, bootstraps=0).save(rundir)
-    return Result.load(rundir, "previous_token")
+    """Through the command line, as users get it."""
+    out = tmp_path_factory.mktemp("published") / "run"
+    headway("import-heads", reference / "pythia_heads.csv.gz", "--out", out)
+    headway("analyze", out, "--bootstraps", 0)
+    return Result.load(RunDirectory(out), "previous_token")
+
+
+def headway(*words) -> None:
+    command = [Path(sys.executable).with_name("headway"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")

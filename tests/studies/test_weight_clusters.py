@@ -1,27 +1,19 @@
 """The study finds what was planted, at the step it was planted, and nothing where nothing was."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import polars as pl
 import pytest
 
-from headway.clusters import GivenLabels, WeightClusters
+from headway.clusters import WeightClusters
 from headway.clusters.job import ClusterInput
 from headway.errors import RunDirectoryError
 from headway.rundir import RunDirectory
 from headway.studies import Result, weight_clusters
 from headway.studies.weight_clusters.timeline import benjamini_hochberg, holm
 from headway.studies.weight_clusters.transitions import published_rule
-from support_clusters import PlantedWeights, noise, one_outlier, two_groups
+from support_clusters import PlantedWeights, noise, one_outlier, planted_checkpoint, planted_sweep, two_groups
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-def checkpoint(run, step):
-    return SimpleNamespace(
-        suite="planted", run=run, model="toy", size="1k", seed=run[-1], step=step, key=f"{run}@{step}"
-    )
 
 
 # p counts draws: with fewer it cannot be small enough to survive the correction over all these kinds and steps.
@@ -29,18 +21,7 @@ NULLS = 499
 
 
 def sweep(rundir, plant, runs=("toy-seed1",), steps=STEPS, **options):
-    """The clusters table of runs whose weights at a step are `plant(random, step)`, by kind."""
-    job = WeightClusters(features=("raw",), nulls=NULLS, ks=(2, 3), labels=(GivenLabels("even_odd"),), **options)
-    for run in runs:
-        before = None
-        for at, step in enumerate(steps):
-            planted = plant(np.random.default_rng([at, int(run[-1])]), step)
-            weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
-            previous_step = steps[at - 1] if at else None
-            frame = job.compute(checkpoint(run, step), ClusterInput(weights, "id", before, previous_step))
-            rundir.write_part("clusters", run, step, frame, {})
-            before = weights
-    return rundir
+    return planted_sweep(rundir, plant, runs=runs, steps=steps, nulls=NULLS, **options)
 
 
 def abrupt(random, step):
@@ -142,7 +123,7 @@ def test_false_positives_over_200_null_suites(tmp_path):
     job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=99)
     positive = 0
     for seed in range(200):
-        rows = job.compute(checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), "id"))
+        rows = job.compute(planted_checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), "id"))
         lines = weight_clusters.timeline(rows)
         positive += bool(lines["beyond"].any())
     assert positive <= 22
@@ -162,7 +143,9 @@ def test_without_nulls_nothing_is_claimed(tmp_path):
     for step in (0, 1):
         random = np.random.default_rng(step)
         weights = PlantedWeights({"q": two_groups(random, 1.0), "k": np.ones_like(noise(random))})
-        rundir.write_part("clusters", "a1", step, job.compute(checkpoint("a1", step), ClusterInput(weights, "id")), {})
+        rundir.write_part(
+            "clusters", "a1", step, job.compute(planted_checkpoint("a1", step), ClusterInput(weights, "id")), {}
+        )
     result = weight_clusters.study(rundir, bootstraps=99)
     assert any("No nulls were drawn" in note for note in result.notes)
     assert not result.tables["published"]["corrected_clusters"].any()

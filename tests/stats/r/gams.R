@@ -1,6 +1,7 @@
 # Writes gams.json beside itself: what mgcv says of data that are written along. Rscript tests/stats/r/gams.R
 suppressMessages({library(mgcv); library(jsonlite)})
 here <- dirname(sub("--file=", "", grep("--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "describe_gam.R"))
 set.seed(20)
 wave <- function(x) sin(2 * pi * x)
 make <- function(x, sd = 0.3, f = wave) data.frame(x = x, y = f(x) + rnorm(length(x), sd = sd))
@@ -15,12 +16,8 @@ by$y <- ifelse(by$g == "a", wave(by$x), by$x) + rnorm(160, sd = 0.3)
 short <- make(log10(1 + c(0, 2^(0:9), 1e3, 1e4, 5e4, 1e5, 143e3)) / 5, sd = 0.05)
 cases <- list()
 add <- function(name, formula, data, ...) for (method in c("GCV.Cp", "REML")) {
-  fit <- gam(as.formula(formula), data = data, method = method); s <- summary(fit)
-  p <- predict(fit, se.fit = TRUE)
-  cases[[length(cases) + 1]] <<- list(name = name, formula = formula, method = method, data = as.list(data),
-    edf = as.numeric(s$edf), ref_df = as.numeric(s$s.table[, 2]), f = as.numeric(s$s.table[, 3]),
-    p = as.numeric(s$s.table[, 4]), intercept = as.numeric(s$p.table[1, 1:2]), r_sq = s$r.sq, dev = s$dev.expl,
-    score = as.numeric(fit$gcv.ubre), scale = s$scale, fitted = as.numeric(p$fit), se = as.numeric(p$se.fit))
+  cases[[length(cases) + 1]] <<- c(list(name = name, formula = formula, method = method, data = as.list(data)),
+    describe_gam(formula, data, method))
 }
 add("uneven x", "y ~ s(x)", uneven); add("k = 3", "y ~ s(x, k=3)", uneven); add("k = 30", "y ~ s(x, k=30)", uneven)
 add("ties", "y ~ s(x, k=8)", ties); add("as many unique x as k", "y ~ s(x, k=7)", few)

@@ -10,14 +10,17 @@ import altair as alt
 import polars as pl
 
 from headway.report.charts import forms
+from headway.report.numbers import ends
 from headway.report.parts import Control, Figure, Item, Layout, Missing, Section, Table
 from headway.report.weight_clusters.context import NO_CLUSTERS, NO_NULLS, Context
 
 
-def by_layer() -> Any:
-    """Early layers dark, late ones light."""
-    legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
-    return alt.Color("layer:Q", title="Layer", scale=alt.Scale(range="ramp"), legend=legend)
+def by_number(context: Context, table: str, column: str) -> Any:
+    """Low numbers dark, high ones light."""
+    there = context.tables[table][column].unique().sort().to_list()
+    shown = there[:: -(-len(there) // 8)]  # at most eight
+    legend = alt.Legend(type="symbol", symbolType="stroke", symbolStrokeWidth=3, values=shown, format="d")
+    return alt.Color(f"{column}:Q", title=column.capitalize(), scale=alt.Scale(range="ramp"), legend=legend)
 
 
 def kind_panels(chart: Any, context: Context, table: str) -> Any:
@@ -160,7 +163,7 @@ def _metric_items(context: Context) -> Iterator[Item]:
     base = alt.Chart(forms.named(table))
     x, y = forms.step_x(), forms.value_y("value", "Value of the metric")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"))
-    lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=by_layer(), detail="layer:N")
+    lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=by_number(context, table, "layer"), detail="layer:N")
     hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
     chart = kind_panels(alt.layer(lines, hover).properties(height=180), context, table)
     yield Figure(
@@ -221,7 +224,8 @@ def _transition_items(context: Context) -> Iterator[Item]:
 
 def _places(context: Context, table: str) -> Figure:
     base = alt.Chart(forms.named(table))
-    x = forms.log_x("published_modded", forms.STEP_TITLE)
+    steps = context.tables["cluster_lines"]["step_modded"]
+    x = forms.log_x("published_modded", forms.STEP_TITLE, domain=list(ends(steps)))
     y = alt.Y("layer:O", title="Layer", sort="descending")
     tooltip = forms.tips(
         ("layer:O", "layer"),

@@ -34,8 +34,13 @@ class Context:
     def control(self, table: str, column: str, label: str, *, last: bool = False, slider: bool = False) -> Control:
         """A choice of the values of `column`, beginning at the first, or the last."""
         values = self.tables[table][column].unique(maintain_order=True)
-        ordered = values.sort() if values.dtype.is_numeric() else values
+        ordered = self.kinds(table) if column == "kind" else values.sort() if values.dtype.is_numeric() else values
         return Control(column, label, ordered[-1 if last else 0], slider)
+
+    def height(self, table: str, *controls: Control) -> int:
+        """Pixels for the rows that one choice of the reader's shows, at most."""
+        chosen = self.tables[table].group_by([control.column for control in controls]).agg(pl.col("label").n_unique())
+        return 22 * int(chosen["label"].max()) + 6  # type: ignore[arg-type]
 
     def section(self, name: str, title: str, lead: Sequence[str], items: Iterable[Item]) -> Section:
         return Section(f"clusters-{name}", title, list(lead), list(items))

@@ -46,23 +46,22 @@ def _effects(context: Context) -> Figure:
         ("kl_first_step:Q", "KL at the first step", ".3~g"),
     )
     order = context.tables[table]["label"].unique(maintain_order=True).to_list()
-    chart = forms.against_chance(
-        table, "kl", "KL divergence from the untouched model (nats)", "label", order, "", tooltip
+    chart = forms.against_chance(table, "kl", "KL divergence (nats)", "label", order, "", tooltip)
+    controls = (
+        context.control(table, "run", "Run"),
+        context.control(table, "kind", "Clusters of"),
+        context.control(table, "operation", "Intervention"),
+        context.control(table, "step", "Step", last=True),
     )
     return Figure(
         name="clusters-effects",
         title="What taking away or swapping a cluster does to the next token",
-        sentence="A dot is a cluster’s effect, averaged over all positions of the texts; the bar spans the central 90 % of "
+        sentence="A dot is the divergence from the untouched model’s predictions, averaged over all positions of the texts; the bar spans the central 90 % of "
         "random groups, its tick their median.",
         alt="Effects of interventions on clusters with the range of random groups, a row a cluster.",
-        chart=chart,
+        chart=chart.properties(height=context.height(table, *controls)),
         tables=(table,),
-        controls=(
-            context.control(table, "run", "Run"),
-            context.control(table, "kind", "Clusters of"),
-            context.control(table, "operation", "Intervention"),
-            context.control(table, "step", "Step", last=True),
-        ),
+        controls=controls,
     )
 
 
@@ -121,24 +120,23 @@ def _answers(context: Context) -> Figure:
         scale=alt.Scale(domain=[0, 1]),
     )
     tooltip = forms.tips(("label:N", ""), ("of:N", ""), ("share:Q", "differ", ".0%"), ("n_prompts:Q", "prompts", "d"))
-    shape = alt.Shape(
-        "of:N",
-        title="",
-        scale=alt.Scale(domain=["clusters", "random groups"], range=["circle", "stroke"]),
-        legend=alt.Legend(orient="top"),
-    )
-    marks = base.mark_point(size=80, strokeWidth=2, filled=True, opacity=1, style="accent").encode(
-        x=x, y=rows, shape=shape, tooltip=tooltip
+    names = ["clusters", "random groups"]
+    legend = alt.Legend(orient="top")
+    color = alt.Color("of:N", title="", scale=alt.Scale(domain=names, range=["#ee7733", "#8a8a8a"]), legend=legend)
+    shape = alt.Shape("of:N", title="", scale=alt.Scale(domain=names, range=["circle", "diamond"]), legend=legend)
+    controls = (context.control(table, "run", "Run"), context.control(table, "step", "Step", last=True))
+    marks = base.mark_point(size=80, filled=True, opacity=0.9).encode(
+        x=x, y=rows, shape=shape, color=color, tooltip=tooltip
     )
     return Figure(
         name="clusters-answers",
         title="How often clusters alone disagree on the top token, and how often random groups do",
-        sentence="Only one cluster’s heads are active in its layers, then only the other’s; a bar marks how often two random "
+        sentence="Only one cluster’s heads are active in its layers, then only the other’s; a diamond marks how often two random "
         "groups of those sizes disagree.",
         alt="Share of prompts with different answers by layer, for clusters and for random groups.",
-        chart=marks,
+        chart=marks.properties(height=context.height(table, *controls)),
         tables=(table,),
-        controls=(context.control(table, "run", "Run"), context.control(table, "step", "Step", last=True)),
+        controls=controls,
     )
 
 

@@ -9,7 +9,7 @@ import altair as alt
 
 from headway.report.charts import forms
 from headway.report.parts import Control, Figure, Item, Layout, Missing, Section
-from headway.report.weight_clusters.clusters import by_layer, kind_panels, panel_layout
+from headway.report.weight_clusters.clusters import by_number, kind_panels, panel_layout
 from headway.report.weight_clusters.context import NO_CLUSTERS, Context
 
 _GROUPS = alt.Scale(domain=["with head 0", "apart from it", "no clusters"], range=["#4477aa", "#ee7733", "#8a8a8a"])
@@ -36,7 +36,8 @@ def _map_items(context: Context) -> Iterator[Item]:
 
 def _controls(context: Context, table: str, *, step: bool) -> tuple[Control, ...]:
     chosen = (context.control(table, "run", "Run"), context.control(table, "layer", "Layer"))
-    return (*chosen, context.control(table, "step", "Step", last=True, slider=True)) if step else chosen
+    several = context.tables[table]["step"].n_unique() > 1
+    return (*chosen, context.control(table, "step", "Step", last=True, slider=True)) if step and several else chosen
 
 
 def _by_group() -> Any:
@@ -142,8 +143,7 @@ def _composition(context: Context) -> Figure:
 def _norms(context: Context) -> Figure:
     base = alt.Chart(forms.named(_TABLE))
     x, y = forms.step_x(), forms.value_y("norm", "Norm of the head’s weights")
-    legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
-    color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
+    color = by_number(context, _TABLE, "head")
     tooltip = forms.tips(("head:O", "head"), ("step:Q", "step", ",d"), ("norm:Q", "norm", ".4~g"),
                          ("change:Q", "mean change of a weight", ".3~g"))  # fmt: skip
     lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, detail="head:N")
@@ -164,11 +164,11 @@ def _rand_lines(context: Context, table: str, field: str) -> Any:
     base = alt.Chart(forms.named(table))
     x, y = forms.step_x(), forms.value_y(field, "Adjusted Rand index")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), (f"{field}:Q", "adjusted Rand index", ".3f"))
-    lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=by_layer(), detail="layer:N")
-    dots = base.mark_point(size=22, filled=True).encode(x=x, y=y, color=by_layer())
+    color = by_number(context, table, "layer")
+    lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, detail="layer:N")
     hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
     zero = forms.guide(table, "kind", y=0)
-    return kind_panels(alt.layer(zero, lines, dots, hover).properties(height=170), context, table)
+    return kind_panels(alt.layer(zero, lines, hover).properties(height=170), context, table)
 
 
 def _agreement(context: Context) -> Figure:

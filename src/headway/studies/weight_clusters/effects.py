@@ -6,6 +6,7 @@ import polars as pl
 
 from headway.studies.result import Result
 
+_FEWEST_CONTROLS = 20  # with fewer no p reaches 0.05
 _DIFFER = ("clusters_differ", "controls_differ")
 _GROUP = ("run", "layers", "kind", "clustering")
 
@@ -31,11 +32,12 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
 def _say(result: Result) -> None:
     last = result.tables["effects"].filter(pl.col("step") == pl.col("step").max().over("run"))
     if len(last):
-        n_beyond = int(last["beyond"].sum())
-        result.values["findings"].append(
-            f"Of {len(last)} interventions on clusters at the last step, {n_beyond} did more than 95 % of the same "
-            f"interventions on random groups of heads; {0.05 * len(last):.1f} are expected by chance."
-        )
+        able = last.filter(pl.col("n_controls") >= _FEWEST_CONTROLS)
+        told = f"{int(able['beyond'].sum())} of {len(able)} interventions on clusters at the last step did more than 95 % of "
+        told += f"the same interventions on random groups of heads; {0.05 * len(able):.1f} are expected by chance."
+        few = f"{len(last) - len(able)} interventions on clusters have fewer than {_FEWEST_CONTROLS} random groups of their "
+        few += "size to be compared with: too few to say that an effect is beyond 95 % of them."
+        result.values["findings"] += [told] * (len(able) > 0) + [few] * (len(able) < len(last))
 
 
 def prompts(result: Result, table: pl.DataFrame) -> None:
