@@ -79,8 +79,12 @@ def kolmogorov_smirnov(first: NDArray[np.floating], second: NDArray[np.floating]
 
     small, large = sorted((first, second), key=len)
     ranks = np.arange(1, len(small) + 1)
-    at = np.searchsorted(large, small, side="right") / len(large) - ranks / len(small)
-    before = np.searchsorted(large, small, side="left") / len(large) - (ranks - 1) / len(small)
+    up_to = np.searchsorted(large, small, side="right")
+    below = up_to.copy()
+    tied = np.flatnonzero(large[np.maximum(up_to - 1, 0)] == small)  # few: only there do the two sides differ
+    below[tied] = np.searchsorted(large, small[tied], side="left")
+    at = up_to / len(large) - ranks / len(small)
+    before = below / len(large) - (ranks - 1) / len(small)
     # Among ties in the small sample, only its last may count at the point and only its first before it.
     last = np.append(small[1:] != small[:-1], True)
     first_of_ties = np.append(True, small[1:] != small[:-1])

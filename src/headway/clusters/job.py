@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +26,7 @@ from headway.suites import Checkpoint
 if TYPE_CHECKING:
     from headway.models import Geometry, HeadWeights
 
+_THREADS = 2  # sorting and searching weights leave Python free; more would hold more layers in memory
 _ORDER = (*KINDS, *CIRCUITS)
 
 
@@ -139,12 +141,17 @@ class WeightClusters:
         self, weights: Weights, geometry: Geometry, before: Weights | None = None, previous_step: int | None = None
     ) -> list[Row]:
         """The rows of one model, without the columns that name the checkpoint."""
-        rows: list[Row] = []
-        for layer in self._layers(geometry.n_layers):
-            for heads in describe_layer(weights, layer, self.features, before):
-                place = {"layer": layer, "kind": heads.kind, "feature": heads.feature}
-                rows += [place | row for row in self._describe(heads, layer, geometry.n_heads, previous_step)]
-        return rows
+
+        def of_layer(layer: int) -> list[Row]:
+            return [
+                {"layer": layer, "kind": heads.kind, "feature": heads.feature} | row
+                for heads in describe_layer(weights, layer, self.features, before)
+                for row in self._describe(heads, layer, geometry.n_heads, previous_step)
+            ]
+
+        # Each layer has random numbers of its own, so threads change nothing but the time.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
 
     def _layers(self, n_layers: int) -> Sequence[int]:
         if self.layers is None:
