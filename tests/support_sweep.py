@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,3 +82,13 @@ def expected(checkpoints: list[Checkpoint], factor: int = 1) -> dict[tuple[str, 
 def found(frame: pl.DataFrame) -> dict[tuple[str, int], float]:
     assert frame.height == 3 * frame.select("run", "step").n_unique()
     return {(run, step): x for run, step, x in frame.select("run", "step", "x").unique().iter_rows()}
+
+
+def measure_command(*words: object) -> None:
+    """`headway measure` with these words, in a process group of its own, silent."""
+    os.setpgrp()
+    from headway.cli import main
+
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.argv = ["headway", "measure", *map(str, words)]
+    main()

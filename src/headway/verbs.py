@@ -241,6 +241,10 @@ def _groupings(
 
     from headway.interventions.groups import Grouping
 
+    if "clusters" not in rundir.tables():
+        raise UsageError(
+            f"{rundir.path} holds no clusters of heads: run `headway cluster` into the same directory first"
+        )
     table = rundir.read("clusters").filter(
         pl.col("clustering") == clustering, pl.col("k") == 2, pl.col("feature") == "raw", pl.col("kind").is_in(kinds)
     )
@@ -250,8 +254,9 @@ def _groupings(
     for run, step in steps.items():
         own = table.filter(pl.col("run") == run, pl.col("step") == step).sort("kind", "layer")
         if own.is_empty():
+            where = "" if layers is None else f" in layers {', '.join(map(str, layers))}"
             raise UsageError(
-                f"{rundir.path} holds no {clustering} clusters of {', '.join(kinds)} for {run} at step {step}: "
+                f"{rundir.path} holds no {clustering} clusters of {', '.join(kinds)}{where} for {run} at step {step}: "
                 f"run `headway cluster` on that step first, into the same directory"
             )
         columns = own.select("kind", "layer", "labels", "n_heads").rows()

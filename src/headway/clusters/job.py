@@ -68,7 +68,10 @@ class WeightClusters:
     previous: Mapping[str, Checkpoint] = field(default_factory=dict, compare=False)
     keep_files: bool = field(default=True, compare=False)
 
-    table = "clusters"
+    @property
+    def table(self) -> str:
+        """What is read as published has a table of its own, beside the true one."""
+        return "clusters" if self.layout == "true" else "clusters_published"
 
     def __post_init__(self) -> None:
         _require_known("feature", self.features, FEATURES)

@@ -33,6 +33,8 @@ def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
     made: dict[str, pl.DataFrame] = {}
     if tables.get("timeline", pl.DataFrame()).height:
         made |= _of_clusters(tables)
+    if "layouts" in tables:
+        made["cluster_layouts"] = tables["layouts"].with_columns(upper())
     if tables.get("effects", pl.DataFrame()).height:
         made["cluster_effects"] = effects(tables["effects"])
     if tables.get("prompts", pl.DataFrame()).height:

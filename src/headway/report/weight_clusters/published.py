@@ -47,6 +47,26 @@ def _items(context: Context) -> Iterator[Item]:
     )  # fmt: skip
     yield _by_layer(context)
     yield _tests(context)
+    if context.has("cluster_layouts"):
+        yield _layouts(context)
+
+
+def _layouts(context: Context) -> Table:
+    return Table(
+        "clusters-layouts",
+        "How much comes from how the fused weight was read",
+        context.tables["cluster_layouts"].with_columns(pl.col("layer").cast(pl.String)),
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "silhouette": "Silhouette, read by head",
+            "silhouette_published_layout": "read as published",
+            "ari": "Agreement of labels",
+        },
+        "Study 1 took thirds of the fused weight for Q, K and V, which mixes heads and kinds; 0 is agreement by chance.",
+        folded=True,
+    )
 
 
 def _by_layer(context: Context) -> Table:

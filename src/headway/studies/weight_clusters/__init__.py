@@ -16,14 +16,14 @@ from headway.studies.weight_clusters.agreement import between_seeds, composition
 from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings
 from headway.studies.weight_clusters.heads import heads
-from headway.studies.weight_clusters.published import published
+from headway.studies.weight_clusters.published import layouts, published
 from headway.studies.weight_clusters.timeline import LEVEL, layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
 
 __all__ = ["LEVEL", "NAME", "TABLES", "main_series", "study"]
 
 NAME = "weight_clusters"
-TABLES = frozenset({"clusters", "interventions", "prompts"})
+TABLES = frozenset({"clusters", "clusters_published", "interventions", "prompts"})
 
 
 def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progress: Progress | None = None) -> Result:
@@ -43,8 +43,16 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
         raise RunDirectoryError(f"{rundir.path} holds no table 'clusters': `headway cluster` makes one")
     progress = progress or Silent()
     result = Result(NAME, {"findings": [], "level": LEVEL})
-    if "clusters" in there:
-        _clusters(result, rundir.read("clusters"), bootstraps, seed, progress)
+    if there & {"clusters", "clusters_published"}:
+        name = "clusters" if "clusters" in there else "clusters_published"
+        if name == "clusters_published":
+            result.notes.append(
+                "The weights were read in the published layout, which mixes heads and kinds of a fused weight: none of this is "
+                "about heads. `headway cluster` without --layout reads them by head."
+            )
+        _clusters(result, rundir.read(name), bootstraps, seed, progress)
+    if {"clusters", "clusters_published"} <= there:
+        layouts(result, rundir.read("clusters"), rundir.read("clusters_published"))
     if "interventions" in there:
         effects(result, rundir.read("interventions"))
     if "prompts" in there:

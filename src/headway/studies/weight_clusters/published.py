@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
+from headway.clusters.quality import adjusted_rand
+from headway.studies.result import Result
 from headway.studies.weight_clusters.timeline import LEVEL, main_series
 
 STRONG = 0.3  # the silhouette above which study 1 speaks of clustering
@@ -38,3 +41,28 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
         corrected_sudden=(pl.col("change") == "abrupt").fill_null(False),
         verdict="verdict",
     )  # fmt: skip
+
+
+def layouts(result: Result, true: pl.DataFrame, as_published: pl.DataFrame) -> None:
+    """Adds the table `layouts`: one row per run, layer and kind of raw weights at the last step that both readings have, with
+    the silhouette and labels' agreement of the true layout and of the published one, which takes thirds of a fused weight for
+    Q, K and V although each head's stand together. What differs comes from the reading, not from the model."""
+    key = ["run", "size", "step", "layer", "kind"]
+    readings = [
+        main_series(table).filter(pl.col("feature") == "raw").select(*key, "labels", "silhouette")
+        for table in (true, as_published)
+    ]
+    both = readings[0].join(readings[1], on=key, suffix="_published_layout")
+    last = both.filter(pl.col("step") == pl.col("step").max().over("run")).sort("run", "layer", "kind")
+    pairs = zip(last["labels"], last["labels_published_layout"], strict=True)
+    agreement = [float(adjusted_rand(np.array([one]), np.array([other]))[0]) for one, other in pairs]
+    result.tables["layouts"] = last.with_columns(ari=pl.Series(agreement, dtype=pl.Float64)).drop(
+        "labels", "labels_published_layout"
+    )
+    if len(last):
+        by_head, misread = ((last[name] > STRONG).sum() for name in ("silhouette", "silhouette_published_layout"))
+        result.values["findings"].append(
+            f"Read as study 1 read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
+            f"read by head, {by_head} have. The labels of the two readings agree by an adjusted Rand index of "
+            f"{np.mean(agreement):.2f} on average, where 0 is chance."
+        )

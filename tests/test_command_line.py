@@ -1,0 +1,186 @@
+"""Misuse and broken inputs on the command line: one message that names the thing, the right exit code, never a traceback."""
+
+import pickle
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from headway import cli
+from support_models import saved
+
+WORDS = [f"w{number}" for number in range(89)]
+
+
+def run(monkeypatch, capsys, *words):
+    """Exit code and what was written to the error stream."""
+    monkeypatch.setattr(sys, "argv", ["headway", *map(str, words)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    return code, capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A folder suite of one run with two checkpoints, a corpus beside it."""
+    place = tmp_path_factory.mktemp("suite")
+    for step in (0, 8):
+        folder = place / "suite" / "toy-1m-seed1" / f"step{step}"
+        folder.mkdir(parents=True)
+        saved(folder, "gpt_neox", seed=step)
+        tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="w0"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.save(str(folder / "tokenizer.json"))
+    (place / "texts.txt").write_text("w1 w2 w3\nw4 w5 w6 w7\n")
+    return place
+
+
+@pytest.fixture
+def place(original, tmp_path):
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def weights_of(place, step):
+    return place / "suite" / "toy-1m-seed1" / f"step{step}" / "model.safetensors"
+
+
+def no_damage(place):
+    return None
+
+
+def truncated(place):
+    file = weights_of(place, 8)
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def not_finite(place):
+    tensors = load_file(weights_of(place, 8))
+    name = next(name for name in tensors if name.endswith("query_key_value.weight"))
+    tensors[name][0, 0] = np.nan
+    save_file(tensors, weights_of(place, 8), metadata={"format": "pt"})
+
+
+def another_shape(place):
+    config = weights_of(place, 8).with_name("config.json")
+    config.write_text(config.read_text().replace('"num_hidden_layers": ', '"num_hidden_layers": 1'))
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("evil-was-here", "w"))
+
+
+def malicious(place):
+    weights_of(place, 8).unlink()
+    torch.save({"a": Evil()}, weights_of(place, 8).with_name("pytorch_model.bin"), pickle_module=pickle)
+
+
+def other_bytes(place):
+    (place / "texts.txt").write_bytes(b"\xff\xfe\xfa caf\xe9")
+
+
+def empty(place):
+    (place / "texts.txt").write_text("\n\n")
+
+
+def single_tokens(place):
+    (place / "texts.txt").write_text("w1\nw2\n")
+
+
+def a_table(place):
+    (place / "texts.csv").write_text("Sentence,n\nw1 w2,1\n")
+
+
+MEASURE = ("measure", "suite", "--corpus", "texts.txt", "--out", "out")
+CLUSTER = ("cluster", "suite", "--out", "out", "--nulls", 0)
+INTERVENE = ("intervene", "suite", "--corpus", "texts.txt", "--out", "out")
+
+BAD = {
+    "unknown suite": (no_damage, ("measure", "pithia", "--out", "out"), 2, "pithia"),
+    "unknown size": (
+        no_damage,
+        ("measure", "pythia", "--corpus", "nano", "--where", "size=15m", "--out", "out"),
+        2,
+        "15m",
+    ),
+    "unknown step": (no_damage, (*MEASURE, "--where", "step=3"), 2, "3"),
+    "unknown seed": (no_damage, (*MEASURE, "--where", "seed=9"), 2, "9"),
+    "unknown score": (no_damage, (*MEASURE, "--scores", "prv"), 2, "prv"),
+    "no corpus": (no_damage, ("measure", "suite", "--corpus", "gone.txt", "--out", "out"), 2, "gone.txt"),
+    "not UTF-8": (other_bytes, MEASURE, 2, "UTF-8"),
+    "empty corpus": (empty, MEASURE, 2, "texts.txt"),
+    "no such column": (a_table, ("measure", "suite", "--corpus", "texts.csv:Text", "--out", "out"), 2, "Text"),
+    "one token each": (single_tokens, MEASURE, 1, "token"),
+    "truncated weights": (truncated, MEASURE, 1, "step8"),
+    "NaN weights": (not_finite, MEASURE, 1, "NaN"),
+    "config of another shape": (another_shape, MEASURE, 1, "toy-1m-seed1@8"),
+    "a malicious pickle": (malicious, MEASURE, 1, "pytorch_model.bin"),
+    "a layer that is not there": (no_damage, (*CLUSTER, "--layers", 77), 1, "layer 77"),
+    "fewer heads than clusters": (no_damage, (*CLUSTER, "--ks", 30), 1, "too few for 30 clusters"),
+    "one cluster": (no_damage, (*CLUSTER, "--ks", 1), 2, "at least 2"),
+    "too few nulls": (no_damage, ("cluster", "suite", "--out", "out", "--nulls", 5), 2, "19 or more"),
+    "unknown feature": (no_damage, (*CLUSTER, "--features", "raw,cooked"), 2, "cooked"),
+    "labels that are not there": (no_damage, (*CLUSTER, "--labels", "mine.csv"), 2, "mine.csv"),
+    "NaN weights to cluster": (not_finite, CLUSTER, 1, "NaN"),
+    "interventions without clusters": (no_damage, INTERVENE, 2, "headway cluster"),
+    "nothing to analyse": (no_damage, ("analyze", "suite"), 2, "suite"),
+    "nothing to report": (no_damage, ("report", "suite"), 2, "suite"),
+    "no such head table": (no_damage, ("import-heads", "gone.csv.gz", "--out", "out"), 2, "gone.csv.gz"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_message_that_names_the_thing(place, monkeypatch, capsys, name):
+    damage, words, code, named = BAD[name]
+    damage(place)
+    monkeypatch.chdir(place)
+    found, said = run(monkeypatch, capsys, *words)
+    assert named in said, said
+    assert found == code, said
+    assert "Traceback" not in said
+    assert "a defect in headway" not in said
+    assert not (place / "evil-was-here").exists()
+
+
+def test_what_was_computed_stays_when_a_checkpoint_fails(place, monkeypatch, capsys):
+    truncated(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 1
+    assert [part.name for part in (place / "out" / "heads").iterdir()] == ["toy-1m-seed1@0.parquet"]
+
+
+def test_another_corpus_is_refused_unless_forced(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    (place / "texts.txt").write_text("w9 w8 w7\n")
+    code, said = run(monkeypatch, capsys, *MEASURE)
+    assert (code, "--force" in said) == (2, True)
+    assert run(monkeypatch, capsys, *MEASURE, "--force")[0] == 0
+
+
+INTERVENTIONS = {
+    "a layer that is not there": (("--layers", 77), "77"),
+    "a kind that is not there": (("--kinds", "x"), "x"),
+    "a clustering that is not there": (("--clustering", "colours"), "colours"),
+    "no prompts": (("--prompts", "empty.txt"), "empty.txt"),
+}
+
+
+@pytest.mark.parametrize("name", INTERVENTIONS)
+def test_interventions_that_cannot_be(place, monkeypatch, capsys, name):
+    more, named = INTERVENTIONS[name]
+    monkeypatch.chdir(place)
+    (place / "empty.txt").write_text("")
+    assert run(monkeypatch, capsys, *CLUSTER, "--ks", 2)[0] == 0
+    code, said = run(monkeypatch, capsys, *INTERVENE, "--controls", 5, *more)
+    assert code == 2, said
+    assert named in said
+    assert "Traceback" not in said
