@@ -268,7 +268,12 @@ def audit(
     suite: SuiteName,
     where: Where = "",
     deep: Annotated[bool, typer.Option("--deep", help="read the weights, too")] = False,
-    out: Annotated[str, typer.Option(metavar="DIR", help="a folder for audit.json and audit.parquet")] = "",
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="a folder for audit.json and audit.parquet; a run directory's report shows them"
+        ),
+    ] = "",
     keep_files: KeepFiles = YesNo.yes,
 ) -> None:
     """Is a suite what it says it is? Equal, missing, odd and misplaced weights."""

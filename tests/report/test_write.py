@@ -16,6 +16,8 @@ from headway.report import markdown, write
 from headway.report.measured import measurement
 from headway.report.writing import read_chapters
 from headway.studies import Result
+from headway.suites.audit import Audit
+from headway.suites.audit_files import Finding
 from support_report import heads_frame, run_directory, studied
 
 EVIL = '<img src=x onerror="alert(1)"></script><!--'
@@ -256,3 +258,19 @@ def test_importing_the_report_loads_nothing_heavy():
     code = "import headway.report, sys; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"altair", "vl_convert", "jinja2", "torch", "scipy"} & set(loaded)
+
+
+def test_an_audit_in_the_run_directory_is_shown_and_escaped(tmp_path):
+    directory = run_directory(tmp_path / "made", studied(heads_frame(seeds=("1", "2"))))
+    assert "Is the suite what it says it is?" not in write(directory, figures=False).read_text()
+    flag = Finding("equal_weights", "toy-seed1", (0, 1), f"steps 0 and 1 have equal weights {EVIL}")
+    table = pl.DataFrame({"findings": ["equal_weights", "equal_weights", None]})
+    Audit("toy", (flag,), table, {}).save(directory.path)
+    page = write(directory, figures=False).read_text()
+    assert "of 3 checkpoints: 2 of them are flagged" in page
+    assert "equal_weights" in page
+    assert "steps 0 and 1 have equal weights" in page
+    assert EVIL not in page
+    assert "equal_weights" in write(directory, format="md").read_text()
+    (directory.path / "audit.json").write_text("{")
+    assert "audit.json is damaged" in write(directory, figures=False).read_text()
