@@ -271,6 +271,6 @@ def test_an_audit_in_the_run_directory_is_shown_and_escaped(tmp_path):
     assert "equal_weights" in page
     assert "steps 0 and 1 have equal weights" in page
     assert EVIL not in page
-    assert "equal_weights" in write(directory, format="md").read_text()
+    assert "of 3 checkpoints: 2 of them are flagged" in write(directory, format="md").read_text()
     (directory.path / "audit.json").write_text("{")
     assert "audit.json is damaged" in write(directory, figures=False).read_text()
