@@ -6,7 +6,7 @@ from scipy import stats
 
 from headway.clusters.circuits import side_of, spectrum_space, subspace_space
 from headway.clusters.partitions import Partition
-from headway.clusters.reality import describe, found_partitions, gap_statistic
+from headway.clusters.reality import describe, found_partitions, gap_statistic, null_draws
 from headway.clusters.spaces import distances_of, permuted, random_heads, raw_space
 from support_clusters import HEAD_DIM, HIDDEN, noise, one_outlier, two_groups
 
@@ -15,7 +15,16 @@ NULLS = 39
 
 def described(space, methods=("kmeans", "ward"), ks=(2, 3), seed=0):
     random = np.random.default_rng(seed)
-    return describe(space, found_partitions(space, methods, ks), nulls=NULLS, random=random)
+    return describe(space, found_partitions(space, methods, ks), null_draws(space, NULLS, random), random)
+
+
+def gap_k(space):
+    return gap_statistic(space, [2, 3, 4, 5], null_draws(space, NULLS, np.random.default_rng(0))["directions"]).chosen
+
+
+def described_as(labels, weights, nulls, random):
+    space = raw_space(weights)
+    return describe(space, [labels], null_draws(space, nulls, random), random)[0]
 
 
 def test_random_heads_are_normal_weights():
@@ -94,7 +103,7 @@ def test_two_groups_are_found_by_every_control():
         assert row["stability"] > 0.95
         assert row["lone_heads"] == []
         assert row["silhouette_rest"] is None
-    assert gap_statistic(space, [2, 3, 4, 5], nulls=NULLS, random=np.random.default_rng(0)).chosen == 2
+    assert gap_k(space) == 2
 
 
 def test_an_outlier_is_reported_as_one():
@@ -109,18 +118,17 @@ def test_an_outlier_is_reported_as_one():
     assert row["initial_p"] == 1 / (NULLS + 1)
     others = np.delete(space.norms, 6)
     assert space.norms[6] / others.mean() == pytest.approx(4, rel=0.1)
-    assert gap_statistic(space, [2, 3, 4, 5], nulls=NULLS, random=np.random.default_rng(0)).chosen == 1
+    assert gap_k(space) == 1
 
 
 def test_given_labels_are_tested_by_permuting_them():
     given = Partition("even_odd", 2, np.arange(12) % 2, given=True)
     random = np.random.default_rng(0)
-    real = describe(raw_space(two_groups(random, 0.8)), [given], nulls=199, random=random)[0]
+    real = described_as(given, two_groups(random, 0.8), 199, random)
     assert real["permutation_p"] < 0.02
     assert real["stability"] is None
     values = [
-        describe(raw_space(noise(np.random.default_rng(seed))), [given], nulls=39, random=random)[0]["permutation_p"]
-        for seed in range(200)
+        described_as(given, noise(np.random.default_rng(seed)), 39, random)["permutation_p"] for seed in range(200)
     ]
     assert 2 <= sum(value <= 0.05 for value in values) <= 22
 

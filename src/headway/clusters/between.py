@@ -19,6 +19,7 @@ from headway.clusters.kmeans import Floats, Ints
 
 _MOST_ARRANGEMENTS = 2000
 _GRID = 256  # quantiles at which heads' distributions are compared
+_STRIDE = 64  # points of a sample between two that bound the difference of distribution functions in between
 
 
 class Between(NamedTuple):
@@ -74,23 +75,35 @@ class KolmogorovSmirnov(NamedTuple):
 
 def kolmogorov_smirnov(first: NDArray[np.floating], second: NDArray[np.floating]) -> KolmogorovSmirnov:
     """The two-sample test on sorted samples: the largest difference of their distribution functions, and its asymptotic
-    p. It is found next to a point of the smaller sample, between two of which only the other function rises."""
+    p, as `scipy.stats.ks_2samp` has them for large samples."""
     from scipy.stats import kstwo
 
     small, large = sorted((first, second), key=len)
-    ranks = np.arange(1, len(small) + 1)
-    up_to = np.searchsorted(large, small, side="right")
-    below = up_to.copy()
-    tied = np.flatnonzero(large[np.maximum(up_to - 1, 0)] == small)  # few: only there do the two sides differ
-    below[tied] = np.searchsorted(large, small[tied], side="left")
-    at = up_to / len(large) - ranks / len(small)
-    before = below / len(large) - (ranks - 1) / len(small)
-    # Among ties in the small sample, only its last may count at the point and only its first before it.
-    last = np.append(small[1:] != small[:-1], True)
-    first_of_ties = np.append(True, small[1:] != small[:-1])
-    statistic = float(max(np.abs(at[last]).max(), np.abs(before[first_of_ties]).max()))
+    statistic = _largest_difference(small, large)
     effective = len(small) * len(large) / (len(small) + len(large))
     return KolmogorovSmirnov(statistic, float(kstwo.sf(statistic, round(effective))))
+
+
+def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]) -> float:
+    """max |F - G| of the distribution functions of two sorted samples.
+
+    It is found next to a point of the smaller sample, between two of which only the other function rises. Of these
+    points, `_STRIDE` at a time are passed over where the functions' values at the ends allow no larger difference
+    than is found at one of the ends.
+    """
+    n, m = len(small), len(large)
+    ends = np.append(np.arange(0, n - 1, _STRIDE), n - 1)
+    below, up_to = (np.searchsorted(large, small[ends], side) / m for side in ("left", "right"))
+    attained = np.abs(np.searchsorted(small, small[ends], "right") / n - up_to).max()
+    bounds = np.maximum((ends[1:] + 1) / n - below[:-1], up_to[1:] - ends[:-1] / n)
+    cells = np.flatnonzero(bounds > attained)
+    points = np.unique((ends[cells, None] + np.arange(_STRIDE + 1)).clip(max=n - 1))
+    # Among ties in the small sample, only its last may count at the point and only its first before it.
+    last = points[(points == n - 1) | (small[(points + 1).clip(max=n - 1)] != small[points])]
+    first = points[(points == 0) | (small[points - 1] != small[points])]
+    at = np.searchsorted(large, small[last], "right") / m - (last + 1) / n
+    before = np.searchsorted(large, small[first], "left") / m - first / n
+    return float(max(attained, *(np.abs(found).max(initial=0) for found in (at, before))))
 
 
 def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Generator) -> Between:
@@ -169,8 +182,7 @@ def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST
 def _permutation_p(values: Floats, arrangements: NDArray[np.bool_]) -> float:
     """Share of arrangements, the observed one among them, whose groups' means of `values` (H, columns) differ at least
     as much (rounding aside) in the column where they differ most."""
-    member = arrangements.astype(np.float64)
-    first = member @ values / member.sum(axis=1, keepdims=True)
-    second = (1 - member) @ values / (1 - member).sum(axis=1, keepdims=True)
-    difference = np.abs(first - second).max(axis=1)
+    # With the overall mean at 0, the two groups' sums are opposite, and their means differ in proportion to either.
+    sums = arrangements.astype(np.float64) @ (values - values.mean(axis=0))
+    difference = np.abs(sums, out=sums).max(axis=1)
     return float((difference >= difference[0] * (1 - 1e-12)).mean())

@@ -14,6 +14,7 @@ Legend: H heads, d head_dim, N hidden_size, G key-value heads, each shared by H 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from headway.clusters.kmeans import Floats
 from headway.clusters.spaces import HeadSpace, bartlett, distances_of, resolution_of
 
 _RANK_TOLERANCE = 1e-10  # of eigenvalues of W W', so 1e-5 of singular values: float32 weights hold no more
+_SAFE_PIVOT = 1e-3  # least pivot of a Cholesky factor, to its largest: the rank is full beyond doubt
 _N_SPECTRA = 600  # pools of random circuits from which null draws are put together
 _N_FRAMES = 40
 
@@ -45,14 +47,26 @@ class Side(NamedTuple):
 def side_of(weights: NDArray[np.floating]) -> Side:
     """The side of a circuit from the heads' matrices (H, d, N)."""
     weights = weights.astype(np.float64)
-    values, vectors = np.linalg.eigh(weights @ weights.transpose(0, 2, 1))
+    gram = weights @ weights.transpose(0, 2, 1)
+    norms = np.sqrt(np.trace(gram, axis1=1, axis2=2))
+    with suppress(np.linalg.LinAlgError):
+        lower = np.linalg.cholesky(gram)
+        pivots = np.diagonal(lower, axis1=1, axis2=2)
+        if (pivots.min(axis=1) > _SAFE_PIVOT * pivots.max(axis=1)).all():
+            return Side(lower.transpose(0, 2, 1), np.linalg.inv(lower) @ weights, norms)
+    return _side_by_rank(weights, gram, norms)
+
+
+def _side_by_rank(weights: Floats, gram: Floats, norms: Floats) -> Side:
+    """The side where some head's matrix has not its full rank, which the slower eigenvalues tell."""
+    values, vectors = np.linalg.eigh(gram)
     values = values.clip(min=0)
     kept = values > _RANK_TOLERANCE * values.max(axis=1, keepdims=True)
     whitening = np.zeros_like(values)
     np.divide(1, np.sqrt(values), out=whitening, where=kept)
     frame = (vectors * whitening[:, None, :]).transpose(0, 2, 1) @ weights
     root = (vectors * np.sqrt(values)[:, None, :]).transpose(0, 2, 1)
-    return Side(root, frame, np.sqrt(values.sum(axis=1)))
+    return Side(root, frame, norms)
 
 
 def shared(side: Side, n_heads: int) -> Side:

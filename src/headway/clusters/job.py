@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits
 
 from headway import suites, tables
 from headway.clusters.between import between
@@ -18,7 +20,7 @@ from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weig
 from headway.clusters.kmeans import SEED
 from headway.clusters.labels import GivenLabels
 from headway.clusters.partitions import METHODS, Partition
-from headway.clusters.reality import Row, describe, found_partitions, gap_statistic
+from headway.clusters.reality import Row, describe, found_partitions, gap_statistic, null_draws
 from headway.clusters.spaces import principal_coordinates
 from headway.errors import CheckpointError, UsageError
 from headway.suites import Checkpoint
@@ -26,7 +28,10 @@ from headway.suites import Checkpoint
 if TYPE_CHECKING:
     from headway.models import Geometry, HeadWeights
 
-_THREADS = 2  # sorting and searching weights leave Python free; more would hold more layers in memory
+# Sorting and searching weights leave Python free; more threads would hold more layers in memory.
+_THREADS = min(4, os.cpu_count() or 1)
+# Part of every part's fingerprint: raise it where numbers change, and old parts are computed anew.
+DEFINITIONS_VERSION = 2
 _ORDER = (*KINDS, *CIRCUITS)
 
 
@@ -95,7 +100,7 @@ class WeightClusters:
             "seed": self.seed,
             "layers": None if self.layers is None else list(self.layers),
             "labels": [given.identity() for given in self.labels],
-            "definitions": 1,
+            "definitions": DEFINITIONS_VERSION,
         }
 
     @contextmanager
@@ -152,8 +157,9 @@ class WeightClusters:
                 for row in self._describe(heads, layer, geometry.n_heads, previous_step)
             ]
 
-        # Each layer has random numbers of its own, so threads change nothing but the time.
-        with ThreadPoolExecutor(_THREADS) as pool:
+        # Each layer has random numbers of its own, so threads change nothing but the time. Products of these sizes
+        # would lose more by further threads of their own than they win.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
             return [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
 
     def _layers(self, n_layers: int) -> Sequence[int]:
@@ -178,11 +184,12 @@ class WeightClusters:
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
-        rows = describe(space, partitions, nulls=self.nulls, random=random)
+        nulls = null_draws(space, self.nulls, random) if self.nulls else {}
+        rows = describe(space, partitions, nulls, random)
         if heads.weights is not None:
             _compare_clusters(heads.weights, partitions, rows, random)
-        if self.nulls and "kmeans" in self.methods:
-            gaps = gap_statistic(space, ks, nulls=self.nulls, random=random)
+        if nulls and "kmeans" in self.methods:
+            gaps = gap_statistic(space, ks, nulls["directions"])
             together["gap_k"] = gaps.chosen
             for row in (together, *rows):
                 if row["clustering"] in ("all", "kmeans"):

@@ -42,26 +42,32 @@ def search(name: str, squared_distances: Floats, ks: Sequence[int]) -> dict[int,
 
 
 def ward(squared_distances: Floats, ks: Sequence[int]) -> dict[int, Ints]:
-    """(B, H) labels of k clusters by Ward's linkage for every k, numbered in the order of their first heads."""
-    from scipy.cluster.hierarchy import linkage
+    """(B, H) labels of k clusters by Ward's linkage for every k, numbered in the order of their first heads.
 
+    The two nearest clusters i and j merge until k are left, and lie from a cluster l by Lance & Williams (1967) at
+
+        D(l, i + j) = ((n_l + n_i) D(l, i) + (n_l + n_j) D(l, j) - n_l D(i, j)) / (n_l + n_i + n_j)
+
+    as in `scipy.cluster.hierarchy.linkage`, which takes one problem at a time.
+    """
     n_problems, n_heads, _ = squared_distances.shape
-    upper = np.triu_indices(n_heads, 1)
-    distances = np.sqrt(squared_distances[:, upper[0], upper[1]])
-    merges = np.stack([linkage(problem, "ward") for problem in distances])
-    groups = np.tile(np.arange(n_heads), (n_problems, 1))
+    problem, heads = np.arange(n_problems), np.arange(n_heads)
+    d = squared_distances.copy()
+    d[:, heads, heads] = np.inf
+    size = np.ones((n_problems, n_heads))
+    groups = np.tile(heads, (n_problems, 1))  # of each head, the first head of its cluster
     found = {}
-    for number in range(n_heads - min(ks) + 1):
-        if n_heads - number in ks:
-            found[n_heads - number] = _numbered_by_first_head(groups)
-        if number < n_heads - 1:
-            left, right = merges[:, number, 0, None], merges[:, number, 1, None]
-            groups = np.where((groups == left) | (groups == right), n_heads + number, groups)
+    for k in range(n_heads, min(ks) - 1, -1):
+        if k in ks:
+            number = (groups == heads).cumsum(axis=1) - 1
+            found[k] = np.take_along_axis(number, groups, axis=1)
+        if k > min(ks):
+            i, j = np.divmod(d.reshape(n_problems, -1).argmin(axis=1), n_heads)  # the first of equals has i < j
+            n_i, n_j = (size[problem, one][:, None] for one in (i, j))
+            merged = (size + n_i) * d[problem, i] + (size + n_j) * d[problem, j] - size * d[problem, i, j][:, None]
+            merged /= size + n_i + n_j
+            d[problem, i] = d[problem, :, i] = merged
+            d[problem, j] = d[problem, :, j] = d[problem, i, i] = np.inf
+            size[problem, i] += size[problem, j]
+            groups = np.where(groups == j[:, None], i[:, None], groups)
     return found
-
-
-def _numbered_by_first_head(groups: Ints) -> Ints:
-    same = groups[:, :, None] == groups[:, None, :]
-    first = same.argmax(axis=2)  # of each head, the first head of its group
-    starts = (first == np.arange(groups.shape[1])).cumsum(axis=1) - 1
-    return np.take_along_axis(starts, first, axis=1)

@@ -12,7 +12,8 @@ p = (1 + draws with a silhouette at least as large) / (1 + draws).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,38 @@ _KEPT_SHARE = 0.8
 _BAND = (0.05, 0.5, 0.95)
 
 Row = dict[str, Any]
-Silhouettes = dict[tuple[str, int], Floats]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Heads without clusters, and the clusters that methods find among them; each search is done once.
+
+    Attributes:
+        squared_distances: (n, H, H).
+    """
+
+    squared_distances: Floats
+    _found: dict[tuple[str, int], Ints] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.squared_distances)
+
+    def clusters(self, method: str, ks: Sequence[int]) -> dict[int, Ints]:
+        """(n, H) labels for every k."""
+        left = [k for k in ks if (method, k) not in self._found]
+        if left:
+            self._found.update(
+                {(method, k): found for k, found in search(method, self.squared_distances, left).items()}
+            )
+        return {k: self._found[method, k] for k in ks}
+
+
+def null_draws(space: HeadSpace, nulls: int, random: np.random.Generator) -> dict[str, Draws]:
+    """`nulls` draws of each null that searches for clusters anew, by its name."""
+    draws = {"directions": space.directions(random, nulls), "initial": space.initial(random, nulls)}
+    if space.blocks is not None:
+        draws["permutation"] = permuted(space.blocks, random, nulls)
+    return {name: Draws(drawn) for name, drawn in draws.items()}
 
 
 def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]) -> list[Partition]:
@@ -37,14 +69,13 @@ def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]
 
 
 def describe(
-    space: HeadSpace, partitions: Sequence[Partition], *, nulls: int, random: np.random.Generator
+    space: HeadSpace, partitions: Sequence[Partition], nulls: Mapping[str, Draws], random: np.random.Generator
 ) -> list[Row]:
-    """One row of numbers for each partition, in their order: its quality, and if `nulls` is not 0 its nulls."""
+    """One row of numbers for each partition, in their order: its quality, and if there are `nulls` how it compares."""
     rows = [_quality(space, partition) for partition in partitions]
     if nulls:
-        for row, more in zip(rows, _nulls(space, partitions, nulls, random), strict=True):
-            row.update(more)
         for row, partition in zip(rows, partitions, strict=True):
+            row.update(_beside(nulls, space, partition, random))
             row["stability"] = stability(space, partition, random)
     return rows
 
@@ -77,38 +108,20 @@ def silhouette_without_lone_heads(space: HeadSpace, partition: Partition) -> flo
     return float(silhouette(d, labels)[0])
 
 
-def _nulls(space: HeadSpace, partitions: Sequence[Partition], nulls: int, random: np.random.Generator) -> list[Row]:
-    draws = {"directions": space.directions(random, nulls), "initial": space.initial(random, nulls)}
-    if space.blocks is not None:
-        draws["permutation"] = permuted(space.blocks, random, nulls)
-    rows: list[Row] = [{} for _ in partitions]
-    for null, d in draws.items():
-        scores = _best_silhouettes(d, partitions)
-        for row, partition in zip(rows, partitions, strict=True):
-            observed = silhouette(space.squared_distances[None], partition.labels[None])[0]
-            if partition.given and null == "permutation":
-                continue
-            row.update(_compared(null, observed, scores[partition.name, partition.k]))
-    for row, partition in zip(rows, partitions, strict=True):
-        if partition.given:
-            labels = random.permuted(np.tile(partition.labels, (nulls, 1)), axis=1)
-            d = np.broadcast_to(space.squared_distances, (nulls, *space.squared_distances.shape))
-            observed = silhouette(space.squared_distances[None], partition.labels[None])[0]
-            row.update(_compared("permutation", observed, silhouette(d, labels)))
-    return rows
-
-
-def _best_silhouettes(d: Floats, partitions: Sequence[Partition]) -> Silhouettes:
-    """Silhouettes of null draws (n, H, H): of the clusters that each method finds there, or of the labels given."""
-    scores: Silhouettes = {}
-    for name in dict.fromkeys(partition.name for partition in partitions if not partition.given):
-        ks = [partition.k for partition in partitions if partition.name == name]
-        for k, labels in search(name, d, ks).items():
-            scores[name, k] = silhouette(d, labels)
-    for partition in partitions:
-        if partition.given:
-            scores[partition.name, partition.k] = silhouette(d, np.tile(partition.labels, (len(d), 1)))
-    return scores
+def _beside(nulls: Mapping[str, Draws], space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
+    """A partition's silhouette beside those of each null: of the clusters that its method finds there, or of the labels
+    that were given."""
+    observed = silhouette(space.squared_distances[None], partition.labels[None])[0]
+    row: Row = {}
+    for name, draws in nulls.items():
+        d, labels = draws.squared_distances, np.tile(partition.labels, (len(draws), 1))
+        if not partition.given:
+            labels = draws.clusters(partition.name, [partition.k])[partition.k]
+        elif name == "permutation":
+            labels = random.permuted(labels, axis=1)
+            d = np.broadcast_to(space.squared_distances, d.shape)
+        row |= _compared(name, observed, silhouette(d, labels))
+    return row
 
 
 def _compared(null: str, observed: float, drawn: Floats) -> Row:
@@ -140,14 +153,14 @@ def stability(space: HeadSpace, partition: Partition, random: np.random.Generato
     return float(adjusted_rand(partition.labels[kept], found).mean())
 
 
-def gap_statistic(space: HeadSpace, ks: Sequence[int], *, nulls: int, random: np.random.Generator) -> Gap:
+def gap_statistic(space: HeadSpace, ks: Sequence[int], directions: Draws) -> Gap:
     """The gap statistic of k-means for k = 1 to the largest of `ks`, against heads of the same norms in random
     directions: any reference without clusters serves, and the usual box is none for 12 points in 49,152 dimensions."""
     counts = range(1, max(ks) + 1)
-    observed = _dispersions(space.squared_distances[None], counts)[0]
-    return gap(observed, _dispersions(space.directions(random, nulls), counts))
+    observed = Draws(space.squared_distances[None])
+    return gap(_dispersions(observed, counts)[0], _dispersions(directions, counts))
 
 
-def _dispersions(d: Floats, counts: Sequence[int] | range) -> Floats:
-    labels: dict[int, Ints] = search("kmeans", d, list(counts))
-    return np.stack([dispersion(d, labels[k]) for k in counts], axis=1)
+def _dispersions(draws: Draws, counts: Sequence[int]) -> Floats:
+    labels = draws.clusters("kmeans", counts)
+    return np.stack([dispersion(draws.squared_distances, labels[k]) for k in counts], axis=1)
