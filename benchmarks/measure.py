@@ -26,8 +26,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, PreTrainedModel, P
 from transformers.utils import logging
 
 from headway import tables
-from headway.measure import head_scores
-from headway.measure.heads import batches
+from headway.measure import head_scores, heads
 
 # Layers, hidden size, heads, of Pythia.
 SHAPES = {"14m": (6, 128, 4), "70m": (6, 512, 8), "160m": (12, 768, 12)}
@@ -62,9 +61,8 @@ def sentences() -> list[np.ndarray]:
 def plain_forward(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> None:
     """The base model and nothing else, on the same batches that the scores are read from."""
     with torch.inference_mode():
-        for batch in batches([len(text) for text in texts]):
-            ids = torch.from_numpy(np.stack([texts[number] for number in batch])).to(model.device)
-            model.base_model(input_ids=ids, use_cache=False)
+        for batch in heads.read_together(model, texts):
+            model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
 
 
 def published_way(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> list[tuple[float, float, float]]:

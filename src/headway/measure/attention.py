@@ -29,11 +29,18 @@ class Attention(ABC):
 
     Attributes:
         n_tokens: T.
-        output: (B, N, T, D), what the layer passes on, in the model's dtype.
     """
 
     n_tokens: int
-    output: Tensor
+
+    @property
+    @abstractmethod
+    def output(self) -> Tensor:
+        """(B, N, T, D), what the layer passes on, in the model's dtype."""
+
+    @abstractmethod
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        """The attention of some of the texts to their first tokens alone, which later ones leave as it is."""
 
     @abstractmethod
     def back(self, distance: int) -> Tensor:
@@ -65,16 +72,24 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
     Args:
         sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
     """
-    return (ShortAttention if q.shape[2] <= SHORT else LongAttention)(q, k, v, logits, sinks)
+    if q.shape[2] <= SHORT:
+        return ShortAttention(matrix_of(q, k, logits, sinks), v)
+    return LongAttention(q, k, v, logits, sinks)
 
 
 class ShortAttention(Attention):
     """The matrix itself: (B, N, T, T)."""
 
-    def __init__(self, q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None) -> None:
-        self.n_tokens = q.shape[2]
-        self.matrix = matrix_of(q, k, logits, sinks)
-        self.output = self.matrix.to(v.dtype) @ repeated(v, q.shape[1])
+    def __init__(self, matrix: Tensor, v: Tensor) -> None:
+        self.n_tokens = matrix.shape[-1]
+        self.matrix, self._v = matrix, v
+
+    @property
+    def output(self) -> Tensor:
+        return self.matrix.to(self._v.dtype) @ repeated(self._v, self.matrix.shape[1])
+
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        return ShortAttention(self.matrix[texts, :, :n_tokens, :n_tokens], self._v[texts, :, :n_tokens])
 
     def back(self, distance: int) -> Tensor:
         return self.matrix.diagonal(-distance, -2, -1)
@@ -109,8 +124,15 @@ class LongAttention(Attention):
             self._share = (self._log_sum_exp - total).exp()
             self._log_sum_exp = total
             output = output * self._share[..., None].to(output.dtype)
-        self.output = output
+        self._output = output
         self._back: dict[int, Tensor] = {}  # several scores share these
+
+    @property
+    def output(self) -> Tensor:
+        return self._output
+
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        return self  # long texts are not padded, so that all of a batch are of one length
 
     def back(self, distance: int) -> Tensor:
         if distance not in self._back:
@@ -156,10 +178,11 @@ class LongAttention(Attention):
 
     @cached_property
     def distance(self) -> Tensor:
-        positions = torch.arange(self.n_tokens, device=self._q.device, dtype=self._wide_q.dtype)
+        # In float64: a head that attends to the token before has a distance of 1, left of positions in the thousands.
+        positions = torch.arange(self.n_tokens, device=self._q.device, dtype=torch.float64)
         values = positions[:, None].repeat(1, self._q.shape[-1]).expand(*self._k.shape)
-        mean_position = attend(self._wide_q, widened(self._k), values, self._logits).output[..., 0]
-        distance = (positions - mean_position).clamp_min(0.0)
+        mean_position = attend(self._q.double(), self._k.double(), values, self._logits).output[..., 0]
+        distance = (positions - mean_position).clamp_min(0.0).to(self._wide_q.dtype)
         return distance if self._share is None else self._share * distance
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -11,7 +10,9 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.measure import attention
 from headway.measure.attention import Attention
+from headway.measure.batches import Batch, Part, batches
 from headway.measure.reading import EnoughError, reading
 from headway.measure.scores import DEFINITIONS, Definition
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-# Tokens of a batch: enough for matrix products to be efficient, few enough to stay in a processor's caches.
-BATCH_TOKENS = 2048
+# Launching one layer's operations takes a processor about as long as this many multiplications in its products.
+LAUNCH = 2**25
 
 
 def head_scores(
@@ -30,8 +31,8 @@ def head_scores(
 ) -> dict[str, np.ndarray]:
     """Each score of every head on every text. `model` is afterwards as it was.
 
-    Texts of equal length are read together, long ones alone, and none is padded. Nothing after the last layer's
-    queries and keys is computed.
+    Short texts of nearly equal length are read together; what pads them comes after them, where causal attention does
+    not look. Nothing after the last layer's queries and keys is computed.
 
     Args:
         model: a causal language model of transformers, or its base model, on any device.
@@ -58,36 +59,37 @@ def head_scores(
     return found
 
 
-def batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """The numbers of texts that are read together: of one length, `tokens` in all, one text at least."""
-    by_length = defaultdict(list)
-    for number, length in enumerate(lengths):
-        by_length[length].append(number)
-    for length, numbers in sorted(by_length.items()):
-        most = max(1, tokens // length)
-        yield from (numbers[start : start + most] for start in range(0, len(numbers), most))
-
-
 def _scores(
     model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: dict[str, Definition], n_layers: int
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     layers: dict[int, dict[str, Tensor]] = {}
+    parts: list[Part] = []
 
     def read(layer: int, attention: Attention) -> None:
-        layers[layer] = {name: definition.formula(attention) for name, definition in definitions.items()}
+        of_parts = [attention.of(*part) for part in parts]
+        layers[layer] = {
+            name: torch.cat([definition.formula(part) for part in of_parts]) for name, definition in definitions.items()
+        }
         if layer == n_layers - 1:
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read):
-        for batch in batches([len(text) for text in texts]):
+        for batch in read_together(model, texts):
             layers.clear()
-            ids = torch.from_numpy(np.stack([texts[number] for number in batch])).to(model.device)
+            parts[:] = batch.parts
             with suppress(EnoughError):
-                model.base_model(input_ids=ids, use_cache=False)
+                model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
             for name, values in _stacked(model, layers, n_layers).items():
-                found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch] = values
+                found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch.numbers] = values
     return found
+
+
+def read_together(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> Iterator[Batch]:
+    """The batches in which `model` reads texts."""
+    # A token takes about 12 hidden² multiplications a layer.
+    launch = LAUNCH / (12 * model.config.get_text_config().hidden_size ** 2)
+    return batches(texts, launch=launch, padded_up_to=attention.SHORT)
 
 
 def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:

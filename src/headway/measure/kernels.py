@@ -89,17 +89,8 @@ def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
 
     These kernels are PyTorch's own but not promised to stay as they are, and some GPUs lack some of them.
     """
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, 3, 37, 8, generator=generator).to(device, dtype) for _ in range(3))
-    logits = Logits(scale=0.3)
-    expected = plain(q.double(), k.double(), v.double(), logits)
     try:
-        found = kernel(q, k, v, logits)
-        # A few roundings of numbers below 4; sums are wider than half precision, but may take a quicker exp there.
-        right = all(
-            torch.allclose(a.double(), b, rtol=tolerance, atol=tolerance)
-            for a, b, tolerance in zip(found, expected, (8 * torch.finfo(dtype).eps, 1e-4), strict=True)
-        )
+        right = all(_agrees(kernel, device, dtype, *shape) for shape in _TRIED)
         reason = "gives other numbers than the formula"
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         right, reason = False, str(error).partition("\n")[0]
@@ -107,6 +98,29 @@ def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
         log.warning("%s cannot be used for %s on %s (%s)", kernel.__name__, dtype, device, reason)
         _say_plain(f"{dtype} on {device.type}")
     return right
+
+
+# Heads, key and value heads, tokens, head_dim: grouped or not, of aligned sizes or not, longer than a kernel's block.
+_TRIED = ((3, 3, 37, 8), (4, 2, 150, 64), (2, 1, 131, 22))
+
+
+def _agrees(
+    kernel: Kernel, device: torch.device, dtype: torch.dtype, n_heads: int, n_kv_heads: int, n_tokens: int, size: int
+) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(2, heads, n_tokens, size, generator=generator, dtype=torch.float64).to(device, dtype)
+        for heads in (n_heads, n_kv_heads, n_kv_heads)
+    )
+    logits = Logits(scale=size**-0.5)
+    expected = plain(q.double(), k.double(), v.double(), logits)
+    # A few roundings of numbers below 8; sums are wider than half precision, but may take a quicker exp there.
+    eps = torch.finfo(dtype).eps
+    tolerances = (8 * eps, min(32 * eps, 1e-4))
+    return all(
+        torch.allclose(ours.double(), theirs, rtol=tolerance, atol=tolerance)
+        for ours, theirs, tolerance in zip(kernel(q, k, v, logits), expected, tolerances, strict=True)
+    )
 
 
 @lru_cache

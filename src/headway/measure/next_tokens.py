@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError
-from headway.measure.heads import batches
+from headway.measure.batches import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,11 +39,11 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
     loss: list[np.ndarray] = [np.empty(0)] * len(sequences)
     right: list[np.ndarray] = [np.empty(0)] * len(sequences)
     with torch.inference_mode():
-        for batch in batches([len(text) for text in sequences], LOGITS // model.config.get_text_config().vocab_size):
-            ids = torch.from_numpy(np.stack([sequences[number] for number in batch])).to(model.device)
+        for batch in batches(sequences, LOGITS // model.config.get_text_config().vocab_size):
+            ids = torch.from_numpy(batch.ids).to(model.device)
             logits = model(input_ids=ids, use_cache=False).logits
             nats, hits = _against(logits[:, :-1], ids[:, 1:])
-            for number, own_nats, own_hits in zip(batch, nats, hits, strict=True):
+            for number, own_nats, own_hits in zip(batch.numbers, nats, hits, strict=True):
                 loss[number], right[number] = own_nats, own_hits
     wrong = [number for number, nats in enumerate(loss) if not np.isfinite(nats).all()]
     if wrong:

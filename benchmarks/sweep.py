@@ -1,0 +1,89 @@
+"""A whole sweep beside the sum of its floors: `python benchmarks/sweep.py [--checkpoints 64]`.
+
+A folder suite of checkpoints in the shape of Pythia 14m, with random weights, is written and measured on texts as many and
+as long as study 2's sentences. Floors: the bytes of all weight files, read once, and the plain sdpa forward of the base model
+on the same batches, once a checkpoint. What the sweep does beside them: hash and check the weights, put them into a model,
+read the scores, write the parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
+
+import headway
+import measure as benchmark
+
+WORDS = 50_000
+
+
+def write_suite(folder: Path, n_checkpoints: int) -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
+    model = benchmark.random_model("14m", "sdpa", "cpu")
+    for step in range(n_checkpoints):
+        # Each checkpoint has weights of its own, or it would be reported as equal to another.
+        with torch.no_grad():
+            model.get_output_embeddings().weight[0, 0] = step
+        model.save_pretrained(folder / "toy-14m-seed1" / f"step{step}")
+
+
+def read_bytes(folder: Path) -> float:
+    """Seconds to read all weight files once."""
+    buffer = bytearray(2**24)
+    start = time.perf_counter()
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return time.perf_counter() - start
+
+
+def plain_forwards(texts: list[np.ndarray], n: int) -> float:
+    """Seconds of `n` plain forwards over all texts."""
+    model = benchmark.random_model("14m", "sdpa", "cpu")
+    benchmark.plain_forward(model, texts)
+    start = time.perf_counter()
+    for _ in range(n):
+        benchmark.plain_forward(model, texts)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--checkpoints", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=2)
+    asked = parser.parse_args()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    texts = benchmark.sentences()
+    with tempfile.TemporaryDirectory() as place:
+        suite = Path(place) / "toy"
+        write_suite(suite, asked.checkpoints)
+        corpus = Path(place) / "texts.txt"
+        corpus.write_text("\n".join(" ".join(f"w{token}" for token in text) for text in texts))
+        found = []
+        for number in range(asked.rounds):
+            start = time.perf_counter()
+            headway.measure(suite, corpus=str(corpus), out=Path(place) / f"out{number}", scores=benchmark.SCORES)
+            took = time.perf_counter() - start
+            found.append((took, read_bytes(suite), plain_forwards(texts, asked.checkpoints)))
+    took, read, forwards = min(found, key=lambda row: row[0] / (row[1] + row[2]))
+    print("| work | against | ratio | floor | |\n|---|---|---|---|---|")
+    print(
+        f"| sweep of {asked.checkpoints} checkpoints, 14m shape | bytes read once and plain forwards | "
+        f"{took / (read + forwards):.2f} | at most 1.3 | {took:.1f} s against {read:.1f} s + {forwards:.1f} s |"
+    )
+
+
+if __name__ == "__main__":
+    main()
