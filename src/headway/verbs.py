@@ -404,7 +404,7 @@ def audit(
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
     import warnings
 
-    from headway.suites.audit import flags
+    from headway.suites.audit_memory import flags
 
     flagged = {checkpoint.key: flags(checkpoint) for checkpoint in checkpoints}
     flagged = {key: messages for key, messages in flagged.items() if messages}

@@ -1,6 +1,7 @@
 """Audits of suites in which each defect is planted, one at a time, on a server and in folders."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from safetensors.torch import save
 from headway.errors import CheckpointError
 from headway.progress import Silent
 from headway.suites import Suite, open_suite
-from headway.suites.audit import Audit, audit, flags
+from headway.suites.audit import Audit, audit
+from headway.suites.audit_memory import flags
 from hub_server import HubServer, Stated
 from support_suites import CONFIG, TOKENIZER
 
@@ -70,6 +72,25 @@ def test_final_weights_under_early_names(hub: HubServer, suite: Suite) -> None:
     assert found.table.filter(found.table["findings"] == "equal_weights")["step"].to_list() == [0, 1, 4]
 
 
+def test_the_last_step_is_compared_with_even_if_it_was_not_selected(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 4, stated(1, 64))
+    found = audit(suite, "step=0..32")
+    assert warnings(found) == {("equal_weights", RUNS[0], (4,))}
+    assert found.table.filter(found.table["reference"]).select("run", "step").rows() == [(run, 64) for run in RUNS]
+    assert found.to_json() | {"n_checkpoints": 21, "n_references": 3, "where": "step=0..32"} == found.to_json()
+    assert {asked.path.split("/")[1] for asked in hub.asked} == {"api"}
+
+
+def test_a_reference_decides_which_of_two_sizes_is_odd(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 8, stated(1, 8, MIB // 3))
+    assert warnings(audit(suite, "seed=1 step=8")) == {("odd_size", RUNS[0], (8,))}
+
+
+def test_steps_beyond_the_selection_are_not_missed(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[2], 64, None)
+    assert not warnings(audit(suite, "step=0..32"))
+
+
 def test_equal_steps_in_the_middle(hub: HubServer, suite: Suite) -> None:
     put(hub, RUNS[1], 8, stated(2, 4))
     assert warnings(audit(suite)) == {("equal_weights", RUNS[1], (4, 8))}
@@ -82,12 +103,24 @@ def test_weights_of_another_run(hub: HubServer, suite: Suite) -> None:
     assert any(f"{RUNS[1]} has the weights of {RUNS[0]}" in f.message for f in found.findings)
 
 
+def test_the_same_first_step_of_a_selection_is_not_the_start(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[1], 8, stated(1, 8))
+    assert warnings(audit(suite, "step=8..")) == {("equal_weights", run, (8,)) for run in RUNS[:2]}
+
+
+def test_runs_that_branch_off_one_other_are_a_note(hub: HubServer) -> None:
+    for seed, run in enumerate(RUNS, 1):
+        for step in (1000, 2000):
+            put(hub, run, step, stated(0 if step == 1000 else seed, step))
+    assert not warnings(audit(open_suite("hf:" + ",".join(f"someone/{run}" for run in RUNS))))
+
+
 def test_runs_that_share_their_initialisation_are_a_note(hub: HubServer, suite: Suite) -> None:
     for step in (0, 1):
         put(hub, RUNS[1], step, stated(1, 1))
     found = audit(suite)
     assert not warnings(found)
-    assert any(f"{RUNS[1]} shares its initialisation with {RUNS[0]}" in f.message for f in found.findings)
+    assert any(f"{RUNS[1]} begins with the weights of {RUNS[0]}" in f.message for f in found.findings)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +163,28 @@ def test_other_formats_and_absent_tokenizers_are_notes(hub: HubServer, suite: Su
     assert any("step 8 as .bin" in message for message in said)
 
 
+def test_odd_sizes_are_one_finding_and_another_precision_is_named(hub: HubServer, suite: Suite) -> None:
+    for step in (2, 4):
+        put(hub, RUNS[0], step, stated(1, step, MIB // 2))
+    found = audit(suite)
+    assert warnings(found) == {("odd_size", RUNS[0], (2, 4))}
+    assert any(f.message.endswith("as if saved in another precision") for f in found.findings)
+
+
+def test_a_server_that_fails_makes_no_revision_missing(hub: HubServer, suite: Suite) -> None:
+    hub.plant("503", "seed1/revision/step8", times=99)
+    found = audit(suite)
+    assert warnings(found) == {("unreadable", RUNS[0], (8,))}
+    assert any("answers 503" in f.message for f in found.findings)
+
+
 def test_absent_steps(hub: HubServer, suite: Suite) -> None:
     put(hub, RUNS[2], 16, None)
     assert warnings(audit(suite)) == {("absent_step", RUNS[2], (16,))}
 
 
 def test_a_revision_that_the_grid_has_and_the_hub_has_not(hub: HubServer) -> None:
-    for step in (0, 1, 2):
+    for step in (0, 1, 2, 143000):
         hub.add("EleutherAI/pythia-14m", f"step{step}", stated(1, max(step, 1)))
     found = audit(open_suite("pythia"), "size=14m step=0..8")
     assert warnings(found) == {("missing_revision", "pythia-14m", (4, 8))}
@@ -230,7 +278,7 @@ def test_nan_is_found_in_any_tensor(folder: Path) -> None:
     write(folder / RUNS[1] / "step8", broken)
     found = deep(folder)
     assert warnings(found) == {("not_finite", RUNS[1], (8,))}
-    assert "norm.weight" in found.findings[-1].message
+    assert any("step 8: NaN or infinities in norm.weight" in f.message for f in found.findings)
 
 
 def test_a_run_that_went_on_from_another_start(folder: Path) -> None:
@@ -238,12 +286,80 @@ def test_a_run_that_went_on_from_another_start(folder: Path) -> None:
         tensors = trained(3, step)
         tensors["norm.weight"] += 1  # so that no file equals one of the other run
         write(folder / RUNS[0] / f"step{step}", tensors)
-    assert ("not_from_own_start", RUNS[0], STEPS[1:]) in warnings(deep(folder))
+    # The last step has forgotten more of its start than two matrices' signatures can tell from chance.
+    assert warnings(deep(folder)) == {("not_from_own_start", RUNS[0], STEPS[1:-1])}
 
 
 def test_a_step_0_that_is_nobodys(folder: Path) -> None:
     write(folder / RUNS[0] / "step0", trained(77, 0))
     assert ("not_from_own_start", RUNS[0], (1,)) in warnings(deep(folder))
+
+
+def test_a_late_step_may_have_forgotten_its_start(folder: Path) -> None:
+    for step in STEPS[1:-1]:
+        shutil.rmtree(folder / RUNS[0] / f"step{step}")
+    late = trained(1, 64)
+    for name in ("a.weight", "b.weight"):
+        late[name] = torch.randn(61, 53, generator=torch.Generator().manual_seed(ord(name[0]))).to(late[name].dtype)
+    write(folder / RUNS[0] / "step64", late)
+    assert not {found for found in warnings(deep(folder)) if found[0] != "absent_step"}
+
+
+def test_a_run_that_wavers_about_its_end_is_sound(tmp_path: Path) -> None:
+    # Its neighbours are sqrt(2) times as far from each other as from the end, which is their mean.
+    centre, *around = torch.randn(20, 61, 53, generator=torch.Generator().manual_seed(5))
+    for step, noise in enumerate(around, 1):
+        write(tmp_path / "mine" / RUNS[0] / f"step{step}", {"a.weight": centre + 0.3 * noise})
+    write(tmp_path / "mine" / RUNS[0] / "step20", {"a.weight": centre})
+    assert not warnings(deep(tmp_path / "mine"))
+
+
+def test_early_weights_under_a_late_name(folder: Path) -> None:
+    early = trained(1, 2)
+    early["a.weight"] = early["a.weight"] + 1e-3
+    write(folder / RUNS[0] / "step32", early)
+    assert warnings(deep(folder)) == {("out_of_place", RUNS[0], (32,))}
+
+
+def test_too_few_steps_say_nothing(folder: Path) -> None:
+    for run in RUNS:
+        for step in STEPS[1:-1]:
+            shutil.rmtree(folder / run / f"step{step}")
+    assert not deep(folder).findings
+
+
+def nearly_the_last() -> dict[str, torch.Tensor]:
+    late = trained(1, 64)
+    late["a.weight"] = late["a.weight"] + 1e-3
+    return late
+
+
+ODD = {
+    "has also more.weight (2 × 2)": lambda sound: {**sound, "more.weight": torch.ones(2, 2)},
+    "lacks norm.weight": lambda sound: {name: sound[name] for name in ("a.weight", "b.weight")},
+    "has in another shape b.weight (53 × 61 in place of 61 × 53)": (
+        lambda sound: {**sound, "b.weight": sound["b.weight"].T.contiguous()}
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_an_odd_shape_is_found_and_hides_nothing(folder: Path, said: str) -> None:
+    for step in (2, 16):
+        write(folder / RUNS[0] / f"step{step}", nearly_the_last())
+    write(folder / RUNS[0] / "step8", ODD[said](trained(1, 8)))
+    found = deep(folder)
+    assert warnings(found) >= {
+        ("odd_shape", RUNS[0], (8,)), ("out_of_place", RUNS[0], (2,)), ("out_of_place", RUNS[0], (16,)),
+    }  # fmt: skip
+    assert ("out_of_place", RUNS[0], (8,)) not in warnings(found)
+    assert any(said in f.message for f in found.findings if f.kind == "odd_shape")
+
+
+def test_masks_that_some_files_store_are_no_odd_shape(folder: Path) -> None:
+    buffers = {"h.0.attn.bias": torch.ones(5, 5), "h.0.rotary_emb.inv_freq": torch.ones(7)}
+    write(folder / RUNS[0] / "step8", {**trained(1, 8), **buffers})
+    assert not {found for found in warnings(deep(folder)) if found[0] == "odd_shape"}
 
 
 def test_damaged_weights_are_a_finding_and_the_others_are_audited(folder: Path) -> None:
