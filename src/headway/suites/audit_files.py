@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from headway.suites.files import content_digest, identity, names_in
 from headway.suites.selection import CONFIG, WEIGHTS, tokenizer_files
 from headway.suites.suite import Suite
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Files of equal tensors differ by their headers: safetensors' by a few words, a .bin's by names for each tensor.
@@ -98,12 +100,22 @@ def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = N
     progress = progress or Silent()
     progress.start(f"files of {suite.name}", len(checkpoints))
     facts = []
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(_facts, checkpoints):
+    with in_threads(8, _facts, checkpoints) as answers:
+        for found in answers:
             c = found.checkpoint
             facts.append(replace(found, reference=c not in asked, first=c in firsts))
             progress.advance(1, c.key)
     return facts
+
+
+@contextmanager
+def in_threads(threads: int, function: Callable[[S], T], items: Iterable[S]) -> Iterator[Iterator[T]]:
+    """`map(function, items)`, done by several threads; what was not begun when the block ends never is."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _order(selected: Sequence[Checkpoint]) -> Callable[[Checkpoint], tuple[int, int]]:

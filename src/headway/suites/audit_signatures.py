@@ -146,7 +146,7 @@ class Signatures:
         try:
             with safe_open(self._path(identity), framework="np") as file:
                 said = file.metadata()
-                directions = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: it is no mapping
+                directions = {name: file.get_tensor(name) for name in list(file.keys())}
             shapes = {name: tuple(shape) for name, shape in json.loads(said["shapes"]).items()}
             return Signature(shapes, directions, tuple(json.loads(said["not_finite"])))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from headway.errors import CheckpointError, StorageError
 from headway.progress import Progress, Silent
 from headway.suites import hub
-from headway.suites.audit_files import Facts, Finding, steps_in_words, usual
+from headway.suites.audit_files import Facts, Finding, in_threads, steps_in_words, usual
 from headway.suites.audit_signatures import Signature, Signatures
 
 # A step that only wavers about the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that wavers, too,
@@ -52,12 +53,13 @@ def weight_findings(
     progress.start("weights", sum(map(len, by_run.values())))
     for run, own in by_run.items():
         steps: list[Read] = []
-        for fact, found in _read(own, signatures):
-            progress.advance(1, fact.checkpoint.key)
-            if isinstance(found, Finding):
-                findings.append(found)
-            else:
-                steps.append(Read(fact.checkpoint.step, found))
+        with _reading(own, signatures) as reading:
+            for fact, found in reading:
+                progress.advance(1, fact.checkpoint.key)
+                if isinstance(found, Finding):
+                    findings.append(found)
+                else:
+                    steps.append(Read(fact.checkpoint.step, found))
         if steps:
             findings += _of_one_run(run, steps, starts)
     return findings
@@ -84,17 +86,21 @@ def _starts(firsts: Sequence[Facts], signatures: Signatures, progress: Progress)
     """Each run's step 0, which the steps of every run are compared with."""
     progress.start("weights of step 0", len(firsts))
     starts = {}
-    for fact, found in _read(firsts, signatures):
-        progress.advance(1, fact.checkpoint.key)
-        if isinstance(found, Signature) and not found.not_finite:
-            starts[fact.checkpoint.run] = found
+    with _reading(firsts, signatures) as reading:
+        for fact, found in reading:
+            progress.advance(1, fact.checkpoint.key)
+            if isinstance(found, Signature) and not found.not_finite:
+                starts[fact.checkpoint.run] = found
     return starts
 
 
-def _read(facts: Sequence[Facts], signatures: Signatures) -> Iterator[tuple[Facts, Signature | Finding]]:
+@contextmanager
+def _reading(
+    facts: Sequence[Facts], signatures: Signatures
+) -> Iterator[Iterator[tuple[Facts, Signature | Finding]]]:
     """In order, by two threads: while one reads weights, the other waits for the next checkpoint's files."""
-    with ThreadPoolExecutor(2) as pool:
-        yield from zip(facts, pool.map(lambda fact: _signature_or_finding(fact, signatures), facts), strict=True)
+    with in_threads(2, lambda fact: _signature_or_finding(fact, signatures), facts) as found:
+        yield zip(facts, found, strict=True)
 
 
 def _signature_or_finding(fact: Facts, signatures: Signatures) -> Signature | Finding:
@@ -175,7 +181,7 @@ def _too_near_the_end(steps: Sequence[Read]) -> dict[int, str]:
     is a neighbour of the end: nothing can be said of it."""
     points = [step.signature for step in steps]
     to_end = np.array([point.distance(points[-1]) for point in points])
-    gaps = np.array([a.distance(b) for a, b in zip(points, points[1:], strict=False)])
+    gaps = np.array([a.distance(b) for a, b in pairwise(points)])
     found = {}
     for i in range(len(points) - 2):
         neighbour = gaps[max(i - 1, 0) : i + 1].min()
