@@ -318,9 +318,12 @@ def test_a_run_that_wavers_about_its_end_is_sound(tmp_path: Path) -> None:
     assert not warnings(deep(tmp_path / "mine"))
 
 
-def test_early_weights_under_a_late_name(folder: Path) -> None:
-    write(folder / RUNS[0] / "step32", nearly(trained(1, 2)))
-    assert warnings(deep(folder)) == {("out_of_place", RUNS[0], (32,))}
+def test_equal_weights_in_other_files(folder: Path) -> None:
+    write(folder / RUNS[0] / "step32", {**trained(1, 2), "norm.weight": torch.ones(53)})
+    found = deep(folder)
+    assert warnings(found) == {("equal_weights", RUNS[0], (2, 32))}
+    assert any("steps 2 and 32 have equal weights, though their files differ: at most" in f.message
+               for f in found.findings)  # fmt: skip
 
 
 def test_too_few_steps_say_nothing(folder: Path) -> None:

@@ -29,7 +29,8 @@ _HEADERS = {"safetensors": 1024, "bin": 65536}
 
 # What each kind of finding means, and what it does not: for reports.
 MEANING = {
-    "equal_weights": "The files’ hashes are the same, so the weights are. Which of the steps is right is not known.",
+    "equal_weights": "The weights are the same, by their files’ hashes or by every entry that was compared. Which of the "
+    "steps is right is not known.",
     "missing_revision": "The step belongs to the suite’s grid, but its repository does not hold it.",
     "missing_files": "A file that is needed is not among those listed, or lies there in another form than the others.",
     "odd_size": "The weights’ files are longer or shorter than at the run’s other steps: cut off, of another precision, "
@@ -38,8 +39,9 @@ MEANING = {
     "odd_shape": "The step’s tensors are not those of the run’s other steps. They may be of another model, or only saved "
     "in another way.",
     "not_finite": "The weights hold NaN or infinities: the run diverged, or the file is damaged.",
-    "out_of_place": "The weights lie where they would not if they were of the step that they are named for. A sample of "
-    "each matrix was compared, so the finding is strong where distances differ by far; an unstable run can look the same.",
+    "out_of_place": "The weights lie nearer to the run’s end than their step allows. Distances are between the directions "
+    "of samples of each matrix: 0 is the same, 1.41 unrelated. The wider they differ, the stronger the finding; a run that "
+    "went astray and came back can look the same.",
     "not_from_own_start": "The weights do not resemble the run’s own initialisation as later steps of a run do: step 0, "
     "or the steps named, may be of another run.",
     "unreadable": "The step is stated to be there, and its files could not be looked at, or its weights not be read.",
@@ -201,7 +203,8 @@ def find(facts: Sequence[Facts]) -> list[Finding]:
     for run, own in by_run.items():
         findings += _problems(run, own)
         findings += _odd_sizes(run, own)
-        findings += _equal_in_run(run, own)
+        last = max(fact.checkpoint.step for fact in own)
+        findings += equal_in_run(run, _groups(own, lambda fact: fact.checkpoint.step), last)
     findings += _absent(by_run)
     findings += _equal_across_runs(by_run)
     return findings
@@ -245,24 +248,31 @@ def _odd_sizes(run: str, facts: Iterable[Facts]) -> Iterator[Finding]:
         rarer = min(by_form.values(), key=len)
         found = tuple(fact.checkpoint.step for fact in rarer)
         message = (
-            f"{steps_in_words(found)} as .{rarer[0].form}, the others not; equal weights are not seen between the two"
+            f"{steps_in_words(found)} as .{rarer[0].form}, the others not; whether weights are equal between the two "
+            "is seen only by a deep audit"
         )
         yield Finding("missing_files", run, found, message, note=True)
 
 
-def _equal_in_run(run: str, facts: Sequence[Facts]) -> Iterator[Finding]:
-    last = max(fact.checkpoint.step for fact in facts)
-    for steps in _groups(facts, lambda fact: fact.checkpoint.step):
+def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str = "") -> Iterator[Finding]:
+    """What is to be said of each group of steps whose weights are equal.
+
+    Args:
+        last: the run's last step.
+        although: what makes that remarkable.
+    """
+    for steps in groups:
+        note, found = False, steps
         if steps == [0, 1]:
-            said = "steps 0 and 1 have equal weights, as they must where the first step's learning rate is 0"
-            yield Finding("equal_weights", run, (0, 1), said, note=True)
+            note = True
+            said = f"steps 0 and 1 have equal weights{although}, as they must where the first step's learning rate is 0"
         elif steps[-1] == last:
-            said = f"{steps_in_words(steps[:-1])} with the weights of the last step, {last}"
-            yield Finding("equal_weights", run, tuple(steps[:-1]), said)
+            found = steps[:-1]
+            said = f"{steps_in_words(found)} with the weights of the last step, {last}{although}"
         else:
             right = "only steps 0 and 1 can both be right" if steps[:2] == [0, 1] else "at most one of them is right"
-            said = f"{steps_in_words(steps)} have equal weights: {right}"
-            yield Finding("equal_weights", run, tuple(steps), said)
+            said = f"{steps_in_words(steps)} have equal weights{although}: {right}"
+        yield Finding("equal_weights", run, tuple(found), said, note=note)
 
 
 def _equal_across_runs(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ Each is a file of some ten kilobytes, named by the identity of the weights: an a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -57,6 +58,11 @@ class Signature:
     shapes: Mapping[str, tuple[int, ...]]
     directions: Mapping[str, np.ndarray]
     not_finite: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """The same for two signatures whose directions are the same."""
+        parts = [name.encode() + direction.tobytes() for name, direction in sorted(self.directions.items())]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def shared(self, other: Signature) -> list[str]:
         """The matrices that both have, in the same shape."""

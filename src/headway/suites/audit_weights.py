@@ -16,7 +16,7 @@ import numpy as np
 from headway.errors import CheckpointError, StorageError
 from headway.progress import Progress, Silent
 from headway.suites import hub
-from headway.suites.audit_files import Facts, Finding, in_threads, steps_in_words, usual
+from headway.suites.audit_files import Facts, Finding, equal_in_run, in_threads, steps_in_words, usual
 from headway.suites.audit_signatures import Signature, Signatures
 
 # A step that only wavers about the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that wavers, too,
@@ -32,6 +32,7 @@ class Read(NamedTuple):
     """A step whose weights were read."""
 
     step: int
+    weights: str
     signature: Signature
 
 
@@ -59,7 +60,7 @@ def weight_findings(
                 if isinstance(found, Finding):
                     findings.append(found)
                 else:
-                    steps.append(Read(fact.checkpoint.step, found))
+                    steps.append(Read(fact.checkpoint.step, fact.weights, found))
         if steps:
             findings += _of_one_run(run, steps, starts)
     return findings
@@ -75,6 +76,7 @@ def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]
         for step in steps
         if not step.signature.not_finite and 2 * len(common & step.signature.shapes.items()) > len(common)
     ]
+    yield from _equal_in_other_files(run, comparable)
     yield from _out_of_place(run, comparable)
     yield from _not_from_own_start(run, comparable, starts)
 
@@ -122,7 +124,7 @@ def _signature_or_finding(fact: Facts, signatures: Signatures) -> Signature | Fi
 
 
 def _not_finite(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
-    for step, signature in steps:
+    for step, _, signature in steps:
         if signature.not_finite:
             said = f"step {step}: NaN or infinities in {_listed(signature.not_finite)}"
             yield Finding("not_finite", run, (step,), said)
@@ -130,7 +132,7 @@ def _not_finite(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
 
 def _odd_shapes(run: str, steps: Sequence[Read], common: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
     """Steps whose tensors are not those that the run has at most of its steps."""
-    for step, signature in steps:
+    for step, _, signature in steps:
         own = signature.shapes
         more = [f"{name} ({_size(own[name])})" for name in own if name not in common]
         lacking = [name for name in common if name not in own]
@@ -159,41 +161,32 @@ def _size(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape)) or "a single number"
 
 
+def _equal_in_other_files(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
+    """Equal weights that hashes do not show: saved twice, in another format or with another header."""
+    groups: dict[str, list[Read]] = defaultdict(list)
+    for step in steps:
+        groups[step.signature.digest()].append(step)
+    found = [[step.step for step in group] for group in groups.values() if len({step.weights for step in group}) > 1]
+    yield from equal_in_run(run, found, steps[-1].step if steps else 0, ", though their files differ")
+
+
 def _out_of_place(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
-    late = _too_near_the_end(steps)
-    for i, said in late.items():
-        yield Finding("out_of_place", run, (steps[i].step,), said)
-    # A step between two that are out of place is not itself out of place.
-    rest = [step for i, step in enumerate(steps) if i not in late]
-    for before, here, after in zip(rest, rest[1:], rest[2:], strict=False):
-        aside = min(here.signature.distance(before.signature), here.signature.distance(after.signature))
-        across = before.signature.distance(after.signature)
-        if across < _CLEARLY * aside:
-            said = (
-                f"step {here.step} lies {aside:.2g} or more from steps {before.step} and {after.step}, which lie only "
-                f"{across:.2g} from each other"
-            )
-            yield Finding("out_of_place", run, (here.step,), said)
-
-
-def _too_near_the_end(steps: Sequence[Read]) -> dict[int, str]:
     """Steps nearer to the end than to their neighbours, or than most of the steps after them. The last step but one
     is a neighbour of the end: nothing can be said of it."""
     points = [step.signature for step in steps]
     to_end = np.array([point.distance(points[-1]) for point in points])
     gaps = np.array([a.distance(b) for a, b in pairwise(points)])
-    found = {}
     for i in range(len(points) - 2):
         neighbour = gaps[max(i - 1, 0) : i + 1].min()
         later = to_end[i + 1 : -1]
         # Three quarters, so that neither a block of late weights nor a single stray step decides.
         most = np.quantile(later, 0.75, method="lower") if len(later) > 1 else 0.0
         if to_end[i] < _CLEARLY * max(neighbour, most):
-            found[i] = (
+            said = (
                 f"step {steps[i].step} lies {to_end[i]:.2g} from step {steps[-1].step}, the last, but {neighbour:.2g} "
                 f"from its nearest neighbour, and steps after it up to {later.max():.2g} from the last"
             )
-    return found
+            yield Finding("out_of_place", run, (steps[i].step,), said)
 
 
 def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
@@ -206,7 +199,7 @@ def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Si
     beginning = max(1.0, _BEGINNING * steps[-1].step) if steps else 0.0
     foreign: dict[str, list[int]] = defaultdict(list)
     unlike: list[int] = []
-    for step, signature in steps:
+    for step, _, signature in steps:
         to_own = signature.likeness(own)
         to_others = {name: signature.likeness(start) for name, start in others.items()}
         nearest = max(to_others, key=to_others.__getitem__, default="")
