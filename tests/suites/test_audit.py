@@ -19,6 +19,7 @@ from headway.errors import CheckpointError, StorageError
 from headway.progress import Silent
 from headway.suites import Suite, audit_signatures, open_suite
 from headway.suites.audit import Audit, audit
+from headway.suites.audit_files import MEANING
 from headway.suites.audit_memory import flags
 from headway.suites.audit_signatures import Signature, sign
 from hub_server import HubServer, Stated
@@ -55,6 +56,7 @@ def suite(hub: HubServer) -> Suite:
 
 
 def warnings(found: Audit) -> set[tuple[str, str, tuple[int, ...]]]:
+    assert {f.kind for f in found.findings} <= set(MEANING)
     return {(f.kind, f.run, f.steps) for f in found.findings if not f.note}
 
 

@@ -97,9 +97,7 @@ def _starts(firsts: Sequence[Facts], signatures: Signatures, progress: Progress)
 
 
 @contextmanager
-def _reading(
-    facts: Sequence[Facts], signatures: Signatures
-) -> Iterator[Iterator[tuple[Facts, Signature | Finding]]]:
+def _reading(facts: Sequence[Facts], signatures: Signatures) -> Iterator[Iterator[tuple[Facts, Signature | Finding]]]:
     """In order, by two threads: while one reads weights, the other waits for the next checkpoint's files."""
     with in_threads(2, lambda fact: _signature_or_finding(fact, signatures), facts) as found:
         yield zip(facts, found, strict=True)
