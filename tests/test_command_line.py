@@ -1,10 +1,13 @@
 """Misuse and broken inputs on the command line: one message that names the thing, the right exit code, never a traceback."""
 
+import json
 import pickle
 import shutil
 import sys
+import warnings
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,13 +21,26 @@ WORDS = [f"w{number}" for number in range(89)]
 
 def run(monkeypatch, capsys, *words):
     """Exit code and what was written to the error stream."""
+    code, _, said = run_and_read(monkeypatch, capsys, *words)
+    return code, said
+
+
+def run_and_read(monkeypatch, capsys, *words):
+    """Exit code, and what was written to the output and to the error stream."""
     monkeypatch.setattr(sys, "argv", ["headway", *map(str, words)])
     try:
         cli.main()
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
-    return code, capsys.readouterr().err
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def no_memory_of_others(monkeypatch, tmp_path):
+    """What an audit finds is remembered, but not from one test to another; what warns, warns on the error stream."""
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "headway-cache"))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +200,117 @@ def test_interventions_that_cannot_be(place, monkeypatch, capsys, name):
     assert code == 2, said
     assert named in said
     assert "Traceback" not in said
+
+
+# --- an audit -------------------------------------------------------------------------------------------------------
+
+
+def last_weights_at_step_4(place):
+    shutil.copytree(weights_of(place, 8).parent, weights_of(place, 4).parent)
+
+
+PLANTED = "toy-1m-seed1: step 4 with the weights of the last step, 8"
+
+
+def test_an_audit_of_a_sound_suite(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, said, errors = run_and_read(monkeypatch, capsys, "audit", "suite", "--deep")
+    assert (code, said) == (0, "2 checkpoints looked at, 0 flagged; 0 flags, 0 notes\n"), errors
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--deep",), ("--where", "step=0..4"), ("--where", "step=4", "--deep")])
+def test_an_audit_finds_what_was_planted(place, monkeypatch, capsys, more):
+    last_weights_at_step_4(place)
+    monkeypatch.chdir(place)
+    code, said, _ = run_and_read(monkeypatch, capsys, "audit", "suite", "--out", "out", *more)
+    assert code == 1
+    assert f"  flag  {PLANTED}\n" in said
+    assert "1 flagged" in said
+    assert "--where" in said.splitlines()[-1]
+    found = json.loads((place / "out" / "audit.json").read_text())
+    assert [(one["kind"], one["steps"]) for one in found["findings"] if one["kind"] == "equal_weights"] == [
+        ("equal_weights", [4])
+    ]
+    assert found["deep"] == ("--deep" in more)
+    assert pl.read_parquet(place / "out" / "audit.parquet")["step"].to_list() == (
+        [0, 4, 8] if "step=4" not in more else [4, 8]
+    )
+
+
+def test_a_deep_audit_reads_the_weights(place, monkeypatch, capsys):
+    not_finite(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, "audit", "suite")[0] == 0
+    code, said, _ = run_and_read(monkeypatch, capsys, "audit", "suite", "--deep")
+    assert code == 1
+    assert "flag  toy-1m-seed1: step 8: NaN or infinities in gpt_neox.layers.0.attention.query_key_value.weight" in said
+
+
+def test_weights_that_cannot_be_read_end_no_audit(place, monkeypatch, capsys):
+    malicious(place)
+    monkeypatch.chdir(place)
+    code, said, errors = run_and_read(monkeypatch, capsys, "audit", "suite", "--deep")
+    assert code == 1
+    assert "flag  toy-1m-seed1: step 8: " in said
+    assert "it is not read" in said
+    assert "2 checkpoints looked at" in said
+    assert "Traceback" not in errors
+    assert not (place / "evil-was-here").exists()
+
+
+@pytest.mark.parametrize(("words", "named"), [(("--where", "step=3"), "3"), (("--where", "seed=9"), "9")])
+def test_an_audit_of_what_is_not_there(place, monkeypatch, capsys, words, named):
+    monkeypatch.chdir(place)
+    code, said = run(monkeypatch, capsys, "audit", "suite", *words)
+    assert code == 2
+    assert named in said
+
+
+@pytest.mark.parametrize("words", [MEASURE, (*CLUSTER, "--ks", 2)], ids=["measure", "cluster"])
+def test_flagged_checkpoints_are_warned_of(place, monkeypatch, capsys, words):
+    last_weights_at_step_4(place)
+    monkeypatch.chdir(place)
+    warning = "headway: warning: an audit flagged 1 of these 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
+    assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=0")[1], "there was no audit yet"
+    assert run(monkeypatch, capsys, "audit", "suite")[0] == 1
+    assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=8")[1]
+    code, said = run(monkeypatch, capsys, *words)
+    assert code == 0, said
+    assert warning in said
+
+
+# --- status ---------------------------------------------------------------------------------------------------------
+
+
+def test_status_finds_a_damaged_part_if_it_is_to_verify(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    sound = (0, "heads: 2 of 2 done, 0 failed, 0 left")
+    part = place / "out" / "heads" / "toy-1m-seed1@8.parquet"
+    for verify in ((), ("--verify",)):
+        code, said, _ = run_and_read(monkeypatch, capsys, "status", "out", *verify)
+        assert (code, said.partition(";")[0].strip()) == sound
+    part.write_bytes(part.read_bytes()[:-7])
+    code, said, _ = run_and_read(monkeypatch, capsys, "status", "out")
+    assert (code, said.partition(";")[0].strip()) == sound
+    code, said, _ = run_and_read(monkeypatch, capsys, "status", "out", "--verify")
+    assert code == 1
+    assert said.startswith("heads: 1 of 2 done, 0 failed, 1 left")
+    assert f"  damaged  {part.name}: " in said
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    code, said, _ = run_and_read(monkeypatch, capsys, "status", "out", "--verify")
+    assert (code, said.partition(";")[0].strip()) == sound
+
+
+def test_status_tells_of_failures_and_of_what_is_no_run_directory(place, monkeypatch, capsys):
+    truncated(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 1
+    code, said, _ = run_and_read(monkeypatch, capsys, "status", "out", "--verify")
+    assert code == 0, "a checkpoint that failed is no damaged part"
+    assert said.startswith("heads: 1 of 2 done, 1 failed, 0 left")
+    assert "  failed   toy-1m-seed1@8: " in said
+    code, said = run(monkeypatch, capsys, "status", "suite", "--verify")
+    assert code == 2
+    assert "suite is not a run directory" in said

@@ -276,7 +276,11 @@ def audit(
     ] = "",
     keep_files: KeepFiles = YesNo.yes,
 ) -> None:
-    """Is a suite what it says it is? Equal, missing, odd and misplaced weights."""
+    """Is a suite what it says it is? Equal, missing, odd and misplaced weights.
+
+    Each run's last step is compared with, whether --where selects it or not. What was found is kept in the user's
+    cache, where measure and cluster look. Ends with exit code 1 if anything but notes was found.
+    """
     from headway import verbs
 
     with Showing() as progress:
@@ -285,7 +289,14 @@ def audit(
         )
     for finding in found.findings:
         typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
-    typer.echo(f"{len(found.findings)} findings")
+    notes = sum(finding.note for finding in found.findings)
+    typer.echo(
+        f"{found.table.height} checkpoints looked at, {found.n_flagged} flagged; "
+        f"{len(found.findings) - notes} flags, {notes} notes"
+    )
+    if notes < len(found.findings):
+        typer.echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -382,12 +382,20 @@ def audit(
 ) -> Audit:
     """Is a suite what it says it is? Equal, missing, odd and misplaced weights, from what the Hub states alone.
 
-    What is found is remembered in the user's cache: `measure` and `cluster` warn of flagged checkpoints.
+    Each run's last step is compared with, whether it is selected or not. What is found is remembered in the user's
+    cache: `measure` and `cluster` warn of flagged checkpoints.
 
     Args:
         where: which checkpoints, as in `measure`.
-        deep: read the weights, too: NaN, steps out of place, runs that do not descend from their own step 0.
+        deep: read the weights, too: NaN, odd shapes, steps out of place, runs that do not descend from their own step 0.
+            What was read of a checkpoint is not read again.
         out: a folder for `audit.json` and `audit.parquet`.
+        keep_files: whether weights that are downloaded for it stay in the Hub's cache.
+
+    Raises:
+        SelectionError: an unknown suite, size, seed or step.
+        CheckpointError: the Hub is out of reach.
+        StorageError: `out` or the cache cannot be written to.
     """
     from headway.models.tensors import TensorFiles
     from headway.suites.audit import audit as audit_suite
@@ -395,23 +403,25 @@ def audit(
     found = audit_suite(
         open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
     )
-    found.remember()
     if out is not None:
-        found.save(Path(out))
+        found.save(RunDirectory(out).path)
+    found.remember()
     return found
 
 
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
     import warnings
 
-    from headway.suites.audit import flags
+    from headway.suites.audit_memory import flags
 
     flagged = {checkpoint.key: flags(checkpoint) for checkpoint in checkpoints}
     flagged = {key: messages for key, messages in flagged.items() if messages}
     if flagged:
         key, messages = next(iter(flagged.items()))
         warnings.warn(
-            f"an audit flagged {len(flagged)} of these checkpoints, such as {key}: {messages[0]}", stacklevel=3
+            f"an audit flagged {len(flagged)} of these {len(checkpoints)} checkpoints, such as {key}: {messages[0]}. "
+            "They are done all the same; to leave them out, select others with --where",
+            stacklevel=3,
         )
 
 

@@ -17,7 +17,7 @@ from headway.report.measured import measurement
 from headway.report.writing import read_chapters
 from headway.studies import Result
 from headway.suites.audit import Audit
-from headway.suites.audit_files import Finding
+from headway.suites.audit_files import MEANING, Finding
 from support_report import heads_frame, run_directory, studied
 
 EVIL = '<img src=x onerror="alert(1)"></script><!--'
@@ -260,17 +260,60 @@ def test_importing_the_report_loads_nothing_heavy():
     assert not {"altair", "vl_convert", "jinja2", "torch", "scipy"} & set(loaded)
 
 
-def test_an_audit_in_the_run_directory_is_shown_and_escaped(tmp_path):
-    directory = run_directory(tmp_path / "made", studied(heads_frame(seeds=("1", "2"))))
-    assert "Is the suite what it says it is?" not in write(directory, figures=False).read_text()
-    flag = Finding("equal_weights", "toy-seed1", (0, 1), f"steps 0 and 1 have equal weights {EVIL}")
-    table = pl.DataFrame({"findings": ["equal_weights", "equal_weights", None]})
-    Audit("toy", (flag,), table, {}).save(directory.path)
-    page = write(directory, figures=False).read_text()
+def audit_of(findings, where="", deep=False, flags=("equal_weights", "equal_weights", None)):
+    table = pl.DataFrame({"findings": flags, "reference": [False, False, False]})
+    return Audit("toy", tuple(findings), table, {}, where=where, deep=deep)
+
+
+@pytest.fixture
+def with_result(tmp_path):
+    return run_directory(tmp_path / "made", studied(heads_frame(seeds=("1", "2"))))
+
+
+def test_an_audit_in_the_run_directory_is_shown_and_escaped(with_result):
+    assert "Is the suite what it says it is?" not in write(with_result, figures=False).read_text()
+    flag = Finding("equal_weights", "a", (0, 1), f"steps 0 and 1 have equal weights {EVIL}")
+    audit_of([flag], where=f"step=0..4{EVIL}").save(with_result.path)
+    page = write(with_result, figures=False).read_text()
     assert "of 3 checkpoints: 2 of them are flagged" in page
-    assert "equal_weights" in page
     assert "steps 0 and 1 have equal weights" in page
     assert EVIL not in page
-    assert "of 3 checkpoints: 2 of them are flagged" in write(directory, format="md").read_text()
-    (directory.path / "audit.json").write_text("{")
-    assert "audit.json is damaged" in write(directory, figures=False).read_text()
+    markdown = write(with_result, format="md").read_text()
+    assert "of 3 checkpoints: 2 of them are flagged" in markdown
+    assert EVIL not in markdown
+    for damaged in ("{", "[]", '{"findings": 3}'):
+        (with_result.path / "audit.json").write_text(damaged)
+        assert "audit.json is damaged" in write(with_result, figures=False).read_text()
+
+
+def test_every_finding_of_an_audit_is_shown_with_its_meaning(with_result):
+    kinds = [*MEANING, "of_a_later_headway"]
+    audit_of([Finding(kind, "toy", (i,), f"message {i}.", note=i % 2 == 1) for i, kind in enumerate(kinds)]).save(
+        with_result.path
+    )
+    page = Reader(write(with_result, figures=False).read_text())
+    markdown = write(with_result, format="md").read_text()
+    for i, kind in enumerate(kinds):
+        words = kind.replace("_", " ")
+        assert f"message {i}." in page.texts
+        assert words + (" (note)" if i % 2 == 1 else "") in page.texts
+        assert f"| {words}{' (note)' if i % 2 == 1 else ''} | message {i}. |" in markdown
+        if kind in MEANING:
+            assert MEANING[kind] in page.texts
+            assert f"- **{words}**: {MEANING[kind]}\n" in markdown
+    assert len(re.findall(r"^\| toy \|", markdown, re.M)) == len(kinds)
+
+
+def test_an_audit_says_what_it_was_of_and_what_it_cannot_see(with_result):
+    sound = audit_of([], flags=[None] * 3)
+    sound.save(with_result.path)
+    shallow = write(with_result, format="md").read_text()
+    assert "no proof that its weights are right" in shallow
+    assert "The weights were not read" in shallow
+    assert "A flag is" not in shallow
+    note = Finding("equal_weights", "a", (1,), "as it should be", note=True)
+    audit_of([Finding("not_finite", "a", (0,), "NaN"), note], deep=True).save(with_result.path)
+    deep = write(with_result, format="md").read_text()
+    assert "A flag is a reason to look at a step or to leave it out" in deep
+    assert "Of the checkpoints that this report rests on, 1 is: a@0." in deep
+    assert "The weights were not read" not in deep

@@ -1,7 +1,12 @@
 """Audits of suites in which each defect is planted, one at a time, on a server and in folders."""
 
+import gc
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Timer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,10 +14,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from headway.errors import CheckpointError
+import headway
+from headway.errors import CheckpointError, StorageError
 from headway.progress import Silent
-from headway.suites import Suite, open_suite
-from headway.suites.audit import Audit, audit, flags
+from headway.suites import Suite, audit_signatures, open_suite
+from headway.suites.audit import Audit, audit
+from headway.suites.audit_files import MEANING
+from headway.suites.audit_memory import flags
+from headway.suites.audit_signatures import Signature, sign
 from hub_server import HubServer, Stated
 from support_suites import CONFIG, TOKENIZER
 
@@ -47,6 +56,7 @@ def suite(hub: HubServer) -> Suite:
 
 
 def warnings(found: Audit) -> set[tuple[str, str, tuple[int, ...]]]:
+    assert {f.kind for f in found.findings} <= set(MEANING)
     return {(f.kind, f.run, f.steps) for f in found.findings if not f.note}
 
 
@@ -70,6 +80,25 @@ def test_final_weights_under_early_names(hub: HubServer, suite: Suite) -> None:
     assert found.table.filter(found.table["findings"] == "equal_weights")["step"].to_list() == [0, 1, 4]
 
 
+def test_the_last_step_is_compared_with_even_if_it_was_not_selected(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 4, stated(1, 64))
+    found = audit(suite, "step=0..32")
+    assert warnings(found) == {("equal_weights", RUNS[0], (4,))}
+    assert found.table.filter(found.table["reference"]).select("run", "step").rows() == [(run, 64) for run in RUNS]
+    assert found.to_json() | {"n_checkpoints": 21, "n_references": 3, "where": "step=0..32"} == found.to_json()
+    assert {asked.path.split("/")[1] for asked in hub.asked} == {"api"}
+
+
+def test_a_reference_decides_which_of_two_sizes_is_odd(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[0], 8, stated(1, 8, MIB // 3))
+    assert warnings(audit(suite, "seed=1 step=8")) == {("odd_size", RUNS[0], (8,))}
+
+
+def test_steps_beyond_the_selection_are_not_missed(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[2], 64, None)
+    assert not warnings(audit(suite, "step=0..32"))
+
+
 def test_equal_steps_in_the_middle(hub: HubServer, suite: Suite) -> None:
     put(hub, RUNS[1], 8, stated(2, 4))
     assert warnings(audit(suite)) == {("equal_weights", RUNS[1], (4, 8))}
@@ -82,12 +111,24 @@ def test_weights_of_another_run(hub: HubServer, suite: Suite) -> None:
     assert any(f"{RUNS[1]} has the weights of {RUNS[0]}" in f.message for f in found.findings)
 
 
+def test_the_same_first_step_of_a_selection_is_not_the_start(hub: HubServer, suite: Suite) -> None:
+    put(hub, RUNS[1], 8, stated(1, 8))
+    assert warnings(audit(suite, "step=8..")) == {("equal_weights", run, (8,)) for run in RUNS[:2]}
+
+
+def test_runs_that_branch_off_one_other_are_a_note(hub: HubServer) -> None:
+    for seed, run in enumerate(RUNS, 1):
+        for step in (1000, 2000):
+            put(hub, run, step, stated(0 if step == 1000 else seed, step))
+    assert not warnings(audit(open_suite("hf:" + ",".join(f"someone/{run}" for run in RUNS))))
+
+
 def test_runs_that_share_their_initialisation_are_a_note(hub: HubServer, suite: Suite) -> None:
     for step in (0, 1):
         put(hub, RUNS[1], step, stated(1, 1))
     found = audit(suite)
     assert not warnings(found)
-    assert any(f"{RUNS[1]} shares its initialisation with {RUNS[0]}" in f.message for f in found.findings)
+    assert any(f"{RUNS[1]} begins with the weights of {RUNS[0]}" in f.message for f in found.findings)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +171,28 @@ def test_other_formats_and_absent_tokenizers_are_notes(hub: HubServer, suite: Su
     assert any("step 8 as .bin" in message for message in said)
 
 
+def test_odd_sizes_are_one_finding_and_another_precision_is_named(hub: HubServer, suite: Suite) -> None:
+    for step in (2, 4):
+        put(hub, RUNS[0], step, stated(1, step, MIB // 2))
+    found = audit(suite)
+    assert warnings(found) == {("odd_size", RUNS[0], (2, 4))}
+    assert any(f.message.endswith("as if saved in another precision") for f in found.findings)
+
+
+def test_a_server_that_fails_makes_no_revision_missing(hub: HubServer, suite: Suite) -> None:
+    hub.plant("503", "seed1/revision/step8", times=99)
+    found = audit(suite)
+    assert warnings(found) == {("unreadable", RUNS[0], (8,))}
+    assert any("answers 503" in f.message for f in found.findings)
+
+
 def test_absent_steps(hub: HubServer, suite: Suite) -> None:
     put(hub, RUNS[2], 16, None)
     assert warnings(audit(suite)) == {("absent_step", RUNS[2], (16,))}
 
 
 def test_a_revision_that_the_grid_has_and_the_hub_has_not(hub: HubServer) -> None:
-    for step in (0, 1, 2):
+    for step in (0, 1, 2, 143000):
         hub.add("EleutherAI/pythia-14m", f"step{step}", stated(1, max(step, 1)))
     found = audit(open_suite("pythia"), "size=14m step=0..8")
     assert warnings(found) == {("missing_revision", "pythia-14m", (4, 8))}
@@ -207,9 +263,7 @@ def test_a_sound_folder_is_sound(folder: Path) -> None:
 
 @pytest.mark.parametrize("step", [0, 2, 16])
 def test_a_step_with_nearly_the_last_weights(folder: Path, step: int) -> None:
-    late = trained(1, 64)
-    late["a.weight"] = late["a.weight"] + 1e-3
-    write(folder / RUNS[0] / f"step{step}", late)
+    write(folder / RUNS[0] / f"step{step}", nearly(trained(1, 64)))
     found = warnings(deep(folder))
     assert ("out_of_place", RUNS[0], (step,)) in found
     assert {(kind, run) for kind, run, _ in found} <= {("out_of_place", RUNS[0]), ("not_from_own_start", RUNS[0])}
@@ -230,7 +284,7 @@ def test_nan_is_found_in_any_tensor(folder: Path) -> None:
     write(folder / RUNS[1] / "step8", broken)
     found = deep(folder)
     assert warnings(found) == {("not_finite", RUNS[1], (8,))}
-    assert "norm.weight" in found.findings[-1].message
+    assert any("step 8: NaN or infinities in norm.weight" in f.message for f in found.findings)
 
 
 def test_a_run_that_went_on_from_another_start(folder: Path) -> None:
@@ -238,7 +292,8 @@ def test_a_run_that_went_on_from_another_start(folder: Path) -> None:
         tensors = trained(3, step)
         tensors["norm.weight"] += 1  # so that no file equals one of the other run
         write(folder / RUNS[0] / f"step{step}", tensors)
-    assert ("not_from_own_start", RUNS[0], STEPS[1:]) in warnings(deep(folder))
+    # The last step has forgotten more of its start than two matrices' signatures can tell from chance.
+    assert warnings(deep(folder)) == {("not_from_own_start", RUNS[0], STEPS[1:-1])}
 
 
 def test_a_step_0_that_is_nobodys(folder: Path) -> None:
@@ -246,11 +301,254 @@ def test_a_step_0_that_is_nobodys(folder: Path) -> None:
     assert ("not_from_own_start", RUNS[0], (1,)) in warnings(deep(folder))
 
 
+def test_a_late_step_may_have_forgotten_its_start(folder: Path) -> None:
+    for step in STEPS[1:-1]:
+        shutil.rmtree(folder / RUNS[0] / f"step{step}")
+    late = trained(1, 64)
+    for name in ("a.weight", "b.weight"):
+        late[name] = torch.randn(61, 53, generator=torch.Generator().manual_seed(ord(name[0]))).to(late[name].dtype)
+    write(folder / RUNS[0] / "step64", late)
+    assert not {found for found in warnings(deep(folder)) if found[0] != "absent_step"}
+
+
+def test_a_run_that_wavers_about_its_end_is_sound(tmp_path: Path) -> None:
+    # Its neighbours are sqrt(2) times as far from each other as from the end, which is their mean.
+    centre, *around = torch.randn(20, 61, 53, generator=torch.Generator().manual_seed(5))
+    for step, noise in enumerate(around, 1):
+        write(tmp_path / "mine" / RUNS[0] / f"step{step}", {"a.weight": centre + 0.3 * noise})
+    write(tmp_path / "mine" / RUNS[0] / "step20", {"a.weight": centre})
+    assert not warnings(deep(tmp_path / "mine"))
+
+
+def test_equal_weights_in_other_files(folder: Path) -> None:
+    write(folder / RUNS[0] / "step32", {**trained(1, 2), "norm.weight": torch.ones(53)})
+    found = deep(folder)
+    assert warnings(found) == {("equal_weights", RUNS[0], (2, 32))}
+    assert any("steps 2 and 32 have equal weights, though their files differ: at most" in f.message
+               for f in found.findings)  # fmt: skip
+
+
+def test_too_few_steps_say_nothing(folder: Path) -> None:
+    for run in RUNS:
+        for step in STEPS[1:-1]:
+            shutil.rmtree(folder / run / f"step{step}")
+    assert not deep(folder).findings
+
+
+def nearly(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same but for an offset that no hash forgives."""
+    return {**tensors, "a.weight": tensors["a.weight"] + 1e-3}
+
+
+ODD = {
+    "has also more.weight (2 × 2)": lambda sound: {**sound, "more.weight": torch.ones(2, 2)},
+    "lacks norm.weight": lambda sound: {name: sound[name] for name in ("a.weight", "b.weight")},
+    "has in another shape b.weight (53 × 61 in place of 61 × 53)": (
+        lambda sound: {**sound, "b.weight": sound["b.weight"].T.contiguous()}
+    ),
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_an_odd_shape_is_found_and_hides_nothing(folder: Path, said: str) -> None:
+    for step in (2, 16):
+        write(folder / RUNS[0] / f"step{step}", nearly(trained(1, 64)))
+    write(folder / RUNS[0] / "step8", ODD[said](trained(1, 8)))
+    found = deep(folder)
+    assert warnings(found) >= {
+        ("odd_shape", RUNS[0], (8,)), ("out_of_place", RUNS[0], (2,)), ("out_of_place", RUNS[0], (16,)),
+    }  # fmt: skip
+    assert ("out_of_place", RUNS[0], (8,)) not in warnings(found)
+    assert any(said in f.message for f in found.findings if f.kind == "odd_shape")
+
+
+def test_masks_that_some_files_store_are_no_odd_shape(folder: Path) -> None:
+    buffers = {"h.0.attn.bias": torch.ones(5, 5), "h.0.rotary_emb.inv_freq": torch.ones(7)}
+    write(folder / RUNS[0] / "step8", {**trained(1, 8), **buffers})
+    assert not {found for found in warnings(deep(folder)) if found[0] == "odd_shape"}
+
+
 def test_damaged_weights_are_a_finding_and_the_others_are_audited(folder: Path) -> None:
     path = folder / RUNS[0] / "step8" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-2000])
     found = warnings(deep(folder))
     assert found == {("odd_size", RUNS[0], (8,)), ("unreadable", RUNS[0], (8,))}
+
+
+# --- many checkpoints -----------------------------------------------------------------------------------------------
+
+
+class Counted(Opened):
+    """Notes which folders were opened, and at each how many signatures were held."""
+
+    opened: ClassVar[list[str]] = []
+    held: ClassVar[list[int]] = []
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.opened.append(f"{folder.parent.name}/{folder.name}")
+        self.held.append(sum(type(thing) is Signature for thing in gc.get_objects()))
+
+
+@pytest.fixture
+def counted() -> Iterator[type[Counted]]:
+    yield Counted
+    Counted.opened.clear()
+    Counted.held.clear()
+
+
+def test_what_was_read_is_not_read_again(folder: Path, counted: type[Counted]) -> None:
+    suite = open_suite(folder)
+    first = audit(suite, "seed=1,2", tensors=counted)
+    assert len(counted.opened) == 16 - 2, "steps 0 and 1 of a run are the same weights"
+    counted.opened.clear()
+    assert audit(suite, "seed=1,2", tensors=counted).findings == first.findings
+    assert not counted.opened
+    write(folder / RUNS[0] / "step4", trained(77, 4))
+    audit(suite, tensors=counted)
+    assert set(counted.opened) == {f"{RUNS[0]}/step4"} | {f"{RUNS[2]}/step{step}" for step in STEPS if step != 1}
+
+
+def test_an_audit_that_was_stopped_goes_on(folder: Path, counted: type[Counted]) -> None:
+    class Stopped(Exception):
+        pass
+
+    stopped = Event()
+
+    class Waits(counted):
+        """Reads nothing after the first steps of the second run before the audit was stopped."""
+
+        def __init__(self, folder: Path) -> None:
+            super().__init__(folder)
+            if folder.parent.name == RUNS[1] and int(folder.name.removeprefix("step")) > 2:
+                stopped.wait(20)
+
+    class Stops(Silent):
+        def advance(self, n: int = 1, note: str = "") -> None:
+            if note == f"{RUNS[1]}@2" and f"{RUNS[0]}/step64" in counted.opened:
+                Timer(0.3, stopped.set).start()
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        audit(open_suite(folder), tensors=Waits, progress=Stops())
+    before = set(counted.opened)
+    counted.opened.clear()
+    audit(open_suite(folder), tensors=counted)
+    assert f"{RUNS[0]}/step64" in before
+    assert f"{RUNS[1]}/step64" not in before, "what is only queued is not read before the audit ends"
+    assert not before & set(counted.opened)
+    assert len(before) + len(counted.opened) == 3 * 7
+
+
+def test_one_run_is_held_at_a_time(folder: Path, counted: type[Counted]) -> None:
+    deep_audit = audit(open_suite(folder), tensors=counted)
+    assert len(counted.held) == 3 * 7
+    # A run's own, each run's first, and two that are being read.
+    assert max(counted.held) <= len(STEPS) + len(RUNS) + 2
+    assert deep_audit.table.height == 24
+
+
+def test_a_damaged_signature_is_made_again(folder: Path, counted: type[Counted], tmp_path: Path) -> None:
+    found = audit(open_suite(folder), tensors=counted)
+    kept = sorted((tmp_path / "headway-cache" / "audits" / "signatures").iterdir())
+    assert len(kept) == 3 * 7
+    kept[0].write_bytes(kept[0].read_bytes()[:-3])
+    kept[1].write_bytes(b"")
+    counted.opened.clear()
+    assert audit(open_suite(folder), tensors=counted).findings == found.findings
+    assert len(counted.opened) == 2
+
+
+class InMemory(dict[str, torch.Tensor]):
+    @property
+    def names(self) -> list[str]:
+        return list(self)
+
+
+def test_a_signature_is_small_and_its_distances_are_those_of_the_weights() -> None:
+    weights = np.random.default_rng(3).normal(size=(2, 20, 211, 307))
+    weights[1] += 0.7 * weights[0]
+    signed = [
+        sign(InMemory({str(i): torch.from_numpy(matrix).float() for i, matrix in enumerate(side)})) for side in weights
+    ]
+    assert all(direction.size == 256 for direction in signed[0].directions.values())
+    directions = weights / np.linalg.norm(weights, axis=(2, 3), keepdims=True)
+    true = np.sqrt(np.mean(np.sum((directions[0] - directions[1]) ** 2, axis=(1, 2))))
+    # 4 % for each of 20 matrices: 1 % for their mean, of which four times is allowed.
+    assert signed[0].distance(signed[1]) == pytest.approx(true, rel=0.04)
+    # A cosine of n entries has an error of at most 1 / sqrt(n), here of 20 * 256.
+    assert signed[0].likeness(signed[1]) == pytest.approx(np.sum(directions[0] * directions[1]) / 20, abs=4 / 71)
+
+
+def test_the_sampled_entries_lie_in_all_columns() -> None:
+    # At equal strides they would all lie in the first column.
+    columns = torch.arange(512.0).repeat(512, 1)
+    assert len(np.unique(sign(InMemory(a=columns + 1)).directions["a"])) > 200
+
+
+class Breaks(Opened):
+    """Damage that shows only while tensors are read, as an error of the library's own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.broken = (folder.parent.name, folder.name) in {(RUNS[0], "step0"), (RUNS[1], "step8")}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if self.broken:
+            raise RuntimeError("a storage is not what it should be")
+        return super().__getitem__(name)
+
+
+def test_whatever_a_library_says_ends_no_audit(folder: Path) -> None:
+    write(folder / RUNS[2] / "step4", nearly(trained(3, 64)))
+    found = audit(open_suite(folder), tensors=Breaks)
+    assert warnings(found) == {
+        ("unreadable", RUNS[0], (0,)), ("unreadable", RUNS[1], (8,)), ("out_of_place", RUNS[2], (4,)),
+    }  # fmt: skip
+    assert any("step 8: RuntimeError: a storage is not" in f.message for f in found.findings)
+
+
+# --- with the weights, from the Hub ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(hub: HubServer, folder: Path) -> str:
+    """The folder's runs on the server; one step has nearly the last weights."""
+    write(folder / RUNS[0] / "step4", nearly(trained(1, 64)))
+    for run in RUNS:
+        for step in STEPS:
+            hub.add_folder(f"someone/{run}", f"step{step}", folder / run / f"step{step}")
+    return "hf:" + ",".join(f"someone/{run}" for run in RUNS)
+
+
+def test_weights_from_the_hub_are_read_once_and_do_not_stay(hub: HubServer, served: str, tmp_path: Path) -> None:
+    found = headway.audit(served, deep=True, keep_files=False)
+    assert warnings(found) == {("out_of_place", RUNS[0], (4,))}
+    assert hub.sent("model.safetensors") == 3 * 7
+    assert not list((tmp_path / "hub-cache").rglob("*.safetensors"))
+    headway.audit(served, deep=True, keep_files=False, where="step=0..32")
+    assert hub.sent("model.safetensors") == 3 * 7
+
+
+def test_what_the_hub_does_not_send_ends_no_audit(hub: HubServer, served: str) -> None:
+    commits = [hub.repos[f"someone/{RUNS[1]}"].revisions[f"step{step}"] for step in (8, 32)]
+    hub.plant("wrong_bytes", f"{commits[0]}/someone/{RUNS[1]}/model.safetensors", times=99)
+    hub.plant("timeout", f"{commits[1]}/someone/{RUNS[1]}/model.safetensors", times=99)
+    found = headway.audit(served, deep=True)
+    assert warnings(found) == {("out_of_place", RUNS[0], (4,)), ("unreadable", RUNS[1], (8,))}
+    (note,) = [f for f in found.findings if f.kind == "not_read"]
+    assert (note.run, note.steps, note.note) == (RUNS[1], (32,), True)
+    hub.faults.clear()
+    assert warnings(headway.audit(served, deep=True)) == {("out_of_place", RUNS[0], (4,))}
+
+
+def test_no_room_for_the_weights_ends_the_audit(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(audit_signatures, "write_whole", full)
+    with pytest.raises(StorageError):
+        headway.audit(served, deep=True)
 
 
 # --- kept, and warned of --------------------------------------------------------------------------------------------
@@ -270,6 +568,36 @@ def test_flags_are_remembered_until_the_next_audit(hub: HubServer, suite: Suite)
     audit(suite, "step=4").remember()
     assert flags(early) == ()
     assert flags(suite.checkpoints("seed=1 step=8")[0]), "an audit of step 4 forgets nothing of step 8"
+
+
+def test_a_shallower_or_narrower_audit_refutes_nothing(folder: Path) -> None:
+    write(folder / RUNS[0] / "step4", nearly(trained(1, 64)))
+    write(folder / RUNS[0] / "step16", trained(1, 8))
+    near_the_end, twice = open_suite(folder).checkpoints("seed=1 step=4,16")
+    deep(folder).remember()
+    said = flags(near_the_end), flags(twice)
+    assert all(said)
+    audit(open_suite(folder)).remember()
+    audit(open_suite(folder), "step=4,16", tensors=Opened).remember()
+    assert (flags(near_the_end), flags(twice)) == said
+    write(folder / RUNS[0] / "step8", trained(1, 7))
+    audit(open_suite(folder)).remember()
+    assert not any("equal weights" in words for words in flags(twice))
+    assert flags(near_the_end) == said[0], "hashes alone do not say where weights lie"
+    write(folder / RUNS[0] / "step4", trained(1, 4))
+    audit(open_suite(folder), "step=4").remember()
+    assert not flags(near_the_end), "it was said of other weights"
+
+
+def test_a_memory_that_cannot_be_read_is_none(suite: Suite, hub: HubServer, tmp_path: Path) -> None:
+    put(hub, RUNS[0], 4, stated(1, 64))
+    audit(suite).remember()
+    (early,) = suite.checkpoints("seed=1 step=4")
+    assert flags(early)
+    for content in ("{", "[]", '{"flags": {"4": ["old"]}}', '{"flags": {"4": [{"text": 1}]}}'):
+        for path in (tmp_path / "headway-cache" / "audits").glob("*.json"):
+            path.write_text(content)
+        assert flags(early) == ()
 
 
 def test_notes_are_no_flags(suite: Suite) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headway.report.numbers import Cell, count, listed
+from headway.report.audited import Audited, audited
+from headway.report.numbers import Cell, Listing, count, listed
 from headway.rundir import RunDirectory
-
-
-@dataclass(frozen=True)
-class Listing:
-    headings: list[Cell]
-    rows: list[list[Cell]]
 
 
 @dataclass(frozen=True)
@@ -26,8 +20,7 @@ class Measurement:
     facts: label and value: what a reader wants to know first.
     records: of each table, everything that the manifest says of it.
     failures: checkpoints that could not be done.
-    audited: what an audit of the suite came to; empty if there was none.
-    audit: its findings.
+    audit: what an audit of the suite found, if there was one.
     """
 
     suite: str
@@ -36,8 +29,7 @@ class Measurement:
     facts: list[tuple[str, str]]
     records: list[tuple[str, list[tuple[str, str]]]]
     failures: Listing
-    audited: str
-    audit: Listing
+    audit: Audited
 
 
 def measurement(directory: RunDirectory) -> Measurement:
@@ -45,6 +37,7 @@ def measurement(directory: RunDirectory) -> Measurement:
     manifest = directory.manifest()
     tables: dict[str, Any] = manifest.get("tables", {})
     failed = [line for table in tables for line in directory.failures(table).values()]
+    measured = dict.fromkeys(key for entry in tables.values() for key in entry.get("checkpoints", ()))
     suites = sorted({_suite(entry) for entry in tables.values() if _suite(entry)})
     when = _date(next((entry.get("continued") for entry in tables.values() if entry.get("continued")), ""))
     name = listed(suites) or directory.path.name
@@ -58,28 +51,8 @@ def measurement(directory: RunDirectory) -> Measurement:
             [Cell("Checkpoint"), Cell("Why")],
             [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
         ),
-        **_audit(directory),
+        audit=audited(directory, measured),
     )
-
-
-def _audit(directory: RunDirectory) -> dict[str, Any]:
-    """What `headway audit SUITE --out DIR` left in the run directory."""
-    path, headings = directory.path / "audit.json", [Cell("Run"), Cell("What"), Cell("Finding")]
-    nothing = {"audited": "", "audit": Listing(headings, [])}
-    if not path.exists():
-        return nothing
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        findings = [(str(one["run"]), "note" if one["note"] else str(one["kind"]), str(one["message"]))
-                    for one in found["findings"]]  # fmt: skip
-        read = "files’ hashes and sizes, and the weights themselves" if found["deep"] else "files’ hashes and sizes"
-        said = (
-            f"An audit of {found['suite']} compared the {read} of {count(found['n_checkpoints'], 'checkpoint')}: "
-            f"{found['n_flagged']} of them {'is' if found['n_flagged'] == 1 else 'are'} flagged."
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return nothing | {"audited": "audit.json is damaged and is not shown: run `headway audit` again."}
-    return {"audited": said, "audit": Listing(headings, [[Cell(text) for text in row] for row in findings])}
 
 
 def _suite(entry: Mapping[str, Any]) -> str:

@@ -14,6 +14,13 @@ class Cell(NamedTuple):
     number: bool = False
 
 
+class Listing(NamedTuple):
+    """A table that is text already."""
+
+    headings: list[Cell]
+    rows: list[list[Cell]]
+
+
 def number(value: Any) -> str:
     """Whole numbers in full with thousands apart, others to four significant digits, an absent one as a dash."""
     if value is None or value != value:

@@ -7,9 +7,7 @@ found.remember()                  # from now on `flags(checkpoint)` warns of the
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +19,9 @@ import polars as pl
 from headway.progress import Progress
 from headway.rundir import to_json, write_whole
 from headway.suites.audit_files import Facts, Finding, find, stated_facts
-from headway.suites.audit_weights import Tensors, weight_findings
-from headway.suites.checkpoint import Checkpoint, HubSource
+from headway.suites.audit_memory import cache_folder, place_of, remember
+from headway.suites.audit_signatures import Signatures, Tensors
+from headway.suites.audit_weights import weight_findings
 from headway.suites.suite import Suite
 
 _SCHEMA = {
@@ -31,6 +30,7 @@ _SCHEMA = {
     "seed": pl.String,
     "step": pl.Int64,
     "revision": pl.String,
+    "reference": pl.Boolean,
     "weights": pl.String,
     "format": pl.String,
     "bytes": pl.Int64,
@@ -43,9 +43,11 @@ class Audit:
     """What was found, and one row per checkpoint of what it was found from.
 
     Attributes:
-        findings: by run; those that are no `note` are reasons to leave the steps out.
-        table: run, size, seed, step, revision, weights (hash of the files; null where they are missing), format, bytes,
-            findings (kinds, joined; null where there are none).
+        where: which checkpoints were selected; all if empty.
+        findings: run by run; those that are no `note` are reasons to leave the steps out.
+        table: run, size, seed, step, revision, reference (a last step that was not selected, only compared with),
+            weights (hash of the files; null where they are missing), format, bytes, findings (kinds, joined; null where
+            there are none).
         places: each run's repository or folder.
         deep: whether the weights were read.
     """
@@ -54,15 +56,24 @@ class Audit:
     findings: tuple[Finding, ...]
     table: pl.DataFrame
     places: Mapping[str, str]
+    where: str = ""
     deep: bool = False
+
+    @property
+    def n_flagged(self) -> int:
+        """How many checkpoints are flagged, references among them."""
+        return self.table["findings"].count()
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON, for `audit.json` of a run directory."""
+        n_references = int(self.table["reference"].sum())
         return {
             "suite": self.suite,
+            "where": self.where,
             "deep": self.deep,
-            "n_checkpoints": self.table.height,
-            "n_flagged": self.table["findings"].count(),
+            "n_checkpoints": self.table.height - n_references,
+            "n_references": n_references,
+            "n_flagged": self.n_flagged,
             "findings": [asdict(finding) | {"steps": list(finding.steps)} for finding in self.findings],
         }
 
@@ -72,31 +83,27 @@ class Audit:
         Raises:
             StorageError: it cannot be written to.
         """
-        import io
-
         buffer = io.BytesIO()
         self.table.write_parquet(buffer)
         write_whole(directory / "audit.parquet", buffer.getvalue())
         write_whole(directory / "audit.json", to_json(self.to_json()))
 
     def remember(self) -> None:
-        """Keeps the findings in the user's cache folder, where `flags` looks; what an earlier audit found of the same
-        steps goes.
+        """Keeps the findings in the user's cache folder, where `audit_memory.flags` looks.
 
         Raises:
             StorageError: the folder cannot be written to.
         """
-        audited: dict[str, set[int]] = defaultdict(set)
-        for run, step in self.table.select("run", "step").iter_rows():
-            audited[run].add(step)
+        weights: dict[str, dict[int, str]] = defaultdict(dict)
+        for run, step, identity in self.table.select("run", "step", "weights").iter_rows():
+            weights[run][step] = identity or ""
+        messages: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for finding in self.findings:
+            if not finding.note:
+                for step in finding.steps:
+                    messages[finding.run][step].append(finding.message)
         for run, place in self.places.items():
-            said = _remembered(place)
-            kept = {step: words for step, words in said.items() if int(step) not in audited[run]}
-            for finding in self.findings:
-                if finding.run == run and not finding.note:
-                    for step in finding.steps:
-                        kept.setdefault(str(step), []).append(finding.message)
-            write_whole(_memory(place), to_json({"place": place, "flags": kept}))
+            remember(place, messages[run], weights[run], deep=self.deep, whole=not self.where.strip())
 
 
 def audit(
@@ -109,28 +116,29 @@ def audit(
 ) -> Audit:
     """Compares what is stated of the checkpoints' files: hashes, sizes, names. Nothing is downloaded for that.
 
+    Each run's last step is compared with, whether it is selected or not: wrong weights are mostly late ones.
+
     Args:
         where: which checkpoints; all of them if empty.
         tensors: opens a folder's weights (`headway.models.tensors.TensorFiles`); if given, the weights are read too:
-            distances between steps, NaN, descent from step 0.
-        keep: whether weights that are downloaded for it stay in the cache.
+            distances between steps, NaN, other shapes, descent from step 0. What was read is kept in the user's cache
+            folder as a small file a checkpoint, so that an audit that was stopped goes on from there.
+        keep: whether weights that are downloaded for it stay in the Hub's cache.
 
     Raises:
         SelectionError: the selection names something unknown.
         CheckpointError: the Hub is out of reach.
+        StorageError: the disk is full.
     """
     facts = stated_facts(suite, where, progress=progress)
     findings = find(facts)
     if tensors is not None:
-        there = [fact.checkpoint for fact in facts if fact.weights]
-        findings += weight_findings(there, tensors, keep=keep, progress=progress)
-    places = {fact.checkpoint.run: _place(fact.checkpoint) for fact in facts}
-    return Audit(suite.name, tuple(findings), _table(facts, findings), places, deep=tensors is not None)
-
-
-def flags(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What a remembered audit says against `checkpoint`; nothing if there was none."""
-    return tuple(_remembered(_place(checkpoint)).get(str(checkpoint.step), ()))
+        signatures = Signatures(cache_folder() / "signatures", tensors, keep_files=keep)
+        findings += weight_findings(facts, signatures, progress=progress)
+    places = {fact.checkpoint.run: place_of(fact.checkpoint) for fact in facts}
+    order = {run: i for i, run in enumerate(places)}
+    findings.sort(key=lambda finding: order[finding.run])
+    return Audit(suite.name, tuple(findings), _table(facts, findings), places, where, deep=tensors is not None)
 
 
 def _table(facts: Sequence[Facts], findings: Sequence[Finding]) -> pl.DataFrame:
@@ -140,28 +148,9 @@ def _table(facts: Sequence[Facts], findings: Sequence[Finding]) -> pl.DataFrame:
             for step in finding.steps:
                 kinds[finding.run, step].append(finding.kind)
     rows = [
-        (c.run, c.size, c.seed, c.step, c.revision, fact.weights or None, fact.form or None, fact.n_bytes or None,
-         ", ".join(dict.fromkeys(kinds[c.run, c.step])) or None)
+        (c.run, c.size, c.seed, c.step, c.revision, fact.reference, fact.weights or None, fact.form or None,
+         fact.n_bytes or None, ", ".join(dict.fromkeys(kinds[c.run, c.step])) or None)
         for fact in facts
         for c in [fact.checkpoint]
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-
-
-def _place(checkpoint: Checkpoint) -> str:
-    source = checkpoint.source
-    return source.repo if isinstance(source, HubSource) else str(source.path.parent)
-
-
-def _memory(place: str) -> Path:
-    from platformdirs import user_cache_path
-
-    folder = Path(os.environ.get("HEADWAY_CACHE") or user_cache_path("headway")) / "audits"
-    return folder / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.json"
-
-
-def _remembered(place: str) -> dict[str, list[str]]:
-    try:
-        return json.loads(_memory(place).read_text(encoding="utf-8"))["flags"]
-    except (OSError, ValueError, KeyError):
-        return {}  # none, or none that can be read: an audit is advice, and may be made again

@@ -9,8 +9,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from headway.errors import CheckpointError
 from headway.progress import Progress, Silent
@@ -20,8 +21,32 @@ from headway.suites.files import content_digest, identity, names_in
 from headway.suites.selection import CONFIG, WEIGHTS, tokenizer_files
 from headway.suites.suite import Suite
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 # Files of equal tensors differ by their headers: safetensors' by a few words, a .bin's by names for each tensor.
 _HEADERS = {"safetensors": 1024, "bin": 65536}
+
+# What each kind of finding means, and what it does not: for reports.
+MEANING = {
+    "equal_weights": "The weights are the same, by their files’ hashes or by every entry that was compared. Which of the "
+    "steps is right is not known.",
+    "missing_revision": "The step belongs to the suite’s grid, but its repository does not hold it.",
+    "missing_files": "A file that is needed is not among those listed, or lies there in another form than the others.",
+    "odd_size": "The weights’ files are longer or shorter than at the run’s other steps: cut off, of another precision, "
+    "or of another model.",
+    "absent_step": "Most runs of the suite have this step and this run does not; it cannot be compared there.",
+    "odd_shape": "The step’s tensors are not those of the run’s other steps. They may be of another model, or only saved "
+    "in another way.",
+    "not_finite": "The weights hold NaN or infinities: the run diverged, or the file is damaged.",
+    "out_of_place": "The weights lie nearer to the run’s end than their step allows. Distances are between the directions "
+    "of samples of each matrix: 0 is the same, 1.41 unrelated. The wider they differ, the stronger the finding; a run that "
+    "went astray and came back can look the same.",
+    "not_from_own_start": "The weights do not resemble the run’s own initialisation as later steps of a run do: step 0, "
+    "or the steps named, may be of another run.",
+    "unreadable": "The step is stated to be there, and its files could not be looked at, or its weights not be read.",
+    "not_read": "The weights could not be fetched, which says nothing about them.",
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +54,7 @@ class Finding:
     """Something about one run that a reader of its numbers should know.
 
     Attributes:
-        kind: `equal_weights`, `missing_revision`, `missing_files`, `odd_size`, `absent_step`; of the weights:
-            `not_finite`, `out_of_place`, `not_from_own_start`, `unreadable`.
+        kind: one of `MEANING`.
         steps: the steps that it concerns; those to be warned of when they are measured, unless it is a note.
         note: whether it is as it should be, and only good to know.
     """
@@ -44,9 +68,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is stated of one checkpoint's files. `weights` is empty where they are missing."""
+    """What is stated of one checkpoint's files.
+
+    Attributes:
+        weights: their identity; empty where they are missing.
+        reference: whether it was not selected, and is here for the others to be compared with.
+        first: whether it is its run's first step.
+    """
 
     checkpoint: Checkpoint
+    reference: bool = False
+    first: bool = False
     weights: str = ""
     form: str = ""
     n_bytes: int = 0
@@ -54,21 +86,44 @@ class Facts:
 
 
 def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = None) -> list[Facts]:
-    """What is stated of the files of each selected checkpoint; one question to the Hub for each.
+    """What is stated of the files of each selected checkpoint, and of each run's last step, which others are compared
+    with; one question to the Hub for each.
 
     Raises:
         SelectionError: the selection names something unknown.
         CheckpointError: the Hub is out of reach.
     """
-    checkpoints = suite.checkpoints(where)
+    selected = suite.checkpoints(where)
+    runs = ",".join(dict.fromkeys(checkpoint.run for checkpoint in selected))
+    firsts = set(suite.checkpoints(f"run={runs} step=first") if runs else ())
+    lasts = suite.checkpoints(f"run={runs} step=last") if runs else ()
+    asked = set(selected)
+    checkpoints = sorted({*selected, *lasts}, key=_order(selected))
     progress = progress or Silent()
     progress.start(f"files of {suite.name}", len(checkpoints))
     facts = []
-    with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(_facts, checkpoints):
-            facts.append(found)
-            progress.advance(1, found.checkpoint.key)
+    with in_threads(8, _facts, checkpoints) as answers:
+        for found in answers:
+            c = found.checkpoint
+            facts.append(replace(found, reference=c not in asked, first=c in firsts))
+            progress.advance(1, c.key)
     return facts
+
+
+@contextmanager
+def in_threads(threads: int, function: Callable[[S], T], items: Iterable[S]) -> Iterator[Iterator[T]]:
+    """`map(function, items)`, done by several threads; what was not begun when the block ends never is."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool.map(function, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _order(selected: Sequence[Checkpoint]) -> Callable[[Checkpoint], tuple[int, int]]:
+    """By run, as selected, then by step."""
+    place = {run: i for i, run in enumerate(dict.fromkeys(checkpoint.run for checkpoint in selected))}
+    return lambda checkpoint: (place[checkpoint.run], checkpoint.step)
 
 
 def _facts(checkpoint: Checkpoint) -> Facts:
@@ -77,7 +132,9 @@ def _facts(checkpoint: Checkpoint) -> Facts:
     except hub.Unreachable:
         raise
     except CheckpointError as error:
-        return Facts(checkpoint, problems=(("missing_revision", str(error).removeprefix(f"{checkpoint.source}: ")),))
+        # Only the Hub's own word makes a revision missing: a gated repository or a failing server does not.
+        kind = "missing_revision" if _is_missing(error) else "unreadable"
+        return Facts(checkpoint, problems=((kind, str(error).removeprefix(f"{checkpoint.source}: ")),))
     names, missing = _weights(files)
     problems = []
     if CONFIG not in files:
@@ -97,6 +154,12 @@ def _facts(checkpoint: Checkpoint) -> Facts:
         n_bytes=sum(files[name].size for name in names) if whole else 0,
         problems=tuple(problems),
     )
+
+
+def _is_missing(error: CheckpointError) -> bool:
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    return isinstance(error.__cause__, RevisionNotFoundError)
 
 
 def _stated(checkpoint: Checkpoint) -> Mapping[str, hub.FileFacts]:
@@ -140,7 +203,8 @@ def find(facts: Sequence[Facts]) -> list[Finding]:
     for run, own in by_run.items():
         findings += _problems(run, own)
         findings += _odd_sizes(run, own)
-        findings += _equal_in_run(run, own)
+        last = max(fact.checkpoint.step for fact in own)
+        findings += equal_in_run(run, _groups(own, lambda fact: fact.checkpoint.step), last)
     findings += _absent(by_run)
     findings += _equal_across_runs(by_run)
     return findings
@@ -159,43 +223,60 @@ def _problems(run: str, facts: Iterable[Facts]) -> Iterator[Finding]:
             yield Finding(kind, run, tuple(found), f"{steps_in_words(found)}: {message}")
 
 
+def usual(values: Sequence[T]) -> T:
+    """The most common of a run's values; of those that are as common, the one that comes last."""
+    return Counter(reversed(values)).most_common(1)[0][0]
+
+
 def _odd_sizes(run: str, facts: Iterable[Facts]) -> Iterator[Finding]:
     by_form: dict[str, list[Facts]] = defaultdict(list)
     for fact in facts:
         if fact.weights:
             by_form[fact.form].append(fact)
     for form, alike in by_form.items():
-        usual = Counter(fact.n_bytes for fact in alike).most_common(1)[0][0]
+        expected = usual([fact.n_bytes for fact in alike])
+        odd: dict[int, list[int]] = defaultdict(list)
         for fact in alike:
-            if abs(fact.n_bytes - usual) > _HEADERS[form]:
-                step = fact.checkpoint.step
-                message = f"step {step}: weights of {fact.n_bytes:,} bytes, where the run's others have {usual:,}"
-                yield Finding("odd_size", run, (step,), message)
+            if abs(fact.n_bytes - expected) > _HEADERS[form]:
+                odd[fact.n_bytes].append(fact.checkpoint.step)
+        for n_bytes, steps in odd.items():
+            said = f"{steps_in_words(steps)}: weights of {n_bytes:,} bytes, where the run's others have {expected:,}"
+            if min(abs(2 * n_bytes - expected), abs(n_bytes - 2 * expected)) <= 2 * _HEADERS[form]:
+                said += "; as if saved in another precision"
+            yield Finding("odd_size", run, tuple(steps), said)
     if len(by_form) > 1:
         rarer = min(by_form.values(), key=len)
         found = tuple(fact.checkpoint.step for fact in rarer)
         message = (
-            f"{steps_in_words(found)} as .{rarer[0].form}, the others not; equal weights are not seen between the two"
+            f"{steps_in_words(found)} as .{rarer[0].form}, the others not; whether weights are equal between the two "
+            "is seen only by a deep audit"
         )
         yield Finding("missing_files", run, found, message, note=True)
 
 
-def _equal_in_run(run: str, facts: Sequence[Facts]) -> Iterator[Finding]:
-    last = max(fact.checkpoint.step for fact in facts)
-    for steps in _groups(facts, lambda fact: fact.checkpoint.step):
+def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str = "") -> Iterator[Finding]:
+    """What is to be said of each group of steps whose weights are equal.
+
+    Args:
+        last: the run's last step.
+        although: what makes that remarkable.
+    """
+    for steps in groups:
+        note, found = False, steps
         if steps == [0, 1]:
-            said = "steps 0 and 1 have equal weights, as they must where the first step's learning rate is 0"
-            yield Finding("equal_weights", run, (0, 1), said, note=True)
+            note = True
+            said = f"steps 0 and 1 have equal weights{although}, as they must where the first step's learning rate is 0"
         elif steps[-1] == last:
-            said = f"{steps_in_words(steps[:-1])} with the weights of the last step, {last}"
-            yield Finding("equal_weights", run, tuple(steps[:-1]), said)
+            found = steps[:-1]
+            said = f"{steps_in_words(found)} with the weights of the last step, {last}{although}"
         else:
-            said = f"{steps_in_words(steps)} have equal weights: at most one of them is right"
-            yield Finding("equal_weights", run, tuple(steps), said)
+            right = "only steps 0 and 1 can both be right" if steps[:2] == [0, 1] else "at most one of them is right"
+            said = f"{steps_in_words(steps)} have equal weights{although}: {right}"
+        yield Finding("equal_weights", run, tuple(found), said, note=note)
 
 
 def _equal_across_runs(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
-    starts = {(run, min(fact.checkpoint.step for fact in facts)) for run, facts in by_run.items()}
+    firsts = {(run, fact.checkpoint.step) for run, facts in by_run.items() for fact in facts if fact.first}
     shared: dict[tuple[str, ...], list[dict[str, list[int]]]] = defaultdict(list)
     for keys in _groups(
         [fact for facts in by_run.values() for fact in facts], lambda fact: (fact.checkpoint.run, fact.checkpoint.step)
@@ -206,11 +287,12 @@ def _equal_across_runs(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Findin
         if len(steps) > 1:
             shared[tuple(sorted(steps))].append(steps)
     for runs, found in shared.items():
+        # Where the first step's learning rate is 0, step 1 is the start as well.
+        begins = all(step == 1 or (run, step) in firsts for steps in found for run in steps for step in steps[run])
         for run in runs:
             own = sorted(step for steps in found for step in steps[run])
             others = ", ".join(other for other in runs if other != run)
-            begins = all((name, min(steps[name])) in starts for steps in found for name in runs) and own[-1] <= 1
-            said = f"shares its initialisation with {others}" if begins else f"has the weights of {others}"
+            said = f"begins with the weights of {others}" if begins else f"has the weights of {others}"
             yield Finding("equal_weights", run, tuple(own), f"{steps_in_words(own)}: {run} {said}", note=begins)
 
 
@@ -225,10 +307,11 @@ def _groups(facts: Iterable[Facts], label: Callable[[Facts], Any]) -> list[list[
 
 def _absent(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
     """Steps that most runs have. (A grid that is known by name shows as revisions that are missing.)"""
-    count = Counter(fact.checkpoint.step for facts in by_run.values() for fact in facts)
-    usual = {step for step, runs in count.items() if 2 * runs > len(by_run)}
+    selected = {run: {fact.checkpoint.step for fact in facts if not fact.reference} for run, facts in by_run.items()}
+    count = Counter(step for steps in selected.values() for step in steps)
+    common = {step for step, runs in count.items() if 2 * runs > len(by_run)}
     for run, facts in by_run.items():
-        absent = sorted(usual - {fact.checkpoint.step for fact in facts})
+        absent = sorted(common - {fact.checkpoint.step for fact in facts})
         if absent:
             said = f"{steps_in_words(absent)} absent, which most runs of the suite have"
             yield Finding("absent_step", run, tuple(absent), said)

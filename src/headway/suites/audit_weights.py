@@ -1,155 +1,219 @@
-"""What the weights themselves tell of a suite: NaN, steps out of their place, runs that did not begin where they say.
+"""What the weights themselves tell of a suite: NaN, other shapes, steps out of place, runs that began elsewhere.
 
-Each checkpoint is read once, a tensor at a time. What is kept of it is its signature: up to 1,024 evenly spaced entries
-of every matrix. Distances between signatures stand for those between weights, to a few per cent.
+One run at a time: its checkpoints' signatures are held, and one more of each run, that of its step 0.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from headway.errors import CheckpointError
+from headway.errors import CheckpointError, StorageError
 from headway.progress import Progress, Silent
-from headway.suites.audit_files import Finding, steps_in_words
-from headway.suites.checkpoint import Checkpoint
-from headway.suites.files import files
+from headway.suites import hub
+from headway.suites.audit_files import Facts, Finding, equal_in_run, in_threads, steps_in_words, usual
+from headway.suites.audit_signatures import Signature, Signatures
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-ENTRIES = 1024
-# Nearer to the end than to a neighbour by a fifth: signatures are samples, and late in training all steps are near.
-_CLEARLY = 0.8
-# Unrelated signatures of n entries have a cosine of about 0 ± 1 / sqrt(n).
+# A step that only wavers about the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that wavers, too,
+# and a healthy run comes no nearer. Below that by more than the error of signatures:
+_CLEARLY = 0.6
+# Of two unrelated matrices, n entries have a cosine of about 0 ± 1 / sqrt(n).
 _SIGMAS = 5.0
+# In its first hundredth a run cannot have forgotten where it began; later it may.
+_BEGINNING = 0.01
 
 
-class Tensors(Protocol):
-    """A folder's tensors, read when they are asked for."""
+class Read(NamedTuple):
+    """A step whose weights were read."""
 
-    @property
-    def names(self) -> list[str]: ...
-
-    def __getitem__(self, name: str) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Signature:
-    """A checkpoint's sampled entries (n,), NaN where they are not finite, and the tensors that hold such."""
-
-    checkpoint: Checkpoint
-    entries: np.ndarray
-    not_finite: tuple[str, ...]
+    step: int
+    weights: str
+    signature: Signature
 
 
 def weight_findings(
-    checkpoints: Sequence[Checkpoint],
-    open_tensors: Callable[[Path], Tensors],
-    *,
-    keep: bool = True,
-    progress: Progress | None = None,
+    facts: Sequence[Facts], signatures: Signatures, *, progress: Progress | None = None
 ) -> list[Finding]:
-    """What the weights give reason to say, run by run.
+    """What the weights give reason to say, run by run. A checkpoint that cannot be read is a finding.
 
-    Args:
-        open_tensors: opens a folder's weights, such as `headway.models.tensors.TensorFiles`.
-        keep: whether downloaded weights stay in the cache.
+    Raises:
+        StorageError: the disk is full; what was read is kept.
     """
     progress = progress or Silent()
-    progress.start("weights", len(checkpoints))
+    by_run: dict[str, list[Facts]] = defaultdict(list)
+    for fact in facts:
+        if fact.weights:
+            by_run[fact.checkpoint.run].append(fact)
+    starts = _starts([own[0] for own in by_run.values() if own[0].checkpoint.step == 0], signatures, progress)
     findings: list[Finding] = []
-    by_run: dict[str, list[Signature]] = defaultdict(list)
-    for checkpoint in checkpoints:
-        try:
-            with files(checkpoint, need={"weights"}, keep=keep) as found:
-                by_run[checkpoint.run].append(_signature(checkpoint, open_tensors(found.folder)))
-        except CheckpointError as error:
-            findings.append(Finding("unreadable", checkpoint.run, (checkpoint.step,), str(error)))
-        progress.advance(1, checkpoint.key)
-    for run, signatures in by_run.items():
-        findings += _not_finite(run, signatures)
-        sound = [signature for signature in signatures if not signature.not_finite]
-        findings += _out_of_place(run, sound)
-    findings += _not_from_own_start(by_run)
+    progress.start("weights", sum(map(len, by_run.values())))
+    for run, own in by_run.items():
+        steps: list[Read] = []
+        with _reading(own, signatures) as reading:
+            for fact, found in reading:
+                progress.advance(1, fact.checkpoint.key)
+                if isinstance(found, Finding):
+                    findings.append(found)
+                else:
+                    steps.append(Read(fact.checkpoint.step, fact.weights, found))
+        if steps:
+            findings += _of_one_run(run, steps, starts)
     return findings
 
 
-def _signature(checkpoint: Checkpoint, tensors: Tensors) -> Signature:
-    entries, not_finite = [], []
-    for name in sorted(tensors.names):
-        tensor = tensors[name]
-        if not tensor.is_floating_point() or tensor.numel() == 0:
-            continue
-        # The extremes of a tensor are finite only if all of it is.
-        if not all(extreme.isfinite() for extreme in tensor.aminmax()):
-            not_finite.append(name)
-        # Gains and biases start at 1 and 0 in every run: they say nothing of where it began.
-        if tensor.ndim >= 2:
-            every = max(1, tensor.numel() // ENTRIES)
-            entries.append(tensor.reshape(-1)[::every][:ENTRIES].float().numpy())
-    return Signature(checkpoint, np.concatenate(entries) if entries else np.empty(0), tuple(not_finite))
+def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
+    yield from _not_finite(run, steps)
+    common = usual([frozenset(step.signature.shapes.items()) for step in steps])
+    yield from _odd_shapes(run, steps, dict(common))
+    # Any two that share more than half with the usual tensors share some with each other.
+    comparable = [
+        step
+        for step in steps
+        if not step.signature.not_finite and 2 * len(common & step.signature.shapes.items()) > len(common)
+    ]
+    yield from _equal_in_other_files(run, comparable)
+    yield from _out_of_place(run, comparable)
+    yield from _not_from_own_start(run, comparable, starts)
 
 
-def _not_finite(run: str, signatures: Sequence[Signature]) -> Iterator[Finding]:
-    for found in signatures:
-        if found.not_finite:
-            step, first = found.checkpoint.step, found.not_finite[0]
-            said = f"step {step}: NaN or infinities in {len(found.not_finite)} tensors, such as {first}"
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def _starts(firsts: Sequence[Facts], signatures: Signatures, progress: Progress) -> dict[str, Signature]:
+    """Each run's step 0, which the steps of every run are compared with."""
+    progress.start("weights of step 0", len(firsts))
+    starts = {}
+    with _reading(firsts, signatures) as reading:
+        for fact, found in reading:
+            progress.advance(1, fact.checkpoint.key)
+            if isinstance(found, Signature) and not found.not_finite:
+                starts[fact.checkpoint.run] = found
+    return starts
+
+
+@contextmanager
+def _reading(facts: Sequence[Facts], signatures: Signatures) -> Iterator[Iterator[tuple[Facts, Signature | Finding]]]:
+    """In order, by two threads: while one reads weights, the other waits for the next checkpoint's files."""
+    with in_threads(2, lambda fact: _signature_or_finding(fact, signatures), facts) as found:
+        yield zip(facts, found, strict=True)
+
+
+def _signature_or_finding(fact: Facts, signatures: Signatures) -> Signature | Finding:
+    run, step = fact.checkpoint.run, fact.checkpoint.step
+    try:
+        return signatures.of(fact.checkpoint, fact.weights)
+    except StorageError:
+        raise
+    except hub.Unreachable as error:
+        said = f"step {step} was not read ({error}): audit again, and only what is not known yet is read"
+        return Finding("not_read", run, (step,), said, note=True)
+    except CheckpointError as error:
+        return Finding("unreadable", run, (step,), f"step {step}: {error}")
+    except Exception as error:  # whatever a library makes of damaged bytes: it must not end the audit of the others
+        return Finding("unreadable", run, (step,), f"step {step}: {type(error).__name__}: {error}")
+
+
+# --- from signatures to findings ------------------------------------------------------------------------------------
+
+
+def _not_finite(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
+    for step, _, signature in steps:
+        if signature.not_finite:
+            said = f"step {step}: NaN or infinities in {_listed(signature.not_finite)}"
             yield Finding("not_finite", run, (step,), said)
 
 
-def _out_of_place(run: str, signatures: Sequence[Signature]) -> Iterator[Finding]:
-    """Steps nearer to the end than to their neighbours, or far nearer than what comes after them."""
-    points = [found.entries for found in signatures]
-    if len({point.shape for point in points}) != 1 or len(points) < 3:
-        return
-    steps = [found.checkpoint.step for found in signatures]
-    to_end = np.array([np.linalg.norm(point - points[-1]) for point in points])
-    gaps = np.array([np.linalg.norm(a - b) for a, b in zip(points[1:], points[:-1], strict=True)])
-    for i in range(len(points) - 1):
-        neighbours = gaps[max(i - 1, 0) : i + 1]
-        after = np.median(to_end[i + 1 : -1]) if i + 2 < len(points) - 1 else 0.0
-        if to_end[i] < _CLEARLY * neighbours.min() or to_end[i] < _CLEARLY / 2 * after:
-            said = (
-                f"step {steps[i]} is at {to_end[i]:.3g} from the weights of the last step, {steps[-1]}, but at "
-                f"{neighbours.min():.3g} from its neighbours' and the later steps are at {after:.3g} from the end"
+def _odd_shapes(run: str, steps: Sequence[Read], common: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
+    """Steps whose tensors are not those that the run has at most of its steps."""
+    for step, _, signature in steps:
+        own = signature.shapes
+        more = [f"{name} ({_size(own[name])})" for name in own if name not in common]
+        lacking = [name for name in common if name not in own]
+        other = [
+            f"{name} ({_size(own[name])} in place of {_size(common[name])})"
+            for name in own
+            if name in common and own[name] != common[name]
+        ]
+        said = [
+            f"{words} {_listed(names)}"
+            for words, names in (("has also", more), ("lacks", lacking), ("has in another shape", other))
+            if names
+        ]
+        if said:
+            yield Finding(
+                "odd_shape", run, (step,), f"step {step}, compared with most steps of its run, {'; '.join(said)}"
             )
-            yield Finding("out_of_place", run, (steps[i],), said)
 
 
-def _not_from_own_start(by_run: Mapping[str, Sequence[Signature]]) -> Iterator[Finding]:
+def _listed(names: Sequence[str]) -> str:
+    """The first three names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape)) or "a single number"
+
+
+def _equal_in_other_files(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
+    """Equal weights that hashes do not show: saved twice, in another format or with another header."""
+    groups: dict[str, list[Read]] = defaultdict(list)
+    for step in steps:
+        groups[step.signature.digest()].append(step)
+    found = [[step.step for step in group] for group in groups.values() if len({step.weights for step in group}) > 1]
+    yield from equal_in_run(run, found, steps[-1].step if steps else 0, ", though their files differ")
+
+
+def _out_of_place(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
+    """Steps nearer to the end than to their neighbours, or than most of the steps after them. The last step but one
+    is a neighbour of the end: nothing can be said of it."""
+    points = [step.signature for step in steps]
+    to_end = np.array([point.distance(points[-1]) for point in points])
+    gaps = np.array([a.distance(b) for a, b in pairwise(points)])
+    for i in range(len(points) - 2):
+        neighbour = gaps[max(i - 1, 0) : i + 1].min()
+        later = to_end[i + 1 : -1]
+        # Three quarters, so that neither a block of late weights nor a single stray step decides.
+        most = np.quantile(later, 0.75, method="lower") if len(later) > 1 else 0.0
+        if to_end[i] < _CLEARLY * max(neighbour, most):
+            said = (
+                f"step {steps[i].step} lies {to_end[i]:.2g} from step {steps[-1].step}, the last, but {neighbour:.2g} "
+                f"from its nearest neighbour, and steps after it up to {later.max():.2g} from the last"
+            )
+            yield Finding("out_of_place", run, (steps[i].step,), said)
+
+
+def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
     """Steps that resemble another run's step 0 more than their own, or their own not at all at the run's beginning."""
-    starts = {run: found[0].entries for run, found in by_run.items() if found and found[0].checkpoint.step == 0}
-    for run, signatures in by_run.items():
-        if run not in starts or starts[run].size == 0:
-            continue
-        foreign: dict[str, list[int]] = defaultdict(list)
-        for found in signatures[1:]:
-            alike = {
-                name: _cosine(found.entries, start)
-                for name, start in starts.items()
-                if start.shape == found.entries.shape
-            }
-            chance = _SIGMAS / np.sqrt(found.entries.size)
-            nearest = max(alike, key=alike.__getitem__, default=run)
-            if run in alike and alike[nearest] > alike[run] + chance:
-                foreign[nearest].append(found.checkpoint.step)
-            elif found is signatures[1] and alike.get(run, 0.0) < chance:
-                said = (
-                    f"step {found.checkpoint.step} does not resemble step 0 at all (cosine {alike.get(run, 0.0):.3f})"
-                )
-                yield Finding("not_from_own_start", run, (found.checkpoint.step,), said)
-        for other, steps in foreign.items():
-            said = f"{steps_in_words(steps)} of {run} resembles the step 0 of {other} more than its own"
-            yield Finding("not_from_own_start", run, tuple(steps), said)
+    own = starts.get(run)
+    if own is None or not own.directions:
+        return
+    others = {name: start for name, start in starts.items() if name != run and start.shapes == own.shapes}
+    chance = _SIGMAS * _spread_of_likeness(own)
+    beginning = max(1.0, _BEGINNING * steps[-1].step) if steps else 0.0
+    foreign: dict[str, list[int]] = defaultdict(list)
+    unlike: list[int] = []
+    for step, _, signature in steps:
+        to_own = signature.likeness(own)
+        to_others = {name: signature.likeness(start) for name, start in others.items()}
+        nearest = max(to_others, key=to_others.__getitem__, default="")
+        if nearest and to_others[nearest] > to_own + chance:
+            foreign[nearest].append(step)
+        elif 0 < step <= beginning and to_own < chance:
+            unlike.append(step)
+    for other, found in foreign.items():
+        said = f"{steps_in_words(found)}: more like the step 0 of {other} than like that of {run}"
+        yield Finding("not_from_own_start", run, tuple(found), said)
+    if unlike:
+        said = f"{steps_in_words(unlike)}: no more like the run's own step 0 than chance, so early in its training"
+        yield Finding("not_from_own_start", run, tuple(unlike), said)
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norms if norms > 0 else 0.0
+def _spread_of_likeness(signature: Signature) -> float:
+    """The standard deviation of the likeness of unrelated weights: of a mean of cosines, each about 0 ± 1 / sqrt(n)."""
+    variances = [1 / direction.size for direction in signature.directions.values()]
+    return float(np.sqrt(np.sum(variances)) / len(variances))
