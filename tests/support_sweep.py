@@ -75,6 +75,16 @@ class Squares:
         return not seen
 
 
+@dataclass
+class Allotted(Squares):
+    """One row: what the worker was given of the machine."""
+
+    def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
+        time.sleep(self.seconds)  # long enough for the other worker to take its share
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+        return pl.DataFrame({name: [os.environ.get(name)] for name in names})
+
+
 def expected(checkpoints: list[Checkpoint], factor: int = 1) -> dict[tuple[str, int], float]:
     return {(c.run, c.step): float(factor * (10 * int(c.seed) + c.step) ** 2) for c in checkpoints}
 

@@ -228,16 +228,22 @@ class RunDirectory:
         line = json.dumps(failure, ensure_ascii=False, allow_nan=False) + "\n"
         with self._turn():
             before = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+            if before and not before.endswith(b"\n"):
+                before += b"\n"  # a line that was torn must not take the new one with it
             write_whole(self.failures_path, before + line.encode())
 
     def failures(self, table: str) -> dict[str, dict[str, Any]]:
         """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`."""
-        if not self.failures_path.exists():
-            return {}
-        lines = self.failures_path.read_text(encoding="utf-8").splitlines()
-        found = {line["checkpoint"]: line for line in map(json.loads, lines) if line["table"] == table}
         done = {part.name.removesuffix(".parquet") for part in self.parts(table)}
+        found = {line["checkpoint"]: line for line in self._failure_lines() if line["table"] == table}
         return {key: line for key, line in found.items() if key not in done}
+
+    def _failure_lines(self) -> Iterator[dict[str, Any]]:
+        """The lines that are whole: the file may have been cut short, by a copy that was broken off for one."""
+        data = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+        for line in data.split(b"\n"):
+            with suppress(ValueError):
+                yield json.loads(line)
 
 
 # Stands in a part where its seal goes, while the seal is computed.

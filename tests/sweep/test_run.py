@@ -14,7 +14,7 @@ import pytest
 from headway import sweep
 from headway.errors import RunDirectoryError, SelectionError, StorageError
 from headway.rundir import RunDirectory
-from support_sweep import Squares, expected, found, grid
+from support_sweep import Allotted, Squares, expected, found, grid
 
 
 @pytest.fixture
@@ -119,10 +119,27 @@ def test_a_checkpoint_that_kills_its_workers_is_given_up(directory, tmp_path):
     assert "died 3 times (signal 9)" in directory.failures("heads")["toy-1m-seed1@20"]["error"]
 
 
+def test_workers_keep_to_the_gpus_that_were_allotted(directory, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-8a4c")
+    sweep.run(Allotted(seconds=0.2), grid(), directory, executor=sweep.Processes(2, gpus=2))
+    assert set(directory.read("heads")["CUDA_VISIBLE_DEVICES"]) == {"5", "GPU-8a4c"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or os.cpu_count() == 1, reason="there is nothing to allot")
+def test_workers_keep_to_the_cores_that_were_allotted(directory):
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        sweep.run(Allotted(), grid()[:1], directory, executor=sweep.Processes(1))
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert set(directory.read("heads")["OMP_NUM_THREADS"]) == {"1"}
+
+
 SWEEP = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from support_sweep import Squares, grid
+from support_sweep import Allotted, Squares, grid
 from headway import sweep
 from headway.rundir import RunDirectory
 sweep.run(Squares(seconds=float(sys.argv[3])), grid(4, 10), RunDirectory(sys.argv[1]))
@@ -203,6 +220,18 @@ def test_status_counts_what_is_left(directory):
     directory.parts("heads")[0].unlink()
     [state] = sweep.status(directory)
     assert (state.planned, state.done, len(state.failed), state.left) == (10, 8, 1, 1)
+
+
+def test_failures_that_were_cut_short_are_read_as_far_as_they_are_whole(directory):
+    faults = {"toy-1m-seed1@10": "missing", "toy-1m-seed2@20": "missing"}
+    sweep.run(Squares(faults=faults), grid(), directory)
+    path = directory.failures_path
+    path.write_bytes(path.read_bytes()[:-9])
+    [state] = sweep.status(directory)
+    assert list(state.failed) == ["toy-1m-seed1@10"]
+    assert state.left == 1
+    sweep.run(Squares(faults=faults), grid(), directory)
+    assert sorted(directory.failures("heads")) == sorted(faults)
 
 
 def test_status_of_something_else_is_an_error(tmp_path):
