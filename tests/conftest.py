@@ -1,9 +1,12 @@
 """What every room's tests may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from hub_server import HubServer, serving
 
 REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 
@@ -14,3 +17,9 @@ def reference() -> Path:
     if not (REFERENCE / "pythia_1back" / "pythia_heads.csv.gz").exists():
         pytest.skip(f"the published reference data are not at {REFERENCE} (set HEADWAY_REFERENCE)")
     return REFERENCE / "pythia_1back"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with serving(monkeypatch, tmp_path) as server:
+        yield server

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import polars as pl
+from safetensors.numpy import load_file
 
 from headway.errors import CheckpointError
-from headway.suites import Checkpoint, HubSource
+from headway.suites import Checkpoint, FolderSource, files
 
 
 class Read(NamedTuple):
-    identity: str
+    identities: dict[str, str]
 
 
 def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
@@ -30,7 +32,7 @@ def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
             seed=str(seed),
             step=10 * i,
             revision=f"step{10 * i}",
-            source=HubSource("toy/toy-1m", f"step{10 * i}"),
+            source=FolderSource(Path(__file__).parent),
         )
         for seed in range(1, runs + 1)
         for i in range(steps)
@@ -47,6 +49,8 @@ class Squares:
     faults: dict[str, str] = field(default_factory=dict)
     marks: str = ""
 
+    needs = frozenset({"weights"})
+
     def identity(self) -> dict[str, Any]:
         return {"factor": self.factor}
 
@@ -54,7 +58,7 @@ class Squares:
     def read(self, checkpoint: Checkpoint) -> Iterator[Read]:
         if self.faults.get(checkpoint.key) == "missing":
             raise CheckpointError(f"{checkpoint.key}: no such revision")
-        yield Read(identity=f"weights of {checkpoint.key}")
+        yield Read({checkpoint.key: f"weights of {checkpoint.key}"})
 
     def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
         time.sleep(self.seconds)
@@ -73,6 +77,29 @@ class Squares:
         seen = mark.exists()
         mark.touch()
         return not seen
+
+
+@dataclass
+class Contents:
+    """One row: what the checkpoint's files hold, as `suites.files` brings them."""
+
+    table: str = "heads"
+
+    needs = frozenset({"config", "weights", "tokenizer"})
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[SimpleNamespace]:
+        with files(checkpoint, self.needs) as found:
+            paths = [found.folder / "config.json", found.tokenizer_folder / "tokenizer.json"]
+            read = {path.name: path.read_text() for path in paths}
+            weights = load_file(found.folder / "model.safetensors")["a"]
+            yield SimpleNamespace(read=read | {"first": weights[0, 0]}, identities={checkpoint.key: found.identity})
+
+    def compute(self, checkpoint: Checkpoint, input: SimpleNamespace) -> pl.DataFrame:
+        return pl.DataFrame({"run": checkpoint.run, "step": checkpoint.step} | input.read)
 
 
 @dataclass
