@@ -146,10 +146,9 @@ sweep.run(Squares(seconds=float(sys.argv[3])), grid(4, 10), RunDirectory(sys.arg
 """
 
 
-def start(directory: RunDirectory, seconds: float) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", SWEEP, str(directory.path), str(Path(__file__).parents[1]), str(seconds)]
-    )
+def start(directory: RunDirectory, seconds: float, **options) -> subprocess.Popen:
+    words = [sys.executable, "-c", SWEEP, str(directory.path), str(Path(__file__).parents[1]), str(seconds)]
+    return subprocess.Popen(words, **options)
 
 
 def test_two_sweeps_into_one_directory(directory):
@@ -157,6 +156,33 @@ def test_two_sweeps_into_one_directory(directory):
     assert [process.wait() for process in both] == [0, 0]
     assert found(directory.read("heads")) == expected(grid(4, 10))
     assert not list(directory.path.rglob("*.tmp"))
+
+
+def test_a_sweep_stops_where_another_takes_its_table(directory):
+    process = start(directory, 0.02, stderr=subprocess.PIPE)
+    while len(directory.parts("heads")) < 3:
+        time.sleep(0.01)
+    sweep.run(Squares(factor=2), grid(4, 10)[:7], directory, force=True)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert "RunDirectoryError: another command took the table 'heads'" in said.decode()
+    assert found(directory.read("heads")) == expected(grid(4, 10)[:7], factor=2)
+    [state] = sweep.status(directory)
+    assert (state.done, state.planned, state.damaged) == (7, 7, {})
+
+
+@pytest.mark.parametrize("executor", executors())
+def test_every_executor_stops_where_another_takes_its_table(directory, executor):
+    faults = {"toy-1m-seed1@20": "taken"}
+    with pytest.raises(RunDirectoryError, match="another command took the table"):
+        sweep.run(Squares(faults=faults, marks=str(directory.path)), grid(), directory, executor=executor)
+    assert not directory.parts("heads")
+
+
+def test_failures_of_another_job_are_not_this_one_s(directory):
+    sweep.run(Squares(faults={"toy-1m-seed1@10": "missing"}), grid(), directory)
+    sweep.run(Squares(factor=2), grid()[:1], directory, force=True)
+    assert directory.failures("heads") == {}
 
 
 def test_ctrl_c_finishes_what_is_in_hand_and_can_be_resumed(directory):
@@ -205,14 +231,25 @@ def test_a_read_only_place_is_an_error_that_names_it(small_disk):
         sweep.run(Squares(), grid(), RunDirectory(small_disk / "out"))
 
 
+def redate(parts: list[Path], seconds: float) -> None:
+    for part in parts:
+        os.utime(part, (time.time() + seconds, time.time() + seconds))
+
+
 def test_a_clock_that_jumps_does_not_disturb(directory):
-    sweep.run(Squares(), grid()[:5], directory)
-    for part in directory.parts("heads"):
-        os.utime(part, (time.time() + 1e6, time.time() + 1e6))
-    [state] = sweep.status(directory)
-    assert state.rate >= 0
-    summary = sweep.run(Squares(), grid(), directory)
-    assert (summary.kept, summary.done) == (5, 5)
+    """No rate is above that of the work itself: a part took 50 ms of a clock that does not jump."""
+    sweep.run(Squares(seconds=0.05), grid()[:5], directory)
+    day = 24 * 3600
+    parts = directory.parts("heads")
+    for jumped, n_told in [(parts[:0], 5), (parts[:4], 1), (parts, 0)]:
+        for jump in (day, -day):
+            redate(parts, 0)
+            redate(jumped, jump)
+            [state] = sweep.status(directory)
+            assert state.done == 5
+            assert (state.rate > 0) == (n_told > 0)
+            assert state.rate <= n_told / 0.05
+    assert sweep.run(Squares(), grid(), directory).kept == 5
 
 
 def test_status_counts_what_is_left(directory):
