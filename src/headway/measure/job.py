@@ -90,7 +90,13 @@ class HeadScores:
             "dtype": self.dtype,
             "repeated": repeated if self._reads_repeated else None,
             "definitions": DEFINITIONS_VERSION,
+            **self._own_formulas(),
         }
+
+    def _own_formulas(self) -> dict[str, Any]:
+        """The formulas of scores that do not come with headway, which no version stands for."""
+        own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
+        return {"formulas": own} if own else {}
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Input]:
