@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import support_disk
 from hub_server import HubServer, serving
 
 REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
@@ -23,3 +24,9 @@ def reference() -> Path:
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     with serving(monkeypatch, tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with support_disk.small_disk(tmp_path / "disk") as disk:
+        yield disk

@@ -1,7 +1,6 @@
 """Files from a server that speaks the Hub's protocol, and what becomes of each of its faults."""
 
 import hashlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from headway.errors import CheckpointError, StorageError
 from headway.suites import Checkpoint, FolderSource, files, identity_of
 from headway.suites import hub as hub_module
 from hub_server import HubServer
+from support_disk import leave_free
 from support_suites import CONFIG, REPO, TOKENIZER, checkpoint, shard_index, small, weights
 
 SAFETENSORS = "model.safetensors"
@@ -236,15 +236,23 @@ def test_a_hub_that_is_away(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_a_full_disk_stops_the_sweep(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add(REPO, "step0", small(model__safetensors=weights()))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(hub_module, "_download", full)
-    with pytest.raises(StorageError, match=r"cannot be stored .* No space left"), files(checkpoint()):
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_full_disk_stops_the_sweep(
+    hub: HubServer, small_disk: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(small_disk / "cache"))
+    content = weights(rows=300, columns=300)
+    hub.add(REPO, "step0", small(model__safetensors=content))
+    ballast = leave_free(small_disk, len(content) // 2)
+    with (
+        pytest.raises(StorageError, match=r"cannot be stored .*disk/cache: No space left"),
+        files(checkpoint(), keep=keep),
+    ):
         pass
+    assert cached_weights() == []
+    ballast.unlink()
+    with files(checkpoint(), keep=keep) as found:
+        assert (found.folder / SAFETENSORS).read_bytes() == content
 
 
 # --- removed after use ----------------------------------------------------------------------------------------------

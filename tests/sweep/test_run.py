@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 from headway import sweep
 from headway.errors import RunDirectoryError, SelectionError, StorageError
 from headway.rundir import RunDirectory
+from support_disk import leave_free
 from support_sweep import Allotted, Squares, expected, found, grid
 
 
@@ -139,6 +139,7 @@ def test_workers_keep_to_the_cores_that_were_allotted(directory):
 SWEEP = """
 import sys
 sys.path.insert(0, sys.argv[2])
+from support_disk import leave_free
 from support_sweep import Allotted, Squares, grid
 from headway import sweep
 from headway.rundir import RunDirectory
@@ -197,30 +198,17 @@ def test_ctrl_c_finishes_what_is_in_hand_and_can_be_resumed(directory):
     assert found(directory.read("heads")) == expected(grid(4, 10))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.mark.parametrize("executor", executors())
 def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, executor):
     directory = RunDirectory(small_disk / "out")
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(40 * 1024))
+    ballast = leave_free(small_disk, 60 * 1024)
     with pytest.raises(StorageError, match="No space left on device"):
         sweep.run(Squares(), grid(4, 10), directory, executor=executor)
     done = found(directory.read("heads"))
     assert 0 < len(done) < 40
     assert done.items() <= expected(grid(4, 10)).items()
+    assert not list(directory.path.rglob("*.tmp"))
     ballast.unlink()
-    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     assert sweep.run(Squares(), grid(4, 10), directory, executor=executor).kept == len(done)
     assert found(directory.read("heads")) == expected(grid(4, 10))
 
