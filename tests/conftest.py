@@ -1,9 +1,13 @@
 """What every room's tests may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import support_disk
+from hub_server import HubServer, serving
 
 REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
 
@@ -14,3 +18,15 @@ def reference() -> Path:
     if not (REFERENCE / "pythia_1back" / "pythia_heads.csv.gz").exists():
         pytest.skip(f"the published reference data are not at {REFERENCE} (set HEADWAY_REFERENCE)")
     return REFERENCE / "pythia_1back"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with serving(monkeypatch, tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with support_disk.small_disk(tmp_path / "disk") as disk:
+        yield disk

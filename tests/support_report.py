@@ -80,7 +80,7 @@ def run_directory(path, result: Result | None) -> RunDirectory:
                 "asked": {"where": "step=0..4000"},
                 "checkpoints": ["a@0", "a@1"],
                 "continued": "2025-01-02T03:04:05Z",
-                "versions": {"python": "3.12"},
+                "versions": [{"python": "3.12"}],
             }
         }
     if result is not None:

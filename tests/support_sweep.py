@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import polars as pl
+from safetensors.numpy import load_file
 
 from headway.errors import CheckpointError
-from headway.suites import Checkpoint, HubSource
+from headway.rundir import RunDirectory
+from headway.suites import Checkpoint, FolderSource, files
+from headway.sweep.run import claim
 
 
 class Read(NamedTuple):
-    identity: str
+    identities: dict[str, str]
 
 
 def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
@@ -30,7 +34,7 @@ def grid(runs: int = 2, steps: int = 5) -> list[Checkpoint]:
             seed=str(seed),
             step=10 * i,
             revision=f"step{10 * i}",
-            source=HubSource("toy/toy-1m", f"step{10 * i}"),
+            source=FolderSource(Path(__file__).parent),
         )
         for seed in range(1, runs + 1)
         for i in range(steps)
@@ -47,6 +51,8 @@ class Squares:
     faults: dict[str, str] = field(default_factory=dict)
     marks: str = ""
 
+    needs = frozenset({"weights"})
+
     def identity(self) -> dict[str, Any]:
         return {"factor": self.factor}
 
@@ -54,13 +60,15 @@ class Squares:
     def read(self, checkpoint: Checkpoint) -> Iterator[Read]:
         if self.faults.get(checkpoint.key) == "missing":
             raise CheckpointError(f"{checkpoint.key}: no such revision")
-        yield Read(identity=f"weights of {checkpoint.key}")
+        yield Read({checkpoint.key: f"weights of {checkpoint.key}"})
 
     def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
         time.sleep(self.seconds)
         fault = self.faults.get(checkpoint.key)
         if fault == "bug":
             raise ZeroDivisionError("a defect")
+        if fault == "taken":
+            claim("heads", {"factor": 2}, [checkpoint.key], RunDirectory(self.marks), asked={}, force=True)
         if fault == "dies always" or (fault == "dies once" and self.first_time(checkpoint)):
             os.kill(os.getpid(), signal.SIGKILL)
         value = self.factor * (10 * int(checkpoint.seed) + checkpoint.step) ** 2
@@ -75,6 +83,39 @@ class Squares:
         return not seen
 
 
+@dataclass
+class Contents:
+    """One row: what the checkpoint's files hold, as `suites.files` brings them."""
+
+    table: str = "heads"
+
+    needs = frozenset({"config", "weights", "tokenizer"})
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[SimpleNamespace]:
+        with files(checkpoint, self.needs) as found:
+            paths = [found.folder / "config.json", found.tokenizer_folder / "tokenizer.json"]
+            read = {path.name: path.read_text() for path in paths}
+            weights = load_file(found.folder / "model.safetensors")["a"]
+            yield SimpleNamespace(read=read | {"first": weights[0, 0]}, identities={checkpoint.key: found.identity})
+
+    def compute(self, checkpoint: Checkpoint, input: SimpleNamespace) -> pl.DataFrame:
+        return pl.DataFrame({"run": checkpoint.run, "step": checkpoint.step} | input.read)
+
+
+@dataclass
+class Allotted(Squares):
+    """One row: what the worker was given of the machine."""
+
+    def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
+        time.sleep(self.seconds)  # long enough for the other worker to take its share
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+        return pl.DataFrame({name: [os.environ.get(name)] for name in names})
+
+
 def expected(checkpoints: list[Checkpoint], factor: int = 1) -> dict[tuple[str, int], float]:
     return {(c.run, c.step): float(factor * (10 * int(c.seed) + c.step) ** 2) for c in checkpoints}
 
@@ -85,8 +126,7 @@ def found(frame: pl.DataFrame) -> dict[tuple[str, int], float]:
 
 
 def measure_command(*words: object) -> None:
-    """`headway measure` with these words, in a process group of its own, silent."""
-    os.setpgrp()
+    """`headway measure` with these words, silent."""
     from headway.cli import main
 
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115

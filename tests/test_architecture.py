@@ -24,6 +24,7 @@ FLOORS = [
     ["suites"],
     ["stats"],
     ["rundir"],
+    ["whole_files", "parts"],
     ["tables", "progress", "errors"],
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

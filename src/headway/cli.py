@@ -43,7 +43,9 @@ Out = Annotated[str, typer.Option("--out", metavar="DIR", help="the run director
 Layers = Annotated[str, typer.Option(help="layers, counted from 0, separated by commas; all if empty")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
 KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
-Force = Annotated[bool, typer.Option("--force", help="replace what was made from something else")]
+Force = Annotated[
+    bool, typer.Option("--force", help="replace what was made from something else, or with other versions")
+]
 Workers = Annotated[int, typer.Option(min=1, help="worker processes (with GPUs: one a GPU)")]
 Ray = Annotated[bool, typer.Option("--ray", help="do the work as Ray tasks (pip install 'headway[ray]')")]
 RayAddress = Annotated[str, typer.Option(help="an existing Ray cluster; implies --ray")]
@@ -302,7 +304,9 @@ def audit(
 @app.command()
 def status(
     directory: Directory,
-    verify: Annotated[bool, typer.Option("--verify", help="read every part, and find those that are damaged")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read every part wholly, and find those that are damaged")
+    ] = False,
 ) -> None:
     """How far a sweep is, from its files alone."""
     from headway import verbs
@@ -319,6 +323,9 @@ def status(
             typer.echo(f"  failed   {key}: {failure['error']}")
         for name, words in state.damaged.items():
             typer.echo(f"  damaged  {name}: {words}")
+        if len(state.releases) > 1:
+            for of, number in state.releases.items():
+                typer.echo(f"  mixed    {number} computed with {of}")
     if any(state.damaged for state in states):
         raise typer.Exit(1)
 

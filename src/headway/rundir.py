@@ -8,17 +8,15 @@
     DIR/report.html                      opens offline
 
 DIR is a folder, or any address that fsspec knows (`s3://bucket/sweep`): then every machine of a sweep writes there.
-A local file is written under a temporary name and renamed; an object store's put is whole or absent by itself.
+The manifest names, for each table, the one job that its parts are of: parts of another are neither written nor read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +25,8 @@ from typing import Any
 import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError
+from headway.parts import encode_part, read_part, read_part_metadata
+from headway.whole_files import is_remote, remove_abandoned, to_json, write_whole
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_TABLES = frozenset({"analysis", "figures"})
@@ -46,53 +46,10 @@ def safe_name(name: str, what: str = "name") -> str:
     return name
 
 
-def _is_remote(path: str) -> bool:
-    return "://" in path and not path.startswith("file://")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes `data` to `path`, whole or not at all, whatever kills the process meanwhile.
-
-    Raises:
-        StorageError: the disk is full or the place cannot be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_remote(str(path)):
-            path.write_bytes(data)
-        else:
-            _write_and_rename(path, data)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}. What was written before is whole; "
-            "free the place (space, permissions) and run the same command again to go on"
-        ) from error
-
-
-def _write_and_rename(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine could leave a renamed, empty file
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def to_json(value: Any) -> bytes:
-    """`value` as readable JSON. NaN and infinities are an error: JSON has none."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def fingerprint(value: Any) -> str:
+    """A short hash of a JSON value, the same whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class RunDirectory:
@@ -103,7 +60,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if _is_remote(str(path)):
+        if is_remote(str(path)):
             from upath import UPath
 
             self.path: Path = UPath(path)  # type: ignore[assignment]  # has all of Path that is used here
@@ -165,7 +122,7 @@ class RunDirectory:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        if _is_remote(str(self.path)):
+        if is_remote(str(self.path)):
             yield
             return
         from filelock import FileLock
@@ -173,7 +130,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
-            lock.acquire()
+            lock.acquire(poll_interval=0.005)
         except OSError as error:
             raise StorageError(
                 f"{self.path} cannot be written to: {error.strerror or error}. Choose another --out, or mend it"
@@ -193,23 +150,53 @@ class RunDirectory:
             return []
         return sorted(part for part in folder.glob("*.parquet") if not part.name.startswith("."))
 
+    def claimed(self, table: str) -> str:
+        """The hash of the job that the manifest names for `table`; empty where it names none."""
+        entry = self.manifest().get("tables", {}).get(table)
+        return fingerprint(entry["identity"]) if entry else ""
+
     def write_part(self, table: str, run: str, step: int, frame: pl.DataFrame, metadata: Mapping[str, str]) -> Path:
-        """Writes one checkpoint's table, whole or not at all, with checksums; `metadata` travels inside."""
+        """Writes one checkpoint's table, whole or not at all, with checksums; `metadata` travels inside.
+
+        Raises:
+            RunDirectoryError: the manifest names another job than `metadata["job"]` for `table`.
+            StorageError: it cannot be written.
+        """
         path = self.part_path(table, run, step)
-        write_whole(path, encode_part(frame, metadata))
+        write_whole(path, encode_part(frame, metadata), under=self._claim_of(table, metadata.get("job", "")))
         return path
+
+    @contextmanager
+    def _claim_of(self, table: str, job: str) -> Iterator[None]:
+        """Nobody else can claim `table` while the block lasts."""
+        with self._turn():
+            if self.claimed(table) not in (job, ""):
+                raise RunDirectoryError(
+                    f"another command took the table {table!r} of {self.path} for something else, with --force, while "
+                    "this one ran, and this one stops: its parts there are gone. Choose another --out for one of them"
+                )
+            yield
 
     def read(self, table: str) -> pl.DataFrame:
         """All parts of `table` as one frame, in the order of their names.
 
         Raises:
-            RunDirectoryError: there are none.
+            RunDirectoryError: there are none, or some were made by another job than the manifest names.
             StorageError: one is damaged.
         """
         parts = self.parts(table)
         if not parts:
             raise RunDirectoryError(f"{self.path} holds no table {table!r}: measure or import one into it first")
-        return pl.concat([read_part(part)[0] for part in parts], how="diagonal_relaxed")
+        claimed = self.claimed(table)
+        read = {part.name: read_part(part) for part in parts}
+        foreign = [name for name, (_, metadata) in read.items() if claimed and metadata.get("job") != claimed]
+        if foreign:
+            raise RunDirectoryError(
+                f"{len(foreign)} of the {len(parts)} parts of {table!r} in {self.path} were made from something else "
+                f"than its manifest says, such as {foreign[0]}, and must not be mixed with the others: "
+                "run the command that makes the table again, with --force, and it replaces them"
+            )
+        return pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
 
     def tables(self) -> list[str]:
         """The tables that have parts."""
@@ -218,68 +205,47 @@ class RunDirectory:
         names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
         return sorted(name for name in names if name not in _NOT_TABLES and self.parts(name))
 
-    def drop_parts(self, table: str) -> None:
-        """Deletes the parts of `table`."""
+    def drop_parts_of_others(self, table: str, job: str) -> None:
+        """Deletes the parts of `table` that were not made by `job`, and those that do not say by whom."""
         for part in self.parts(table):
-            part.unlink(missing_ok=True)
+            if _job_of(part) != job:
+                part.unlink(missing_ok=True)
+
+    def remove_abandoned(self) -> None:
+        """Removes what commands that were killed left half-written; what others are writing now stays."""
+        if not is_remote(str(self.path)):  # an object store holds nothing that is half-written
+            for folder in (self.path, *(entry for entry in self.path.iterdir() if entry.is_dir())):
+                remove_abandoned(folder)
 
     def add_failure(self, failure: Mapping[str, Any]) -> None:
         """Appends one line to failures.jsonl."""
         line = json.dumps(failure, ensure_ascii=False, allow_nan=False) + "\n"
         with self._turn():
             before = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+            if before and not before.endswith(b"\n"):
+                before += b"\n"  # a line that was torn must not take the new one with it
             write_whole(self.failures_path, before + line.encode())
 
     def failures(self, table: str) -> dict[str, dict[str, Any]]:
-        """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`."""
-        if not self.failures_path.exists():
-            return {}
-        lines = self.failures_path.read_text(encoding="utf-8").splitlines()
-        found = {line["checkpoint"]: line for line in map(json.loads, lines) if line["table"] == table}
+        """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`; those of the job that
+        the manifest names.
+        """
         done = {part.name.removesuffix(".parquet") for part in self.parts(table)}
+        claimed = self.claimed(table)
+        own = (line for line in self._failure_lines() if line["table"] == table and line.get("job", claimed) == claimed)
+        found = {line["checkpoint"]: line for line in own}
         return {key: line for key, line in found.items() if key not in done}
 
-
-# Stands in a part where its seal goes, while the seal is computed.
-_UNSEALED = b"0" * 64
-
-
-def encode_part(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
-    """A Parquet file that carries a hash of all its other bytes, so that any damage is found when it is read."""
-    import pyarrow.parquet as pq
-
-    table = frame.to_arrow().replace_schema_metadata(None)
-    own = {f"headway.{key}": value for key, value in metadata.items()}
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({**own, "headway.seal": _UNSEALED.decode()})
-    data = buffer.getvalue()
-    return data.replace(_UNSEALED, _seal(data))
+    def _failure_lines(self) -> Iterator[dict[str, Any]]:
+        """The lines that are whole: the file may have been cut short, by a copy that was broken off for one."""
+        data = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+        for line in data.split(b"\n"):
+            with suppress(ValueError):
+                yield json.loads(line)
 
 
-def _seal(unsealed: bytes) -> bytes:
-    return hashlib.sha256(unsealed).hexdigest().encode()
-
-
-def read_part(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
-    """A part's frame and its metadata.
-
-    Raises:
-        StorageError: it is truncated or damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    again = "run the command that made it again, and only it is computed anew"
+def _job_of(part: Path) -> str:
     try:
-        data = path.read_bytes()
-        metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StorageError(f"{path} is damaged ({error}): {again}") from error
-    seal = metadata.get(b"headway.seal", b"")
-    if len(seal) != len(_UNSEALED) or _seal(data.replace(seal, _UNSEALED)) != seal:
-        raise StorageError(f"{path} is damaged (its bytes do not match its seal): {again}")
-    prefix = b"headway."
-    own = {k.removeprefix(prefix).decode(): v.decode() for k, v in metadata.items() if k.startswith(prefix)}
-    return pl.read_parquet(io.BytesIO(data)), own
+        return read_part_metadata(part).get("job", "")
+    except StorageError:
+        return ""

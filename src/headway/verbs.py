@@ -66,7 +66,7 @@ def measure(
         device: cpu, cuda, or auto.
         keep_files: whether weights from the Hub stay in its cache after use.
         executor: where the work is done; in this process if None.
-        force: replace what was made from something else.
+        force: replace what was made from something else, or with other versions of headway, torch or transformers.
 
     Returns:
         How many checkpoints were done and kept, and which failed.
@@ -429,7 +429,7 @@ def status(directory: str | PathLike[str], *, verify: bool = False) -> list[Stat
     """How far the sweeps into `directory` are, from its files alone.
 
     Args:
-        verify: read every part, and find those that are damaged.
+        verify: read every part wholly, and find those that are damaged.
 
     Raises:
         RunDirectoryError: it is not a run directory.

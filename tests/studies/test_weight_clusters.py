@@ -123,7 +123,7 @@ def test_false_positives_over_200_null_suites(tmp_path):
     job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=99)
     positive = 0
     for seed in range(200):
-        rows = job.compute(planted_checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), "id"))
+        rows = job.compute(planted_checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), {}))
         lines = weight_clusters.timeline(rows)
         positive += bool(lines["beyond"].any())
     assert positive <= 22
@@ -144,7 +144,7 @@ def test_without_nulls_nothing_is_claimed(tmp_path):
         random = np.random.default_rng(step)
         weights = PlantedWeights({"q": two_groups(random, 1.0), "k": np.ones_like(noise(random))})
         rundir.write_part(
-            "clusters", "a1", step, job.compute(planted_checkpoint("a1", step), ClusterInput(weights, "id")), {}
+            "clusters", "a1", step, job.compute(planted_checkpoint("a1", step), ClusterInput(weights, {})), {}
         )
     result = weight_clusters.study(rundir, bootstraps=99)
     assert any("No nulls were drawn" in note for note in result.notes)

@@ -1,7 +1,6 @@
 """Files from a server that speaks the Hub's protocol, and what becomes of each of its faults."""
 
 import hashlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +9,10 @@ import pytest
 from filelock import FileLock
 
 from headway.errors import CheckpointError, StorageError
-from headway.suites import Checkpoint, FolderSource, files
+from headway.suites import Checkpoint, FolderSource, files, identity_of
 from headway.suites import hub as hub_module
 from hub_server import HubServer
+from support_disk import leave_free
 from support_suites import CONFIG, REPO, TOKENIZER, checkpoint, shard_index, small, weights
 
 SAFETENSORS = "model.safetensors"
@@ -236,15 +236,23 @@ def test_a_hub_that_is_away(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_a_full_disk_stops_the_sweep(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add(REPO, "step0", small(model__safetensors=weights()))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(hub_module, "_download", full)
-    with pytest.raises(StorageError, match=r"cannot be stored .* No space left"), files(checkpoint()):
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_full_disk_stops_the_sweep(
+    hub: HubServer, small_disk: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(small_disk / "cache"))
+    content = weights(rows=300, columns=300)
+    hub.add(REPO, "step0", small(model__safetensors=content))
+    ballast = leave_free(small_disk, len(content) // 2)
+    with (
+        pytest.raises(StorageError, match=r"cannot be stored .*disk/cache: No space left"),
+        files(checkpoint(), keep=keep),
+    ):
         pass
+    assert cached_weights() == []
+    ballast.unlink()
+    with files(checkpoint(), keep=keep) as found:
+        assert (found.folder / SAFETENSORS).read_bytes() == content
 
 
 # --- removed after use ----------------------------------------------------------------------------------------------
@@ -318,23 +326,34 @@ def in_folder(path: Path, *fallbacks: Path) -> Checkpoint:
     return Checkpoint("toy", "toy", "toy", "1m", "1", 0, path.name, FolderSource(path, fallbacks))
 
 
-def test_identity_is_of_the_weights_wherever_they_lie(hub: HubServer, tmp_path: Path) -> None:
+def test_identity_is_of_what_is_read_wherever_it_lies(hub: HubServer, tmp_path: Path) -> None:
     shards = {f"model-{i}.safetensors": weights(i) for i in (1, 2)}
-    hub.add(REPO, "step0", small(model__safetensors=weights()))
-    hub.add(REPO, "step1", small(model__safetensors=weights(), pytorch_model__bin=b"other", README__md=b"more"))
-    hub.add(REPO, "step2", small(model__safetensors=weights(1)))
-    hub.add(REPO, "step3", small() | shards | shard_index(*shards))
-    found = []
-    for step in range(4):
-        with files(checkpoint(f"step{step}"), need={"config"}) as here:
-            found.append(here.identity)
-    assert hub.sent(SAFETENSORS) == 0, "identities come from what the Hub states"
-    assert found[0] == found[1]
-    assert len(set(found)) == 3
-    for name, content in (small(model__safetensors=weights())).items():
-        (tmp_path / name).write_bytes(content)
-    with files(in_folder(tmp_path)) as local:
-        assert local.identity == found[0]
+    alike = [
+        small(model__safetensors=weights()),
+        small(model__safetensors=weights(), pytorch_model__bin=b"other", README__md=b"more"),
+    ]
+    others = [
+        small(model__safetensors=weights(1)),
+        small() | shards | shard_index(*shards),
+        small(model__safetensors=weights(), config__json=b"{}"),
+        small(model__safetensors=weights(), tokenizer__json=b"{}"),
+        small(model__safetensors=weights(), tokenizer_config__json=b"{}"),
+    ]
+    for step, content in enumerate([*alike, *others]):
+        hub.add(REPO, f"step{step}", content)
+        (tmp_path / f"step{step}").mkdir()
+        for name, data in content.items():
+            (tmp_path / f"step{step}" / name).write_bytes(data)
+    steps = range(len(alike) + len(others))
+    on_hub = [identity_of(checkpoint(f"step{step}")) for step in steps]
+    assert hub.sent(SAFETENSORS) == 0, "the weights' identity is what the Hub states"
+    assert on_hub[0] == on_hub[1]
+    assert len(set(on_hub)) == 1 + len(others)
+    assert [identity_of(in_folder(tmp_path / f"step{step}")) for step in steps] == on_hub
+    with files(checkpoint("step0")) as found:
+        assert found.identity == on_hub[0]
+    without_tokenizer = [identity_of(checkpoint(f"step{step}"), {"config", "weights"}) for step in (0, 5)]
+    assert without_tokenizer[0] == without_tokenizer[1], "what is not read does not matter"
 
 
 def test_a_folder_is_read_anew_when_its_weights_change(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`headway measure` killed with SIGKILL at twenty random moments, and resumed each time: nothing is lost, nothing differs."""
 
 import multiprocessing
-import os
 import random
 import signal
 import time
@@ -35,6 +34,10 @@ def place(tmp_path_factory):
     return place
 
 
+def files(directory: RunDirectory, pattern: str) -> set[Path]:
+    return set((directory.path / "heads").glob(pattern))
+
+
 def test_killed_at_twenty_random_moments(place):
     # A server that has torch imported forks each attempt: twenty starts of Python would be most of the test.
     context = multiprocessing.get_context("forkserver")
@@ -61,20 +64,26 @@ def test_killed_at_twenty_random_moments(place):
 
     moments = random.Random(7)
     resumed = RunDirectory(place / "resumed")
-    in_work = 0
-    for _ in range(KILLS):
-        done = len(list((resumed.path / "heads").glob("*.parquet"))) if resumed.path.exists() else 0
+    in_work = half_written = 0
+    for kill in range(KILLS):
+        done, abandoned = len(files(resumed, "*.parquet")), files(resumed, ".*.tmp")
         process = start(resumed.path)
         more = moments.randint(0, 2)  # so many checkpoints are finished first, then any moment of the next
-        while process.is_alive() and len(list((resumed.path / "heads").glob("*.parquet"))) < done + more:
+        while process.is_alive() and len(files(resumed, "*.parquet")) < done + more:
             time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.15 if more else 1.5))
-        os.killpg(process.pid, signal.SIGKILL)
+        if kill % 4 == 3:  # some while a part is being written, which is over in a moment
+            while process.is_alive() and not files(resumed, ".*.tmp") - abandoned:
+                pass
+        else:
+            time.sleep(moments.uniform(0, 0.15 if more else 1.5))
+        process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        in_work += len(list((resumed.path / "heads").glob("*.parquet"))) < CHECKPOINTS
+        in_work += len(files(resumed, "*.parquet")) < CHECKPOINTS
+        half_written += len(files(resumed, ".*.tmp")) > 0
     assert in_work == KILLS  # every one of them hit an unfinished sweep
     assert len(resumed.parts("heads")) > 0  # and what earlier ones finished was kept
+    assert half_written > 0  # what such kills leave is removed by the sweeps that follow: see below
 
     last = start(resumed.path)
     last.join()

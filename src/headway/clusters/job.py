@@ -40,7 +40,7 @@ class ClusterInput:
     """A checkpoint's weights and, where the sweep has one, those of the checkpoint before it in its run."""
 
     weights: HeadWeights
-    identity: str
+    identities: Mapping[str, str]
     before: HeadWeights | None = None
     previous_step: int | None = None
 
@@ -72,6 +72,8 @@ class WeightClusters:
     labels: tuple[GivenLabels, ...] = ()
     previous: Mapping[str, Checkpoint] = field(default_factory=dict, compare=False)
     keep_files: bool = field(default=True, compare=False)
+
+    needs = frozenset({"config", "weights"})
 
     @property
     def table(self) -> str:
@@ -109,20 +111,24 @@ class WeightClusters:
         the changes out; its own failure is recorded where it is swept."""
         from headway.models import HeadWeights
 
-        def opened(which: Checkpoint, stack: ExitStack) -> tuple[HeadWeights, str]:
-            files = stack.enter_context(suites.files(which, need={"config", "weights"}, keep=self.keep_files))
-            return HeadWeights(files.folder, layout=self.layout), files.identity
+        identities: dict[str, str] = {}
+
+        def opened(which: Checkpoint, stack: ExitStack) -> HeadWeights:
+            files = stack.enter_context(suites.files(which, need=self.needs, keep=self.keep_files))
+            weights = HeadWeights(files.folder, layout=self.layout)
+            identities[which.key] = files.identity
+            return weights
 
         with ExitStack() as stack:
-            weights, identity = opened(checkpoint, stack)
+            weights = opened(checkpoint, stack)
             previous = self.previous.get(checkpoint.key)
             before = None
             if previous is not None:
                 try:
-                    before = opened(previous, stack)[0]
+                    before = opened(previous, stack)
                 except CheckpointError:
                     previous = None
-            yield ClusterInput(weights, identity, before, None if previous is None else previous.step)
+            yield ClusterInput(weights, identities, before, None if previous is None else previous.step)
 
     def compute(self, checkpoint: Checkpoint, input: ClusterInput) -> pl.DataFrame:
         """The table of `tables.CLUSTERS_COLUMNS`.

@@ -41,7 +41,10 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: Tokenizer
     geometry: Geometry
-    identity: str
+    identities: dict[str, str]
+
+
+NEEDS = frozenset({"config", "weights", "tokenizer"})
 
 
 @contextmanager
@@ -49,10 +52,10 @@ def language_model(checkpoint: Checkpoint, dtype: str, device: str, keep_files: 
     """The checkpoint's causal language model, for as long as the block lasts."""
     from headway import models
 
-    with suites.files(checkpoint, {"config", "weights", "tokenizer"}, keep=keep_files) as files:
+    with suites.files(checkpoint, NEEDS, keep=keep_files) as files:
         model = models.load(files.folder, dtype=dtype, device=models.choose_device(device), lm_head=True)
         tokenizer = models.load_tokenizer(files.tokenizer_folder)
-        yield LanguageModel(model, tokenizer, models.read_geometry(files.folder), files.identity)
+        yield LanguageModel(model, tokenizer, models.read_geometry(files.folder), {checkpoint.key: files.identity})
 
 
 def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Any]:
@@ -102,6 +105,8 @@ class ClusterEffects:
     device: str = "auto"
     keep_files: bool = True
     table: str = "interventions"
+
+    needs = NEEDS
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -19,6 +19,7 @@ from headway.errors import CheckpointError, CorpusError
 from headway.interventions.controls import MOST_CONTROLS, share_at_least
 from headway.interventions.groups import Grouping, named
 from headway.interventions.job import (
+    NEEDS,
     LanguageModel,
     checkpoint_columns,
     groupings_of,
@@ -100,6 +101,8 @@ class PromptAnswers:
     device: str = "auto"
     keep_files: bool = True
     table: str = "prompts"
+
+    needs = NEEDS
 
     def identity(self) -> dict[str, Any]:
         return {

@@ -36,7 +36,7 @@ class Input:
     model: PreTrainedModel
     tokenizer: Tokenizer
     geometry: Geometry
-    identity: str
+    identities: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class HeadScores:
     seed: int = 0
 
     table = "heads"
+    needs = frozenset({"config", "weights", "tokenizer"})
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.scores if name not in DEFINITIONS]
@@ -89,7 +90,13 @@ class HeadScores:
             "dtype": self.dtype,
             "repeated": repeated if self._reads_repeated else None,
             "definitions": DEFINITIONS_VERSION,
+            **self._own_formulas(),
         }
+
+    def _own_formulas(self) -> dict[str, Any]:
+        """The formulas of scores that do not come with headway, which no version stands for."""
+        own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
+        return {"formulas": own} if own else {}
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Input]:
@@ -97,10 +104,11 @@ class HeadScores:
         from headway import models
 
         device = models.choose_device(self.device)
-        with suites.files(checkpoint, {"config", "weights", "tokenizer"}, keep=self.keep_files) as files:
+        with suites.files(checkpoint, self.needs, keep=self.keep_files) as files:
             geometry = models.read_geometry(files.folder)
             model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self.loss)
-            yield Input(model, models.load_tokenizer(files.tokenizer_folder), geometry, files.identity)
+            tokenizer = models.load_tokenizer(files.tokenizer_folder)
+            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity})
 
     def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
         """A row per head, ordered by layer and head.

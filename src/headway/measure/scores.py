@@ -7,9 +7,12 @@ and head: (texts, heads). Titles, units and formulas in words are in `headway.ta
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
 from headway import tables
 
@@ -27,6 +30,26 @@ class Definition:
 
     formula: Formula
     repeated: bool
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of this file, whose numbers `job.DEFINITIONS_VERSION` stands for."""
+        return self.formula.__module__ == __name__
+
+    @property
+    def digest(self) -> str:
+        """A hash of the formula as it is written; of its bytecode where it is in no file. What it calls is not in it."""
+        try:
+            written = inspect.getsource(self.formula)
+        except (OSError, TypeError):
+            written = repr(_bytecode(self.formula.__code__))
+        return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _bytecode(code: CodeType) -> tuple[Any, ...]:
+    """What a function does, without where it is written; functions inside it lie among its constants."""
+    constants = [_bytecode(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, constants
 
 
 DEFINITIONS: dict[str, Definition] = {}

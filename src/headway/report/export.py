@@ -11,7 +11,8 @@ from headway.progress import Progress
 from headway.report import embed, page
 from headway.report.charts import theme
 from headway.report.parts import Chapter, Figure
-from headway.rundir import RunDirectory, write_whole
+from headway.rundir import RunDirectory
+from headway.whole_files import write_whole
 
 WIDTH = 760
 PNG_SCALE = 2

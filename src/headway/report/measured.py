@@ -93,8 +93,9 @@ def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
     found = [*_flat("", entry.get("identity", {})), *_flat("", entry.get("asked", {}))]
     found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
-    versions = ", ".join(f"{name} {version}" for name, version in entry.get("versions", {}).items())
-    return [*found, ("versions", versions)] if versions else found
+    versions = entry.get("versions", [])
+    every = versions if isinstance(versions, list) else [versions]
+    return [*found, *(("versions", ", ".join(f"{name} {of}" for name, of in one.items())) for one in every)]
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:

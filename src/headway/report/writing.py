@@ -11,8 +11,9 @@ from typing import Literal
 from headway.errors import RunDirectoryError, UsageError
 from headway.progress import Progress, Silent
 from headway.report.parts import Chapter
-from headway.rundir import RunDirectory, write_whole
+from headway.rundir import RunDirectory
 from headway.studies import Result
+from headway.whole_files import write_whole
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
 CHAPTERS = {

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError
-from headway.rundir import RunDirectory, safe_name, to_json, write_whole
+from headway.rundir import RunDirectory, safe_name
+from headway.whole_files import to_json, write_whole
 
 _OWN_KEYS = ("study", "notes", "table_names")
 

@@ -1,8 +1,9 @@
 """Which checkpoints exist and how their files get here: from the Hub, from a folder, or trained on the spot."""
 
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
-from headway.suites.files import CheckpointFiles, files, stamp
+from headway.suites.files import CheckpointFiles, files, identity_of
 from headway.suites.registry import known_suites, open_suite
+from headway.suites.stamps import Stamps, stamps
 from headway.suites.suite import Run, Suite, SuiteInfo
 
 __all__ = [
@@ -12,10 +13,12 @@ __all__ = [
     "HubSource",
     "Run",
     "Source",
+    "Stamps",
     "Suite",
     "SuiteInfo",
     "files",
+    "identity_of",
     "known_suites",
     "open_suite",
-    "stamp",
+    "stamps",
 ]

@@ -17,12 +17,12 @@ from typing import Any
 import polars as pl
 
 from headway.progress import Progress
-from headway.rundir import to_json, write_whole
 from headway.suites.audit_files import Facts, Finding, find, stated_facts
 from headway.suites.audit_memory import cache_folder, place_of, remember
 from headway.suites.audit_signatures import Signatures, Tensors
 from headway.suites.audit_weights import weight_findings
 from headway.suites.suite import Suite
+from headway.whole_files import to_json, write_whole
 
 _SCHEMA = {
     "run": pl.String,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +28,8 @@ class CheckpointFiles:
     Attributes:
         folder: holds config.json and the weights, as far as they were asked for.
         tokenizer_folder: holds the tokenizer; `folder` where none was asked for.
-        identity: a hash of the names and contents of the weights' files, the same wherever they come from.
+        identity: a hash of the names and contents of the weights' files, and of the config's and the tokenizer's as far
+            as they were asked for; the same wherever they come from.
     """
 
     folder: Path
@@ -44,7 +45,7 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
     sizes and hashes that the Hub states. Threads and processes may do this side by side.
 
     Args:
-        need: of `config`, `weights` and `tokenizer`.
+        need: of `config`, `weights` and `tokenizer`. The identity is of the weights in any case.
         keep: false removes weights that had to be downloaded when the block ends. What the cache held before stays,
             and so do the small files (config, tokenizer), which checkpoints share.
 
@@ -61,15 +62,14 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
         yield found
 
 
-def stamp(checkpoint: Checkpoint) -> str:
-    """A cheap sign that a checkpoint's weights have not changed: sizes and times of a folder's files; a Hub revision
-    is taken at its word. Where stamps differ, only `identity` can tell.
+def identity_of(checkpoint: Checkpoint, need: Collection[str] = NEED) -> str:
+    """The identity that `files` would state now. Weights on the Hub are not downloaded for it; in a folder they are read.
+
+    Raises:
+        CheckpointError: something is missing, or out of reach.
     """
-    if isinstance(checkpoint.source, HubSource):
-        return str(checkpoint.source)
-    names = [name for name in sorted(names_in(checkpoint.source.path)) if name.endswith((".safetensors", ".bin"))]
-    facts = [(name, (checkpoint.source.path / name).stat()) for name in names]
-    return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in facts]).encode()).hexdigest()
+    with files(checkpoint, set(need) - {"weights"}) as found:
+        return found.identity
 
 
 # --- in a folder ----------------------------------------------------------------------------------------------------
@@ -81,8 +81,21 @@ def _in_folder(source: FolderSource, need: Collection[str]) -> CheckpointFiles:
         raise CheckpointError(f"{source} holds no {CONFIG}")
     weights = weight_files(names, lambda name: (source.path / name).read_bytes(), str(source))
     digests = {name: content_digest(source.path / name) for name in weights.names}
+    small = [source.path / name for name in _small(need, weights)]
     tokenizer = _folder_with_tokenizer(source) if "tokenizer" in need else source.path
-    return CheckpointFiles(source.path, tokenizer, identity(digests))
+    if "tokenizer" in need:
+        small += [tokenizer / name for name in tokenizer_files(names_in(tokenizer))]
+    return CheckpointFiles(source.path, tokenizer, identity(digests | _contents(small)))
+
+
+def _small(need: Collection[str], weights: WeightFiles) -> list[str]:
+    """The files beside the weights that are read with them."""
+    return ([CONFIG] if "config" in need else []) + ([weights.shard_index] if weights.shard_index else [])
+
+
+def _contents(small: Iterable[Path]) -> dict[str, str]:
+    """The digests of small files that are here."""
+    return {path.name: content_digest(path) for path in small}
 
 
 def names_in(folder: Path) -> set[str]:
@@ -124,7 +137,7 @@ def _content_hash(path: Path, inode: int, size: int, modified: int) -> str:
 
 
 def identity(digests: Mapping[str, str]) -> str:
-    """The hash of the weights' file names and contents."""
+    """The hash of files' names and contents."""
     lines = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -138,24 +151,25 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
     if "config" in need and CONFIG not in listing.files:
         raise CheckpointError(f"{source} holds no {CONFIG}")
     weights = hub_weights(source, listing)
-    digest = identity({name: listing.files[name].digest for name in weights.names})
-    small = ([CONFIG] if "config" in need else []) + ([weights.shard_index] if weights.shard_index else [])
-    paths = [hub.fetch(source.repo, source.revision, listing, name) for name in small]
+    digests = {name: listing.files[name].digest for name in weights.names}
+    paths = [hub.fetch(source.repo, source.revision, listing, name) for name in _small(need, weights)]
     snapshot = hub.repo_folder(source.repo) / "snapshots" / listing.commit
-    tokenizer = _hub_tokenizer(source, listing) if "tokenizer" in need else snapshot
+    tokenizer = _hub_tokenizer(source, listing) if "tokenizer" in need else []
+    tokenizer_folder = tokenizer[0].parent if tokenizer else snapshot
+    digest = identity(digests | _contents([*paths, *tokenizer]))
     here = all(hub.in_cache(source.repo, listing, name) for name in weights.names)
     if "weights" not in need or here or keep:
         if "weights" in need:
             for name in weights.names:
                 hub.fetch(source.repo, source.revision, listing, name)
-        yield CheckpointFiles(snapshot, tokenizer, digest)
+        yield CheckpointFiles(snapshot, tokenizer_folder, digest)
         return
     with _passing_folder(source.repo) as folder:
         for path in paths:
             shutil.copyfile(path, folder / path.name)
         for name in weights.names:
             hub.fetch(source.repo, source.revision, listing, name, into=folder)
-        yield CheckpointFiles(folder, tokenizer, digest)
+        yield CheckpointFiles(folder, tokenizer_folder, digest)
 
 
 def hub_weights(source: HubSource, listing: hub.Listing) -> WeightFiles:
@@ -171,7 +185,8 @@ def hub_weights(source: HubSource, listing: hub.Listing) -> WeightFiles:
     return weight_files(listing.files, read, str(source))
 
 
-def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> Path:
+def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> list[Path]:
+    """The tokenizer's files, from the first place that has one."""
     places = [(source.repo, source.revision), (source.repo, "main")]
     if source.tokenizer_repo:
         places.append((source.tokenizer_repo, "main"))
@@ -179,8 +194,7 @@ def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> Path:
         there = listing if (repo, revision) == places[0] else _main_listing(repo, revision, hub.endpoint())
         names = tokenizer_files(there.files)
         if names:
-            paths = [hub.fetch(repo, revision, there, name) for name in names]
-            return paths[0].parent
+            return [hub.fetch(repo, revision, there, name) for name in names]
     raise CheckpointError(f"no tokenizer for {source}: looked in {', '.join(' at '.join(place) for place in places)}")
 
 
@@ -188,6 +202,11 @@ def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> Path:
 def _main_listing(repo: str, revision: str, endpoint: str) -> hub.Listing:
     """Asked once per repository, not once per checkpoint."""
     return hub.list_files(repo, revision)
+
+
+def forget_listings() -> None:
+    """Has repositories asked again what their `main` holds: it may have changed since."""
+    _main_listing.cache_clear()
 
 
 @contextmanager

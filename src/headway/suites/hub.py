@@ -29,6 +29,7 @@ PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third ... try, where
 _LONGEST_PAUSE = 300.0
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _SECONDS = 30.0  # for a question to be answered
+_NOT_ASKED = "the Hub is not asked, since HF_HUB_OFFLINE is set"
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,32 @@ def list_revisions(repo: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _list_revisions(repo: str, endpoint: str) -> tuple[str, ...]:
+    return tuple(commits(repo))
+
+
+def commits(repo: str) -> Mapping[str, str]:
+    """The branches and tags of `repo` with the commit that each names now, in one question.
+
+    Raises:
+        Unreachable: there is no answer, or the Hub is not to be asked.
+        CheckpointError: there is no such repository, or no right to it.
+    """
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-    def ask() -> tuple[str, ...]:
+    if offline():
+        raise Unreachable(f"the revisions of {repo}: {_NOT_ASKED}")
+
+    def ask() -> Mapping[str, str]:
         # HfApi.list_repo_refs would wait forever for an answer that does not come.
-        url = f"{endpoint}/api/models/{repo}/refs"
+        url = f"{endpoint()}/api/models/{repo}/refs"
         response = get_session().get(url, headers=build_hf_headers(), timeout=_SECONDS)
         hf_raise_for_status(response)
-        told = response.json()
-        return tuple(dict.fromkeys(ref["name"] for kind in ("branches", "tags") for ref in told.get(kind, ())))
+        told, found = response.json(), dict[str, str]()
+        for ref in (ref for kind in ("branches", "tags") for ref in told.get(kind, ())):
+            found[ref["name"]] = (
+                found.get(ref["name"], "") + ref["targetCommit"]
+            )  # a name may be a branch's and a tag's
+        return found
 
     return persistently(ask, f"the revisions of {repo}")
 
@@ -115,7 +133,7 @@ def list_files(repo: str, revision: str) -> Listing:
         CheckpointError: no such repository or revision, no right to it, or no answer and nothing in the cache.
     """
     if offline():
-        return _cached_listing(repo, revision, "the Hub is not asked, since HF_HUB_OFFLINE is set")
+        return _cached_listing(repo, revision, _NOT_ASKED)
     try:
         return ask_for_files(repo, revision)
     except Unreachable as error:

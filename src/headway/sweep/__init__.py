@@ -1,7 +1,7 @@
 """Run a job over a grid of checkpoints: resumable, one part a checkpoint, a failure never stops the others."""
 
 from headway.sweep.executors import Executor, InProcess, Processes
-from headway.sweep.job import Job, Outcome, Work, fingerprint
+from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.run import Summary, run, store
 from headway.sweep.status import Status, status
 
@@ -14,7 +14,6 @@ __all__ = [
     "Status",
     "Summary",
     "Work",
-    "fingerprint",
     "run",
     "status",
     "store",

@@ -50,7 +50,7 @@ class Processes:
 
     Args:
         n: how many.
-        gpus: whether worker i sees only the GPU i (modulo those there are).
+        gpus: how many GPUs this process may use; worker i sees only the i-th of them (modulo their number).
     """
 
     def __init__(self, n: int, gpus: int = 0) -> None:
@@ -89,10 +89,21 @@ class Processes:
                 worker.stop()
 
     def _hire(self, i: int, n: int, work: Work) -> _Worker:
-        environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))}
+        environment = {"OMP_NUM_THREADS": str(max(1, _cores() // n))}
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(i % self.gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = _gpu_names(self.gpus)[i % self.gpus]
         return _Worker(work, environment)
+
+
+def _cores() -> int:
+    """The cores that this process may use: a scheduler may have allotted fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu_names(n: int) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the first `n` GPUs that this process may use: a scheduler may have allotted some."""
+    allotted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in allotted.split(",")][:n] if allotted else [str(i) for i in range(n)]
 
 
 class _Worker:

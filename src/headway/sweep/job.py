@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
 import traceback
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import polars as pl
 
-from headway.errors import HeadwayError, StorageError
+from headway.errors import HeadwayError, RunDirectoryError, StorageError
 from headway.rundir import RunDirectory
-from headway.suites import Checkpoint, stamp
+from headway.suites import Checkpoint
+from headway.sweep.versions import versions
 
 
 class Input(Protocol):
-    """What a job reads of a checkpoint. `identity` is a hash of its weights, as their source states it."""
+    """What a job reads of a checkpoint. `identities` has, by the keys of all checkpoints that were read for it, the
+    hashes of their files, as `suites.files` states them.
+    """
 
     @property
-    def identity(self) -> str: ...
+    def identities(self) -> Mapping[str, str]: ...
 
 
 class Job(Protocol):
@@ -31,6 +34,11 @@ class Job(Protocol):
     @property
     def table(self) -> str:
         """The folder of its parts, such as `heads`."""
+        ...
+
+    @property
+    def needs(self) -> Collection[str]:
+        """What it reads of a checkpoint: of `config`, `weights` and `tokenizer`."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -44,12 +52,6 @@ class Job(Protocol):
     def compute(self, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
         """The numbers; called by one thread of a process at a time."""
         ...
-
-
-def fingerprint(value: Any) -> str:
-    """A short hash of a JSON value, the same whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,21 @@ class Outcome:
 @dataclass
 class Work:
     """`work(checkpoint)` does one checkpoint and says what became of it. Two threads may share it: one reads
-    ahead or writes while the other computes. `made_from` goes into each part, and tells later whether it still holds.
+    ahead or writes while the other computes. Each part says what it was made from, which tells later whether it holds.
+
+    Attributes:
+        made_from: the hash of the job.
+        stamps: of the checkpoints, from before they are read.
 
     Raises:
         StorageError: the part cannot be written (a full disk): every further checkpoint would fail too.
+        RunDirectoryError: another command has taken the table for something else.
     """
 
     job: Job
     directory: str
     made_from: str
+    stamps: Mapping[str, str]
     _computing: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _starting: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _started: bool = field(default=False, repr=False)
@@ -95,14 +103,13 @@ class Work:
     def _do(self, checkpoint: Checkpoint) -> Outcome:
         start = time.perf_counter()
         try:
-            seen = stamp(checkpoint)
             with self.job.read(checkpoint) as input:
                 with self._computing:
                     frame = self.job.compute(checkpoint, input)
-                identity = input.identity
-            metadata = {"job": self.made_from, "weights": identity, "stamp": seen, "checkpoint": checkpoint.key}
+                identities = input.identities
+            metadata = self._metadata(checkpoint, identities, time.perf_counter() - start)
             RunDirectory(self.directory).write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
-        except StorageError:
+        except (StorageError, RunDirectoryError):
             raise
         except HeadwayError as error:
             return Outcome(checkpoint, time.perf_counter() - start, str(error), type(error).__name__)
@@ -112,8 +119,19 @@ class Work:
             return Outcome(checkpoint, time.perf_counter() - start, words, "unexpected", traceback.format_exc())
         return Outcome(checkpoint, time.perf_counter() - start)
 
+    def _metadata(self, checkpoint: Checkpoint, identities: Mapping[str, str], seconds: float) -> dict[str, str]:
+        """What the part says of itself. `seconds` are those of a clock that never jumps."""
+        inputs = {key: [self.stamps.get(key, ""), identity] for key, identity in identities.items()}
+        return {
+            "job": self.made_from,
+            "checkpoint": checkpoint.key,
+            "inputs": json.dumps(inputs),
+            "versions": json.dumps(versions()),
+            "seconds": f"{seconds:.3f}",
+        }
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "directory": self.directory, "made_from": self.made_from}
+        return {"job": self.job, "directory": self.directory, "made_from": self.made_from, "stamps": self.stamps}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

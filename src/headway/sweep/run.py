@@ -7,18 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import polars as pl
 
 from headway import __version__
-from headway.errors import CheckpointError, RunDirectoryError, SelectionError, StorageError
+from headway.errors import RunDirectoryError, SelectionError
 from headway.progress import Progress, Silent
-from headway.rundir import RunDirectory, read_part, safe_name
-from headway.suites import Checkpoint, files, stamp
+from headway.rundir import RunDirectory, fingerprint, safe_name
+from headway.suites import Checkpoint, stamps
 from headway.sweep.executors import Executor, InProcess
-from headway.sweep.job import Job, Outcome, Work, fingerprint
+from headway.sweep.job import Job, Outcome, Work
+from headway.sweep.keeping import Keeping
+from headway.sweep.versions import versions
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ def run(
 
     Args:
         asked: what the manifest shall say beside the job's identity (selection, device, ...).
-        force: compute into a directory whose parts were made from something else; those are replaced.
+        force: compute into a directory whose parts were made from something else, or with other versions; those are
+            replaced.
 
     Raises:
-        RunDirectoryError: `directory` holds this table made from something else.
+        RunDirectoryError: `directory` holds this table made from something else; or another command took the table for
+            something else meanwhile, with `force`.
         StorageError: it cannot be written to.
         SelectionError: there are no checkpoints.
     """
@@ -58,20 +61,20 @@ def run(
         safe_name(checkpoint.run, "run name")
     progress = progress or Silent()
     identity = {"suite": checkpoints[0].suite, **job.identity()}
-    keys = [checkpoint.key for checkpoint in checkpoints]
-    claim(job.table, identity, keys, directory, asked=dict(asked or {}), force=force)
-    made_from = fingerprint(identity)
-    left = [checkpoint for checkpoint in checkpoints if not is_done(directory, job.table, checkpoint, made_from)]
-    kept = len(checkpoints) - len(left)
+    by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
+    claim(job.table, identity, list(by_key), directory, asked=dict(asked or {}), force=force)
+    made_from, now = fingerprint(identity), stamps(checkpoints, job.needs)
+    kept = Keeping(directory, job.table, made_from, job.needs, by_key, now, force).kept()
+    left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
     failed: list[Outcome] = []
-    progress.start(f"{job.table} of {checkpoints[0].suite}", len(checkpoints), kept)
-    work = Work(job, str(directory.path), made_from)
+    progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
+    work = Work(job, str(directory.path), made_from, now.known)
     for outcome in (executor or InProcess()).run(work, left):
         if outcome.failed:
             failed.append(outcome)
-            directory.add_failure(_failure(job.table, outcome))
+            directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
-    return Summary(done=len(left) - len(failed), kept=kept, failed=failed)
+    return Summary(done=len(left) - len(failed), kept=len(kept), failed=failed)
 
 
 def store(
@@ -98,7 +101,8 @@ def store(
 def claim(
     table: str, identity: dict[str, Any], keys: Sequence[str], directory: RunDirectory, *, asked: Any, force: bool
 ) -> None:
-    """Enters what `table` is made from, and for which checkpoints, into the manifest; or finds it there already.
+    """Enters what `table` is made from, and for which checkpoints, into the manifest; or finds it there already. What
+    commands that were killed left half-written is removed.
 
     Raises:
         RunDirectoryError: the table there was made from something else, and `force` is not given.
@@ -109,8 +113,9 @@ def claim(
         before = tables.get(table)
         if before is not None and not force:
             _refuse_if_different(directory, table, before["identity"], identity)
+        if force:
+            directory.drop_parts_of_others(table, fingerprint(identity))  # kept, they would mix with the new ones
         if before is not None and before["identity"] != identity:
-            directory.drop_parts(table)  # asked for by `force`; kept, they would mix with the new ones
             before = None
         tables[table] = {
             "identity": identity,
@@ -118,9 +123,16 @@ def claim(
             "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
             "begun": before["begun"] if before else now(),
             "continued": now(),
-            "versions": versions(),
+            "versions": _with_those_of_now(before["versions"] if before else []),
         }
         manifest["headway"] = __version__
+    directory.remove_abandoned()
+
+
+def _with_those_of_now(before: list[dict[str, str]] | dict[str, str]) -> list[dict[str, str]]:
+    """Every set of versions that the table was made with; earlier manifests have but one."""
+    known = before if isinstance(before, list) else [before]
+    return known if versions() in known else [*known, versions()]
 
 
 def _refuse_if_different(directory: RunDirectory, table: str, before: dict[str, Any], identity: dict[str, Any]) -> None:
@@ -142,31 +154,10 @@ def _short(value: Any) -> str:
     return words if len(words) <= 80 else words[:79] + "…"
 
 
-def is_done(directory: RunDirectory, table: str, checkpoint: Checkpoint, made_from: str) -> bool:
-    """Whether the checkpoint's part is there, whole, and computed by this very job from these very weights."""
-    path = directory.part_path(table, checkpoint.run, checkpoint.step)
-    if not path.exists():
-        return False
-    try:
-        _, metadata = read_part(path)
-    except StorageError:
-        return False
-    return metadata.get("job") == made_from and _same_weights(checkpoint, metadata)
-
-
-def _same_weights(checkpoint: Checkpoint, metadata: Mapping[str, str]) -> bool:
-    try:
-        if metadata.get("stamp") == stamp(checkpoint):
-            return True
-        with files(checkpoint, need={"config"}) as found:
-            return metadata.get("weights") == found.identity
-    except CheckpointError:
-        return True  # out of reach now: what was computed from it stays
-
-
-def _failure(table: str, outcome: Outcome) -> dict[str, Any]:
+def _failure(table: str, made_from: str, outcome: Outcome) -> dict[str, Any]:
     return {
         "table": table,
+        "job": made_from,
         "checkpoint": outcome.checkpoint.key,
         "revision": outcome.checkpoint.revision,
         "kind": outcome.kind,
@@ -179,16 +170,3 @@ def _failure(table: str, outcome: Outcome) -> dict[str, Any]:
 def now() -> str:
     """The time in UTC, to the second, as ISO 8601."""
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
-    import platform
-
-    found = {"python": platform.python_version(), "headway": __version__}
-    for package in ("torch", "transformers", "numpy", "scikit-learn"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

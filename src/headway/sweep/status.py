@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from headway.errors import RunDirectoryError, StorageError
-from headway.rundir import RunDirectory, read_part
-from headway.sweep.job import fingerprint
+from headway.parts import read_part, read_part_metadata
+from headway.rundir import RunDirectory, fingerprint
+from headway.sweep.versions import release
 
 RECENT = 600.0  # seconds over which the rate is taken
+_AT_ONCE = 8  # parts that are looked at
 
 
 @dataclass(frozen=True)
 class Status:
-    """One table of a run directory. `rate` is in checkpoints per second over the last ten minutes, 0 if idle."""
+    """One table of a run directory.
+
+    Attributes:
+        planned, done: checkpoints asked for, and those that have a part of this very job.
+        failed: the others that failed, by key.
+        rate: checkpoints per second over the last ten minutes; 0 if idle, or where clocks do not tell.
+        damaged: parts that are not whole, or were made from something else, and why.
+        releases: how many parts each release of headway, torch and transformers computed; several are said.
+    """
 
     table: str
     planned: int
@@ -23,6 +39,7 @@ class Status:
     failed: dict[str, dict[str, Any]]
     rate: float
     damaged: dict[str, str]
+    releases: dict[str, int]
 
     @property
     def left(self) -> int:
@@ -33,7 +50,7 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
     """How far each table of `directory` is.
 
     Args:
-        verify: read every part, and find those that are truncated, damaged or made from something else.
+        verify: read every part wholly, rather than what it says of itself, and find those that are damaged anywhere.
 
     Raises:
         RunDirectoryError: it is not a run directory.
@@ -46,24 +63,49 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
 
 def _table_status(directory: RunDirectory, table: str, entry: dict[str, Any], verify: bool) -> Status:
     planned = set(entry["checkpoints"])
-    parts = [part for part in directory.parts(table) if part.name.removesuffix(".parquet") in planned]
-    made_from = fingerprint(entry["identity"])
-    damaged = {part.name: words for part in parts if (words := _damage(part, made_from))} if verify else {}
-    ages = sorted(time.time() - part.stat().st_mtime for part in parts)
-    recent = [age for age in ages if age < RECENT]
+    look = partial(_look, made_from=fingerprint(entry["identity"]), verify=verify)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        parts = list(threads.map(look, directory.parts(table)))
+    whole = [part for part in parts if not part.damage]
     return Status(
         table=table,
         planned=len(planned),
-        done=len(parts) - len(damaged),
+        done=sum(part.name.removesuffix(".parquet") in planned for part in whole),
         failed=directory.failures(table),
-        rate=len(recent) / max(recent) if recent and max(recent) > 0 else 0.0,
-        damaged=damaged,
+        rate=_rate(whole, time.time()),
+        damaged={part.name: part.damage for part in parts if part.damage},
+        releases=Counter(part.release for part in whole if part.release),
     )
 
 
-def _damage(part: Any, made_from: str) -> str:
+class _Part(NamedTuple):
+    """What a part tells. `seconds` is how long it took, by a clock that never jumps; 0 where it was not computed."""
+
+    name: str
+    damage: str = ""
+    written: float = 0.0
+    seconds: float = 0.0
+    release: str = ""
+
+
+def _look(path: Path, made_from: str, verify: bool) -> _Part:
     try:
-        _, metadata = read_part(part)
-    except StorageError as error:
-        return str(error)
-    return "" if metadata.get("job") == made_from else "made from something else"
+        metadata = read_part(path)[1] if verify else read_part_metadata(path)
+        written = path.stat().st_mtime
+    except (StorageError, OSError) as error:
+        return _Part(path.name, damage=str(error))
+    if metadata.get("job") != made_from:
+        return _Part(path.name, damage="made from something else than the manifest says")
+    return _Part(path.name, "", written, float(metadata.get("seconds", 0)), _release(metadata))
+
+
+def _release(metadata: Mapping[str, str]) -> str:
+    return release(json.loads(metadata["versions"])) if "versions" in metadata else ""
+
+
+def _rate(parts: Collection[_Part], now: float) -> float:
+    """Parts per second since work on the first of the recent ones began. Where clocks jumped, parts are dated in the
+    future or long ago: neither count. That a part took its seconds bounds the rate, whatever its date.
+    """
+    recent = [part for part in parts if 0 <= now - part.written < RECENT and part.seconds > 0]
+    return len(recent) / max(now - part.written + part.seconds for part in recent) if recent else 0.0

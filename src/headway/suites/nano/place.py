@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.errors import UsageError
-from headway.rundir import to_json, write_whole
 from headway.suites.nano.data import train_tokenizer
 from headway.suites.nano.recipe import Recipe
+from headway.whole_files import to_json, write_whole
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,101 @@
+"""Files that are whole or absent, whatever kills the process that writes them.
+
+A local file is written under a temporary name and renamed; an object store's put is whole or absent by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: what is abandoned there stays
+    fcntl = None  # type: ignore[assignment]
+
+from headway.errors import StorageError
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` is an address that fsspec knows, other than a local file."""
+    return "://" in path and not path.startswith("file://")
+
+
+def write_whole(path: Path, data: bytes, under: AbstractContextManager[Any] | None = None) -> None:
+    """Writes `data` to `path`, whole or not at all.
+
+    Args:
+        under: entered for the moment in which `path` changes, such as a lock; what it raises leaves `path` as it was.
+
+    Raises:
+        StorageError: the disk is full or the place cannot be written to.
+    """
+    under = under or nullcontext()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_remote(str(path)):
+            with under:
+                path.write_bytes(data)
+        else:
+            _write_and_rename(path, data, under)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror or error}. What was written before is whole; "
+            "free the place (space, permissions) and run the same command again to go on"
+        ) from error
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as readable JSON. NaN and infinities are an error: JSON has none."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes what processes that were killed left half-written in `folder`, and nothing that is being written."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError), path.open("r+b") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an error if another holds it
+                path.unlink()
+
+
+def _write_and_rename(path: Path, data: bytes, under: AbstractContextManager[Any]) -> None:
+    file = _temporary(path)
+    try:
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine could leave a renamed, empty file
+            os.chmod(file.name, 0o666 & ~_umask())
+            if fcntl is None:
+                file.close()  # Windows renames no open file
+            with under:
+                os.replace(file.name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(file.name)
+        raise
+
+
+def _temporary(path: Path) -> IO[bytes]:
+    """A file beside `path`, locked until it is closed: the lock ends with its process, and tells it from one that was
+    abandoned, on this machine or another.
+    """
+    while True:
+        file = NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False)  # noqa: SIM115
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks: nothing is ever taken for abandoned there
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()  # `remove_abandoned` came between making it and locking it
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
