@@ -236,7 +236,6 @@ def _groupings(
     together: bool,
 ) -> dict[str, list[Any]]:
     """For each run, the clusters that were found at its step: one grouping a layer and kind, or one a kind."""
-    import numpy as np
     import polars as pl
 
     from headway.interventions.groups import Grouping
@@ -259,19 +258,19 @@ def _groupings(
                 f"{rundir.path} holds no {clustering} clusters of {', '.join(kinds)}{where} for {run} at step {step}: "
                 f"run `headway cluster` on that step first, into the same directory"
             )
-        columns = own.select("kind", "layer", "labels", "n_heads").rows()
-        # With grouped queries a cluster of key or value heads is one of all the query heads that share them.
-        rows = [
-            (kind, layer, tuple(np.repeat(labels, n // len(labels)).tolist())) for kind, layer, labels, n in columns
-        ]
+        rows = own.select("kind", "layer", "labels", "n_heads").rows()
+        shared_by = {kind: n_heads // len(labels) for kind, _, labels, n_heads in rows}
         if together:
-            kinds_there = dict.fromkeys(kind for kind, _, _ in rows)
             found[run] = [
-                Grouping(kind, clustering, {layer: labels for other, layer, labels in rows if other == kind})
-                for kind in kinds_there
+                Grouping(
+                    kind, clustering, {layer: tuple(labels) for other, layer, labels, _ in rows if other == kind}, n
+                )
+                for kind, n in shared_by.items()
             ]
         else:
-            found[run] = [Grouping(kind, clustering, {layer: labels}) for kind, layer, labels in rows]
+            found[run] = [
+                Grouping(kind, clustering, {layer: tuple(labels)}, shared_by[kind]) for kind, layer, labels, _ in rows
+            ]
     return found
 
 

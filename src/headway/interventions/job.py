@@ -77,7 +77,10 @@ def groupings_of(checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Groupi
 
 def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
     """A hash of all labels."""
-    plain = {run: [(g.kind, g.clustering, sorted(g.labels.items())) for g in own] for run, own in groupings.items()}
+    plain = {
+        run: [(g.kind, g.clustering, sorted(g.labels.items()), g.shared_by) for g in own]
+        for run, own in groupings.items()
+    }
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -157,6 +160,7 @@ class ClusterEffects:
                     "cluster_size": len(heads) or None,
                     "n_texts": len(read.ids),
                     **_summary(found[own], [found[deed] for deed in chance], own in chance),
+                    "n_controls": len(set(chance)),
                     "top_before": before,
                     "top_after": after,
                 }
@@ -172,7 +176,7 @@ class ClusterEffects:
 
     def _deeds(self, grouping: Grouping, operation: str, cluster: int | None) -> tuple[Deed, list[Deed]]:
         """The deed itself, and the same to random groups; different draws may come to the same deed."""
-        chance = (replace(grouping, labels=labels) for labels in grouping.shuffled(self.controls, self.seed))
+        chance = grouping.shuffled(self.controls, self.seed)
         return _deed(grouping, operation, cluster), [_deed(other, operation, cluster) for other in chance]
 
 
@@ -180,7 +184,7 @@ def _deed(grouping: Grouping, operation: str, cluster: int | None) -> Deed:
     from headway.interventions.objects import swap_order
 
     if cluster is None:
-        return operation, tuple((layer, tuple(swap_order(grouping.labels[layer]))) for layer in grouping.layers)
+        return operation, tuple((layer, tuple(swap_order(grouping.of_query_heads(layer)))) for layer in grouping.layers)
     return operation, grouping.heads(cluster)
 
 
@@ -210,7 +214,7 @@ def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[st
             f"{column}_percentile": percentile(value, chance),
             f"{column}_p": share_at_least(value, chance if among else [*chance, value]),
         }
-    return {**row, "n_controls": len(controls)}
+    return row
 
 
 def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

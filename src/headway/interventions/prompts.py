@@ -129,14 +129,15 @@ class PromptAnswers:
         n_heads = input.geometry.n_heads
         whole = _answers_with(input.model, ids, np.ones((1, 1, n_heads), dtype=bool), [0])[0]
         for grouping in groupings:
-            chance = list(grouping.shuffled(self.controls, self.seed))
-            kept = np.stack([_kept(labels, grouping) for labels in (grouping.labels, *chance)])
+            chance = grouping.shuffled(self.controls, self.seed)
+            kept = np.stack([_kept(one) for one in (grouping, *chance)])
             masks = kept.reshape(-1, *kept.shape[2:])
             log_p = _answers_with(input.model, ids, masks, grouping.layers).reshape(len(kept), len(kept[0]), -1)
             tops = log_p.argmax(-1)
             differ = (tops != tops[:, :1]).any(1)
             divergence = _divergence(log_p)
-            own = dict(grouping.labels) in [dict(labels) for labels in chance]
+            partitions = {one.partition for one in chance}
+            own = grouping.partition in partitions
             for row, cluster in enumerate(grouping.clusters):
                 yield {
                     "layers": grouping.layers,
@@ -152,7 +153,7 @@ class PromptAnswers:
                     "model_top_probability": float(np.exp(whole.max())),
                     "clusters_differ": bool(differ[0]),
                     "divergence": float(divergence[0]),
-                    "n_controls": len(chance),
+                    "n_controls": len(partitions),
                     "controls_differ": float(differ[1:].mean()) if chance else None,
                     "divergence_p": share_at_least(
                         float(divergence[0]), divergence[1:].tolist() if own else divergence.tolist()
@@ -174,9 +175,9 @@ def _ids(prompt: Prompt, input: LanguageModel) -> np.ndarray:
     return ids
 
 
-def _kept(labels: Mapping[int, Sequence[int]], grouping: Grouping) -> np.ndarray:
-    """For each cluster, which heads of each layer it holds: (clusters, layers, heads)."""
-    rows = np.array([labels[layer] for layer in grouping.layers])
+def _kept(grouping: Grouping) -> np.ndarray:
+    """For each cluster, which query heads of each layer it holds: (clusters, layers, heads)."""
+    rows = np.array([grouping.of_query_heads(layer) for layer in grouping.layers])
     return np.stack([rows == cluster for cluster in grouping.clusters])
 
 
