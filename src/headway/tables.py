@@ -184,16 +184,21 @@ _GROUP_COLUMNS = (
     Column("kind", pl.String(), "", "the weights whose clusters these are: q, k, v, o, qk or ov"),
     Column("clustering", pl.String(), "", "kmeans, ward, or the name of labels that were given"),
 )
+_CLUSTER = (
+    "the cluster, numbered as in `clusters`; where k-means or Ward's clusters of several layers are joined, by size in "
+    "each layer: 0 the smallest, of equally large ones that with the first head"
+)
 
 # One row per checkpoint, grouping of heads, operation and cluster. Controls are the same operation on random groups of
 # as many heads in the same layers.
-INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster")
+INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster", "other_cluster")
 INTERVENTIONS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,
     Column("operation", pl.String(), "", "zero or mean (ablation of the cluster), swap (of two clusters' outputs)"),
-    Column("cluster", pl.Int32(), "", "which cluster is ablated; null for a swap"),
-    Column("heads", pl.String(), "", "its heads, such as L3H1 L3H4"),
+    Column("cluster", pl.Int32(), "", _CLUSTER),
+    Column("other_cluster", pl.Int32(), "", "the cluster that it changes places with; null for an ablation"),
+    Column("heads", pl.String(), "", "the heads that are changed, such as L3H1 L3H4, or L3H1 ↔ L3H4 for a swap"),
     Column("cluster_size", pl.Int32(), "heads", "how many they are"),
     Column("n_texts", pl.Int32(), "texts", "texts that the model read"),
     Column("loss_before", pl.Float64(), "nats per token", "language-model loss of the unchanged model"),
@@ -227,8 +232,8 @@ PROMPTS_COLUMNS = (
     *_GROUP_COLUMNS,
     Column("task", pl.String(), "", "what kind of task the prompt sets"),
     Column("prompt", pl.String(), "", "the text"),
-    Column("cluster", pl.Int32(), "", "the cluster whose heads stay; the layers' other heads are silent"),
-    Column("heads", pl.String(), "", "its heads, such as L3H1 L3H4"),
+    Column("cluster", pl.Int32(), "", _CLUSTER),
+    Column("heads", pl.String(), "", "its heads, which alone are not silent in these layers, such as L3H1 L3H4"),
     Column("top_token", pl.String(), "", "the most probable next token with this cluster alone"),
     Column("top_probability", pl.Float64(), "probability", "its probability"),
     Column("model_top_token", pl.String(), "", "the most probable next token of the unchanged model"),

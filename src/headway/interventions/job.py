@@ -9,7 +9,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OPERATIONS = ("zero", "mean", "swap")
 # What is done to which heads; for `swap`, the order of heads of each layer.
 Deed = tuple[str, tuple]
+Clusters = tuple[int, ...]  # the one that is ablated, or the two that change places
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,16 @@ def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, 
     }
 
 
-def groupings_of(checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]]) -> Sequence[Grouping]:
+def groupings_of(
+    checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]], lacking: Mapping[str, str]
+) -> Sequence[Grouping]:
     """
     Raises:
         CheckpointError: there are none for the checkpoint's run.
     """
     if checkpoint.run not in groupings:
-        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: cluster its weights first")
+        why = lacking.get(checkpoint.run, "cluster its weights first")
+        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: {why}")
     return groupings[checkpoint.run]
 
 
@@ -91,12 +96,14 @@ class ClusterEffects:
     Attributes:
         corpus: whose first `n_texts` texts the model reads.
         groupings: for each run, the clusters; those of a later step may well be tried on the model at step 0.
-        operations: `zero` and `mean` ablate each cluster, `swap` lets two clusters change places.
+        lacking: for other runs, why they have none, which is what their failures say.
+        operations: `zero` and `mean` ablate each cluster, `swap` lets each two clusters change places.
         controls: random groups beside each effect; all where there are fewer.
     """
 
     corpus: Corpus
     groupings: Mapping[str, Sequence[Grouping]]
+    lacking: Mapping[str, str] = field(default_factory=dict)
     operations: tuple[str, ...] = OPERATIONS
     n_texts: int = 16
     controls: int = MOST_CONTROLS
@@ -119,6 +126,7 @@ class ClusterEffects:
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
         with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
             yield read
 
@@ -131,10 +139,10 @@ class ClusterEffects:
         corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])
         read = tokenize(corpus, input.tokenizer, context_length=geometry.context_length, vocab_size=geometry.vocab_size)
         trials = [
-            (grouping, operation, cluster)
-            for grouping in groupings_of(checkpoint, self.groupings)
+            (grouping, operation, clusters)
+            for grouping in groupings_of(checkpoint, self.groupings, self.lacking)
             for operation in self.operations
-            for cluster in self._clusters(grouping, operation)
+            for clusters in _concerned(grouping, operation)
         ]
         deeds = [self._deeds(*trial) for trial in trials]
         distinct = list(dict.fromkeys(deed for own, chance in deeds for deed in (own, *chance)))
@@ -144,10 +152,10 @@ class ClusterEffects:
         first = read.ids[0]
         before = _words(input.tokenizer, top_tokens(input.model, first).ids)
         rows = []
-        for (grouping, operation, cluster), (own, chance) in zip(trials, deeds, strict=True):
+        for (grouping, operation, clusters), (own, chance) in zip(trials, deeds, strict=True):
             with _intervention(own, means).on(input.model):
                 after = _words(input.tokenizer, top_tokens(input.model, first).ids)
-            heads = grouping.heads(cluster) if cluster is not None else ()
+            heads = _heads_of(own, grouping, clusters)
             rows.append(
                 {
                     **checkpoint_columns(checkpoint, geometry),
@@ -155,9 +163,10 @@ class ClusterEffects:
                     "kind": grouping.kind,
                     "clustering": grouping.clustering,
                     "operation": operation,
-                    "cluster": cluster,
-                    "heads": named(heads),
-                    "cluster_size": len(heads) or None,
+                    "cluster": clusters[0],
+                    "other_cluster": clusters[1] if operation == "swap" else None,
+                    "heads": " ↔ ".join(map(named, heads)),
+                    "cluster_size": sum(map(len, heads)),
                     "n_texts": len(read.ids),
                     **_summary(found[own], [found[deed] for deed in chance], own in chance),
                     "n_controls": len(set(chance)),
@@ -167,25 +176,37 @@ class ClusterEffects:
             )
         return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
 
-    def _clusters(self, grouping: Grouping, operation: str) -> list[int | None]:
-        """Each cluster is ablated; a swap concerns both."""
-        if operation == "swap":
-            two = all(len(set(labels)) == 2 for labels in grouping.labels.values())
-            return [None] if two else []
-        return list(grouping.clusters)
-
-    def _deeds(self, grouping: Grouping, operation: str, cluster: int | None) -> tuple[Deed, list[Deed]]:
+    def _deeds(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Deed, list[Deed]]:
         """The deed itself, and the same to random groups; different draws may come to the same deed."""
         chance = grouping.shuffled(self.controls, self.seed)
-        return _deed(grouping, operation, cluster), [_deed(other, operation, cluster) for other in chance]
+        return _deed(grouping, operation, clusters), [_deed(other, operation, clusters) for other in chance]
 
 
-def _deed(grouping: Grouping, operation: str, cluster: int | None) -> Deed:
+def _concerned(grouping: Grouping, operation: str) -> list[Clusters]:
+    """Each cluster is ablated; a swap concerns each two that meet in a layer."""
+    if operation != "swap":
+        return [(cluster,) for cluster in grouping.clusters]
+    pairs = combinations(grouping.clusters, 2)
+    return [pair for pair in pairs if any(set(pair) <= set(labels) for labels in grouping.labels.values())]
+
+
+def _deed(grouping: Grouping, operation: str, clusters: Clusters) -> Deed:
     from headway.interventions.objects import swap_order
 
-    if cluster is None:
-        return operation, tuple((layer, tuple(swap_order(grouping.of_query_heads(layer)))) for layer in grouping.layers)
-    return operation, grouping.heads(cluster)
+    if operation != "swap":
+        return operation, grouping.heads(*clusters)
+    labels = {layer: grouping.of_query_heads(layer) for layer in grouping.layers}
+    meeting = {layer: own for layer, own in labels.items() if set(clusters) <= set(own)}
+    return operation, tuple((layer, tuple(swap_order(own, clusters))) for layer, own in meeting.items())
+
+
+def _heads_of(deed: Deed, grouping: Grouping, clusters: Clusters) -> list[Heads]:
+    """The heads of the cluster that is ablated, or of each of the two those that change places."""
+    operation, what = deed
+    if operation != "swap":
+        return [what]
+    moved = {(layer, head) for layer, order in what for head, comes in enumerate(order) if head != comes}
+    return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
 
 
 def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:

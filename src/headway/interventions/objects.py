@@ -182,29 +182,38 @@ class SwapClusters:
     """Heads of two clusters change places, pair by pair, as far as the smaller cluster goes.
 
     Args:
-        labels: for each layer, each head's cluster: two clusters in all. Heads are paired in their order.
+        labels: for each layer, each head's cluster. Heads are paired in their order.
         kinds: as in `Permute`.
+        which: the two clusters; they need not be named where there are no others.
 
     Raises:
-        UsageError: a layer has not exactly two clusters.
+        UsageError: a layer lacks one of the two, or has more than two clusters and it is not said which.
     """
 
     labels: Mapping[int, Sequence[int]]
     kinds: str = ""
+    which: Sequence[int] | None = None
 
     def on(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        return Permute({layer: swap_order(labels) for layer, labels in self.labels.items()}, self.kinds).on(model)
+        orders = {layer: swap_order(labels, self.which) for layer, labels in self.labels.items()}
+        return Permute(orders, self.kinds).on(model)
 
 
-def swap_order(labels: Sequence[int]) -> list[int]:
+def swap_order(labels: Sequence[int], which: Sequence[int] | None = None) -> list[int]:
     """The order of heads in which the first heads of two clusters have changed places.
 
+    Args:
+        which: the two clusters; they need not be named where there are no others.
+
     Raises:
-        UsageError: there are not exactly two clusters.
+        UsageError: there are not exactly two clusters, or one that is named is not there.
     """
-    clusters = sorted(set(labels))
-    if len(clusters) != 2:
-        raise UsageError(f"to swap clusters there must be two; {list(labels)} has {len(clusters)}")
+    clusters = sorted(set(labels if which is None else which))
+    if len(clusters) != 2 or not set(clusters) <= set(labels):
+        raise UsageError(
+            f"to swap clusters there must be two, or two must be named: {list(labels)} has the clusters "
+            f"{sorted(set(labels))}" + ("" if which is None else f", and {list(which)} was asked for")
+        )
     order = list(range(len(labels)))
     first, second = ([head for head, label in enumerate(labels) if label == cluster] for cluster in clusters)
     for one, other in zip(first, second, strict=False):

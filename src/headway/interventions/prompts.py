@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,11 +89,13 @@ class PromptAnswers:
     Attributes:
         prompts: what is asked.
         groupings: for each run, the clusters.
+        lacking: for other runs, why they have none, which is what their failures say.
         controls: random partitions of the same sizes beside each; all where there are fewer.
     """
 
     prompts: tuple[Prompt, ...]
     groupings: Mapping[str, Sequence[Grouping]]
+    lacking: Mapping[str, str] = field(default_factory=dict)
     controls: int = MOST_CONTROLS
     seed: int = 0
     dtype: str = "float32"
@@ -112,6 +114,7 @@ class PromptAnswers:
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
         with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
             yield read
 
@@ -120,7 +123,7 @@ class PromptAnswers:
         rows = [
             {**checkpoint_columns(checkpoint, input.geometry), **row}
             for prompt in self.prompts
-            for row in self._answers(prompt, input, groupings_of(checkpoint, self.groupings))
+            for row in self._answers(prompt, input, groupings_of(checkpoint, self.groupings, self.lacking))
         ]
         return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
 

@@ -15,7 +15,7 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
     """Adds the table `effects`: the interventions that have controls, with `kl_first_step`, the same heads' effect at
     the run's first step, where nothing had been learned, and `beyond`, whether the effect exceeds 95 % of the controls."""
     shown = interventions.filter(pl.col("n_controls") > 0)
-    same = [*_GROUP, "operation", "cluster"]
+    same = [*_GROUP, "operation", "cluster", "other_cluster"]
     first = (
         shown.filter(pl.col("step") == pl.col("step").min().over("run"))
         .select(*same, first_step="step", kl_first_step="kl")
