@@ -18,21 +18,24 @@ with grouped queries that goes for outputs, and weights of keys and values belon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from headway.errors import UsageError
+from headway.errors import UnsupportedModel, UsageError
 from headway.interventions.anatomy import Anatomy, Change, Head, anatomy, changing, recording
 from headway.models import KINDS, geometry_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from headway.models import Geometry
 
 SUBSTITUTES = ("zero", "mean", "resample")
 
@@ -148,12 +151,15 @@ class Permute:
     Args:
         orders: for each layer, which head's part each place gets: head `orders[layer][i]` comes to place i.
         kinds: empty: the heads' outputs change places before the output projection, which is what moving all of q, k
-            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights and biases alone change places,
-            and a head reads with another's queries, say. All four together change nothing: the order of heads in a
-            layer means nothing.
+            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights alone change places, and a head
+            reads with another's queries, say. With them go their biases and what else is a head's own: gains of a norm
+            over all heads with q and k, attention sinks with q. All four together change nothing: the order of heads
+            in a layer means nothing.
 
     Raises:
-        UsageError: an order that is not a permutation of the layer's heads, or an unknown kind.
+        UsageError: an order that is not a permutation of the layer's heads, an unknown kind, or k or v of heads that
+            share them.
+        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
     """
 
     orders: Mapping[int, Sequence[int]]
@@ -326,29 +332,60 @@ def _permuted_weights(
 ) -> Iterator[None]:
     """Parameters get other data for the block, and their own back: nothing is written into the model's own."""
     geometry = geometry_of(model)
-    parameters = dict(model.named_parameters())
+    if set(kinds) & set("kv") and geometry.n_kv_heads != geometry.n_heads:
+        raise UsageError(
+            f"{geometry.n_heads} query heads share {geometry.n_kv_heads} key and value heads: those cannot change "
+            "places head by head"
+        )
     saved: dict[torch.nn.Parameter, Tensor] = {}
     try:
         for layer, order in orders.items():
             for kind in kinds:
-                place = body.architecture.places[kind]
-                if kind in "kv" and geometry.n_kv_heads != geometry.n_heads:
-                    raise UsageError(
-                        f"{geometry.n_heads} query heads share {geometry.n_kv_heads} {kind} heads: those cannot change "
-                        "places head by head"
-                    )
-                weight = f"{body.architecture.layer.format(layer=layer)}.{place.tensor}"
-                # The output projection's bias belongs to the layer, not to its heads.
-                for name, width in ((weight, geometry.hidden_size), (weight.removesuffix("weight") + "bias", 1)):
-                    parameter = parameters.get(name)
-                    if parameter is None or (width == 1 and kind == "o"):
-                        continue
+                for parameter, heads_of in _parts_of_heads(body, geometry, layer, kind):
                     if parameter not in saved:
                         saved[parameter] = parameter.data
                         parameter.data = parameter.data.clone()
-                    heads = place.read(parameter.data, replace(geometry, hidden_size=width))
+                    heads = heads_of(parameter.data)
                     heads.copy_(heads[list(order)].clone())
         yield
     finally:
         for parameter, data in saved.items():
             parameter.data = data
+
+
+def _parts_of_heads(
+    body: Anatomy, geometry: Geometry, layer: int, kind: str
+) -> Iterator[tuple[torch.nn.Parameter, Callable[[Tensor], Tensor]]]:
+    """The parameters in which a layer's heads have parts of their own of one kind, and each as (heads, ...)."""
+    places, parameters = body.architecture.places, dict(body.layers[layer].named_parameters())
+    _require_known(body, parameters)
+    place = places[kind]
+    yield parameters[place.tensor], partial(place.read, geometry=geometry)
+    bias = parameters.get(_bias(place.tensor))
+    # The output projection's bias belongs to the layer, not to its heads.
+    if bias is not None and kind != "o":
+        yield bias, partial(place.read, geometry=replace(geometry, hidden_size=1))
+    for name in body.architecture.beside.get(kind, ()):
+        yield parameters[name], lambda data: data.view(geometry.n_kv_heads if kind in "kv" else geometry.n_heads, -1)
+
+
+def _require_known(body: Anatomy, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """
+    Raises:
+        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
+    """
+    architecture = body.architecture
+    weights = {place.tensor for place in architecture.places.values()}
+    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.beside.values())
+    attention = architecture.output_projection.rpartition(".")[0] + "."
+    for name in parameters:
+        if name.startswith(attention) and name not in known:
+            raise UnsupportedModel(
+                f"it is not known how the parameter {name} of {', '.join(sorted(architecture.model_types))} belongs to "
+                "the heads, which therefore cannot change places. Say so in its entry in "
+                "headway/models/architectures.py: `beside` where each head has a part of it, `shared` where all have all"
+            )
+
+
+def _bias(weight: str) -> str:
+    return weight.removesuffix("weight") + "bias"
