@@ -229,10 +229,22 @@ def intervene(
         PromptAnswers(asked_prompts, groupings, **options),
     ]
     asked = {"where": where, "device": device}
-    return [
+    summaries = [
         sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
         for job in jobs
     ]
+    _warn_of_left_out(rundir)
+    return summaries
+
+
+def _warn_of_left_out(rundir: RunDirectory) -> None:
+    """Says which prompts a model could not read."""
+    import warnings
+
+    if "prompts" in rundir.tables():
+        left_out = rundir.read("prompts")["left_out"].explode().drop_nulls().unique(maintain_order=True)
+        for why in left_out:
+            warnings.warn(f"left out: {why}", stacklevel=3)
 
 
 def _at_first_step(where: str) -> str:

@@ -276,24 +276,50 @@ def test_the_model_is_bit_for_bit_what_it_was_after_an_exception_too(interventio
     assert torch.equal(logits(model), before)
 
 
-def test_effects_agree_with_scipy_and_with_the_models_own_loss():
-    model = neox()
-    ablation = Ablate([(1, 2), (2, 1)])
-    [effect] = effects(model, [ablation], TEXTS)
+def bfloat16():
+    return neox().to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("make", [*MODELS, bfloat16])
+def test_effects_agree_with_scipy_and_weights_changed_by_hand(make):
+    model = make()
+    by_hand, dim = copy.deepcopy(model), anatomy(model).head_dim
+    with torch.no_grad():
+        for layer, head in [(1, 2), (2, 1)]:
+            output_weight(by_hand, layer)[:, head * dim : (head + 1) * dim] = 0
+    [effect] = effects(model, [Ablate([(1, 2), (2, 1)])], TEXTS)
+    all_kl, all_losses, lasts, changed = [], [], [], []
     for text, found in zip(TEXTS, effect.texts, strict=True):
         ids = torch.from_numpy(text)[None]
-        p = logits(model, ids)[0].double().softmax(-1).numpy()
-        loss = model(input_ids=ids, labels=ids).loss.item()
-        with ablation.on(model):
-            q = logits(model, ids)[0].double().softmax(-1).numpy()
-            loss_after = model(input_ids=ids, labels=ids).loss.item()
+        p, q = (logits(one, ids)[0].double().softmax(-1).numpy() for one in (model, by_hand))
         kl = entropy(p, q, axis=-1)
-        # float32 log-probabilities of about 3 carry an error of about 3e-7 each.
+        nexts = np.arange(len(text) - 1), text[1:]
+        losses = -np.log(q[:-1][nexts]) + np.log(p[:-1][nexts])
+        # float32 log-probabilities of about 3 carry an error of about 3e-7 each; bfloat16 logits are exact in float32.
         assert found.kl_last == pytest.approx(kl[-1], abs=2e-6)
-        assert found.kl_mean == pytest.approx(kl.mean(), abs=2e-6)
-        assert found.loss_before == pytest.approx(loss, abs=2e-6)
-        assert found.loss_change == pytest.approx(loss_after - loss, abs=2e-6)
+        assert found.kl.mean == pytest.approx(kl.mean(), abs=2e-6)
+        assert found.loss_before.mean == pytest.approx(-np.log(p[:-1][nexts]).mean(), abs=2e-6)
         assert found.top_changed == (p[-1].argmax() != q[-1].argmax())
+        all_kl.extend(kl)
+        all_losses.extend(losses)
+        lasts.append(kl[-1])
+        changed.append(p[-1].argmax() != q[-1].argmax())
+    # Over all positions of all texts: a text of 13 tokens weighs more than one of 7.
+    assert effect.mean("kl") == pytest.approx(np.mean(all_kl), abs=2e-6)
+    assert effect.sd("kl") == pytest.approx(np.std(all_kl, ddof=1), abs=2e-6)
+    assert effect.mean("loss_change") == pytest.approx(np.mean(all_losses), abs=2e-6)
+    assert effect.sd("loss_change") == pytest.approx(np.std(all_losses, ddof=1), abs=2e-6)
+    assert effect.mean("kl_last") == pytest.approx(np.mean(lasts), abs=2e-6)
+    assert effect.sd("kl_last") == pytest.approx(np.std(lasts, ddof=1), abs=2e-6)
+    assert effect.mean("top_changed") == np.mean(changed)
+
+
+def test_the_spread_of_a_single_position_is_not_a_number():
+    assert np.isnan(effects(neox(), [Ablate([(1, 2)])], TEXTS[:1])[0].sd("kl_last"))
+
+
+def test_top_tokens_are_the_most_probable_ones():
+    model = neox()
     tops = top_tokens(model, TEXTS[0], 3)
     p = logits(model, torch.from_numpy(TEXTS[0])[None])[0, -1].softmax(-1)
     assert tops.ids == p.argsort(descending=True)[:3].tolist()
@@ -305,8 +331,8 @@ def test_a_head_that_cannot_matter_has_an_effect_of_exactly_zero():
     with torch.no_grad():
         output_weight(model, 1)[:, 2 * HEAD_DIM : 3 * HEAD_DIM] = 0
     silent, heard = effects(model, [Ablate([(1, 2)]), Ablate([(1, 3)])], TEXTS)
-    assert silent.mean("kl_last") == silent.mean("kl_mean") == silent.mean("loss_change") == 0
-    assert heard.mean("kl_mean") > 1e-3
+    assert silent.mean("kl_last") == silent.mean("kl") == silent.mean("loss_change") == 0
+    assert heard.mean("kl") > 1e-3
 
 
 def test_bad_input_is_named():

@@ -156,3 +156,9 @@ def test_heads_that_are_equal_are_said_to_be(tmp_path):
     assert set(directory.read("interventions")["layers"].explode()) == {0}
     with pytest.raises(UsageError, match="no clusters to intervene on: layer 1, q: all its heads are equal"):
         intervened(folder, kinds=("q",), layers=(1,))
+
+
+def test_a_prompt_that_is_too_long_is_warned_of(plain):
+    (plain / "long.txt").write_text("a\t" + "w1 " * 33 + "\nb\tw1 w2\n")
+    with pytest.warns(UserWarning, match="left out: the prompt 'w1 w1 .* has 33 tokens; the model reads 1 to 32"):
+        intervened(plain, prompts=str(plain / "long.txt"), kinds=("q",), layers=(0,), force=True)

@@ -1,7 +1,7 @@
 """Ablate, swap, permute or patch heads, and what that does to the model's predictions."""
 
 from headway.interventions.controls import percentile, share_at_least
-from headway.interventions.effects import Effect, TextEffect, effects, top_tokens
+from headway.interventions.effects import Effect, Positions, TextEffect, effects, top_tokens
 from headway.interventions.groups import Grouping
 from headway.interventions.objects import (
     SUBSTITUTES,
@@ -25,6 +25,7 @@ __all__ = [
     "KeepOnly",
     "Patch",
     "Permute",
+    "Positions",
     "Replace",
     "SwapClusters",
     "TextEffect",

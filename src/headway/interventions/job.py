@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from headway.models import Geometry, Tokenizer
 
 OPERATIONS = ("zero", "mean", "swap")
+# Part of every part's fingerprint: raise it where numbers or columns change, and old parts are computed anew.
+DEFINITIONS_VERSION = 2
+# The most probable tokens are stored for the first texts, named by their ends.
+TEXTS_WITH_TOPS = 4
+LAST_TOKENS = 12
 # What is done to which heads; for `swap`, the order of heads of each layer.
 Deed = tuple[str, tuple]
 Clusters = tuple[int, ...]  # the one that is ablated, or the two that change places
@@ -80,6 +86,13 @@ def groupings_of(
     return groupings[checkpoint.run]
 
 
+def not_finite(checkpoint: Checkpoint, dtype: str) -> CheckpointError:
+    """The error where predictions are not finite: in comparisons with NaN everything would seem an effect."""
+    return CheckpointError(
+        f"{checkpoint.key}: predictions are not finite in {dtype}: try another --dtype, such as float32"
+    )
+
+
 def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
     """A hash of all labels."""
     plain = {
@@ -122,6 +135,7 @@ class ClusterEffects:
             "controls": self.controls,
             "seed": self.seed,
             "dtype": self.dtype,
+            "definitions": DEFINITIONS_VERSION,
         }
 
     @contextmanager
@@ -131,8 +145,12 @@ class ClusterEffects:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, operation and cluster."""
-        from headway.interventions.effects import effects, top_tokens
+        """A row per grouping, operation and cluster, or two that are swapped.
+
+        Raises:
+            CheckpointError: predictions are not finite.
+        """
+        from headway.interventions.effects import effects
         from headway.interventions.objects import mean_outputs
 
         geometry = input.geometry
@@ -149,12 +167,15 @@ class ClusterEffects:
         means = mean_outputs(input.model, read.ids, range(geometry.n_layers)) if "mean" in self.operations else {}
         interventions = [_intervention(deed, means) for deed in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
-        first = read.ids[0]
-        before = _words(input.tokenizer, top_tokens(input.model, first).ids)
+        if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
+            raise not_finite(checkpoint, self.dtype)
+        shown = read.ids[:TEXTS_WITH_TOPS]
+        ends = [input.tokenizer.decode(ids[-LAST_TOKENS:].tolist()) for ids in shown]
+        before = _tops(input, shown)
         rows = []
         for (grouping, operation, clusters), (own, chance) in zip(trials, deeds, strict=True):
             with _intervention(own, means).on(input.model):
-                after = _words(input.tokenizer, top_tokens(input.model, first).ids)
+                after = _tops(input, shown)
             heads = _heads_of(own, grouping, clusters)
             rows.append(
                 {
@@ -170,8 +191,11 @@ class ClusterEffects:
                     "n_texts": len(read.ids),
                     **_summary(found[own], [found[deed] for deed in chance], own in chance),
                     "n_controls": len(set(chance)),
-                    "top_before": before,
-                    "top_after": after,
+                    "top_texts": ends,
+                    "top_before": before.tokens,
+                    "top_before_p": before.probabilities,
+                    "top_after": after.tokens,
+                    "top_after_p": after.probabilities,
                 }
             )
         return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
@@ -220,23 +244,34 @@ def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:
-    """The effect's columns: means and spread over texts, and its place among the controls."""
-    row: dict[str, Any] = {"loss_before": effect.mean("loss_before"), "top_changed": effect.mean("top_changed")}
-    for name, column in (("kl_mean", "kl"), ("kl_last", "kl_last"), ("loss_change", "loss_change")):
+    """The effect's columns: means and spread, and its place among the controls."""
+    row: dict[str, Any] = {"loss_before": effect.mean("loss_before")}
+    for name in ("kl", "kl_last", "loss_change", "top_changed"):
         value = effect.mean(name)
         chance = [control.mean(name) for control in controls]
         low, median, high = np.quantile(chance, [0.05, 0.5, 0.95]) if chance else [None] * 3
         row |= {
-            column: value,
-            f"{column}_sd": effect.sd(name),
-            f"{column}_control_low": low,
-            f"{column}_control_median": median,
-            f"{column}_control_high": high,
-            f"{column}_percentile": percentile(value, chance),
-            f"{column}_p": share_at_least(value, chance if among else [*chance, value]),
+            name: value,
+            f"{name}_sd": effect.sd(name),
+            f"{name}_control_low": low,
+            f"{name}_control_median": median,
+            f"{name}_control_high": high,
+            f"{name}_percentile": percentile(value, chance),
+            f"{name}_p": share_at_least(value, chance if among else [*chance, value]),
         }
     return row
 
 
-def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    return [tokenizer.decode([token]) for token in ids]
+class _Tops(NamedTuple):
+    """The most probable next tokens after each of some texts, most probable first, and their probabilities."""
+
+    tokens: list[list[str]]
+    probabilities: list[list[float]]
+
+
+def _tops(input: LanguageModel, sequences: Sequence[np.ndarray]) -> _Tops:
+    from headway.interventions.effects import top_tokens
+
+    tops = [top_tokens(input.model, ids) for ids in sequences]
+    words = [[input.tokenizer.decode([token]) for token in top.ids] for top in tops]
+    return _Tops(words, [top.probabilities for top in tops])

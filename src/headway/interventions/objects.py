@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -360,11 +359,11 @@ def _parts_of_heads(
     places, parameters = body.architecture.places, dict(body.layers[layer].named_parameters())
     _require_known(body, parameters)
     place = places[kind]
-    yield parameters[place.tensor], partial(place.read, geometry=geometry)
+    yield parameters[place.tensor], lambda data: place.read(data, geometry)
     bias = parameters.get(_bias(place.tensor))
     # The output projection's bias belongs to the layer, not to its heads.
     if bias is not None and kind != "o":
-        yield bias, partial(place.read, geometry=replace(geometry, hidden_size=1))
+        yield bias, lambda data: place.read(data, replace(geometry, hidden_size=1))
     for name in body.architecture.beside.get(kind, ()):
         yield parameters[name], lambda data: data.view(geometry.n_kv_heads if kind in "kv" else geometry.n_heads, -1)
 

@@ -4,6 +4,7 @@ random groups of heads do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ from headway.errors import CheckpointError, CorpusError
 from headway.interventions.controls import MOST_CONTROLS, share_at_least
 from headway.interventions.groups import Grouping, named
 from headway.interventions.job import (
+    DEFINITIONS_VERSION,
     LanguageModel,
     checkpoint_columns,
     groupings_of,
     identity_of,
     language_model,
+    not_finite,
 )
 from headway.suites import Checkpoint
 
@@ -110,6 +113,7 @@ class PromptAnswers:
             "controls": self.controls,
             "seed": self.seed,
             "dtype": self.dtype,
+            "definitions": DEFINITIONS_VERSION,
         }
 
     @contextmanager
@@ -119,16 +123,38 @@ class PromptAnswers:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, prompt and cluster."""
+        """A row per grouping, prompt and cluster. A prompt that the model cannot read is left out, which the rows say.
+
+        Raises:
+            CheckpointError: it can read none of them, or its predictions are not finite.
+        """
+        readable, left_out = self._readable(input)
+        if not readable:
+            more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+            raise CheckpointError(f"{left_out[0]}{more}")
         rows = [
-            {**checkpoint_columns(checkpoint, input.geometry), **row}
-            for prompt in self.prompts
-            for row in self._answers(prompt, input, groupings_of(checkpoint, self.groupings, self.lacking))
+            {**checkpoint_columns(checkpoint, input.geometry), **row, "left_out": left_out}
+            for prompt, ids in readable
+            for row in self._answers(prompt, ids, input, groupings_of(checkpoint, self.groupings, self.lacking))
         ]
+        if not all(math.isfinite(row["divergence"]) for row in rows):
+            raise not_finite(checkpoint, self.dtype)
         return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
 
-    def _answers(self, prompt: Prompt, input: LanguageModel, groupings: Sequence[Grouping]) -> Iterator[dict[str, Any]]:
-        ids = _ids(prompt, input)
+    def _readable(self, input: LanguageModel) -> tuple[list[tuple[Prompt, np.ndarray]], list[str]]:
+        """The prompts that the model can read, with their token ids, and why it cannot read the others."""
+        readable, left_out = [], []
+        for prompt in self.prompts:
+            ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
+            if why := _unreadable(ids, input):
+                left_out.append(f"the prompt {prompt.text[:40]!r} {why}")
+            else:
+                readable.append((prompt, ids))
+        return readable, left_out
+
+    def _answers(
+        self, prompt: Prompt, ids: np.ndarray, input: LanguageModel, groupings: Sequence[Grouping]
+    ) -> Iterator[dict[str, Any]]:
         n_heads = input.geometry.n_heads
         whole = _answers_with(input.model, ids, np.ones((1, 1, n_heads), dtype=bool), [0])[0]
         for grouping in groupings:
@@ -164,18 +190,14 @@ class PromptAnswers:
                 }
 
 
-def _ids(prompt: Prompt, input: LanguageModel) -> np.ndarray:
-    ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
-    context = input.geometry.context_length
+def _unreadable(ids: np.ndarray, input: LanguageModel) -> str:
+    """Why the model cannot read a prompt of these tokens; empty if it can."""
+    context, vocabulary = input.geometry.context_length, input.geometry.vocab_size
     if not 1 <= len(ids) <= context:
-        raise CheckpointError(
-            f"the prompt {prompt.text[:40]!r} has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
-        )
-    if ids.max() >= input.geometry.vocab_size:
-        raise CheckpointError(
-            f"the prompt {prompt.text[:40]!r} has token {ids.max()}, outside the model's {input.geometry.vocab_size}"
-        )
-    return ids
+        return f"has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
+    if ids.max() >= vocabulary:
+        return f"has token {ids.max()}, outside the model's {vocabulary}"
+    return ""
 
 
 def _kept(grouping: Grouping) -> np.ndarray:
