@@ -185,7 +185,8 @@ def test_a_run_without_clusters_is_a_recorded_failure(suite, tmp_path):
 def test_predictions_that_are_not_finite_are_no_effect(tmp_path):
     model = neox()
     with torch.no_grad():
-        model.lm_head.weight *= 1e38  # finite, but not what it gives
+        model.lm_head.weight *= 1e38  # finite itself; its products with what comes next are not
+        model.gpt_neox.final_layer_norm.weight *= 1e5
     folder = write_suite(tmp_path, {(RUN, 7): model})
     checkpoints = open_suite(folder / "suite").checkpoints()
     for job in (ClusterEffects(texts(), {RUN: [ONE]}), PromptAnswers((Prompt("", "w1"),), {RUN: [ONE]})):
