@@ -191,7 +191,7 @@ def test_predictions_that_are_not_finite_are_no_effect(tmp_path):
     checkpoints = open_suite(folder / "suite").checkpoints()
     for job in (ClusterEffects(texts(), {RUN: [ONE]}), PromptAnswers((Prompt("", "w1"),), {RUN: [ONE]})):
         [failed] = sweep.run(job, checkpoints, RunDirectory(tmp_path / "out")).failed
-        assert "toy-1m-seed1@7: predictions are not finite in float32" in failed.error
+        assert "the model's predictions are not finite in float32" in failed.error
 
 
 def test_prompts_from_files_and_corpora(tmp_path):

@@ -86,11 +86,9 @@ def groupings_of(
     return groupings[checkpoint.run]
 
 
-def not_finite(checkpoint: Checkpoint, dtype: str) -> CheckpointError:
+def not_finite(dtype: str) -> CheckpointError:
     """The error where predictions are not finite: in comparisons with NaN everything would seem an effect."""
-    return CheckpointError(
-        f"{checkpoint.key}: predictions are not finite in {dtype}: try another --dtype, such as float32"
-    )
+    return CheckpointError(f"the model's predictions are not finite in {dtype}: try another --dtype, such as float32")
 
 
 def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
@@ -168,7 +166,7 @@ class ClusterEffects:
         interventions = [_intervention(deed, means) for deed in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
         if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
-            raise not_finite(checkpoint, self.dtype)
+            raise not_finite(self.dtype)
         shown = read.ids[:TEXTS_WITH_TOPS]
         ends = [input.tokenizer.decode(ids[-LAST_TOKENS:].tolist()) for ids in shown]
         before = _tops(input, shown)

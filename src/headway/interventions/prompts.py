@@ -4,7 +4,6 @@ random groups of heads do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -137,8 +136,6 @@ class PromptAnswers:
             for prompt, ids in readable
             for row in self._answers(prompt, ids, input, groupings_of(checkpoint, self.groupings, self.lacking))
         ]
-        if not all(math.isfinite(row["divergence"]) for row in rows):
-            raise not_finite(checkpoint, self.dtype)
         return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
 
     def _readable(self, input: LanguageModel) -> tuple[list[tuple[Prompt, np.ndarray]], list[str]]:
@@ -162,6 +159,8 @@ class PromptAnswers:
             kept = np.stack([_kept(one) for one in (grouping, *chance)])
             masks = kept.reshape(-1, *kept.shape[2:])
             log_p = _answers_with(input.model, ids, masks, grouping.layers).reshape(len(kept), len(kept[0]), -1)
+            if np.isnan(log_p).any():
+                raise not_finite(self.dtype)
             tops = log_p.argmax(-1)
             differ = (tops != tops[:, :1]).any(1)
             divergence = _divergence(log_p)
