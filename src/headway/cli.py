@@ -178,8 +178,11 @@ def intervene(
     prompts: Annotated[str, typer.Option(help="a file, one prompt a line: TASK<tab>PROMPT")] = "",
     kinds: Annotated[str, typer.Option(help="weights whose clusters are used, separated by commas")] = "q,k,v",
     clustering: Annotated[str, typer.Option(help="kmeans, ward, or the name of given labels")] = "kmeans",
+    k: Annotated[int, typer.Option("--k", min=2, help="how many clusters kmeans or ward made")] = 2,
     layers: Layers = "",
-    together: Annotated[bool, typer.Option("--together", help="change all the layers at once")] = False,
+    together: Annotated[
+        bool, typer.Option("--together", help="change all the layers at once, clusters joined by size")
+    ] = False,
     texts: Annotated[int, typer.Option(min=1, help="how many texts the model reads")] = 16,
     controls: Annotated[int, typer.Option(min=0, help="random groups beside each effect")] = 200,
     dtype: Annotated[str, typer.Option(help="of the weights: float32, bfloat16, float16")] = "float32",
@@ -200,6 +203,7 @@ def intervene(
             prompts=prompts or None,
             kinds=_words(kinds),
             clustering=clustering,
+            k=k,
             layers=_numbers(layers, "--layers"),
             together=together,
             n_texts=texts,

@@ -184,30 +184,35 @@ _GROUP_COLUMNS = (
     Column("kind", pl.String(), "", "the weights whose clusters these are: q, k, v, o, qk or ov"),
     Column("clustering", pl.String(), "", "kmeans, ward, or the name of labels that were given"),
 )
+_CLUSTER = (
+    "the cluster, numbered as in `clusters`; where k-means or Ward's clusters of several layers are joined, by size in "
+    "each layer: 0 the smallest, of equally large ones that with the first head"
+)
 
 # One row per checkpoint, grouping of heads, operation and cluster. Controls are the same operation on random groups of
 # as many heads in the same layers.
-INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster")
+INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster", "other_cluster")
 INTERVENTIONS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,
     Column("operation", pl.String(), "", "zero or mean (ablation of the cluster), swap (of two clusters' outputs)"),
-    Column("cluster", pl.Int32(), "", "which cluster is ablated; null for a swap"),
-    Column("heads", pl.String(), "", "its heads, such as L3H1 L3H4"),
+    Column("cluster", pl.Int32(), "", _CLUSTER),
+    Column("other_cluster", pl.Int32(), "", "the cluster that it changes places with; null for an ablation"),
+    Column("heads", pl.String(), "", "the heads that are changed, such as L3H1 L3H4, or L3H1 ↔ L3H4 for a swap"),
     Column("cluster_size", pl.Int32(), "heads", "how many they are"),
     Column("n_texts", pl.Int32(), "texts", "texts that the model read"),
-    Column("loss_before", pl.Float64(), "nats per token", "language-model loss of the unchanged model"),
-    Column("top_changed", pl.Float64(), "fraction", "texts whose most probable next token becomes another one"),
+    Column("loss_before", pl.Float64(), "nats per token", "loss of the unchanged model, over all predicted tokens"),
     *(
         Column(name, pl.Float64(), unit, meaning)
-        for stem, unit, what in (
-            ("kl", "nats", "KL(before ‖ after) of the next token, mean over all positions"),
-            ("kl_last", "nats", "KL(before ‖ after) of the next token at the last position"),
-            ("loss_change", "nats per token", "loss after minus loss before"),
+        for stem, unit, what, over in (
+            ("kl", "nats", "KL(before ‖ after) of the next token", "all positions of all texts"),
+            ("kl_last", "nats", "KL(before ‖ after) of the next token at the last position", "texts"),
+            ("loss_change", "nats per token", "loss after minus loss before", "all predicted tokens of all texts"),
+            ("top_changed", "fraction", "whether the most probable token at the last position is another one", "texts"),
         )
         for name, meaning in (
-            (stem, f"{what}: mean over texts"),
-            (f"{stem}_sd", f"{what}: standard deviation over texts"),
+            (stem, f"{what}: mean over {over}"),
+            (f"{stem}_sd", f"{what}: standard deviation over {over}"),
             (f"{stem}_control_low", f"{what}: 5 % quantile of the controls' means"),
             (f"{stem}_control_median", f"{what}: median of the controls' means"),
             (f"{stem}_control_high", f"{what}: 95 % quantile of the controls' means"),
@@ -215,9 +220,12 @@ INTERVENTIONS_COLUMNS = (
             (f"{stem}_p", f"{what}: share of groups, itself included, with at least this mean"),
         )
     ),
-    Column("n_controls", pl.Int32(), "groups", "how many controls"),
-    Column("top_before", pl.List(pl.String()), "", "five most probable tokens after the first text, before"),
-    Column("top_after", pl.List(pl.String()), "", "five most probable tokens after the first text, after"),
+    Column("n_controls", pl.Int32(), "groups", "how many different controls"),
+    Column("top_texts", pl.List(pl.String()), "", "the ends of the first texts, four at most"),
+    Column("top_before", pl.List(pl.List(pl.String())), "", "five most probable tokens after each of them, before"),
+    Column("top_before_p", pl.List(pl.List(pl.Float64())), "probability", "their probabilities"),
+    Column("top_after", pl.List(pl.List(pl.String())), "", "five most probable tokens after each of them, after"),
+    Column("top_after_p", pl.List(pl.List(pl.Float64())), "probability", "their probabilities"),
 )
 
 # One row per checkpoint, grouping of heads, prompt and cluster: what the layer answers with that cluster's heads alone.
@@ -227,15 +235,16 @@ PROMPTS_COLUMNS = (
     *_GROUP_COLUMNS,
     Column("task", pl.String(), "", "what kind of task the prompt sets"),
     Column("prompt", pl.String(), "", "the text"),
-    Column("cluster", pl.Int32(), "", "the cluster whose heads stay; the layers' other heads are silent"),
-    Column("heads", pl.String(), "", "its heads, such as L3H1 L3H4"),
+    Column("cluster", pl.Int32(), "", _CLUSTER),
+    Column("heads", pl.String(), "", "its heads, which alone are not silent in these layers, such as L3H1 L3H4"),
     Column("top_token", pl.String(), "", "the most probable next token with this cluster alone"),
     Column("top_probability", pl.Float64(), "probability", "its probability"),
     Column("model_top_token", pl.String(), "", "the most probable next token of the unchanged model"),
     Column("model_top_probability", pl.Float64(), "probability", "its probability"),
     Column("clusters_differ", pl.Boolean(), "", "whether the clusters' most probable tokens differ"),
     Column("divergence", pl.Float64(), "nats", "Jensen-Shannon divergence between the clusters' predictions"),
-    Column("n_controls", pl.Int32(), "partitions", "random partitions of the same sizes"),
+    Column("n_controls", pl.Int32(), "partitions", "different random partitions of the same sizes"),
     Column("controls_differ", pl.Float64(), "fraction", "random partitions whose most probable tokens differ"),
     Column("divergence_p", pl.Float64(), "probability", "share of partitions, itself included, that diverge as much"),
+    Column("left_out", pl.List(pl.String()), "", "other prompts that the model cannot read, and why"),
 )

@@ -12,6 +12,8 @@ from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
 
 if TYPE_CHECKING:
+    from headway.interventions.found import Choice
+    from headway.interventions.groups import Grouping
     from headway.studies import Result
     from headway.suites import Checkpoint, Suite
     from headway.suites.audit import Audit
@@ -165,6 +167,7 @@ def intervene(
     prompts: str | None = None,
     kinds: Sequence[str] = ("q", "k", "v"),
     clustering: str = "kmeans",
+    k: int = 2,
     layers: Sequence[int] | None = None,
     together: bool = False,
     n_texts: int = 16,
@@ -180,99 +183,108 @@ def intervene(
     beside each effect stands that of random groups of heads. Tables `interventions` and `prompts`.
 
     The clusters of the selected step are tried on each run's first step, too: an effect that is there at
-    initialisation was not learned.
+    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on.
 
     Args:
         corpus: whose first `n_texts` texts the model reads; as in `measure`.
         prompts: a file of prompts, one a line, `TASK<tab>PROMPT`; built-in ones if None.
-        kinds: the weights whose clusters (of two) are used.
+        kinds: the weights whose clusters are used.
         clustering: `kmeans`, `ward`, or the name of labels given to `cluster`.
+        k: how many clusters k-means or Ward's method made; labels that were given are as many as they are.
         layers: counted from 0; all if None.
-        together: change all the layers at once, instead of one after another.
+        together: change all the layers at once, instead of one after another. Clusters that were found are joined
+            across layers by size: the smallest of each layer, the next, and so on; labels that were given, by label.
         controls: random groups beside each effect; all where there are fewer.
 
     Returns:
         What the two sweeps came to. The others, and what is raised, are as in `measure`.
     """
     from headway import sweep
+    from headway.clusters.partitions import METHODS
     from headway.corpora import open_corpus
+    from headway.interventions.found import Choice
     from headway.interventions.job import ClusterEffects
     from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
 
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
-    runs = [checkpoint.run for checkpoint in selected]
-    if len(set(runs)) < len(runs):
+    if len({checkpoint.run for checkpoint in selected}) < len(selected):
         raise UsageError("interventions take one step of each run, whose clusters they use: select it, as step=last")
-    groupings = _groupings(rundir, {c.run: c.step for c in selected}, kinds, clustering, layers, together)
-    first = opened.checkpoints(_at_first_step(where))
+    choice = Choice(kinds, clustering, k if clustering in METHODS else None, layers, together)
+    groupings, lacking = _groupings(rundir, selected, choice)
+    first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
     checkpoints = list(dict.fromkeys([*first, *selected]))
     texts = open_corpus(corpus or opened.corpus or "nano")
     own = opened.corpus is not None and prompts is None
     asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
-    options: dict[str, Any] = {"controls": controls, "dtype": dtype, "device": device, "keep_files": keep_files}
+    options: dict[str, Any] = {
+        "lacking": lacking,
+        "controls": controls,
+        "dtype": dtype,
+        "device": device,
+        "keep_files": keep_files,
+    }
     jobs: list[sweep.Job] = [
         ClusterEffects(texts, groupings, n_texts=n_texts, **options),
         PromptAnswers(asked_prompts, groupings, **options),
     ]
     asked = {"where": where, "device": device}
-    return [
+    summaries = [
         sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
         for job in jobs
     ]
+    _warn_of_left_out(rundir)
+    return summaries
+
+
+def _warn_of_left_out(rundir: RunDirectory) -> None:
+    """Says which prompts a model could not read."""
+    import warnings
+
+    if "prompts" in rundir.tables():
+        left_out = rundir.read("prompts")["left_out"].explode().drop_nulls().unique(maintain_order=True)
+        for why in left_out:
+            warnings.warn(f"left out: {why}", stacklevel=3)
 
 
 def _at_first_step(where: str) -> str:
     """`where` with the first step in place of its own."""
-    return " ".join([*(item for item in where.split() if not item.startswith("step=")), "step=first"])
+    from headway.suites.where import parse_where
+
+    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
+    return " ".join([*kept, "step=first"])
 
 
 def _groupings(
-    rundir: RunDirectory,
-    steps: Mapping[str, int],
-    kinds: Sequence[str],
-    clustering: str,
-    layers: Sequence[int] | None,
-    together: bool,
-) -> dict[str, list[Any]]:
-    """For each run, the clusters that were found at its step: one grouping a layer and kind, or one a kind."""
-    import numpy as np
-    import polars as pl
+    rundir: RunDirectory, selected: Sequence[Checkpoint], choice: Choice
+) -> tuple[dict[str, list[Grouping]], dict[str, str]]:
+    """For each run, the clusters that were found at its step; and why other runs have none.
 
-    from headway.interventions.groups import Grouping
+    Raises:
+        UsageError: no run has any.
+    """
+    import warnings
 
     if "clusters" not in rundir.tables():
         raise UsageError(
             f"{rundir.path} holds no clusters of heads: run `headway cluster` into the same directory first"
         )
-    table = rundir.read("clusters").filter(
-        pl.col("clustering") == clustering, pl.col("k") == 2, pl.col("feature") == "raw", pl.col("kind").is_in(kinds)
-    )
-    if layers is not None:
-        table = table.filter(pl.col("layer").is_in(list(layers)))
-    found: dict[str, list[Any]] = {}
-    for run, step in steps.items():
-        own = table.filter(pl.col("run") == run, pl.col("step") == step).sort("kind", "layer")
-        if own.is_empty():
-            where = "" if layers is None else f" in layers {', '.join(map(str, layers))}"
-            raise UsageError(
-                f"{rundir.path} holds no {clustering} clusters of {', '.join(kinds)}{where} for {run} at step {step}: "
-                f"run `headway cluster` on that step first, into the same directory"
-            )
-        columns = own.select("kind", "layer", "labels", "n_heads").rows()
-        # With grouped queries a cluster of key or value heads is one of all the query heads that share them.
-        rows = [
-            (kind, layer, tuple(np.repeat(labels, n // len(labels)).tolist())) for kind, layer, labels, n in columns
-        ]
-        if together:
-            kinds_there = dict.fromkeys(kind for kind, _, _ in rows)
-            found[run] = [
-                Grouping(kind, clustering, {layer: labels for other, layer, labels in rows if other == kind})
-                for kind in kinds_there
-            ]
-        else:
-            found[run] = [Grouping(kind, clustering, {layer: labels}) for kind, layer, labels in rows]
-    return found
+    table, failures = rundir.read("clusters"), rundir.failures("clusters")
+    found: dict[str, list[Grouping]] = {}
+    lacking: dict[str, str] = {}
+    for checkpoint in selected:
+        try:
+            found[checkpoint.run], left_out = choice.of(table, checkpoint.run, checkpoint.step)
+        except UsageError as error:
+            failed = failures.get(checkpoint.key)
+            lacking[checkpoint.run] = f"{error} ({failed['error']})" if failed else str(error)
+            continue
+        if left_out:
+            more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+            warnings.warn(f"{checkpoint.key} is intervened on without {left_out[0]}{more}", stacklevel=3)
+    if not found:
+        raise UsageError(f"{rundir.path}: {next(iter(lacking.values()))}")
+    return found, lacking
 
 
 def import_heads(

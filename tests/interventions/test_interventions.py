@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
 from headway.interventions.anatomy import anatomy, recording
+from support_models import CONFIGS, random_model
 
 # Every dimension another prime where the architecture allows: a swapped axis cannot pass.
 LAYERS, HEADS, HEAD_DIM, VOCABULARY = 3, 5, 6, 23
@@ -164,26 +165,63 @@ def test_keeping_all_heads_changes_nothing_and_keeping_some_ablates_the_others(m
 ORDER = [3, 0, 1, 4, 2]
 
 
+UNGROUPED = {name: {} if name in ("gpt_neox", "gpt2") else {"num_key_value_heads": 6} for name in CONFIGS}
+WITH_BIASES = {"llama": "attention_bias", "olmo": "attention_bias", "olmo2": "attention_bias"}
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_moving_whole_heads_changes_nothing_in_any_architecture(architecture):
+    # The order of heads within a layer is a convention: q, k, v and o together may be permuted, with the gains of
+    # OLMo 2's norms over all heads, gpt-oss's sinks, and biases.
+    biases = {WITH_BIASES[architecture]: True} if architecture in WITH_BIASES else {}
+    model = random_model(architecture, **UNGROUPED[architecture], **biases)
+    n = anatomy(model).n_heads
+    order, ids = [*range(2, n), 1, 0], torch.arange(1, 14)[None]
+    before = logits(model, ids)
+    with Permute({0: order, 2: order}, kinds="qkvo").on(model):
+        # Sums over heads in another order: float32 rounding, of logits as large as those before.
+        torch.testing.assert_close(logits(model, ids), before, rtol=0, atol=2e-5 * float(before.abs().max()))
+    with Permute({1: order}).on(model):
+        outputs = logits(model, ids)
+    with Permute({1: order}, kinds="qkv").on(model):
+        torch.testing.assert_close(logits(model, ids), outputs, rtol=0, atol=2e-5 * float(before.abs().max()))
+    assert (outputs - before).abs().max() > 1e-3 * before.abs().max()
+    assert torch.equal(logits(model, ids), before)
+
+
+def test_a_parameter_of_attention_that_is_not_known_is_refused_by_name():
+    model = neox()
+    model.gpt_neox.layers[0].attention.temperature = torch.nn.Parameter(torch.ones(HEADS))
+    with (
+        pytest.raises(UnsupportedModel, match=r"attention\.temperature of gpt_neox .* `beside` where each head"),
+        Permute({0: ORDER}, kinds="q").on(model),
+    ):
+        pass
+    with Permute({0: ORDER}).on(model):  # outputs can be moved whatever they are made by
+        pass
+
+
+def test_a_base_model_without_a_head_is_changed_too():
+    model = neox().gpt_neox
+    before = states(model)
+    with Permute({0: ORDER}, kinds="q").on(model):
+        assert (states(model) - before).abs().max() > 0.01
+    assert torch.equal(states(model), before)
+
+
+def states(model):
+    with torch.no_grad():
+        return model(input_ids=IDS)[0]
+
+
 @pytest.mark.parametrize("make", [neox, gpt2])
-def test_moving_whole_heads_changes_nothing(make):
-    # The order of heads within a layer is a convention: weights q, k, v and o together may be permuted.
+def test_moving_weights_of_one_kind_changes_something(make):
     model = make()
     before = logits(model)
-    with Permute({0: ORDER, 2: ORDER}, kinds="qkvo").on(model):
-        torch.testing.assert_close(logits(model), before, **ROUNDING)
     for kinds in ("q", "k", "v", "o", "qk"):
         with Permute({0: ORDER}, kinds=kinds).on(model):
             assert (logits(model) - before).abs().max() > 0.01, kinds
     assert torch.equal(logits(model), before)
-
-
-@pytest.mark.parametrize("make", [neox, gpt2])
-def test_moving_outputs_is_moving_all_of_q_k_and_v(make):
-    model = make()
-    with Permute({1: ORDER}).on(model):
-        outputs = logits(model)
-    with Permute({1: ORDER}, kinds="qkv").on(model):
-        torch.testing.assert_close(logits(model), outputs, **ROUNDING)
 
 
 def test_swapping_clusters_moves_pairs_of_heads():
@@ -238,24 +276,50 @@ def test_the_model_is_bit_for_bit_what_it_was_after_an_exception_too(interventio
     assert torch.equal(logits(model), before)
 
 
-def test_effects_agree_with_scipy_and_with_the_models_own_loss():
-    model = neox()
-    ablation = Ablate([(1, 2), (2, 1)])
-    [effect] = effects(model, [ablation], TEXTS)
+def bfloat16():
+    return neox().to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("make", [*MODELS, bfloat16])
+def test_effects_agree_with_scipy_and_weights_changed_by_hand(make):
+    model = make()
+    by_hand, dim = copy.deepcopy(model), anatomy(model).head_dim
+    with torch.no_grad():
+        for layer, head in [(1, 2), (2, 1)]:
+            output_weight(by_hand, layer)[:, head * dim : (head + 1) * dim] = 0
+    [effect] = effects(model, [Ablate([(1, 2), (2, 1)])], TEXTS)
+    all_kl, all_losses, lasts, changed = [], [], [], []
     for text, found in zip(TEXTS, effect.texts, strict=True):
         ids = torch.from_numpy(text)[None]
-        p = logits(model, ids)[0].double().softmax(-1).numpy()
-        loss = model(input_ids=ids, labels=ids).loss.item()
-        with ablation.on(model):
-            q = logits(model, ids)[0].double().softmax(-1).numpy()
-            loss_after = model(input_ids=ids, labels=ids).loss.item()
+        p, q = (logits(one, ids)[0].double().softmax(-1).numpy() for one in (model, by_hand))
         kl = entropy(p, q, axis=-1)
-        # float32 log-probabilities of about 3 carry an error of about 3e-7 each.
+        nexts = np.arange(len(text) - 1), text[1:]
+        losses = -np.log(q[:-1][nexts]) + np.log(p[:-1][nexts])
+        # float32 log-probabilities of about 3 carry an error of about 3e-7 each; bfloat16 logits are exact in float32.
         assert found.kl_last == pytest.approx(kl[-1], abs=2e-6)
-        assert found.kl_mean == pytest.approx(kl.mean(), abs=2e-6)
-        assert found.loss_before == pytest.approx(loss, abs=2e-6)
-        assert found.loss_change == pytest.approx(loss_after - loss, abs=2e-6)
+        assert found.kl.mean == pytest.approx(kl.mean(), abs=2e-6)
+        assert found.loss_before.mean == pytest.approx(-np.log(p[:-1][nexts]).mean(), abs=2e-6)
         assert found.top_changed == (p[-1].argmax() != q[-1].argmax())
+        all_kl.extend(kl)
+        all_losses.extend(losses)
+        lasts.append(kl[-1])
+        changed.append(p[-1].argmax() != q[-1].argmax())
+    # Over all positions of all texts: a text of 13 tokens weighs more than one of 7.
+    assert effect.mean("kl") == pytest.approx(np.mean(all_kl), abs=2e-6)
+    assert effect.sd("kl") == pytest.approx(np.std(all_kl, ddof=1), abs=2e-6)
+    assert effect.mean("loss_change") == pytest.approx(np.mean(all_losses), abs=2e-6)
+    assert effect.sd("loss_change") == pytest.approx(np.std(all_losses, ddof=1), abs=2e-6)
+    assert effect.mean("kl_last") == pytest.approx(np.mean(lasts), abs=2e-6)
+    assert effect.sd("kl_last") == pytest.approx(np.std(lasts, ddof=1), abs=2e-6)
+    assert effect.mean("top_changed") == np.mean(changed)
+
+
+def test_the_spread_of_a_single_position_is_not_a_number():
+    assert np.isnan(effects(neox(), [Ablate([(1, 2)])], TEXTS[:1])[0].sd("kl_last"))
+
+
+def test_top_tokens_are_the_most_probable_ones():
+    model = neox()
     tops = top_tokens(model, TEXTS[0], 3)
     p = logits(model, torch.from_numpy(TEXTS[0])[None])[0, -1].softmax(-1)
     assert tops.ids == p.argsort(descending=True)[:3].tolist()
@@ -267,8 +331,8 @@ def test_a_head_that_cannot_matter_has_an_effect_of_exactly_zero():
     with torch.no_grad():
         output_weight(model, 1)[:, 2 * HEAD_DIM : 3 * HEAD_DIM] = 0
     silent, heard = effects(model, [Ablate([(1, 2)]), Ablate([(1, 3)])], TEXTS)
-    assert silent.mean("kl_last") == silent.mean("kl_mean") == silent.mean("loss_change") == 0
-    assert heard.mean("kl_mean") > 1e-3
+    assert silent.mean("kl_last") == silent.mean("kl") == silent.mean("loss_change") == 0
+    assert heard.mean("kl") > 1e-3
 
 
 def test_bad_input_is_named():
@@ -290,7 +354,10 @@ def test_bad_input_is_named():
         pass
     with pytest.raises(UsageError, match="there must be two"), SwapClusters({0: [0, 1, 2, 0, 0]}).on(model):
         pass
-    with pytest.raises(UsageError, match="6 query heads share 2 v heads"), Permute({0: range(6)}, "v").on(llama()):
+    with (
+        pytest.raises(UsageError, match="6 query heads share 2 key and value heads"),
+        Permute({0: range(6)}, "v").on(llama()),
+    ):
         pass
     with pytest.raises(UsageError, match="n_heads 6 into one with 5"), Patch(llama(), [(0, 0)]).on(model):
         pass

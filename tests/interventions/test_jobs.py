@@ -1,5 +1,7 @@
 """Effects of clusters beside their controls, on a model in which one head alone matters."""
 
+import copy
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,12 +12,13 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from headway import sweep, tables
 from headway.corpora import Corpus
-from headway.errors import CorpusError, UsageError
+from headway.errors import CorpusError
 from headway.interventions.groups import Grouping
 from headway.interventions.job import ClusterEffects
 from headway.interventions.prompts import Prompt, PromptAnswers, prompts_of, read_prompts
 from headway.rundir import RunDirectory
 from headway.suites import open_suite
+from support_interventions import RUN, neox, write_suite
 
 WORDS = [f"w{i}" for i in range(23)]
 LAYERS, HEADS, DIM, LOUD = 2, 6, 4, 3
@@ -96,11 +99,33 @@ def test_heads_that_cannot_matter_do_nothing_and_do_not_stand_out(done):
     assert found["top_before"] == found["top_after"]
 
 
+def test_the_top_five_tokens_of_the_first_texts_stand_before_and_after_with_their_probabilities(suite, done):
+    model = GPTNeoXForCausalLM.from_pretrained(suite.checkpoints()[0].source.path)
+    by_hand = copy.deepcopy(model)
+    with torch.no_grad():
+        by_hand.gpt_neox.layers[1].attention.dense.weight.zero_()  # head 3 was all that spoke
+    found = row(done, "v", "zero", 1)
+    changed = []
+    for number, text in enumerate(texts(4).texts):
+        ids = torch.tensor([[WORDS.index(word) for word in text.split()]])
+        assert found["top_texts"][number] == text
+        for one, name in ((model, "top_before"), (by_hand, "top_after")):
+            p = one(ids).logits[0, -1].softmax(-1)
+            values, tokens = p.topk(5)
+            assert found[name][number] == [WORDS[token] for token in tokens]
+            assert found[f"{name}_p"][number] == pytest.approx(values.tolist(), abs=1e-6)  # float32
+        changed.append(found["top_before"][number][0] != found["top_after"][number][0])
+    assert len(found["top_before"]) == 4
+    assert found["top_changed"] == np.mean(changed) > 0
+    assert found["top_changed_control_median"] == 0  # the other heads write nothing
+    assert found["top_changed_p"] == pytest.approx(1 / HEADS)
+
+
 def test_several_layers_at_once_are_compared_with_groups_of_the_same_sizes_in_each(done):
     found = row(done, "k", "zero", 1)
     assert found["layers"] == [0, 1]
     assert found["heads"] == "L0H1 L0H2 L1H3"
-    assert found["n_controls"] == 200
+    assert found["n_controls"] == 15 * 6  # 6 choose 2, and every single head
     assert 0 < found["kl_p"] < 1
 
 
@@ -137,12 +162,36 @@ def test_prompts_are_answered_by_each_cluster_alone(suite, tmp_path):
     assert two["n_controls"][0] == 15
 
 
-def test_a_failing_prompt_or_run_is_a_recorded_failure(suite, tmp_path):
-    long = (Prompt("", " ".join(["w1"] * 33)),)
-    summary = sweep.run(PromptAnswers(long, {"toy-1m-seed1": [ONE]}), suite.checkpoints(), RunDirectory(tmp_path / "a"))
-    assert "has 33 tokens; the model reads 1 to 32" in summary.failed[0].error
-    summary = sweep.run(ClusterEffects(texts(), {}), suite.checkpoints(), RunDirectory(tmp_path / "b"))
-    assert "no clusters of heads are given for the run toy-1m-seed1" in summary.failed[0].error
+def test_a_prompt_that_is_too_long_is_left_out_and_said(suite, tmp_path):
+    long, short = Prompt("", " ".join(["w1"] * 33)), Prompt("", "w1 w2")
+    directory = RunDirectory(tmp_path / "a")
+    job = PromptAnswers((long, short), {"toy-1m-seed1": [ONE]})
+    assert sweep.run(job, suite.checkpoints(), directory).failed == []
+    table = directory.read("prompts")
+    assert set(table["prompt"]) == {"w1 w2"}
+    for why in table["left_out"]:
+        assert len(why) == 1
+        assert "has 33 tokens; the model reads 1 to 32" in why[0]
+    only = PromptAnswers((long,), {"toy-1m-seed1": [ONE]})
+    [failed] = sweep.run(only, suite.checkpoints(), RunDirectory(tmp_path / "b")).failed
+    assert "has 33 tokens; the model reads 1 to 32" in failed.error
+
+
+def test_a_run_without_clusters_is_a_recorded_failure(suite, tmp_path):
+    [failed] = sweep.run(ClusterEffects(texts(), {}), suite.checkpoints(), RunDirectory(tmp_path)).failed
+    assert "no clusters of heads are given for the run toy-1m-seed1: cluster its weights first" in failed.error
+
+
+def test_predictions_that_are_not_finite_are_no_effect(tmp_path):
+    model = neox()
+    with torch.no_grad():
+        model.lm_head.weight *= 1e38  # finite itself; its products with what comes next are not
+        model.gpt_neox.final_layer_norm.weight *= 1e5
+    folder = write_suite(tmp_path, {(RUN, 7): model})
+    checkpoints = open_suite(folder / "suite").checkpoints()
+    for job in (ClusterEffects(texts(), {RUN: [ONE]}), PromptAnswers((Prompt("", "w1"),), {RUN: [ONE]})):
+        [failed] = sweep.run(job, checkpoints, RunDirectory(tmp_path / "out")).failed
+        assert "the model's predictions are not finite in float32" in failed.error
 
 
 def test_prompts_from_files_and_corpora(tmp_path):
@@ -156,10 +205,3 @@ def test_prompts_from_files_and_corpora(tmp_path):
         read_prompts(tmp_path / "missing.txt")
     [prompt] = prompts_of(Corpus.of("c", ["one two three four five six"]), 1)
     assert prompt.text == "one two three"
-
-
-def test_groups_that_tell_nothing_apart_are_refused():
-    with pytest.raises(UsageError, match="all heads are in one cluster"):
-        Grouping("q", "kmeans", {0: (1, 1, 1)})
-    with pytest.raises(UsageError, match="at least one layer"):
-        Grouping("q", "kmeans", {})

@@ -1,7 +1,8 @@
 """Ablate, swap, permute or patch heads, and what that does to the model's predictions."""
 
-from headway.interventions.controls import percentile, random_groups, share_at_least
-from headway.interventions.effects import Effect, TextEffect, effects, top_tokens
+from headway.interventions.controls import percentile, share_at_least
+from headway.interventions.effects import Effect, Positions, TextEffect, effects, top_tokens
+from headway.interventions.groups import Grouping
 from headway.interventions.objects import (
     SUBSTITUTES,
     Ablate,
@@ -19,17 +20,18 @@ __all__ = [
     "SUBSTITUTES",
     "Ablate",
     "Effect",
+    "Grouping",
     "Intervention",
     "KeepOnly",
     "Patch",
     "Permute",
+    "Positions",
     "Replace",
     "SwapClusters",
     "TextEffect",
     "effects",
     "mean_outputs",
     "percentile",
-    "random_groups",
     "share_at_least",
     "swap_order",
     "top_tokens",

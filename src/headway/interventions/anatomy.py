@@ -36,12 +36,14 @@ class Anatomy:
     """A model's layers, as far as heads are concerned.
 
     Attributes:
+        layers: each layer's module.
         projections: the output projection of each layer, which reads (B, T, N * D).
         n_heads: N.
         head_dim: D.
     """
 
     architecture: Architecture
+    layers: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
     n_heads: int
     head_dim: int
@@ -75,19 +77,22 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     architecture = architecture_of(config.model_type)
     # Inside the causal language model the base model has a name; alone it has none.
     prefix = "" if hasattr(model, architecture.layer.partition(".")[0]) else architecture.layer.partition(".")[0] + "."
-    projections = []
+    layers, projections = [], []
     for layer in range(config.num_hidden_layers):
-        name = f"{architecture.layer.format(layer=layer)}.{architecture.output_projection}".removeprefix(prefix)
+        name = architecture.layer.format(layer=layer).removeprefix(prefix)
         try:
-            projections.append(model.get_submodule(name))
+            layers.append(model.get_submodule(name))
+            projections.append(layers[-1].get_submodule(architecture.output_projection))
         except AttributeError as error:
             raise UnsupportedModel(
-                f"{type(model).__name__} has no module {name!r}, where {config.model_type} has its output projection: "
-                "mend the entry in headway/models/architectures.py"
+                f"{type(model).__name__} has no module {name}.{architecture.output_projection}, where "
+                f"{config.model_type} has its output projection: mend the entry in headway/models/architectures.py"
             ) from error
     weight: Tensor = projections[0].weight  # type: ignore[assignment]
     width = weight.numel() // config.hidden_size
-    return Anatomy(architecture, tuple(projections), config.num_attention_heads, width // config.num_attention_heads)
+    return Anatomy(
+        architecture, tuple(layers), tuple(projections), config.num_attention_heads, width // config.num_attention_heads
+    )
 
 
 @contextmanager

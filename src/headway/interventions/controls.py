@@ -1,28 +1,47 @@
-"""Random groups of heads beside which an effect is read: as many heads, in the same layer, chosen by chance."""
+"""What an effect is read beside: the same done to groups of heads by chance, and its place among them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
-from math import comb
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, product
+from math import factorial, prod
 
 import numpy as np
 
 MOST_CONTROLS = 200
+Labels = tuple[int, ...]  # of the heads of a layer
 
 
-def random_groups(n_heads: int, size: int, most: int = MOST_CONTROLS, seed: int = 0) -> list[tuple[int, ...]]:
-    """Groups of `size` of `n_heads` heads: all of them where there are at most `most`, else `most` different ones.
-
-    All groups, the one that is tested included, are equally likely.
+def orders_by_chance(own: Sequence[Labels], most: int, seed: Sequence[int]) -> Iterable[tuple[Labels, ...]]:
+    """The labels of some layers in other orders: all, the given one among them, where they are at most `most`, else
+    `most` different ones, equally likely. Labels that are as many of each get the same orders.
     """
-    if comb(n_heads, size) <= most:
-        return list(combinations(range(n_heads), size))
-    random = np.random.default_rng([seed, n_heads, size])
-    drawn: dict[tuple[int, ...], None] = {}
+    sizes = [tuple(sorted(labels)) for labels in own]
+    if prod(map(_n_orders, sizes)) <= most:
+        return product(*map(_orders, sizes))
+    random = np.random.default_rng(seed)
+    drawn: dict[tuple[Labels, ...], None] = {}
     while len(drawn) < most:
-        drawn[tuple(sorted(random.choice(n_heads, size, replace=False).tolist()))] = None
-    return list(drawn)
+        drawn[tuple(tuple(random.permutation(labels).tolist()) for labels in sizes)] = None
+    return drawn
+
+
+def _n_orders(labels: Labels) -> int:
+    return factorial(len(labels)) // prod(map(factorial, Counter(labels).values()))
+
+
+def _orders(labels: Labels) -> Iterator[Labels]:
+    """All different orders of `labels`."""
+    if not labels:
+        yield ()
+        return
+    first = min(labels)
+    rest = tuple(label for label in labels if label != first)
+    for places in combinations(range(len(labels)), labels.count(first)):
+        for others in _orders(rest):
+            left = iter(others)
+            yield tuple(first if place in places else next(left) for place in range(len(labels)))
 
 
 def percentile(value: float, controls: Sequence[float]) -> float:

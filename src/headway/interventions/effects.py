@@ -5,6 +5,7 @@ Shapes: B texts of T tokens, V tokens in the vocabulary. p is the distribution b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,20 +23,40 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 1024
 
 
+class Positions(NamedTuple):
+    """A number at each of some positions, as far as its mean and spread need it: texts can be joined."""
+
+    n: int
+    total: float
+    squares: float
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation; NaN for a single position."""
+        if self.n < 2:
+            return float("nan")
+        # The difference of two equal sums may be a rounding below 0.
+        return math.sqrt(max(self.squares - self.total * self.mean, 0.0) / (self.n - 1))
+
+
 class TextEffect(NamedTuple):
     """The effect on one text.
 
     Attributes:
-        kl_last: KL(p ‖ q) of the next-token distribution at the last position, in nats.
-        kl_mean: its mean over all positions.
-        loss_before, loss_change: mean negative log-likelihood of the text's own next tokens, in nats per token.
+        kl: KL(p ‖ q) of the next-token distribution at each position, in nats.
+        kl_last: the same at the last position.
+        loss_before, loss_change: negative log-likelihood of each of the text's own next tokens, in nats.
         top_changed: whether the most probable next token at the last position is another one.
     """
 
+    kl: Positions
     kl_last: float
-    kl_mean: float
-    loss_before: float
-    loss_change: float
+    loss_before: Positions
+    loss_change: Positions
     top_changed: bool
 
 
@@ -50,13 +71,21 @@ class Effect:
     texts: list[TextEffect]
 
     def mean(self, name: str) -> float:
-        """Mean over texts of one of `TextEffect`'s numbers."""
-        return float(np.mean([getattr(text, name) for text in self.texts]))
+        """Mean of one of `TextEffect`'s numbers: over all positions of all texts, where it has one at each position,
+        so that a long text weighs more than a short one; else over texts."""
+        return self._all(name).mean
 
     def sd(self, name: str) -> float:
-        """Standard deviation over texts; NaN for a single one."""
-        values = [getattr(text, name) for text in self.texts]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        """Standard deviation, over the same; NaN for a single one."""
+        return self._all(name).sd
+
+    def _all(self, name: str) -> Positions:
+        parts = [_positions(getattr(text, name)) for text in self.texts]
+        return Positions(*map(sum, zip(*parts, strict=True)))
+
+
+def _positions(value: Positions | float) -> Positions:
+    return value if isinstance(value, Positions) else Positions(1, float(value), float(value) ** 2)
 
 
 class Tops(NamedTuple):
@@ -130,16 +159,17 @@ def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEf
     kl = (before.exp() * difference).sum(-1).clamp_min(0.0)
     loss_before, loss_after = _loss(before, ids), _loss(after, ids)
     changed = before[:, -1].argmax(-1) != after[:, -1].argmax(-1)
-    for row in range(len(ids)):
-        yield TextEffect(
-            kl_last=kl[row, -1].item(),
-            kl_mean=kl[row].double().mean().item(),
-            loss_before=loss_before[row].item(),
-            loss_change=(loss_after[row] - loss_before[row]).item(),
-            top_changed=bool(changed[row]),
-        )
+    columns = (_by_text(kl), kl[:, -1].tolist(), _by_text(loss_before), _by_text(loss_after - loss_before))
+    return (TextEffect(*numbers) for numbers in zip(*columns, changed.tolist(), strict=True))
+
+
+def _by_text(values: Tensor) -> list[Positions]:
+    """Of (B, T)."""
+    values = values.double()
+    totals, squares = values.sum(1).tolist(), values.square().sum(1).tolist()
+    return [Positions(values.shape[1], *sums) for sums in zip(totals, squares, strict=True)]
 
 
 def _loss(log_p: Tensor, ids: Tensor) -> Tensor:
-    """Mean negative log-likelihood of each text's next tokens: (B,)."""
-    return -log_p[:, :-1].gather(-1, ids[:, 1:, None])[..., 0].double().mean(-1)
+    """Negative log-likelihood of each text's next tokens: (B, T - 1)."""
+    return -log_p[:, :-1].gather(-1, ids[:, 1:, None])[..., 0].double()

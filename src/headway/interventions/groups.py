@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from headway.errors import UsageError
-from headway.interventions.controls import random_groups
+from headway.interventions.controls import MOST_CONTROLS, Labels, orders_by_chance
 
 Heads = tuple[tuple[int, int], ...]
 
@@ -20,12 +18,14 @@ class Grouping:
     Attributes:
         kind: the weights that were clustered: q, k, v, o, or a circuit.
         clustering: how, such as kmeans.
-        labels: for each layer, each head's cluster.
+        labels: for each layer, the cluster of each head that was clustered.
+        shared_by: how many query heads share one of these heads: more than one for keys and values of grouped queries.
     """
 
     kind: str
     clustering: str
-    labels: Mapping[int, tuple[int, ...]]
+    labels: Mapping[int, Labels]
+    shared_by: int = 1
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -42,27 +42,32 @@ class Grouping:
     def clusters(self) -> list[int]:
         return sorted({label for labels in self.labels.values() for label in labels})
 
+    def of_query_heads(self, layer: int) -> Labels:
+        """Each query head's cluster: that of the head which it shares with others, if it does."""
+        return tuple(label for label in self.labels[layer] for _ in range(self.shared_by))
+
     def heads(self, cluster: int) -> Heads:
-        """The (layer, head) pairs of `cluster`."""
+        """The (layer, query head) pairs of `cluster`."""
         return tuple(
-            (layer, head) for layer in self.layers for head, label in enumerate(self.labels[layer]) if label == cluster
+            (layer, head)
+            for layer in self.layers
+            for head, label in enumerate(self.of_query_heads(layer))
+            if label == cluster
         )
 
-    def shuffled(self, most: int, seed: int) -> Iterator[Mapping[int, tuple[int, ...]]]:
-        """Labels of the same sizes in the same layers by chance: all ways of two clusters of one layer where there
-        are at most `most`, else `most` draws; its own labels are among them only by chance.
+    def shuffled(self, most: int = MOST_CONTROLS, seed: int = 0) -> list[Grouping]:
+        """Clusters of the same sizes in the same layers by chance: all that there are, this one among them, where
+        they are at most `most`, else `most` different ones. Query heads that share a head stay together.
         """
-        if len(self.layers) == 1 and len(self.clusters) == 2:
-            [(layer, labels)] = self.labels.items()
-            first, second = self.clusters
-            for group in random_groups(len(labels), labels.count(first), most, seed):
-                yield {layer: tuple(first if head in group else second for head in range(len(labels)))}
-            return
-        random = np.random.default_rng([seed, *self.layers])
-        for _ in range(most):
-            yield {layer: tuple(random.permutation(self.labels[layer]).tolist()) for layer in self.layers}
+        by_chance = orders_by_chance([self.labels[layer] for layer in self.layers], most, [seed, *self.layers])
+        return [replace(self, labels=dict(zip(self.layers, labels, strict=True))) for labels in by_chance]
+
+    @property
+    def partition(self) -> frozenset[Heads]:
+        """The clusters without their numbers: equal where two groupings part the heads in the same way."""
+        return frozenset(map(self.heads, self.clusters))
 
 
-def named(heads: Heads) -> str:
+def named(heads: Iterable[tuple[int, int]]) -> str:
     """Heads as people write them: L3H1 L3H4."""
     return " ".join(f"L{layer}H{head}" for layer, head in heads)

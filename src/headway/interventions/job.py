@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
     from headway.models import Geometry, Tokenizer
 
 OPERATIONS = ("zero", "mean", "swap")
+# Part of every part's fingerprint: raise it where numbers or columns change, and old parts are computed anew.
+DEFINITIONS_VERSION = 2
+# The most probable tokens are stored for the first texts, named by their ends.
+TEXTS_WITH_TOPS = 4
+LAST_TOKENS = 12
 # What is done to which heads; for `swap`, the order of heads of each layer.
 Deed = tuple[str, tuple]
+Clusters = tuple[int, ...]  # the one that is ablated, or the two that change places
 
 
 @dataclass(frozen=True)
@@ -68,19 +76,30 @@ def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, 
     }
 
 
-def groupings_of(checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]]) -> Sequence[Grouping]:
+def groupings_of(
+    checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]], lacking: Mapping[str, str]
+) -> Sequence[Grouping]:
     """
     Raises:
         CheckpointError: there are none for the checkpoint's run.
     """
     if checkpoint.run not in groupings:
-        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: cluster its weights first")
+        why = lacking.get(checkpoint.run, "cluster its weights first")
+        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: {why}")
     return groupings[checkpoint.run]
+
+
+def not_finite(dtype: str) -> CheckpointError:
+    """The error where predictions are not finite: in comparisons with NaN everything would seem an effect."""
+    return CheckpointError(f"the model's predictions are not finite in {dtype}: try another --dtype, such as float32")
 
 
 def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
     """A hash of all labels."""
-    plain = {run: [(g.kind, g.clustering, sorted(g.labels.items())) for g in own] for run, own in groupings.items()}
+    plain = {
+        run: [(g.kind, g.clustering, sorted(g.labels.items()), g.shared_by) for g in own]
+        for run, own in groupings.items()
+    }
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -91,12 +110,14 @@ class ClusterEffects:
     Attributes:
         corpus: whose first `n_texts` texts the model reads.
         groupings: for each run, the clusters; those of a later step may well be tried on the model at step 0.
-        operations: `zero` and `mean` ablate each cluster, `swap` lets two clusters change places.
+        lacking: for other runs, why they have none, which is what their failures say.
+        operations: `zero` and `mean` ablate each cluster, `swap` lets each two clusters change places.
         controls: random groups beside each effect; all where there are fewer.
     """
 
     corpus: Corpus
     groupings: Mapping[str, Sequence[Grouping]]
+    lacking: Mapping[str, str] = field(default_factory=dict)
     operations: tuple[str, ...] = OPERATIONS
     n_texts: int = 16
     controls: int = MOST_CONTROLS
@@ -117,39 +138,48 @@ class ClusterEffects:
             "controls": self.controls,
             "seed": self.seed,
             "dtype": self.dtype,
+            "definitions": DEFINITIONS_VERSION,
         }
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
         with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, operation and cluster."""
-        from headway.interventions.effects import effects, top_tokens
+        """A row per grouping, operation and cluster, or two that are swapped.
+
+        Raises:
+            CheckpointError: predictions are not finite.
+        """
+        from headway.interventions.effects import effects
         from headway.interventions.objects import mean_outputs
 
         geometry = input.geometry
         corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])
         read = tokenize(corpus, input.tokenizer, context_length=geometry.context_length, vocab_size=geometry.vocab_size)
         trials = [
-            (grouping, operation, cluster)
-            for grouping in groupings_of(checkpoint, self.groupings)
+            (grouping, operation, clusters)
+            for grouping in groupings_of(checkpoint, self.groupings, self.lacking)
             for operation in self.operations
-            for cluster in self._clusters(grouping, operation)
+            for clusters in _concerned(grouping, operation)
         ]
         deeds = [self._deeds(*trial) for trial in trials]
         distinct = list(dict.fromkeys(deed for own, chance in deeds for deed in (own, *chance)))
         means = mean_outputs(input.model, read.ids, range(geometry.n_layers)) if "mean" in self.operations else {}
         interventions = [_intervention(deed, means) for deed in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
-        first = read.ids[0]
-        before = _words(input.tokenizer, top_tokens(input.model, first).ids)
+        if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
+            raise not_finite(self.dtype)
+        shown = read.ids[:TEXTS_WITH_TOPS]
+        ends = [input.tokenizer.decode(ids[-LAST_TOKENS:].tolist()) for ids in shown]
+        before = _tops(input, shown)
         rows = []
-        for (grouping, operation, cluster), (own, chance) in zip(trials, deeds, strict=True):
+        for (grouping, operation, clusters), (own, chance) in zip(trials, deeds, strict=True):
             with _intervention(own, means).on(input.model):
-                after = _words(input.tokenizer, top_tokens(input.model, first).ids)
-            heads = grouping.heads(cluster) if cluster is not None else ()
+                after = _tops(input, shown)
+            heads = _heads_of(own, grouping, clusters)
             rows.append(
                 {
                     **checkpoint_columns(checkpoint, geometry),
@@ -157,36 +187,53 @@ class ClusterEffects:
                     "kind": grouping.kind,
                     "clustering": grouping.clustering,
                     "operation": operation,
-                    "cluster": cluster,
-                    "heads": named(heads),
-                    "cluster_size": len(heads) or None,
+                    "cluster": clusters[0],
+                    "other_cluster": clusters[1] if operation == "swap" else None,
+                    "heads": " ↔ ".join(map(named, heads)),
+                    "cluster_size": sum(map(len, heads)),
                     "n_texts": len(read.ids),
                     **_summary(found[own], [found[deed] for deed in chance], own in chance),
-                    "top_before": before,
-                    "top_after": after,
+                    "n_controls": len(set(chance)),
+                    "top_texts": ends,
+                    "top_before": before.tokens,
+                    "top_before_p": before.probabilities,
+                    "top_after": after.tokens,
+                    "top_after_p": after.probabilities,
                 }
             )
         return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
 
-    def _clusters(self, grouping: Grouping, operation: str) -> list[int | None]:
-        """Each cluster is ablated; a swap concerns both."""
-        if operation == "swap":
-            two = all(len(set(labels)) == 2 for labels in grouping.labels.values())
-            return [None] if two else []
-        return list(grouping.clusters)
-
-    def _deeds(self, grouping: Grouping, operation: str, cluster: int | None) -> tuple[Deed, list[Deed]]:
+    def _deeds(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Deed, list[Deed]]:
         """The deed itself, and the same to random groups; different draws may come to the same deed."""
-        chance = (replace(grouping, labels=labels) for labels in grouping.shuffled(self.controls, self.seed))
-        return _deed(grouping, operation, cluster), [_deed(other, operation, cluster) for other in chance]
+        chance = grouping.shuffled(self.controls, self.seed)
+        return _deed(grouping, operation, clusters), [_deed(other, operation, clusters) for other in chance]
 
 
-def _deed(grouping: Grouping, operation: str, cluster: int | None) -> Deed:
+def _concerned(grouping: Grouping, operation: str) -> list[Clusters]:
+    """Each cluster is ablated; a swap concerns each two that meet in a layer."""
+    if operation != "swap":
+        return [(cluster,) for cluster in grouping.clusters]
+    pairs = combinations(grouping.clusters, 2)
+    return [pair for pair in pairs if any(set(pair) <= set(labels) for labels in grouping.labels.values())]
+
+
+def _deed(grouping: Grouping, operation: str, clusters: Clusters) -> Deed:
     from headway.interventions.objects import swap_order
 
-    if cluster is None:
-        return operation, tuple((layer, tuple(swap_order(grouping.labels[layer]))) for layer in grouping.layers)
-    return operation, grouping.heads(cluster)
+    if operation != "swap":
+        return operation, grouping.heads(*clusters)
+    labels = {layer: grouping.of_query_heads(layer) for layer in grouping.layers}
+    meeting = {layer: own for layer, own in labels.items() if set(clusters) <= set(own)}
+    return operation, tuple((layer, tuple(swap_order(own, clusters))) for layer, own in meeting.items())
+
+
+def _heads_of(deed: Deed, grouping: Grouping, clusters: Clusters) -> list[Heads]:
+    """The heads of the cluster that is ablated, or of each of the two those that change places."""
+    operation, what = deed
+    if operation != "swap":
+        return [what]
+    moved = {(layer, head) for layer, order in what for head, comes in enumerate(order) if head != comes}
+    return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
 
 
 def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:
@@ -200,23 +247,34 @@ def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:
-    """The effect's columns: means and spread over texts, and its place among the controls."""
-    row: dict[str, Any] = {"loss_before": effect.mean("loss_before"), "top_changed": effect.mean("top_changed")}
-    for name, column in (("kl_mean", "kl"), ("kl_last", "kl_last"), ("loss_change", "loss_change")):
+    """The effect's columns: means and spread, and its place among the controls."""
+    row: dict[str, Any] = {"loss_before": effect.mean("loss_before")}
+    for name in ("kl", "kl_last", "loss_change", "top_changed"):
         value = effect.mean(name)
         chance = [control.mean(name) for control in controls]
         low, median, high = np.quantile(chance, [0.05, 0.5, 0.95]) if chance else [None] * 3
         row |= {
-            column: value,
-            f"{column}_sd": effect.sd(name),
-            f"{column}_control_low": low,
-            f"{column}_control_median": median,
-            f"{column}_control_high": high,
-            f"{column}_percentile": percentile(value, chance),
-            f"{column}_p": share_at_least(value, chance if among else [*chance, value]),
+            name: value,
+            f"{name}_sd": effect.sd(name),
+            f"{name}_control_low": low,
+            f"{name}_control_median": median,
+            f"{name}_control_high": high,
+            f"{name}_percentile": percentile(value, chance),
+            f"{name}_p": share_at_least(value, chance if among else [*chance, value]),
         }
-    return {**row, "n_controls": len(controls)}
+    return row
 
 
-def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    return [tokenizer.decode([token]) for token in ids]
+class _Tops(NamedTuple):
+    """The most probable next tokens after each of some texts, most probable first, and their probabilities."""
+
+    tokens: list[list[str]]
+    probabilities: list[list[float]]
+
+
+def _tops(input: LanguageModel, sequences: Sequence[np.ndarray]) -> _Tops:
+    from headway.interventions.effects import top_tokens
+
+    tops = [top_tokens(input.model, ids) for ids in sequences]
+    words = [[input.tokenizer.decode([token]) for token in top.ids] for top in tops]
+    return _Tops(words, [top.probabilities for top in tops])

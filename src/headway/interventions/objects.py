@@ -18,7 +18,7 @@ with grouped queries that goes for outputs, and weights of keys and values belon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -26,13 +26,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from headway.errors import UsageError
+from headway.errors import UnsupportedModel, UsageError
 from headway.interventions.anatomy import Anatomy, Change, Head, anatomy, changing, recording
 from headway.models import KINDS, geometry_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from headway.models import Geometry
 
 SUBSTITUTES = ("zero", "mean", "resample")
 
@@ -148,12 +150,15 @@ class Permute:
     Args:
         orders: for each layer, which head's part each place gets: head `orders[layer][i]` comes to place i.
         kinds: empty: the heads' outputs change places before the output projection, which is what moving all of q, k
-            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights and biases alone change places,
-            and a head reads with another's queries, say. All four together change nothing: the order of heads in a
-            layer means nothing.
+            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights alone change places, and a head
+            reads with another's queries, say. With them go their biases and what else is a head's own: gains of a norm
+            over all heads with q and k, attention sinks with q. All four together change nothing: the order of heads
+            in a layer means nothing.
 
     Raises:
-        UsageError: an order that is not a permutation of the layer's heads, or an unknown kind.
+        UsageError: an order that is not a permutation of the layer's heads, an unknown kind, or k or v of heads that
+            share them.
+        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
     """
 
     orders: Mapping[int, Sequence[int]]
@@ -182,29 +187,38 @@ class SwapClusters:
     """Heads of two clusters change places, pair by pair, as far as the smaller cluster goes.
 
     Args:
-        labels: for each layer, each head's cluster: two clusters in all. Heads are paired in their order.
+        labels: for each layer, each head's cluster. Heads are paired in their order.
         kinds: as in `Permute`.
+        which: the two clusters; they need not be named where there are no others.
 
     Raises:
-        UsageError: a layer has not exactly two clusters.
+        UsageError: a layer lacks one of the two, or has more than two clusters and it is not said which.
     """
 
     labels: Mapping[int, Sequence[int]]
     kinds: str = ""
+    which: Sequence[int] | None = None
 
     def on(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        return Permute({layer: swap_order(labels) for layer, labels in self.labels.items()}, self.kinds).on(model)
+        orders = {layer: swap_order(labels, self.which) for layer, labels in self.labels.items()}
+        return Permute(orders, self.kinds).on(model)
 
 
-def swap_order(labels: Sequence[int]) -> list[int]:
+def swap_order(labels: Sequence[int], which: Sequence[int] | None = None) -> list[int]:
     """The order of heads in which the first heads of two clusters have changed places.
 
+    Args:
+        which: the two clusters; they need not be named where there are no others.
+
     Raises:
-        UsageError: there are not exactly two clusters.
+        UsageError: there are not exactly two clusters, or one that is named is not there.
     """
-    clusters = sorted(set(labels))
-    if len(clusters) != 2:
-        raise UsageError(f"to swap clusters there must be two; {list(labels)} has {len(clusters)}")
+    clusters = sorted(set(labels if which is None else which))
+    if len(clusters) != 2 or not set(clusters) <= set(labels):
+        raise UsageError(
+            f"to swap clusters there must be two, or two must be named: {list(labels)} has the clusters "
+            f"{sorted(set(labels))}" + ("" if which is None else f", and {list(which)} was asked for")
+        )
     order = list(range(len(labels)))
     first, second = ([head for head, label in enumerate(labels) if label == cluster] for cluster in clusters)
     for one, other in zip(first, second, strict=False):
@@ -317,29 +331,60 @@ def _permuted_weights(
 ) -> Iterator[None]:
     """Parameters get other data for the block, and their own back: nothing is written into the model's own."""
     geometry = geometry_of(model)
-    parameters = dict(model.named_parameters())
+    if set(kinds) & set("kv") and geometry.n_kv_heads != geometry.n_heads:
+        raise UsageError(
+            f"{geometry.n_heads} query heads share {geometry.n_kv_heads} key and value heads: those cannot change "
+            "places head by head"
+        )
     saved: dict[torch.nn.Parameter, Tensor] = {}
     try:
         for layer, order in orders.items():
             for kind in kinds:
-                place = body.architecture.places[kind]
-                if kind in "kv" and geometry.n_kv_heads != geometry.n_heads:
-                    raise UsageError(
-                        f"{geometry.n_heads} query heads share {geometry.n_kv_heads} {kind} heads: those cannot change "
-                        "places head by head"
-                    )
-                weight = f"{body.architecture.layer.format(layer=layer)}.{place.tensor}"
-                # The output projection's bias belongs to the layer, not to its heads.
-                for name, width in ((weight, geometry.hidden_size), (weight.removesuffix("weight") + "bias", 1)):
-                    parameter = parameters.get(name)
-                    if parameter is None or (width == 1 and kind == "o"):
-                        continue
+                for parameter, heads_of in _parts_of_heads(body, geometry, layer, kind):
                     if parameter not in saved:
                         saved[parameter] = parameter.data
                         parameter.data = parameter.data.clone()
-                    heads = place.read(parameter.data, replace(geometry, hidden_size=width))
+                    heads = heads_of(parameter.data)
                     heads.copy_(heads[list(order)].clone())
         yield
     finally:
         for parameter, data in saved.items():
             parameter.data = data
+
+
+def _parts_of_heads(
+    body: Anatomy, geometry: Geometry, layer: int, kind: str
+) -> Iterator[tuple[torch.nn.Parameter, Callable[[Tensor], Tensor]]]:
+    """The parameters in which a layer's heads have parts of their own of one kind, and each as (heads, ...)."""
+    places, parameters = body.architecture.places, dict(body.layers[layer].named_parameters())
+    _require_known(body, parameters)
+    place = places[kind]
+    yield parameters[place.tensor], lambda data: place.read(data, geometry)
+    bias = parameters.get(_bias(place.tensor))
+    # The output projection's bias belongs to the layer, not to its heads.
+    if bias is not None and kind != "o":
+        yield bias, lambda data: place.read(data, replace(geometry, hidden_size=1))
+    for name in body.architecture.beside.get(kind, ()):
+        yield parameters[name], lambda data: data.view(geometry.n_kv_heads if kind in "kv" else geometry.n_heads, -1)
+
+
+def _require_known(body: Anatomy, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    """
+    Raises:
+        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
+    """
+    architecture = body.architecture
+    weights = {place.tensor for place in architecture.places.values()}
+    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.beside.values())
+    attention = architecture.output_projection.rpartition(".")[0] + "."
+    for name in parameters:
+        if name.startswith(attention) and name not in known:
+            raise UnsupportedModel(
+                f"it is not known how the parameter {name} of {', '.join(sorted(architecture.model_types))} belongs to "
+                "the heads, which therefore cannot change places. Say so in its entry in "
+                "headway/models/architectures.py: `beside` where each head has a part of it, `shared` where all have all"
+            )
+
+
+def _bias(weight: str) -> str:
+    return weight.removesuffix("weight") + "bias"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,12 +19,14 @@ from headway.errors import CheckpointError, CorpusError
 from headway.interventions.controls import MOST_CONTROLS, share_at_least
 from headway.interventions.groups import Grouping, named
 from headway.interventions.job import (
+    DEFINITIONS_VERSION,
     NEEDS,
     LanguageModel,
     checkpoint_columns,
     groupings_of,
     identity_of,
     language_model,
+    not_finite,
 )
 from headway.suites import Checkpoint
 
@@ -90,11 +92,13 @@ class PromptAnswers:
     Attributes:
         prompts: what is asked.
         groupings: for each run, the clusters.
+        lacking: for other runs, why they have none, which is what their failures say.
         controls: random partitions of the same sizes beside each; all where there are fewer.
     """
 
     prompts: tuple[Prompt, ...]
     groupings: Mapping[str, Sequence[Grouping]]
+    lacking: Mapping[str, str] = field(default_factory=dict)
     controls: int = MOST_CONTROLS
     seed: int = 0
     dtype: str = "float32"
@@ -111,35 +115,60 @@ class PromptAnswers:
             "controls": self.controls,
             "seed": self.seed,
             "dtype": self.dtype,
+            "definitions": DEFINITIONS_VERSION,
         }
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
         with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, prompt and cluster."""
+        """A row per grouping, prompt and cluster. A prompt that the model cannot read is left out, which the rows say.
+
+        Raises:
+            CheckpointError: it can read none of them, or its predictions are not finite.
+        """
+        readable, left_out = self._readable(input)
+        if not readable:
+            more = f" (and {len(left_out) - 1} more)" if len(left_out) > 1 else ""
+            raise CheckpointError(f"{left_out[0]}{more}")
         rows = [
-            {**checkpoint_columns(checkpoint, input.geometry), **row}
-            for prompt in self.prompts
-            for row in self._answers(prompt, input, groupings_of(checkpoint, self.groupings))
+            {**checkpoint_columns(checkpoint, input.geometry), **row, "left_out": left_out}
+            for prompt, ids in readable
+            for row in self._answers(prompt, ids, input, groupings_of(checkpoint, self.groupings, self.lacking))
         ]
         return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
 
-    def _answers(self, prompt: Prompt, input: LanguageModel, groupings: Sequence[Grouping]) -> Iterator[dict[str, Any]]:
-        ids = _ids(prompt, input)
+    def _readable(self, input: LanguageModel) -> tuple[list[tuple[Prompt, np.ndarray]], list[str]]:
+        """The prompts that the model can read, with their token ids, and why it cannot read the others."""
+        readable, left_out = [], []
+        for prompt in self.prompts:
+            ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
+            if why := _unreadable(ids, input):
+                left_out.append(f"the prompt {prompt.text[:40]!r} {why}")
+            else:
+                readable.append((prompt, ids))
+        return readable, left_out
+
+    def _answers(
+        self, prompt: Prompt, ids: np.ndarray, input: LanguageModel, groupings: Sequence[Grouping]
+    ) -> Iterator[dict[str, Any]]:
         n_heads = input.geometry.n_heads
         whole = _answers_with(input.model, ids, np.ones((1, 1, n_heads), dtype=bool), [0])[0]
         for grouping in groupings:
-            chance = list(grouping.shuffled(self.controls, self.seed))
-            kept = np.stack([_kept(labels, grouping) for labels in (grouping.labels, *chance)])
+            chance = grouping.shuffled(self.controls, self.seed)
+            kept = np.stack([_kept(one) for one in (grouping, *chance)])
             masks = kept.reshape(-1, *kept.shape[2:])
             log_p = _answers_with(input.model, ids, masks, grouping.layers).reshape(len(kept), len(kept[0]), -1)
+            if np.isnan(log_p).any():
+                raise not_finite(self.dtype)
             tops = log_p.argmax(-1)
             differ = (tops != tops[:, :1]).any(1)
             divergence = _divergence(log_p)
-            own = dict(grouping.labels) in [dict(labels) for labels in chance]
+            partitions = {one.partition for one in chance}
+            own = grouping.partition in partitions
             for row, cluster in enumerate(grouping.clusters):
                 yield {
                     "layers": grouping.layers,
@@ -155,7 +184,7 @@ class PromptAnswers:
                     "model_top_probability": float(np.exp(whole.max())),
                     "clusters_differ": bool(differ[0]),
                     "divergence": float(divergence[0]),
-                    "n_controls": len(chance),
+                    "n_controls": len(partitions),
                     "controls_differ": float(differ[1:].mean()) if chance else None,
                     "divergence_p": share_at_least(
                         float(divergence[0]), divergence[1:].tolist() if own else divergence.tolist()
@@ -163,23 +192,19 @@ class PromptAnswers:
                 }
 
 
-def _ids(prompt: Prompt, input: LanguageModel) -> np.ndarray:
-    ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
-    context = input.geometry.context_length
+def _unreadable(ids: np.ndarray, input: LanguageModel) -> str:
+    """Why the model cannot read a prompt of these tokens; empty if it can."""
+    context, vocabulary = input.geometry.context_length, input.geometry.vocab_size
     if not 1 <= len(ids) <= context:
-        raise CheckpointError(
-            f"the prompt {prompt.text[:40]!r} has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
-        )
-    if ids.max() >= input.geometry.vocab_size:
-        raise CheckpointError(
-            f"the prompt {prompt.text[:40]!r} has token {ids.max()}, outside the model's {input.geometry.vocab_size}"
-        )
-    return ids
+        return f"has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
+    if ids.max() >= vocabulary:
+        return f"has token {ids.max()}, outside the model's {vocabulary}"
+    return ""
 
 
-def _kept(labels: Mapping[int, Sequence[int]], grouping: Grouping) -> np.ndarray:
-    """For each cluster, which heads of each layer it holds: (clusters, layers, heads)."""
-    rows = np.array([labels[layer] for layer in grouping.layers])
+def _kept(grouping: Grouping) -> np.ndarray:
+    """For each cluster, which query heads of each layer it holds: (clusters, layers, heads)."""
+    rows = np.array([grouping.of_query_heads(layer) for layer in grouping.layers])
     return np.stack([rows == cluster for cluster in grouping.clusters])
 
 

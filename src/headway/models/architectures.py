@@ -8,7 +8,7 @@ residual stream, or what it writes (o) into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,9 @@ class Architecture:
         layer: name of a layer's module in the causal language model, with `{layer}` for its number.
         places: for each of `KINDS`, where it is stored.
         output_projection: the module, within its layer, that takes the heads' joined outputs (..., N * D).
+        beside: for some of `KINDS`, further parameters within a layer with an equal part for each head of that kind,
+            in the order of heads: what a head is made of beside its weights and their biases.
+        shared: parameters of attention within a layer that are the same for all heads.
         published: the places as study 1 read them, where they differ.
         renamed: how names begin in files, where the installed transformers begins them otherwise.
     """
@@ -46,6 +49,8 @@ class Architecture:
     layer: str
     places: Mapping[str, Place]
     output_projection: str
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
     published: Mapping[str, Place] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,6 +93,15 @@ def _fused(tensor: str, read: Callable[..., Tensor]) -> dict[str, Place]:
 _NEOX_QKV = "attention.query_key_value.weight"
 _NEOX_O = {"o": Place("attention.dense.weight", _columns)}
 
+_NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+_LLAMA = Architecture(
+    model_types=frozenset({"llama", "mistral", "qwen2", "olmo", "gemma", "gemma2"}),
+    layer="model.layers.{layer}",
+    places={kind: Place(f"self_attn.{kind}_proj.weight", _rows) for kind in "qkv"}
+    | {"o": Place("self_attn.o_proj.weight", _columns)},
+    output_projection="self_attn.o_proj",
+)
+
 ARCHITECTURES = (
     Architecture(
         model_types=frozenset({"gpt_neox"}),
@@ -103,15 +117,12 @@ ARCHITECTURES = (
         places=_fused("attn.c_attn.weight", _conv1d_kinds) | {"o": Place("attn.c_proj.weight", _conv1d_rows)},
         output_projection="attn.c_proj",
     ),
-    Architecture(
-        model_types=frozenset(
-            {"llama", "mistral", "qwen2", "qwen3", "olmo", "olmo2", "olmo3", "gemma", "gemma2", "gpt_oss"}
-        ),
-        layer="model.layers.{layer}",
-        places={kind: Place(f"self_attn.{kind}_proj.weight", _rows) for kind in "qkv"}
-        | {"o": Place("self_attn.o_proj.weight", _columns)},
-        output_projection="self_attn.o_proj",
-    ),
+    _LLAMA,
+    replace(_LLAMA, model_types=frozenset({"qwen3"}), shared=frozenset(_NORMS)),
+    # Its norms span all heads: the mean square does not depend on their order, and the gains (N * D) go with them.
+    replace(_LLAMA, model_types=frozenset({"olmo2", "olmo3"}), beside={"q": _NORMS[:1], "k": _NORMS[1:]}),
+    # A sink is a logit that a query head compares with those of its keys: (N).
+    replace(_LLAMA, model_types=frozenset({"gpt_oss"}), beside={"q": ("self_attn.sinks",)}),
 )
 
 
@@ -138,6 +149,7 @@ def architecture_of(model_type: str) -> Architecture:
     raise UnsupportedModel(
         f"it is not known where the architecture {model_type!r} keeps its heads' weights (known: {known}). "
         "To add it, write an `Architecture` in headway/models/architectures.py: its layers' name, the tensors of "
-        "q, k, v and o with the order of their axes, and its output projection; tests/models/test_weights.py "
+        "q, k, v and o with the order of their axes, its output projection, and what else heads have parameters in; "
+        "tests/models/test_weights.py "
         "then compares it with the model's own forward pass"
     )

@@ -145,12 +145,11 @@ def seeds(table: pl.DataFrame) -> pl.DataFrame:
 
 def effects(table: pl.DataFrame) -> pl.DataFrame:
     """Each effect in the columns that `charts.forms.against_chance` draws; `label` names the layers and the heads."""
-    what = pl.when(pl.col("operation") == "swap").then(pl.lit("both")).otherwise(pl.col("heads").replace("", "both"))
     return (
         table.with_columns(place(), upper())
-        .sort("run", "kind", "operation", "layers", "cluster", "step")
+        .sort("run", "kind", "operation", "layers", "cluster", "other_cluster", "step")
         .with_columns(
-            label=pl.format("{}: {}", pl.format("layer {}", "place"), what.fill_null("both")),
+            label=pl.format("layer {}: {}", "place", "heads"),
             chance_lower="kl_control_low",
             chance="kl_control_median",
             chance_upper="kl_control_high",
