@@ -79,6 +79,6 @@ def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options
             weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
             previous_step = steps[at - 1] if at else None
             frame = job.compute(planted_checkpoint(run, step), ClusterInput(weights, "id", before, previous_step))
-            rundir.write_part("clusters", run, step, frame, {})
+            rundir.write_part(job.table, run, step, frame, {})
             before = weights
     return rundir
