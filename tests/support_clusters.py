@@ -28,6 +28,18 @@ def one_outlier(random: np.random.Generator, times: float = 4, head: int = 6) ->
     return weights
 
 
+def shared_directions(random: np.random.Generator, rank: int = 5, n_heads: int = 12) -> np.ndarray:
+    """Heads without clusters from one Gaussian: half their variance lies in `rank` directions that all share."""
+    shared = random.normal(0, 0.02, (rank, HEAD_DIM * HIDDEN))
+    weights = random.normal(size=(n_heads, rank)) @ shared / np.sqrt(rank)
+    return (weights.reshape(n_heads, HEAD_DIM, HIDDEN) + noise(random, n_heads)).astype(np.float32)
+
+
+def column_scales(random: np.random.Generator) -> np.ndarray:
+    """Heads without clusters whose weights are larger in some columns, the same for all: the j-th by 1/j."""
+    return (noise(random) / np.arange(1, HIDDEN + 1)).astype(np.float32)
+
+
 @dataclass
 class PlantedWeights:
     """Weights of one layer under the face of `HeadWeights`; what is not planted is noise from `seed`."""
@@ -67,6 +79,6 @@ def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options
             weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
             previous_step = steps[at - 1] if at else None
             frame = job.compute(planted_checkpoint(run, step), ClusterInput(weights, {}, before, previous_step))
-            rundir.write_part("clusters", run, step, frame, {})
+            rundir.write_part(job.table, run, step, frame, {})
             before = weights
     return rundir

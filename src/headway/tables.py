@@ -152,20 +152,30 @@ CLUSTERS_COLUMNS = (
     Column("heads_d", pl.Float64(), "standard deviations", "difference of head means over heads"),
     *(
         Column(f"{null}_{name}", pl.Float64(), unit, f"{meaning} of the null {null!r}")
-        for null in ("directions", "initial", "permutation")
+        for null, compared in (
+            ("directions", "silhouette"),
+            ("initial", "silhouette"),
+            ("permutation", "silhouette"),
+            ("covariance", "between_share"),
+        )
         for name, unit, meaning in (
-            ("p", "probability", "share of draws with at least this silhouette, +1 both,"),
-            ("low", "", "5 % quantile of the silhouette"),
-            ("median", "", "median of the silhouette"),
-            ("high", "", "95 % quantile of the silhouette"),
+            ("p", "probability", f"share of draws with at least this {compared}, +1 both,"),
+            ("low", "", f"5 % quantile of the {compared}"),
+            ("median", "", f"median of the {compared}"),
+            ("high", "", f"95 % quantile of the {compared}"),
         )
     ),
     Column("stability", pl.Float64(), "", "mean adjusted Rand index with clusters of random 4/5 of the heads"),
     Column("lone_heads", pl.List(pl.Int32()), "", "heads that are a cluster of their own: outliers"),
-    Column("silhouette_rest", pl.Float64(), "", "silhouette of the other heads, clusters searched anew"),
+    Column(
+        "outliers", pl.List(pl.Int32()), "", "lone heads, and those alone among the rest, until none is: all taken away"
+    ),
+    Column("silhouette_rest", pl.Float64(), "", "silhouette of the heads that are left, clusters searched anew"),
+    Column("rest_p", pl.Float64(), "probability", "k = 2: largest p of all nulls for the heads that are left"),
     Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k"),
-    Column("gap_std_error", pl.Float64(), "log", "its standard error"),
-    Column("gap_k", pl.Int32(), "clusters", "k = 1: number of clusters by the gap statistic"),
+    Column("gap_std_error", pl.Float64(), "log", "its standard error (Tibshirani's s_k)"),
+    Column("gap_margin", pl.Float64(), "log", "what the gap of heads without clusters exceeds in 5 % of draws"),
+    Column("gap_k", pl.Int32(), "clusters", "k = 1: number of clusters by the gap statistic, one included"),
     Column("all_equal", pl.Boolean(), "", "k = 1: the heads are equal, so that there are no clusters"),
     Column("norms", pl.List(pl.Float64()), "weight", "k = 1: each head's Frobenius norm"),
     Column("coordinates", pl.List(pl.List(pl.Float64())), "weight", "k = 1: each head's principal coordinates"),

@@ -38,6 +38,15 @@ def test_planted_growth_is_never_called_abrupt(curve):
     assert not {"abrupt", "none"} & set(found)
 
 
+def test_an_interval_is_of_whole_grid_intervals_at_the_last_step_too():
+    """The published silhouettes of study 1's keys, which rise into the last two steps: steepest at the very end."""
+    steps = [1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000]
+    found = stats.change_points(steps, [0.062, 0.090, 0.075, 0.070, 0.073, 0.084, 0.277, 0.467], n_boot=199)
+    for before, after, lower, upper in found.places.iter_rows():
+        assert {lower, upper} <= set(steps)
+        assert lower <= before < after <= upper
+
+
 def test_too_few_steps_are_refused():
     with pytest.raises(StatisticsError):
         stats.change_points([0, 1, 2], [0.0, 1.0, 2.0])

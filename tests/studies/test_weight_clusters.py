@@ -9,9 +9,18 @@ from headway.clusters.job import ClusterInput
 from headway.errors import RunDirectoryError
 from headway.rundir import RunDirectory
 from headway.studies import Result, weight_clusters
+from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import benjamini_hochberg, holm
 from headway.studies.weight_clusters.transitions import published_rule
-from support_clusters import PlantedWeights, noise, one_outlier, planted_checkpoint, planted_sweep, two_groups
+from support_clusters import (
+    PlantedWeights,
+    noise,
+    one_outlier,
+    planted_checkpoint,
+    planted_sweep,
+    shared_directions,
+    two_groups,
+)
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -51,7 +60,7 @@ def test_groups_are_found_at_the_step_where_they_were_planted(analysed):
         assert (found["published_from"], found["published_to"], found["published_sudden"]) == (16, 32, True)
         assert found["change"] == "abrupt"
         assert (found["change_from"], found["change_to"]) == (16, 32)
-        assert "since step 32" in found["verdict"]
+        assert "Groups beyond every null since step 32" in found["verdict"]
     together = transition(analysed, "q", None)
     assert (together["n_runs"], together["last_beyond"], together["change"]) == (2, True, "abrupt")
 
@@ -65,6 +74,66 @@ def test_an_outlier_is_not_called_a_cluster(analysed):
     assert not said["corrected_clusters"].any()
     assert said["lone_heads"].to_list() == [[6], [6]]
     assert "head 6 is alone" in found["verdict"]
+    assert "form no groups" in found["verdict"]
+
+
+def test_groups_behind_an_outlier_are_groups(tmp_path):
+    """At step 32 even and odd heads part while head 6 grows: its norm makes the silhouette, and the groups are real."""
+
+    def masked(random, step):
+        weights = two_groups(random, 1.0 if step >= 32 else 0.0)
+        weights[6] *= 4 if step >= 32 else 1
+        return {"q": weights}
+
+    result = weight_clusters.study(sweep(RunDirectory(tmp_path), masked), bootstraps=199)
+    found = transition(result, "q")
+    assert (found["beyond_after"], found["beyond_from"], found["change"]) == (16, 32, "abrupt")
+    assert "head 6 is alone" in found["verdict"]
+    assert "groups are those of the other heads" in found["verdict"]
+    said = result.tables["published"].filter(pl.col("kind") == "q").row(0, named=True)
+    assert said["corrected_clusters"]
+    assert said["corrected_sudden"]
+    assert said["outliers"] == [6]
+    last = result.tables["timeline"].filter(pl.col("kind") == "q", pl.col("step") == 256, pl.col("k") == 2)
+    assert not last.filter(pl.col("clustering") == "kmeans")["beyond"].any()
+
+
+def grown(random, step):
+    return {kind: one_outlier(random, 4 if step >= 32 else 1) for kind in "qkvo"}
+
+
+def shared_throughout(random, step):
+    return {kind: shared_directions(random) for kind in "qkvo"}
+
+
+@pytest.mark.parametrize(
+    "plant", [grown, shared_throughout, lambda random, step: {}], ids=["outlier", "shared", "noise"]
+)
+def test_nothing_arises_where_nothing_was_planted(tmp_path, plant):
+    """12 suites of 4 kinds: none jumps, and few are beyond every null from some step to the end, uncorrected: at most 5 % of
+    48 are expected, and 8 leave out 1 in 500 (binomial)."""
+    job = WeightClusters(features=("raw",), methods=("kmeans",), nulls=39, ks=(2,))
+    since, changed, sudden = 0, 0, 0
+    for seed in range(12):
+        rundir = RunDirectory(tmp_path / str(seed))
+        for at, step in enumerate((0, 4, 16, 32, 64, 256)):
+            weights = PlantedWeights(plant(np.random.default_rng([seed, at]), step), seed=100 * seed + at)
+            frame = job.compute(planted_checkpoint("toy-seed1", step), ClusterInput(weights, "id"))
+            rundir.write_part("clusters", "toy-seed1", step, frame, {})
+        tables = weight_clusters.study(rundir, bootstraps=99).tables
+        since += tables["transitions"]["beyond_from"].count()
+        changed += tables["transitions"]["change"].is_in(["abrupt", "gradual"]).sum()
+        sudden += tables["published"]["corrected_sudden"].sum()
+    assert since <= 8
+    assert (changed, sudden) == (0, 0)
+
+
+def test_clusters_differ_where_either_test_over_heads_says_so_allowing_for_both(analysed):
+    lines = analysed.tables["timeline"].filter(pl.col("heads_ks_p").is_not_null())
+    smaller = lines.select(pl.min_horizontal("heads_ks_p", "heads_t_p")).to_series()
+    np.testing.assert_allclose(lines["heads_p"], np.minimum(1, 2 * smaller))
+    said = analysed.tables["published"]
+    assert (said["corrected_differ"] == (said["q_heads"] <= 0.05)).all()
 
 
 def test_kinds_in_which_nothing_was_planted_show_nothing(analysed):
@@ -172,6 +241,8 @@ def test_published_rule_on_the_published_numbers():
     }  # fmt: skip
     assert [rules[kind]["published_change"] for kind in "qkv"] == pytest.approx([0.595, 0.193, 0.535])
     assert [rules[kind]["published_sudden"] for kind in "qkv"] == [True, False, True]
+    strong = {kind: [value > STRONG for value in values] for kind, values in printed.items()}
+    assert strong == dict.fromkeys("qkv", [False] * 6 + [True] * 2)  # as its column 'Pattern' says
 
 
 def test_corrections_are_those_of_r():
@@ -179,3 +250,45 @@ def test_corrections_are_those_of_r():
     p = np.array([0.01, 0.04, 0.03, 0.005, 0.5])
     np.testing.assert_allclose(benjamini_hochberg(p), [0.025, 0.05, 0.05, 0.025, 0.5])
     np.testing.assert_allclose(holm(p), [0.04, 0.09, 0.09, 0.025, 0.5])
+
+
+def test_kinds_with_too_few_heads_are_named_once(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    job = WeightClusters(methods=("kmeans",), ks=(2,), nulls=19)
+    for step in (0, 1):
+        frame = job.compute(planted_checkpoint("a1", step), ClusterInput(PlantedWeights(n_heads=8, n_kv_heads=1), "id"))
+        rundir.write_part("clusters", "a1", step, frame, {})
+    result = weight_clusters.study(rundir, bootstraps=0)
+    assert [note for note in result.notes if "too few to be clustered" in note] == [
+        "Of size 1k, K, V have 1 head a layer, too few to be clustered: norms and changes are all there is."
+    ]
+    assert set(result.tables["timeline"]["kind"]) == {"q", "o", "qk", "ov"}
+
+
+def test_changes_from_before_the_grid_was_extended_are_told(tmp_path):
+    def written(steps, previous):
+        rundir = RunDirectory(tmp_path / str(len(previous)))
+        for step, before in zip(steps, previous, strict=True):
+            now = ClusterInput(PlantedWeights(seed=step), "id", PlantedWeights(seed=9), before)
+            job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=0)
+            rundir.write_part("clusters", "a1", step, job.compute(planted_checkpoint("a1", step), now), {})
+        return weight_clusters.study(rundir, bootstraps=0).notes
+
+    assert any(
+        "Changes at step 1,000 are since an earlier step" in note for note in written((0, 100, 1000), (None, 0, 0))
+    )
+    assert not any("earlier step" in note for note in written((0, 1000), (None, 0)))
+
+
+def test_both_readings_of_a_fused_weight_are_compared_at_every_step(tmp_path):
+    """Read as published even and odd part at step 32; read by head nothing does: the jump comes from the reading."""
+    rundir = planted_sweep(RunDirectory(tmp_path), lambda random, step: {}, steps=STEPS, nulls=0)
+    planted_sweep(rundir, lambda random, step: {"q": two_groups(random, 1.0 if step >= 32 else 0.0)}, steps=STEPS,
+                  nulls=0, layout="published")  # fmt: skip
+    result = weight_clusters.study(rundir, bootstraps=0)
+    queries = result.tables["layouts"].filter(pl.col("kind") == "q")
+    assert queries["step"].to_list() == list(STEPS)
+    assert (queries["silhouette"] < 0.2).all()
+    assert queries.filter(pl.col("silhouette_published_layout") > 0.2)["step"].to_list() == [32, 64, 128, 256]
+    said = [finding for finding in result.values["findings"] if "series jump" in finding]
+    assert said == ["By the published rule 1 of 4 series jump read as study 1 read them, 0 read by head."]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Sorting and searching weights leave Python free; more threads would hold more layers in memory.
 _THREADS = min(4, os.cpu_count() or 1)
 # Part of every part's fingerprint: raise it where numbers change, and old parts are computed anew.
-DEFINITIONS_VERSION = 2
+DEFINITIONS_VERSION = 3
 _ORDER = (*KINDS, *CIRCUITS)
 
 
@@ -56,7 +56,7 @@ class WeightClusters:
         ks: numbers of clusters; those that a layer has too few heads for are left out.
         nulls: draws of each null; 0 leaves out nulls, stability and the gap statistic.
         seed: of the nulls. k-means has the published seed of its own.
-        layers: which layers, all if None.
+        layers: which layers, each once; all if None.
         labels: partitions given by the user, described beside those found.
         previous: for a checkpoint's key, the checkpoint that its changes are measured from (see `predecessors`). No
             part of the job's identity: the table says for every row which step that was.
@@ -87,6 +87,8 @@ class WeightClusters:
             raise UsageError(f"numbers of clusters {self.ks}: each must be given once and be at least 2")
         if self.nulls < 0 or 0 < self.nulls < 19:
             raise UsageError(f"{self.nulls} draws of a null cannot give p = 0.05: use 19 or more, or 0 for no nulls")
+        if self.layers is not None and len(set(self.layers)) < len(self.layers):
+            raise UsageError(f"layers {', '.join(map(str, self.layers))}: each must be given once, or it counts twice")
         names = [given.name for given in self.labels]
         if len(set(names)) < len(names):
             raise UsageError(f"labels are given twice under one name: {', '.join(names)}")
@@ -134,8 +136,8 @@ class WeightClusters:
         """The table of `tables.CLUSTERS_COLUMNS`.
 
         Raises:
-            CheckpointError: weights are missing or not finite, or a layer has fewer heads than clusters.
-            UsageError: a layer or head that does not exist was asked for.
+            CheckpointError: weights are missing or not finite, or no kind of weights has more heads than clusters.
+            UsageError: a layer or head that does not exist was asked for, or labels of one.
         """
         geometry = input.weights.geometry
         rows = self.rows(input.weights, geometry, input.before, input.previous_step)
@@ -155,6 +157,8 @@ class WeightClusters:
         self, weights: Weights, geometry: Geometry, before: Weights | None = None, previous_step: int | None = None
     ) -> list[Row]:
         """The rows of one model, without the columns that name the checkpoint."""
+        for given in self.labels:
+            given.require_layers(geometry.n_layers)
 
         def of_layer(layer: int) -> list[Row]:
             return [
@@ -166,7 +170,13 @@ class WeightClusters:
         # Each layer has random numbers of its own, so threads change nothing but the time. Products of these sizes
         # would lose more by further threads of their own than they win.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
-            return [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
+            rows = [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
+        if all(row["k"] == 1 and not row["all_equal"] for row in rows):
+            raise CheckpointError(
+                f"the model's {geometry.n_heads} heads a layer are too few for {min(self.ks)} clusters; "
+                "a silhouette needs more heads than clusters"
+            )
+        return rows
 
     def _layers(self, n_layers: int) -> Sequence[int]:
         if self.layers is None:
@@ -179,14 +189,9 @@ class WeightClusters:
     def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
         space = heads.space
         together = _together(heads, previous_step)
-        if space.all_equal:
-            return [together]
         ks = [k for k in self.ks if k < space.n_heads]
-        if not ks:
-            raise CheckpointError(
-                f"layer {layer}, kind {heads.kind}: {space.n_heads} heads are too few for {min(self.ks)} clusters; "
-                "a silhouette needs more heads than clusters"
-            )
+        if space.all_equal or not ks:  # few key-value heads leave a kind without clusters, not the model
+            return [together]
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
@@ -195,11 +200,12 @@ class WeightClusters:
         if heads.weights is not None:
             _compare_clusters(heads.weights, partitions, rows, random)
         if nulls and "kmeans" in self.methods:
-            gaps = gap_statistic(space, ks, nulls["directions"])
+            gaps = gap_statistic(space, ks, nulls)
             together["gap_k"] = gaps.chosen
             for row in (together, *rows):
                 if row["clustering"] in ("all", "kmeans"):
-                    row["gap"], row["gap_std_error"] = gaps.value[row["k"] - 1], gaps.std_error[row["k"] - 1]
+                    at = row["k"] - 1
+                    row |= {"gap": gaps.value[at], "gap_std_error": gaps.std_error[at], "gap_margin": gaps.margin[at]}
         return [together, *rows]
 
 
@@ -257,6 +263,8 @@ def _checkpoint_names() -> set[str]:
 
 
 def _require_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    if len(set(asked)) < len(asked):
+        raise UsageError(f"{what}s {', '.join(asked)}: each must be given once")
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
         named = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is asked for"

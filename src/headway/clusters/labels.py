@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from headway.clusters.features import CIRCUITS, KINDS
 from headway.clusters.partitions import METHODS, Partition
 from headway.errors import UsageError
 
@@ -34,19 +35,38 @@ class GivenLabels:
         """What decides the labels, as JSON."""
         return {"name": self.name, "sha256": hashlib.sha256(repr(self.rows).encode()).hexdigest()}
 
+    def require_layers(self, n_layers: int) -> None:
+        """
+        Raises:
+            UsageError: they name a layer that the model does not have.
+        """
+        unknown = [layer for _, layer, _, _ in self.rows if layer is not None and not 0 <= layer < n_layers]
+        if unknown:
+            raise UsageError(
+                f"labels {self.name!r}: there is no layer {unknown[0]}; the model has layers 0 to {n_layers - 1}"
+            )
+
     def partition(self, kind: str, layer: int, n_heads: int, n_query_heads: int) -> Partition | None:
         """The labels of one layer and kind; None where none are given for it.
 
         Raises:
-            UsageError: they name a head that does not exist, leave one out, or put all heads into one cluster.
+            UsageError: they name a head that does not exist, leave one out, give one two labels, or put all heads into one
+                cluster.
         """
         if not self.rows:
             return Partition(self.name, 2, np.arange(n_heads) % 2, given=True)
         own = [row for row in self.rows if row[0] == kind or (row[0] is None and n_heads == n_query_heads)]
-        labels = {head: label for _, at, head, label in own if at in (None, layer)}
-        if not labels:
+        pairs = {(head, label) for _, at, head, label in own if at in (None, layer)}
+        if not pairs:
             return None
         where = f"labels {self.name!r}, layer {layer}, kind {kind}"
+        labels = dict(sorted(pairs))
+        other = next(((head, label) for head, label in sorted(pairs) if labels[head] != label), None)
+        if other is not None:
+            head, label = other
+            raise UsageError(
+                f"{where}: head {head} has two labels, {label!r} and {labels[head]!r}; give every head one"
+            )
         unknown = sorted(set(labels) - set(range(n_heads)))
         absent = sorted(set(range(n_heads)) - set(labels))
         if unknown:
@@ -68,7 +88,7 @@ def open_labels(spec: str) -> GivenLabels:
             `layer` and `kind`; the file's stem becomes the name.
 
     Raises:
-        UsageError: there is no such file, or it lacks a column.
+        UsageError: there is no such file, or it lacks a column or names an unknown kind of weights.
     """
     if spec == EVEN_ODD:
         return GivenLabels(EVEN_ODD)
@@ -101,6 +121,12 @@ def _rows(path: Path, frame: pl.DataFrame) -> Iterable[tuple[str | None, int | N
         table = frame.select(columns)
     except pl.exceptions.PolarsError as error:
         raise UsageError(f"{path}: layers and heads must be whole numbers, counted from 0 ({error})") from error
+    known = (*KINDS, *CIRCUITS)
+    unknown = [kind for kind in table["kind"].drop_nulls().unique(maintain_order=True) if kind not in known]
+    if unknown:
+        raise UsageError(
+            f"{path}: there is no kind of weights {unknown[0]!r}; use {', '.join(known)}, or leave it empty"
+        )
     if table["head"].null_count() or table["label"].null_count():
         raise UsageError(f"{path}: every row needs a head and a label")
     return table.rows()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -45,9 +45,26 @@ class HeadSpace:
         return len(self.norms)
 
     @property
+    def alike(self) -> bool:
+        """Whether both nulls are the same draws: where heads have no norms."""
+        return self.initial is self.directions
+
+    @property
     def all_equal(self) -> bool:
-        """Whether no distance exceeds what rounding makes of equal heads."""
-        return bool(self.squared_distances.max() <= self.resolution)
+        """Whether there are several heads and no distance exceeds what rounding makes of equal ones."""
+        return self.n_heads > 1 and bool(self.squared_distances.max() <= self.resolution)
+
+    def only(self, heads: NDArray[np.integer]) -> HeadSpace:
+        """The space of some of its heads. Null draws are those of all heads, of which the others are then left out."""
+        rows, columns = np.ix_(heads, heads)
+        return replace(
+            self,
+            squared_distances=self.squared_distances[rows, columns],
+            norms=self.norms[heads],
+            directions=lambda random, n: self.directions(random, n)[:, rows, columns],
+            initial=lambda random, n: self.initial(random, n)[:, rows, columns],
+            blocks=None if self.blocks is None else self.blocks[:, rows, columns],
+        )
 
 
 def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
@@ -59,11 +76,11 @@ def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> Head
         where: names them in errors.
 
     Raises:
-        UsageError: fewer than two heads, or heads without weights.
+        UsageError: no heads, or heads without weights.
         CheckpointError: NaN or infinite weights.
     """
-    if weights.ndim < 2 or len(weights) < 2 or not weights[0].size:
-        raise UsageError(f"{where} have shape {weights.shape}: clusters need at least two heads, each with weights")
+    if weights.ndim < 2 or not weights.size:
+        raise UsageError(f"{where} have shape {weights.shape}: clusters need heads, each with weights")
     n_heads, n_columns = len(weights), weights[0].size
     blocks = _block_products(weights.reshape(n_heads, -1, weights.shape[-1]))
     gram = blocks.sum(axis=0)
@@ -145,6 +162,29 @@ def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
         order = random.permuted(heads, axis=1)
         gram += block[order[:, :, None], order[:, None, :]]
     return distances_of(gram)
+
+
+def rotated(squared_distances: Floats, random: np.random.Generator, n: int) -> Floats:
+    """(n, H, H) squared distances after the heads are mixed by a random rotation that keeps their mean.
+
+    Heads drawn from one Gaussian, of whatever covariance, are as likely to be any such mixture of themselves (Langsrud
+    2005): the draws keep the observed spectrum exactly, so that nothing has to be estimated from few heads.
+    """
+    coordinates = principal_coordinates(squared_distances).coordinates
+    scales = np.linalg.norm(coordinates, axis=0)
+    n_heads = len(coordinates)
+    # Signs of a factor's columns, which would make it uniform, cancel in distances.
+    mixed, _ = np.linalg.qr(random.standard_normal((n, n_heads - 1, n_heads - 1)))
+    points = _centred_basis(n_heads) @ mixed * scales
+    return distances_of(points @ points.transpose(0, 2, 1))
+
+
+def _centred_basis(n_heads: int) -> Floats:
+    """(H, H - 1) orthonormal columns of mean 0 (Helmert)."""
+    columns = np.arange(1, n_heads)
+    basis = np.triu(np.ones((n_heads, n_heads - 1)))
+    basis[columns, columns - 1] = -columns
+    return basis / np.sqrt(columns * (columns + 1))
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,9 @@ class ChangePoints:
     Attributes:
         verdict: "abrupt", "gradual", "none" or "undecided".
         models: model, kind, parameters, rss, bic, delta_bic (to the best), best first.
-        places: before, after (the grid steps around the change), lower, upper (an interval for the step of change). For an
-            abrupt or undecided change one row per step of the best step model; for a gradual one, where the smooth curve is
-            steepest; empty without a change.
+        places: before, after (the grid steps around the change), lower, upper (an interval for the step of change, of whole
+            grid intervals, since nothing is known within one). For an abrupt or undecided change one row per step of the best
+            step model; for a gradual one, where the smooth curve is steepest; empty without a change.
         p_change: of the hypothesis that there is only noise.
         p_gradual, p_abrupt: of the hypothesis that the change is gradual, or abrupt; NaN without a change.
         too_coarse: the grid leaves the change in intervals too wide to tell a jump from growth.
@@ -258,8 +258,12 @@ def _steepest_place(candidates: _Candidates, y: Array, resampled: Array, grid: A
     place = candidates.smoother.steepest(y[None], at)[0]
     drawn = candidates.smoother.steepest(resampled, at)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    after = int(np.clip(np.searchsorted(candidates.x, place), 1, len(grid) - 1))
-    return _places([(grid[after - 1], grid[after], 10**low - 1, 10**high - 1)])
+    x, last = candidates.x, len(grid) - 1
+    after = int(np.clip(np.searchsorted(x, place), 1, last))
+    # Nothing is known within a grid interval: those that the interval touches belong to it whole.
+    first = int(np.clip(np.searchsorted(x, low, side="right") - 1, 0, after - 1))
+    end = int(np.clip(np.searchsorted(x, high), after, last))
+    return _places([(grid[after - 1], grid[after], grid[first], grid[end])])
 
 
 def _places(rows: list[tuple[float, float, float, float]]) -> pl.DataFrame:

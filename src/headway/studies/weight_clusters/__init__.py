@@ -14,7 +14,7 @@ from headway.rundir import RunDirectory
 from headway.studies.result import Result
 from headway.studies.weight_clusters.agreement import between_seeds, composition
 from headway.studies.weight_clusters.effects import effects, prompts
-from headway.studies.weight_clusters.findings import findings
+from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads
 from headway.studies.weight_clusters.published import layouts, published
 from headway.studies.weight_clusters.timeline import LEVEL, layer_map, main_series, timeline
@@ -63,6 +63,7 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
 
 def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, progress: Progress) -> None:
     progress.start("weight clusters", 5)
+    result.notes.extend(too_few_heads(table))
     lines = timeline(table)
     result.tables["timeline"] = lines
     result.tables["map"] = layer_map(lines)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import polars as pl
 
 from headway.studies.result import Result
+from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import LEVEL, main_series
 
 
@@ -22,7 +23,20 @@ def findings(result: Result) -> None:
                          "published_sudden", "corrected_sudden")
         } | {"n": len(published)}  # fmt: skip
     _beyond(result, lines)
+    _how_many(result, lines)
     _notes(result, result.tables["timeline"])
+
+
+def too_few_heads(table: pl.DataFrame) -> list[str]:
+    """A note on the kinds of which no layer could be clustered, although its heads differ."""
+    kinds = table.group_by("size", "kind", maintain_order=True).agg(
+        clustered=(pl.col("k") > 1).any() | pl.col("all_equal").any(), n=pl.col("norms").list.len().max()
+    )
+    return [
+        f"Of size {size}, {', '.join(own['kind'].str.to_uppercase())} {'has' if len(own) == 1 else 'have'} {n} "
+        f"{'head' if n == 1 else 'heads'} a layer, too few to be clustered: norms and changes are all there is."
+        for (size, n), own in kinds.filter(~pl.col("clustered")).group_by("size", "n", maintain_order=True)
+    ]
 
 
 def _published(table: pl.DataFrame) -> list[str]:
@@ -30,8 +44,8 @@ def _published(table: pl.DataFrame) -> list[str]:
     lone = int((table["published_clusters"] & (table["lone_heads"].list.len() > 0)).sum())
     said = [
         f"At the last step, {table['published_clusters'].sum()} of {n} layers and kinds of raw weights are clustered by the "
-        f"published rule (silhouette above 0.3); {table['corrected_clusters'].sum()} are beyond what heads without clusters "
-        f"give, corrected for all that was looked at."
+        f"published rule (silhouette above {STRONG}, inferred from its table); {table['corrected_clusters'].sum()} have groups "
+        f"of several heads beyond every null, corrected for all that was looked at."
     ]
     if lone:
         said.append(f"In {lone} of the published clusterings, a head is alone in its cluster: an outlier.")
@@ -40,8 +54,8 @@ def _published(table: pl.DataFrame) -> list[str]:
         f"{table['corrected_differ'].sum()} do."
     )
     said.append(
-        f"The published rule calls {table['published_sudden'].sum()} of {n} transitions sudden; the test of change "
-        f"{table['corrected_sudden'].sum()}."
+        f"The published rule calls {table['published_sudden'].sum()} of {n} transitions sudden; groups that are there at the "
+        f"last step arose abruptly by the test of change in {table['corrected_sudden'].sum()}."
     )
     return said
 
@@ -62,6 +76,17 @@ def _beyond(result: Result, lines: pl.DataFrame) -> None:
     ).to_dicts()  # fmt: skip
 
 
+def _how_many(result: Result, lines: pl.DataFrame) -> None:
+    last = lines.filter(pl.col("feature") == "raw", pl.col("step") == pl.col("step").max().over("run"))
+    counted = last["gap_k"].drop_nulls()
+    if len(counted):
+        several = int((counted > 1).sum())
+        result.values["findings"].append(
+            f"By the gap statistic, one cluster included, {several} of {len(counted)} layers and kinds of raw weights have more "
+            f"than one at the last step; heads without clusters have in at most about 5 % of cases."
+        )
+
+
 def _notes(result: Result, lines: pl.DataFrame) -> None:
     notes = result.notes
     p = lines["p"].drop_nulls().to_numpy()
@@ -79,9 +104,24 @@ def _notes(result: Result, lines: pl.DataFrame) -> None:
         "Tests named published take every weight as an independent sample, which it is not; clusters were found in the "
         "same weights that all tests between clusters compare."
     )
+    notes.extend(_stale_changes(lines))
     gaps = _gaps(lines)
     if gaps:
         notes.append(f"The grid's widest gap is from step {gaps[0]:,} to {gaps[1]:,}: what happens within is not seen.")
+
+
+def _stale_changes(lines: pl.DataFrame) -> list[str]:
+    """Changes that were measured before a step between was added to the grid."""
+    main = main_series(lines).filter(pl.col("feature") == "raw").sort("step")
+    before = pl.col("step").shift(1).over("run", "layer", "kind")
+    stale = main.filter((pl.col("previous_step") < before).fill_null(False))
+    if stale.is_empty():
+        return []
+    steps = ", ".join(f"{step:,}" for step in stale["step"].unique().sort())
+    return [
+        f"Changes at step {steps} are since an earlier step than the one before, which was added later: the column "
+        f"previous_step says which. `headway cluster --force` measures them anew."
+    ]
 
 
 def _gaps(lines: pl.DataFrame) -> tuple[int, int] | None:

@@ -35,7 +35,7 @@ _SCHEMA: dict[str, pl.DataType] = {
     "beyond_from": pl.Int64(),
     "beyond_after": pl.Int64(),
     "last_beyond": pl.Boolean(),
-    "last_lone_heads": pl.List(pl.Int32()),
+    "last_outliers": pl.List(pl.Int32()),
     "change": pl.String(),
     "p_change": pl.Float64(),
     "p_gradual": pl.Float64(),
@@ -53,10 +53,11 @@ def transitions(lines: pl.DataFrame, *, bootstraps: int, seed: int) -> pl.DataFr
     """One row per run, layer, kind and feature, for two clusters by k-means, and, where a size has several runs, one with
     `run` null for their mean, whose interval comes from resampling runs.
 
-    `beyond_from` is the first step from which the silhouette stays beyond every null (p <= 0.05, uncorrected) to the end,
-    `beyond_after` the step before it in the grid; `last_beyond` says whether the last step is, corrected.
-    `change` is the verdict of `stats.change_points` on the silhouette, its places those of the largest change; it is only
-    asked where the silhouette is beyond the nulls at some step.
+    All but the published rule is about groups: clusters of which no head is alone, or those of the heads that are left
+    without the lone ones. `beyond_from` is the first step from which they stay beyond every null (p <= 0.05, uncorrected) to
+    the end, `beyond_after` the step before it in the grid; `last_beyond` says whether they are at the last step, corrected.
+    `change` is the verdict of `stats.change_points` on their silhouette, its places those of the largest change; it is only
+    asked where they are beyond every null, corrected, at some step.
     """
     rows = []
     for place in main_series(lines).partition_by(_PLACE, maintain_order=True):
@@ -70,20 +71,22 @@ def transitions(lines: pl.DataFrame, *, bootstraps: int, seed: int) -> pl.DataFr
 def _row(runs: list[pl.DataFrame], bootstraps: int, seed: int) -> dict[str, Any]:
     """The transition of one run, or of the mean of several over the steps that they share."""
     steps = sorted(set.intersection(*(set(run["step"]) for run in runs)))
-    values = np.array([run.filter(pl.col("step").is_in(steps))["silhouette"] for run in runs]).reshape(len(runs), -1)
     row = {name: runs[0][name][0] for name in ("run", *_PLACE)} | {"n_runs": len(runs)}
-    row |= published_rule(steps, values.mean(axis=0))
+    row |= published_rule(steps, _values(runs, steps, "silhouette").mean(axis=0))
     if len(runs) == 1:
         row |= _beyond(runs[0])
-        searched = bool((runs[0]["p"] <= LEVEL).any())
     else:
-        row["last_beyond"] = all(run["beyond"][-1] for run in runs) if runs[0]["beyond"].null_count() == 0 else None
-        searched = any((run["p"] <= LEVEL).any() for run in runs)
+        row["last_beyond"] = all(run["groups"][-1] for run in runs) if runs[0]["groups"].null_count() == 0 else None
     words = ""
-    if searched and bootstraps >= _LEAST_BOOTSTRAPS:
-        row |= (change := _change(steps, values, bootstraps, seed))
+    if any(run["groups"].any() for run in runs) and bootstraps >= _LEAST_BOOTSTRAPS:
+        row |= (change := _change(steps, _values(runs, steps, "silhouette_groups"), bootstraps, seed))
         words = change["words"]
     return row | {"verdict": _verdict(row, runs, words)}
+
+
+def _values(runs: list[pl.DataFrame], steps: list[int], column: str) -> np.ndarray:
+    """(runs, steps)"""
+    return np.array([run.filter(pl.col("step").is_in(steps))[column] for run in runs]).reshape(len(runs), -1)
 
 
 def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
@@ -103,9 +106,9 @@ def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
 
 
 def _beyond(run: pl.DataFrame) -> dict[str, Any]:
-    """From which step on the silhouette stays beyond the nulls."""
-    last: dict[str, Any] = {"last_beyond": run["beyond"][-1], "last_lone_heads": run["lone_heads"][-1].to_list()}
-    steps, beyond = run["step"].to_list(), (run["p"] <= LEVEL).fill_null(False).to_list()
+    """From which step on groups stay beyond the nulls."""
+    last: dict[str, Any] = {"last_beyond": run["groups"][-1], "last_outliers": run["outliers"][-1].to_list()}
+    steps, beyond = run["step"].to_list(), (run["p_groups"] <= LEVEL).fill_null(False).to_list()
     if not beyond[-1]:
         return last
     first = next(at for at in range(len(steps)) if all(beyond[at:]))
@@ -144,29 +147,37 @@ def _change(steps: list[int], values: np.ndarray, bootstraps: int, seed: int) ->
 def _verdict(row: dict[str, Any], runs: list[pl.DataFrame], words: str) -> str:
     """The transition in words."""
     if len(runs) > 1:
-        n_beyond = sum(bool(run["beyond"][-1]) for run in runs)
-        return " ".join(filter(None, [f"Beyond every null at the last step in {n_beyond} of {len(runs)} runs.", words]))
+        n_beyond = sum(bool(run["groups"][-1]) for run in runs)
+        return " ".join(
+            filter(None, [f"Groups beyond every null at the last step in {n_beyond} of {len(runs)} runs.", words])
+        )
     if runs[0]["p"].null_count() == len(runs[0]):
         return "No nulls were drawn: nothing says whether the silhouette is more than noise gives."
-    return " ".join(filter(None, [_where_beyond(row, runs[0]), _outlier(row), words]))
+    return " ".join(filter(None, [_where_beyond(row, runs[0]), _outliers(row, runs[0]), words]))
 
 
 def _where_beyond(row: dict[str, Any], run: pl.DataFrame) -> str:
     if row.get("beyond_from") is None:
-        if (run["p"] <= LEVEL).any():
-            return "No clusters beyond the nulls at the last step, though at some before it."
-        return "No clusters: the silhouette is what heads without clusters give, at every step."
+        if (run["p_groups"] <= LEVEL).any():
+            return "No groups beyond the nulls at the last step, though at some before it."
+        return "No groups: at no step are clusters more than heads without clusters give."
     since = f"since step {row['beyond_from']:,}"
     if row["beyond_after"] is not None:
         since += f" (not yet at {row['beyond_after']:,}, the step before it in this grid)"
     if not row["last_beyond"]:
-        return f"Silhouette beyond every null {since}, but not after correction for all that was looked at."
-    return f"Silhouette beyond every null {since}."
+        return f"Groups beyond every null {since}, but not after correction for all that was looked at."
+    return f"Groups beyond every null {since}."
 
 
-def _outlier(row: dict[str, Any]) -> str:
-    lone = row["last_lone_heads"]
-    if not lone:
+def _outliers(row: dict[str, Any], run: pl.DataFrame) -> str:
+    """Of the last step: which heads are alone, and what the others do."""
+    outliers = row["last_outliers"]
+    if not outliers:
         return ""
-    named = ", ".join(map(str, lone))
-    return f"At the last step head {named} is alone in its cluster: an outlier, not a cluster of heads."
+    several = len(outliers) > 1
+    named = f"heads {', '.join(map(str, outliers))} are" if several else f"head {outliers[0]} is"
+    alone = f"At the last step {named} alone in {'clusters' if several else 'its cluster'}: "
+    alone += "outliers, not clusters of heads." if several else "an outlier, not a cluster of heads."
+    if row.get("beyond_from") is None:
+        return f"{alone} The other heads form no groups beyond the nulls."
+    return f"{alone} The groups are those of the other heads, with a silhouette of {run['silhouette_groups'][-1]:.2f}."
