@@ -124,11 +124,7 @@ def matching(context: Context) -> Section:
     )
 
 
-_TESTS = {
-    "same layer": "share of pairs in the same layer",
-    "layers": "distance, layers shuffled",
-    "beyond layers": "distance, heads shuffled",
-}
+_TESTS = ["same layer", "layers", "beyond layers"]
 
 
 def _matching_items(context: Context) -> Iterator[Item]:
@@ -145,12 +141,13 @@ def _matching_items(context: Context) -> Iterator[Item]:
         name="matching-tests",
         title="Heads paired by their trajectories, against chance",
         sentence=(
-            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than "
-            "chance). ‘Layers’ and "
-            f"‘beyond layers’: distance between paired trajectories (left of grey: closer than chance). {_GREY}"
+            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than chance). "
+            "The others: distance between trajectories paired within layers (left of grey: closer than chance), where "
+            "chance deals heads out to layers, and, ‘beyond layers’, each layer’s heads out to the seeds. "
+            f"{_GREY}"
         ),
         alt="Three panels comparing the pairing of heads between seeds with chance.",
-        chart=forms.panels(chart, "test", list(_TESTS), columns=3).resolve_scale(x="independent"),
+        chart=forms.panels(chart, "test", _TESTS, columns=3).resolve_scale(x="independent"),
         tables=("matching",),
         layout=Layout(panels=3, panel_width=190, max_columns=3),
     )

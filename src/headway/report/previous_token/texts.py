@@ -95,9 +95,9 @@ METHODS = [
     "intervals, the "
     "fitted relation to size maximises the likelihood of the intervals, and its grey range assumes nothing about where "
     "in them the onsets lie. Intervals over seeds are percentile bootstraps.",
-    "Chance for places shuffles layers within runs; chance for paired heads is the best pairing of "
-    "shuffled heads, whole "
-    "trajectories kept, because the best pairing of anything looks good.",
+    "Chance for places shuffles layers within runs; chance for paired heads is the best pairing of heads dealt out "
+    "anew, whole trajectories kept, because the best pairing of anything looks good: heads of a run are dealt out to its "
+    "layers, or, to ask for more than layers explain, heads of a layer to the seeds.",
     "Seeds needed are read from the power of a two-sample t test at the observed effect; extrapolations "
     "fit a line to the "
     "sizes’ means, one observation a size.",
