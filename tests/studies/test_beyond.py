@@ -279,7 +279,8 @@ def test_sizes_without_spread_have_no_number_of_seeds():
 
 
 def test_prediction_intervals_are_rs():
-    frame = pl.DataFrame({"n_params": [10.0**7, 10.0**8, 10.0**8.5, 10.0**9], "y": [1.0, 3.0, 2.5, 4.2]})
+    n_params = [10.0**7, 10.0**8, 10.0**8.5, 10.0**9]
+    frame = pl.DataFrame({"model": list("abcd"), "n_params": n_params, "y": [1.0, 3.0, 2.5, 4.2]})
     line = line_with_intervals(frame)
     # R: x <- c(7,8,8.5,9); y <- c(1,3,2.5,4.2); predict(lm(y~x), data.frame(x=10), interval="prediction")
     last = line.row(-1, named=True)

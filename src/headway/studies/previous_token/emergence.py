@@ -28,7 +28,7 @@ def emergence(draft: Draft) -> None:
     rng = np.random.default_rng([draft.seed, 6])
     for (run,), of in draft.heads.trajectories.group_by("run", maintain_order=True):
         name = of.select(RUN_COLUMNS).head(1)
-        distinct = of.filter(~pl.col("repeated") & ~pl.col("suspect"))
+        distinct = draft.heads.distinct.filter(pl.col("run") == run)
         k = min(K, distinct.height - 1)  # a curve needs more steps than coefficients
         try:
             published, fit = _fit(of, k), _fit(distinct, k)

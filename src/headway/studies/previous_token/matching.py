@@ -138,9 +138,7 @@ def _tests(
             continue
         row = _row(name, observed, len(pairs))
         if shuffles:
-            drawn = np.array(
-                [_matched_within_layers(deal(x, rng), pairs) for _ in range(min(shuffles, MOST_SHUFFLES))]
-            )
+            drawn = np.array([_matched_within_layers(deal(x, rng), pairs) for _ in range(min(shuffles, MOST_SHUFFLES))])
             low = against(-observed, -drawn)  # a small distance is what speaks for repetition
             row |= {"chance": drawn.mean(), "chance_lower": -low["chance_upper"], "chance_upper": -low["chance_lower"]}
             row["p"] = low["p"]
