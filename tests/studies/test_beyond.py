@@ -5,12 +5,13 @@ import polars as pl
 import pytest
 
 from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.emergence import emergence
 from headway.studies.previous_token.extrapolation import extrapolation, line_with_intervals
 from headway.studies.previous_token.growth import growth
 from headway.studies.previous_token.heads import read_heads
 from headway.studies.previous_token.identity import identity
-from headway.studies.previous_token.intervals import onset_intervals
-from headway.studies.previous_token.matching import match, matching
+from headway.studies.previous_token.intervals import PUBLISHED, onset_intervals
+from headway.studies.previous_token.matching import _tests, match, matching
 from headway.studies.previous_token.onset import onset
 from headway.studies.previous_token.position import kendalls_w, position
 from headway.studies.previous_token.seeds import interval_widths, seeds, t_power, two_sizes
@@ -130,17 +131,77 @@ def test_trajectories_of_each_seed_its_own_are_chance():
         assert row["chance_lower"] <= row["observed"] <= row["chance_upper"]
 
 
-def test_beyond_layers_holds_its_level():
-    """Exchangeable heads: p is uniform; of 40 data sets, 9 or more below 0.1 have a chance of 0.002 (binomial)."""
-    from headway.studies.previous_token.matching import _tests
+def one_law(random):
+    return random.normal(size=(3, 3, 3, 4)).cumsum(axis=-1)
 
-    low = 0
-    for i in range(40):
-        x = RNG([7, i]).normal(size=(3, 3, 3, 4)).cumsum(axis=-1)
-        pairs = [(0, 1), (0, 2), (1, 2)]
-        found = [match(x[a], x[b]) for a, b in pairs]
-        low += _tests(x, pairs, found, 49, RNG(i))[-1]["p"] < 0.1
-    assert low < 9
+
+def unequal_spreads(random):
+    return np.geomspace(0.2, 2, 3)[:, None, None] * one_law(random)
+
+
+def a_riser_here_and_there(random):
+    return 0.1 * one_law(random) + (random.random((3, 3, 3, 1)) < 0.3) * np.linspace(0, 3, 4)
+
+
+@pytest.mark.parametrize("law", [one_law, unequal_spreads, a_riser_here_and_there])
+def test_beyond_layers_holds_its_level(law):
+    """Heads independent given their layer: p is uniform; of 40 data sets, 9 or more below 0.1 have a chance of 0.002
+    (binomial), and none below 0.2 one of 0.0004."""
+    p = np.array([beyond_layers(law(RNG([7, i])), RNG(i)) for i in range(40)])
+    assert (p < 0.1).sum() < 9
+    assert (p < 0.2).any()
+
+
+def beyond_layers(x, rng) -> float:
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    found = [match(x[a], x[b]) for a, b in pairs]
+    return _tests(x, pairs, found, 49, rng)[-1]["p"]
+
+
+def test_a_mix_of_heads_that_repeats_in_every_seed_is_seen_beyond_layers():
+    """In each layer of each seed one head rises, any one of them: layers are alike, and so is every seed's mix."""
+
+    def value(size, seed, step, layer, head):
+        riser = RNG([seed, 3]).integers(7, size=5)
+        return np.log10(step + 2) * (head == riser[layer]) + RNG([seed, step]).normal(0, 0.05, len(layer))
+
+    tests = matching_tests(heads_table(value, sizes=("11m",), seeds=(1, 2, 3, 4)))
+    assert tests["beyond layers"]["p"] < 0.01
+
+
+def test_equally_good_partners_are_not_taken_from_the_same_place():
+    alike = np.zeros((6, 4, 3))
+    partner, distance = match(alike, alike)
+    assert sorted(partner) == list(range(24))
+    assert (partner // 4 == np.arange(24) // 4).mean() < 0.6  # by chance 1/6
+    assert not distance.any()
+
+
+# Emergence ----------------------------------------------------------------------------------------------------
+
+
+def test_the_ends_of_onset_intervals_are_measured_steps():
+    intervals = studied(heads_table(), emergence, onset_intervals).tables["onset_intervals"]
+    assert "largest derivative" in intervals["definition"]
+    means = pl.col("definition") == PUBLISHED  # ends that are means over thresholds
+    for end in ("lower", "upper"):
+        found = intervals.filter(~means)[end].drop_nulls()
+        assert set(found) <= set(STEPS)
+
+
+@pytest.mark.parametrize(("n_steps", "k"), [(5, 4), (8, 7), (10, 9), (11, 10), (12, 10)])
+def test_a_run_of_few_steps_has_a_curve(n_steps, k):
+    draft = studied(heads_table(sizes=("3m",), steps=STEPS[-n_steps:]), emergence)
+    assert draft.tables["emergence"]["k"].to_list() == [k] * 3
+    assert ("emergence" in str(draft.values.get("left_out"))) is False
+    assert any(f"k = {k} basis functions" in note for note in draft.notes) == (k < 10)
+
+
+def test_a_repeated_step_leaves_a_curve_with_one_less():
+    table = heads_table(sizes=("3m",), steps=STEPS[:11])
+    first = table.filter(pl.col("step") == 0).with_columns(step=pl.lit(1, pl.Int64))
+    draft = studied(pl.concat([table.filter(pl.col("step") != 1), first]), emergence)
+    assert draft.tables["emergence"]["k"].to_list() == [9] * 3
 
 
 # Onset with intervals -----------------------------------------------------------------------------------------
@@ -218,7 +279,8 @@ def test_sizes_without_spread_have_no_number_of_seeds():
 
 
 def test_prediction_intervals_are_rs():
-    frame = pl.DataFrame({"n_params": [10.0**7, 10.0**8, 10.0**8.5, 10.0**9], "y": [1.0, 3.0, 2.5, 4.2]})
+    n_params = [10.0**7, 10.0**8, 10.0**8.5, 10.0**9]
+    frame = pl.DataFrame({"model": list("abcd"), "n_params": n_params, "y": [1.0, 3.0, 2.5, 4.2]})
     line = line_with_intervals(frame)
     # R: x <- c(7,8,8.5,9); y <- c(1,3,2.5,4.2); predict(lm(y~x), data.frame(x=10), interval="prediction")
     last = line.row(-1, named=True)

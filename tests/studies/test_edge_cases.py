@@ -10,7 +10,7 @@ from headway.errors import StatisticsError
 from headway.rundir import RunDirectory
 from headway.studies import STUDIES, Result
 from headway.tables import SCORES
-from support_studies import heads_table, write_heads
+from support_studies import heads_table, rise, write_heads
 
 SCORE = "prev_self_ratio"
 
@@ -103,8 +103,263 @@ def test_duplicates_are_told_in_the_notes(tmp_path):
     assert result.values["data"]["duplicates"] == 9
 
 
-def test_without_bootstraps_nothing_is_drawn(tmp_path):
+def test_without_bootstraps_nothing_is_drawn_and_what_is_missing_is_said(tmp_path):
     result = study(tmp_path, heads_table(), bootstraps=0)
     assert result.tables["onset_by_size"]["lower"].null_count() == result.tables["onset_by_size"].height
     assert result.tables["matching"]["p"].null_count() == result.tables["matching"].height
     assert "seed_detection" not in result.tables
+    reasons = left_out(result)
+    for what in ("seed_detection", "beyond.consistency", "intervals over seeds and tests against chance"):
+        assert "--bootstraps" in reasons[what]
+
+
+# What the sentences say ---------------------------------------------------------------------------------------
+
+
+def says(result: Result, part: str) -> str:
+    return result.values["beyond"][part]["says"]
+
+
+def all_said(result: Result) -> str:
+    beyond = [part["says"] for part in result.values["beyond"].values() if part and "says" in part]
+    return " ".join([*filter(None, result.values["findings"].values()), *beyond])
+
+
+def cut(table: pl.DataFrame, run: str, last: int) -> pl.DataFrame:
+    return table.filter((pl.col("run") != run) | (pl.col("step") <= last))
+
+
+def test_of_one_step_nothing_is_said_of_change(tmp_path):
+    result = study(tmp_path, CASES["one step"])
+    assert "At the one step that was measured" in result.values["findings"]["growth"]
+    for finding in ("onset", "peak", "slope"):
+        assert result.values["findings"][finding] is None
+    for part in ("onset_intervals", "identity"):
+        assert result.values["beyond"][part] is None
+        assert "two distinct steps" in left_out(result)[f"beyond.{part}"]
+    for words in ("after step", "stands above", "leads for good", "peaks at", "by peak"):
+        assert words not in all_said(result)
+
+
+def test_of_two_steps_only_the_gap_between_them_is_said(tmp_path):
+    result = study(tmp_path, CASES["two steps"])
+    assert result.values["findings"]["onset"] == "Every onset lies between steps 0 and 1,000: no others were measured."
+    assert "between steps 0 and 1,000" in says(result, "onset_intervals")
+    assert "factor" not in all_said(result)
+    assert "the same in every run" in left_out(result)["beyond.extrapolation.onset"]
+
+
+def test_one_seed_has_onsets_and_no_intervals_over_seeds(tmp_path):
+    result = study(tmp_path, CASES["one seed"])
+    assert (
+        "3m between steps 128 and 256; 11m between steps 32 and 64; 37m between steps 8 and 16 (the grid allowed for"
+        in (says(result, "onset_intervals"))
+    )
+    assert "not known" not in all_said(result)
+    assert "one run)" in says(result, "identity")
+    assert "interval" not in says(result, "identity")
+
+
+def test_one_seed_beside_sizes_of_several_is_told_apart_from_them(tmp_path):
+    said = says(study(tmp_path, CASES["unlike seeds"]), "onset_intervals")
+    assert "3m between steps 128 and 256 (one run: the grid alone)" in said
+    assert "11m between steps 32 and 64;" in said
+
+
+def test_an_interval_of_shares_stays_within_0_and_1(tmp_path):
+    result = study(tmp_path, heads_table(seeds=(1, 2)))
+    for row in result.values["beyond"]["identity"]["sizes"]:
+        assert 0 <= row["lower"] <= row["percentile_first_mean"] <= row["upper"] <= 1
+    assert "-" not in says(result, "identity")
+
+
+def test_a_constant_score_has_no_top_head(tmp_path):
+    """Its steps are told apart by another score, so that they are no duplicates."""
+    table = CASES["constant"].with_columns(prev=pl.Series(np.random.default_rng(0).random(CASES["constant"].height)))
+    result = study(tmp_path, table)
+    for table in ("same_place", "top_head_depth", "lead", "final_head", "matching"):
+        assert table not in result.tables
+    for part in ("position", "identity"):
+        assert "no run is one head larger than all others" in left_out(result)[f"beyond.{part}"]
+    assert result.tables["trajectories"]["head"].null_count() == result.tables["trajectories"].height
+    assert result.tables["final_layer_seed"]["head"].null_count() == result.tables["final_layer_seed"].height
+    assert result.tables["layer_ranks"]["top_share"].null_count() == result.tables["layer_ranks"].height
+    assert "highest in" not in all_said(result)
+    assert "would narrow" not in all_said(result)
+    assert says(result, "onset_intervals") == "No run is known to reach half of a rise."
+
+
+def test_a_run_whose_largest_heads_tie_is_left_out_by_name(tmp_path):
+    tied = (pl.col("run") == "toy-3m-seed2") & (pl.col("step") == 1000)
+    table = heads_table().with_columns(pl.when(tied).then(2.0).otherwise(SCORE).alias(SCORE))
+    result = study(tmp_path, table)
+    assert "toy-3m-seed2" in left_out(result)["top heads"]
+    assert result.tables["same_place"].filter(pl.col("size") == "3m")["n_pairs"].to_list() == [1, 1]
+    assert "toy-3m-seed2" not in result.tables["lead"]["run"]
+    depths = result.tables["top_head_depth"]
+    assert depths.filter(pl.col("model") == "all")["n"].unique().to_list() == [8]
+
+
+def test_a_lead_that_is_shared_is_no_change_of_hands(tmp_path):
+    """Head 1 of layer 1 leads at every step but one, where all tie."""
+    table = heads_table().with_columns(pl.when(pl.col("step") == 256).then(1.5).otherwise(SCORE).alias(SCORE))
+    late = table.filter(pl.col("step") >= 128)
+    assert study(tmp_path, late).tables["lead"].select("n_changes", "n_steps").unique().rows() == [(0, 3)]
+
+
+def test_two_models_of_one_size_are_never_mixed(tmp_path):
+    table = heads_table(sizes=("3m", "11m")).with_columns(size=pl.lit("9m"), n_params=pl.lit(9_000_000, pl.Int64))
+    result = study(tmp_path, table)
+    means = result.tables["trajectory_means"]
+    for model in ("toy-3m", "toy-11m"):
+        of = means.filter(pl.col("model") == model)["mean"]
+        assert f"{of[0]:.3g} to {of[-1]:.3g} ({model})" in result.values["findings"]["growth"]
+    assert "9m" not in all_said(result)
+    assert set(result.tables["runs"]["size"]) == {"toy-3m", "toy-11m"}
+
+
+def test_only_the_sizes_that_collide_are_named_by_their_models(tmp_path):
+    table = heads_table().with_columns(size=pl.col("size").replace("11m", "3m"))
+    sizes = study(tmp_path, table).tables["runs"]["size"].unique(maintain_order=True)
+    assert sizes.to_list() == ["toy-3m", "toy-11m", "37m"]
+
+
+def test_models_of_equal_n_params_are_observations_of_their_own(tmp_path):
+    sizes = heads_table(sizes=("3m", "11m", "37m"))
+    twin = sizes.filter(pl.col("size") == "11m").with_columns(
+        *(pl.col(name).str.replace("11m", "11m-twin") for name in ("run", "model", "size")),
+        pl.col(SCORE) * 2,
+    )
+    said = says(study(tmp_path, pl.concat([sizes, twin])), "extrapolation")
+    assert "from 4 sizes" in said
+
+
+def test_a_run_that_stops_early_bounds_what_depends_on_the_rest(tmp_path):
+    run = "toy-3m-seed1"  # passes the half of its rise between steps 128 and 256
+    whole, early = study(tmp_path / "whole", heads_table()), study(tmp_path / "cut", cut(heads_table(), run, 256))
+    of = early.tables["onset_intervals"].filter(pl.col("run") == run)
+    by = {row["definition"]: (row["lower"], row["upper"]) for row in of.to_dicts()}
+    before = whole.tables["onset_intervals"].filter((pl.col("run") == run) & (pl.col("definition") == "half of rise"))
+    assert by["half of rise"][1] is None
+    assert by["half of rise"][0] <= before["lower"].item()
+    assert by["largest slope"][1] is None
+    assert by["slope > 0.5"][1] is not None  # what has happened has
+    for table, column in (("peaks", "max_attn"), ("slopes", "estimate")):
+        assert early.tables[table].filter(pl.col("run") == run)[column].to_list() == [None]
+    onset = early.tables["onset"].filter(pl.col("run") == run).row(0, named=True)
+    assert onset["n_thresholds"] == 15
+    assert onset["m_step"] is not None  # no threshold is left to be passed
+    others = whole.tables["peaks"].filter((pl.col("size") == "3m") & (pl.col("run") != run))["max_attn"].to_numpy()
+    assert early.values["tables"]["peak_mean_by_size"]["toy-3m"] == pytest.approx(others.mean())
+    assert any(f"{run} stops at step 256" in note and "of peaks" in note for note in early.notes)
+
+
+def test_a_run_that_stops_before_it_rises_says_nothing_of_half_of_its_peak(tmp_path):
+    tables = study(tmp_path, cut(heads_table(), "toy-3m-seed1", 16)).tables
+    assert tables["onset"].filter(pl.col("run") == "toy-3m-seed1")["m_step"].to_list() == [None]
+    of = tables["onset_intervals"].filter(pl.col("definition") == "half of peak")
+    assert "toy-3m-seed1" not in of["run"]  # at its first step it has half of what it has reached; it may yet rise
+    assert of.height == 8
+
+
+def test_the_first_step_is_one_that_half_of_the_runs_have(tmp_path):
+    late = (pl.col("seed") == "1") & (pl.col("step") < 256)
+    result = study(tmp_path, heads_table().filter(~late))
+    assert "At step 0 it stands" in says(result, "identity")
+    first = result.tables["lead"]
+    assert first.filter(pl.col("seed") == "1")["percentile_first"].null_count() == 3
+    assert [row["n_runs"] for row in result.values["beyond"]["identity"]["sizes"]] == [2, 2, 2]
+
+
+def relay_by_size(size, seed, step, layer, head):
+    """Another head leads up to step 8 in the smallest size, to 64 in the middle one and to 512 in the largest."""
+    until = {"3m": 8, "11m": 64, "37m": 512}[size]
+    return 1 + 1e-3 * layer + 1e-5 * step + np.where((layer == (0 if step <= until else 1)) & (head == 0), 1.0, 0.0)
+
+
+def test_when_the_lead_is_taken_is_said_by_size(tmp_path):
+    said = says(study(tmp_path, heads_table(relay_by_size)), "identity")
+    assert "from step 16 (3m), 128 (11m) and 1,000 (37m) on at the latest" in said
+    assert "1.0 (3m), 1.0 (11m) and 1.0 (37m) times" in said
+
+
+def test_definitions_are_compared_with_their_intervals(tmp_path):
+    result = study(tmp_path, heads_table())
+    table = result.tables["onset_relations"].drop_nulls("slope")
+    none = table.filter((pl.col("lower") <= 0) & (pl.col("upper") >= 0)).height
+    said = says(result, "onset_intervals")
+    assert f"By {table.height} of 9 definitions" in said
+    assert said.count("95 % interval") == 2
+    assert f"of the {table.height} intervals, {none or 'none'} include" in said
+
+
+def mostly_slow(size, seed, step, layer, head):
+    """Of nine runs, the one of the largest size with seed 1 rises steeply; the others by 0.3 a decade."""
+    steep = 4.0 if (size, seed) == ("37m", 1) else 0.3
+    return np.where((layer == 1) & (head == 1), steep * np.log10(step + 1), -0.1 * head - 0.01 * layer)
+
+
+def test_an_onset_that_few_runs_reach_has_no_relation_to_size(tmp_path):
+    relations = study(tmp_path, heads_table(mostly_slow)).tables["onset_relations"]
+    row = relations.filter(pl.col("definition") == "slope > 1.0").row(0, named=True)
+    assert row["n_reached"] == 1
+    assert (row["slope"], row["bound_lower"]) == (None, None)
+
+
+def bounded(size, seed, step, layer, head):
+    value = {"3m": 0.5, "11m": 0.7, "37m": 0.95}[size] + 0.01 * seed
+    return np.where((layer == 1) & (head == 1), value * np.log10(step + 1) / 3.1, 0.01 * head + 0.001 * layer)
+
+
+def test_a_bounded_score_is_told_within_its_bounds(tmp_path):
+    result = study(tmp_path, heads_table(bounded, score="first"), score="first")
+    lines = result.tables["extrapolation"].filter(pl.col("outcome") == "peak")
+    assert lines.select("fit", "lower", "upper", "run_upper").max_horizontal().max() == 1
+    assert lines["lower"].min() >= 0
+    assert "12 of the 15 thresholds are passed in no run" in result.values["findings"]["onset"]
+    assert "this score cannot exceed 1" in result.values["findings"]["onset"]
+
+
+def test_a_prediction_that_holds_everything_is_not_determined(tmp_path):
+    def unrelated(size, seed, step, layer, head):
+        height = {"3m": 3, "11m": 0.5, "37m": 2.5}[size]
+        return rise(size, seed, step, layer, head) * np.where((layer == 1) & (head == 1), height, 1)
+
+    result = study(tmp_path, heads_table(unrelated))
+    extrapolated = result.values["beyond"]["extrapolation"]
+    assert not extrapolated["peak"]["determined"]
+    assert "its peak is not determined (the interval holds every peak measured, and zero)" in extrapolated["says"]
+    assert f"{extrapolated['peak']['upper']:.2f}" not in extrapolated["says"]
+
+
+def test_layers_are_counted_from_0_in_sentences(tmp_path):
+    said = study(tmp_path, heads_table()).values["findings"]["final"]
+    assert "layer 1 of 0–2 (3m; " in said  # the planted head
+
+
+def test_most_top_heads_are_called_no_more_than_chance_gives(tmp_path):
+    def anywhere(size, seed, step, layer, head):
+        return np.random.default_rng([seed, int(size[:-1]), 5]).normal(size=len(layer)) + step * 1e-4
+
+    assert "no more than chance gives a single sixth" in says(
+        study(tmp_path / "anywhere", heads_table(anywhere, seeds=(1, 2, 3, 4))), "position"
+    )
+    planted = heads_table(sizes=("11m",), seeds=tuple(range(1, 7)))
+    assert "more than chance" in says(study(tmp_path / "planted", planted), "position").replace("no more", "")
+
+
+def test_duplicates_are_a_part_of_their_own(tmp_path):
+    first = heads_table().filter(pl.col("step") == 0).with_columns(step=pl.lit(1, pl.Int64))
+    repeated = pl.concat([heads_table().filter(pl.col("step") != 1), first])
+    found = study(tmp_path / "repeated", repeated).values["beyond"]["duplicates"]
+    assert found["steps"] == [{"same_as": 0, "step": 1, "neighbours": True, "n_runs": 9}]
+    assert "Steps 0 and 1 are identical in 9 of 9 runs" in found["says"]
+    assert "which of two identical steps" in found["does_not_say"]
+    assert "No two measured steps" in says(study(tmp_path / "all apart", heads_table()), "duplicates")
+
+
+def test_the_coefficients_intervals_are_told(tmp_path):
+    result = study(tmp_path, heads_table())
+    widths = result.tables["seed_intervals"].filter(pl.col("model").is_null(), pl.col("outcome") == "peak")
+    at = dict(widths.select("n_seeds", "expected_width").rows())
+    assert f"from {at[3]:.2g} to {at[6]:.2g} (peak)" in says(result, "seeds")

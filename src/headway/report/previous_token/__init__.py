@@ -19,6 +19,7 @@ _SECTIONS = (
     beyond.identity,
     seeds.how_many,
     seeds.sizes_to_come,
+    beyond.duplicates,
 )
 
 

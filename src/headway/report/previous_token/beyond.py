@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import altair as alt
 
 from headway.report.charts import forms
-from headway.report.parts import Control, Figure, Item, Layout, Section
+from headway.report.parts import Control, Figure, Item, Layout, Missing, Section
 from headway.report.previous_token.context import Context
 
 _CHANCE = [
@@ -21,7 +21,11 @@ _GREY = "Grey bars are the central 95 % of what chance gives, with a tick at its
 
 def position(context: Context) -> Section:
     return context.section(
-        "position", "Is it in the same place in every seed?", context.beyond("position"), _position_items(context)
+        "position",
+        "Is it in the same place in every seed?",
+        context.beyond("position"),
+        _position_items(context),
+        part="position",
     )
 
 
@@ -120,15 +124,15 @@ def _top_layers(context: Context) -> Figure:
 
 def matching(context: Context) -> Section:
     return context.section(
-        "matching", "Do seeds grow the same heads?", context.beyond("matching"), _matching_items(context)
+        "matching",
+        "Do seeds grow the same heads?",
+        context.beyond("matching"),
+        _matching_items(context),
+        part="matching",
     )
 
 
-_TESTS = {
-    "same layer": "share of pairs in the same layer",
-    "layers": "distance, layers shuffled",
-    "beyond layers": "distance, heads shuffled",
-}
+_TESTS = ["same layer", "layers", "beyond layers"]
 
 
 def _matching_items(context: Context) -> Iterator[Item]:
@@ -145,12 +149,13 @@ def _matching_items(context: Context) -> Iterator[Item]:
         name="matching-tests",
         title="Heads paired by their trajectories, against chance",
         sentence=(
-            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than "
-            "chance). ‘Layers’ and "
-            f"‘beyond layers’: distance between paired trajectories (left of grey: closer than chance). {_GREY}"
+            "‘Same layer’: share of freely paired heads that share their layer (right of grey: more than chance). "
+            "The others: distance between trajectories paired within layers (left of grey: closer than chance), where "
+            "chance deals heads out to layers, and, ‘beyond layers’, each layer’s heads out to the seeds. "
+            f"{_GREY}"
         ),
         alt="Three panels comparing the pairing of heads between seeds with chance.",
-        chart=forms.panels(chart, "test", list(_TESTS), columns=3).resolve_scale(x="independent"),
+        chart=forms.panels(chart, "test", _TESTS, columns=3).resolve_scale(x="independent"),
         tables=("matching",),
         layout=Layout(panels=3, panel_width=190, max_columns=3),
     )
@@ -208,6 +213,7 @@ def identity(context: Context) -> Section:
         "Is the head that ends on top there from the start?",
         context.beyond("identity"),
         _identity_items(context),
+        part="identity",
     )
 
 
@@ -309,3 +315,49 @@ def _takes_lead(context: Context) -> Figure:
         tables=("lead",),
         layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
     )
+
+
+def duplicates(context: Context) -> Section:
+    return context.section(
+        "duplicates",
+        "Are any checkpoints the same twice?",
+        context.beyond("duplicates"),
+        [_duplicates(context)],
+        part="duplicates",
+    )
+
+
+def _duplicates(context: Context) -> Item:
+    title = "Steps with identical scores in all heads"
+    if not context.has("duplicates"):
+        return Missing(title, "no two steps of a run are identical")
+    base = alt.Chart(forms.named("duplicates"))
+    y = alt.Y("seed:N", title="Seed", sort=context.seeds)
+    color = alt.Color("kind:N", title="Identical steps", scale=alt.Scale(domain=_KINDS))
+    tooltip = forms.tips(
+        ("run:N", "run"), ("same_as:Q", "step", ",d"), ("step:Q", "is identical to step", ",d"), ("kind:N", "they are")
+    )
+    opacity = forms.shown(1, 0.15, "size", "seed")
+    spans = base.mark_rule(strokeWidth=2).encode(x="start:Q", x2="end:Q", y=y, color=color, opacity=opacity)
+    ends = [
+        base.mark_point(size=45, filled=True).encode(
+            x=forms.step_x(end), y=y, color=color, tooltip=tooltip, opacity=opacity
+        )
+        for end in ("start", "end")
+    ]
+    chart = alt.layer(spans, *ends).properties(height=alt.Step(15))
+    return Figure(
+        name="identical-steps",
+        title=title,
+        sentence=(
+            "Two joined dots are two steps of a run that are the same in every score of every head. No slope is taken "
+            "between neighbours; where others lie between, slopes reach over the earlier one."
+        ),
+        alt="Pairs of joined dots on the step axis for each run, a panel a size.",
+        chart=forms.focusable(forms.panels(chart, "size", context.sizes)),
+        tables=("duplicates",),
+        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
+    )
+
+
+_KINDS = ["next to one another", "with others between"]

@@ -19,6 +19,7 @@ def consistency(context: Context) -> Section:
         "Are seeds and sizes alike?",
         [context.finding("consistency"), *context.beyond("consistency")],
         _items(context),
+        part="consistency",
     )
 
 

@@ -69,20 +69,29 @@ class Context:
     def has(self, *tables: str) -> bool:
         return all(self.tables.get(table, pl.DataFrame()).height for table in tables)
 
-    def reason(self, *names: str) -> str:
-        """Why `names` (tables, or paths of values) are not there, in the study's words where it gave some."""
-        for left in self.values.get("left_out") or []:
-            if any(left["what"] in (name, name.rpartition(".")[2]) for name in names):
-                return str(left["reason"])
+    def reason(self, *names: str, part: str = "") -> str:
+        """Why `names` (tables, or paths of values), or else all of `part` beyond the study, are not there, in the
+        study's words where it gave some."""
+        reasons = {
+            left["what"].removeprefix("beyond.").replace(".", "_"): str(left["reason"])
+            for left in reversed(self.values.get("left_out") or [])
+        }
+        for name in (*names, part):
+            for what in (name.replace(".", "_"), name.rpartition(".")[2]):
+                if what in reasons:
+                    return reasons[what]
         return f"the results hold no {listed(list(names))}; headway analyze makes it where the data allow."
 
-    def section(self, name: str, title: str, lead: Sequence[str | None], items: Iterable[Item]) -> Section:
-        """A section in which a figure without its tables gives way to the reason."""
-        return Section(name, title, [text for text in lead if text], [self._or_missing(item) for item in items])
+    def section(
+        self, name: str, title: str, lead: Sequence[str | None], items: Iterable[Item], *, part: str = ""
+    ) -> Section:
+        """A section in which a figure without its tables gives way to the reason. `part`: of what is beyond the study."""
+        return Section(name, title, [text for text in lead if text], [self._or_missing(item, part) for item in items])
 
-    def _or_missing(self, item: Item) -> Item:
+    def _or_missing(self, item: Item, part: str) -> Item:
         if isinstance(item, Figure) and not self.has(*item.tables):
-            return Missing(item.title, self.reason(*(name for name in item.tables if not self.has(name))))
+            absent = (name for name in item.tables if not self.has(name))
+            return Missing(item.title, self.reason(*absent, part=part))
         return item
 
     def model(self, path: str, title: str, sentence: str, term: str = "") -> Model | Missing:

@@ -14,7 +14,6 @@ _PLACE = pl.col("layer", "head")
 
 def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
     """Every table of `_FRAMES` that can be made of `tables`; one that lacks a column counts as absent."""
-    tables = {name: _with_distinct_sizes(frame, tables["runs"]) for name, frame in tables.items()}
     made = {}
     for name, make in _FRAMES.items():
         try:
@@ -22,13 +21,6 @@ def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
         except (KeyError, pl.exceptions.ColumnNotFoundError):
             continue
     return made
-
-
-def _with_distinct_sizes(frame: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """Where two models bear the same size, the model's name stands for it."""
-    models = runs.select("model", "size").unique()
-    ambiguous = models["size"].is_duplicated().any()
-    return frame.with_columns(size="model") if ambiguous and {"model", "size"} <= set(frame.columns) else frame
 
 
 def _pick(table: str, *columns: str | pl.Expr) -> Callable[[Tables], pl.DataFrame]:
@@ -155,6 +147,19 @@ def _seed_intervals(tables: Tables) -> pl.DataFrame:
     return tables["seed_intervals"].filter(pl.col("model").is_not_null()).drop("model")
 
 
+def _relation_intervals(tables: Tables) -> pl.DataFrame:
+    """The rows of the coefficient of log10(parameters), which are of no size."""
+    return tables["seed_intervals"].filter(pl.col("model").is_null()).drop("model", "size", "n_params")
+
+
+def _duplicates(tables: Tables) -> pl.DataFrame:
+    """Each repeated step and the one that it equals, on the axis of step + 1."""
+    kind = pl.when("neighbours").then(pl.lit("next to one another")).otherwise(pl.lit("with others between"))
+    return tables["duplicates"].select(
+        *_RUN, "step", "same_as", kind=kind, start=pl.col("same_as") + 1, end=pl.col("step") + 1
+    )
+
+
 _FRAMES: dict[str, Callable[[Tables], pl.DataFrame]] = {
     "runs": _pick("runs", *_RUN, "n_layers", "n_heads", "n_steps", "first_step", "last_step"),
     "heads": _pick("heads", "run", "size", "seed", "step", "step_modded", "layer", "head", "value"),
@@ -199,6 +204,8 @@ _FRAMES: dict[str, Callable[[Tables], pl.DataFrame]] = {
     ),
     "lead": _lead,
     "seed_intervals": _seed_intervals,
+    "relation_intervals": _relation_intervals,
+    "duplicates": _duplicates,
     "seed_power": _power,
     "seed_detection": _detection,
     "extrapolation_onset": _extrapolation("onset"),

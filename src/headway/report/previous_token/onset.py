@@ -134,6 +134,7 @@ def intervals(context: Context) -> Section:
         "How exactly is the onset known?",
         context.beyond("onset_intervals"),
         _interval_items(context),
+        part="onset_intervals",
     )
 
 
@@ -280,7 +281,7 @@ def _relations(context: Context, definitions: list[str]) -> Figure:
         ("slope:Q", "slope", ".3~f"),
         ("lower:Q", "95 %: from", ".3~f"),
         ("upper:Q", "to", ".3~f"),
-        ("bound_lower:Q", "grid alone: from", ".3~f"),
+        ("bound_lower:Q", "onsets anywhere: from", ".3~f"),
         ("bound_upper:Q", "to", ".3~f"),
     )
     wide = base.mark_bar(height=9, opacity=0.3, style="soft").encode(
@@ -294,8 +295,8 @@ def _relations(context: Context, definitions: list[str]) -> Figure:
         title="Onset and size, by definition",
         sentence=(
             "Dots are the fitted slopes of log10(onset) on log10(parameters), with 95 % intervals from "
-            "resampling seeds; grey bars are all slopes that the "
-            "grid’s gaps allow. A slope of −1 means that ten times the parameters start ten times earlier."
+            "resampling seeds; grey bars are all slopes that the intervals of the onsets allow. A definition without a "
+            "dot is not reached by most runs, or left open by the grid. A slope of −1 means that ten times the parameters start ten times earlier."
         ),
         alt="Slopes of onset on parameters for each definition of onset, with intervals.",
         chart=alt.layer(zero, wide, narrow, dots).properties(height=24 * len(definitions)),

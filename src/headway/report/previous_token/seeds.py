@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import altair as alt
 
 from headway.report.charts import forms
+from headway.report.numbers import ends
 from headway.report.parts import Figure, Item, Layout, Missing, Section, Table
 from headway.report.previous_token.context import Context
 
@@ -14,11 +15,14 @@ _OUTCOMES = ["onset", "peak", "slope"]
 
 
 def how_many(context: Context) -> Section:
-    return context.section("seeds", "How many seeds are enough?", context.beyond("seeds"), _seed_items(context))
+    return context.section(
+        "seeds", "How many seeds are enough?", context.beyond("seeds"), _seed_items(context), part="seeds"
+    )
 
 
 def _seed_items(context: Context) -> Iterator[Item]:
     yield _widths(context)
+    yield _relation_widths(context)
     yield _detection(context)
     yield _needed(context)
 
@@ -56,6 +60,35 @@ def _widths(context: Context) -> Figure:
         tables=("seed_intervals",),
         layout=Layout(panels=3, panel_width=190, max_columns=3, own_axes=True),
         legend=True,
+    )
+
+
+def _relation_widths(context: Context) -> Figure:
+    base = alt.Chart(forms.named("relation_intervals"))
+    x = alt.X("n_seeds:Q", title="Seeds of every size", axis=alt.Axis(tickMinStep=1, format="d"))
+    tooltip = forms.tips(
+        ("n_seeds:Q", "seeds"),
+        ("width:Q", "mean width over subsets", ".3~g"),
+        ("width_lower:Q", "80 % of subsets: from", ".3~g"),
+        ("width_upper:Q", "to", ".3~g"),
+        ("expected_width:Q", "expected", ".3~g"),
+    )
+    y = forms.log_y("expected_width", "Width of the interval")
+    expected = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, style="ink").encode(x=x, y=y)
+    found = base.mark_point(size=36, filled=True, style="accent").encode(x=x, y="width:Q")
+    hover = forms.hoverable(base, x, "expected_width:Q", tooltip)
+    chart = forms.panels(alt.layer(expected, found, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
+    return Figure(
+        name="relation-intervals",
+        title="How the 95 % interval of the relation to size shrinks with more seeds",
+        sentence=(
+            "The relation is the slope of a straight line through all runs on log10(parameters). Dots are the mean widths "
+            "of its interval over subsets of the seeds there are, dashed lines what to expect of more."
+        ),
+        alt="Interval width of the coefficient of size against number of seeds, a panel for onset, peak and slope.",
+        chart=chart.resolve_scale(y="independent"),
+        tables=("relation_intervals",),
+        layout=Layout(panels=3, panel_width=190, max_columns=3, own_axes=True),
     )
 
 
@@ -114,7 +147,11 @@ def _needed(context: Context) -> Item:
 
 def sizes_to_come(context: Context) -> Section:
     return context.section(
-        "sizes-to-come", "What of larger models?", context.beyond("extrapolation"), _size_items(context)
+        "sizes-to-come",
+        "What of larger models?",
+        context.beyond("extrapolation"),
+        _size_items(context),
+        part="extrapolation",
     )
 
 
@@ -132,8 +169,10 @@ def _extrapolated(context: Context, outcome: str, points: str, column: str, axis
     table = f"extrapolation_{outcome}"
     base = alt.Chart(forms.named(table))
     x = forms.parameters_x()
-    # no onset comes before the first step, however far down the intervals reach
-    y = forms.log_y(column, axis, domainMin=1) if log else forms.value_y(column, axis)
+    # no onset comes before the first step, however far down the intervals reach, and where they reach far beyond the last
+    # step that was measured they say nothing
+    last = ends(context.tables["runs"]["last_step"])[1] + 1
+    y = forms.log_y(column, axis, domainMin=1, domainMax=10 * last) if log else forms.value_y(column, axis)
     wide = base.mark_area(opacity=0.12, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
     narrow = base.mark_area(opacity=0.2, style="soft", clip=True).encode(x=x, y=alt.Y("run_lower:Q"), y2="run_upper:Q")
     tooltip = forms.tips(

@@ -60,7 +60,11 @@ def terms(context: Context) -> list[Term]:
 
 
 _WORDS = [
-    Term("Head", "One attention head of one layer. Layers and heads are counted from 0 in the figures."),
+    Term(
+        "Head",
+        "One attention head of one layer. Layers and heads are counted from 0, but for the terms Layer and Head of the "
+        "published models, which count from 1.",
+    ),
     Term("Run", "One training run: a size and a random seed."),
     Term(
         "Depth", "A layer’s place, from the first to the last: its number, counted from 1, over the number of layers."
@@ -91,13 +95,14 @@ METHODS = [
     "lme4 and lmerTest "
     "do; smooth curves are thin-plate regression splines with the smoothing chosen by generalised cross-validation, as "
     "mgcv does. Their summaries are set as those packages print them.",
-    "Onsets are known to lie between two measured steps; shares of runs are Turnbull’s estimate for such "
-    "intervals, the "
-    "fitted relation to size maximises the likelihood of the intervals, and its grey range assumes nothing about where "
-    "in them the onsets lie. Intervals over seeds are percentile bootstraps.",
-    "Chance for places shuffles layers within runs; chance for paired heads is the best pairing of "
-    "shuffled heads, whole "
-    "trajectories kept, because the best pairing of anything looks good.",
+    "Onsets are known to lie between two measured steps; shares of runs are Turnbull’s estimate for such intervals, the "
+    "fitted relation to size maximises the likelihood of the intervals, and its grey range lets the onsets lie anywhere "
+    "in them. For the largest derivative the interval is itself a 95 % interval of a fitted curve, which may miss. A run "
+    "that stops early bounds only from below what depends on its whole course. Intervals over seeds are percentile "
+    "bootstraps.",
+    "Chance for places shuffles layers within runs; chance for paired heads is the best pairing of heads dealt out "
+    "anew, whole trajectories kept, because the best pairing of anything looks good: heads of a run are dealt out to its "
+    "layers, or, to ask for more than layers explain, heads of a layer to the seeds.",
     "Seeds needed are read from the power of a two-sample t test at the observed effect; extrapolations "
     "fit a line to the "
     "sizes’ means, one observation a size.",

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import NEEDS_BOOTSTRAPS, Draft
 from headway.studies.previous_token.fits import ols_values
 from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.previous_token.position import against
@@ -18,13 +18,13 @@ _FEWEST_STEPS = 3  # two points always correlate by 1 or -1
 def consistency(draft: Draft) -> None:
     """Adds the correlations of the runs' trajectories, their models and tables, and their map in two dimensions."""
     if draft.heads.runs.height < 2:
-        for path in (*_MODELS, "tables.mds_separation"):
+        for path in (*_MODELS, "tables.mds_separation", "beyond.consistency"):
             draft.leave_out(path, "there is one run only, and nothing to compare its trajectory with")
         return
     draft.tables["correlations"] = correlations(draft.heads)
     pairs = draft.tables["correlations"].filter(~pl.col("same_run") & pl.col("cor").is_not_null())
     if not pairs.height:
-        for path in _MODELS:
+        for path in (*_MODELS, "beyond.consistency"):
             draft.leave_out(path, f"no two runs share {_FEWEST_STEPS} steps over which both change")
     else:
         _models(draft, pairs)
@@ -205,7 +205,11 @@ def _permutation(draft: Draft, pairs: pl.DataFrame) -> None:
     cor[[place[run] for run in pairs["run1"]], [place[run] for run in pairs["run2"]]] = pairs["cor"].to_numpy()
     labels = draft.heads.runs["model"].to_numpy()
     observed = _excess(cor, labels)
-    if not draft.bootstraps or not np.isfinite(observed):
+    if not np.isfinite(observed):
+        draft.leave_out("beyond.consistency", "it needs pairs of runs of one size and pairs of different sizes")
+        return
+    if not draft.bootstraps:
+        draft.leave_out("beyond.consistency", NEEDS_BOOTSTRAPS)
         return
     rng = np.random.default_rng([draft.seed, 5])
     drawn = np.array([_excess(cor, rng.permutation(labels)) for _ in range(draft.bootstraps)])

@@ -13,6 +13,7 @@ from headway.studies.previous_token.heads import Heads
 from headway.studies.result import Result
 
 T = TypeVar("T")
+NEEDS_BOOTSTRAPS = "it resamples or shuffles: headway analyze makes it with --bootstraps above 0"
 
 
 @dataclass

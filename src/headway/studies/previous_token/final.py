@@ -22,10 +22,14 @@ def final_step(draft: Draft) -> None:
 
 
 def layer_maxima(heads: Heads) -> pl.DataFrame:
-    """The largest head of each layer in each run: `max`, `max_z` and the SE of z over the layer's heads, `se_z`."""
+    """The largest head of each layer in each run: `max`, `max_z` and the SE of z over the layer's heads, `se_z`.
+
+    `head` is None where several heads share the maximum.
+    """
     place = [*RUN_COLUMNS, "layer", "Layer", "prop_layer"]
+    largest = pl.col("value") == pl.col("value").max()
     return heads.final.group_by(place, maintain_order=True).agg(
-        head=pl.col("head").get(pl.col("value").arg_max()),
+        head=pl.when(largest.sum() == 1).then(pl.col("head").filter(largest).first()),
         max=pl.col("value").max(),
         max_z=pl.col("z").max(),
         se_z=pl.col("z").std() / pl.len().sqrt(),

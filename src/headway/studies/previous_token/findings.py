@@ -44,29 +44,35 @@ def _coefficient(model: dict[str, Any] | None, term: str) -> dict[str, Any] | No
     return (model or {}).get("fixed", {}).get(term)
 
 
-def _final(draft: Draft) -> str:
-    layers = draft.tables["final_by_layer"].sort("mean", descending=True).unique("model", keep="first")
-    order = draft.heads.sizes.select("model", "size", "n_layers", "final_step")
-    tops = order.join(layers.select("model", "Layer", "mean"), on="model", maintain_order="left")
+def _final(draft: Draft) -> str | None:
+    layers = draft.tables["final_by_layer"]
+    highest = layers.filter(pl.col("mean") == pl.col("mean").max().over("model"))
+    alone = highest.filter(pl.len().over("model") == 1)  # where layers tie, none stands out
+    tops = draft.heads.sizes.select("model", "size", "n_layers").join(alone, on="model", maintain_order="left")
     places = [
-        f"{size} layer {layer} of {n_layers} ({mean:.3g})"
-        for size, n_layers, layer, mean in tops.select("size", "n_layers", "Layer", "mean").rows()
+        f"layer {layer} of 0–{n_layers - 1} ({size}; {mean:.3g})"
+        for size, n_layers, layer, mean in tops.select("size", "n_layers", "layer", "mean").rows()
     ]
-    text = f"At the final step the largest head stands, averaged over seeds, highest in {listed(places)}."
+    text = ""
+    if places:
+        text = f"At the final step the largest head stands, averaged over seeds, highest in {listed(places)}."
     depth = _coefficient(_model(draft, "lmm.final_depth"), "prop_layer")
     if depth is not None:
         text += (
             f" Over all heads the score changes by {depth['estimate']:.3g} from the bottom to the top of the network "
             f"({p_text(depth['p'])}); a straight line says little of where between."
         )
-    return text
+    return text.strip() or None
 
 
 def _growth(draft: Draft) -> str:
-    means = draft.tables["trajectory_means"]
-    by_size = means.group_by("size", maintain_order=True)
-    ends = [f"{of['mean'][0]:.3g} to {of['mean'][-1]:.3g} ({size})" for (size,), of in by_size]
-    text = f"The largest head of a run goes from its first to its last step on average from {listed(ends)}"
+    means = {(model, step): mean for model, step, mean in draft.tables["trajectory_means"].select(_MEAN).rows()}
+    sizes = draft.heads.sizes.select("model", "size", "start_step", "final_step").rows()
+    if all(start == final for *_, start, final in sizes):
+        values = [f"{means[model, final]:.3g} ({size})" for model, size, _, final in sizes]
+        return f"At the one step that was measured the largest head of a run stands on average at {listed(values)}."
+    ends = [f"{means[model, start]:.3g} to {means[model, final]:.3g} ({size})" for model, size, start, final in sizes]
+    text = f"The largest head of a run goes from the first to the last step on average from {listed(ends)}"
     growth = _coefficient(_model(draft, "lmm.growth"), "log10(step_modded)")
     if growth is None:
         return text + "."
@@ -75,14 +81,24 @@ def _growth(draft: Draft) -> str:
     )
 
 
+_MEAN = ("model", "step", "mean")
+
+
 def _onset(draft: Draft) -> str | None:
+    """What is known of the published onset: its means, how they go with size, and how much of it the grid decides."""
+    heads = draft.heads
+    if not heads.followed:
+        return None
     means = draft.values["tables"]["onset_mean_by_size"]
-    sizes = dict(draft.heads.sizes.select("model", "size").rows())
+    sizes = dict(heads.sizes.select("model", "size").rows())
     steps = [f"{sizes[model]} {step:,.0f}" for model, step in means.items() if step is not None]
     if not steps:
         return "In no run does the largest head rise faster than 0.1 per decade of training between two steps."
+    between = heads.trajectories.drop_nulls("slope").select("step_before", "step").unique()
+    if between.height == 1:
+        return "Every onset lies between steps {:,} and {:,}: no others were measured.".format(*between.row(0))
     text = f"The published onset, a mean over thresholds, falls on average at step {listed(steps)}"
-    decades, words = draft.heads.size_step
+    decades, words = heads.size_step
     fit = _coefficient(_model(draft, "lmm.onset"), "log10(n_params)")
     if fit is not None:
         text += f"; {words} changes it by a factor of {10 ** (decades * fit['estimate']):.2g} ({p_text(fit['p'])})"
@@ -93,7 +109,19 @@ def _onset(draft: Draft) -> str | None:
             ". That puts an onset at the end of the steps between which it lies; if it may lie anywhere between them, "
             f"the factor is anything from {low:.2g} to {high:.2g}"
         )
-    return f"{text}. {_pairs_apart(draft, sizes)}".strip()
+        text += ", so that not even its direction is known" if low < 1 < high else ""
+    return " ".join(filter(None, [f"{text}.", _thresholds_said(draft), _pairs_apart(draft, sizes)]))
+
+
+def _thresholds_said(draft: Draft) -> str:
+    """How many thresholds no run passes: those were chosen for a ratio, and other scores may be unable to."""
+    passed = draft.tables["onset_thresholds"].group_by("threshold").agg(n=pl.col("step").count())
+    never = passed.filter(pl.col("n") == 0).height
+    if not never:
+        return ""
+    high = draft.heads.score.high
+    why = f"; they were chosen for a ratio, and this score cannot exceed {high:g}" if high is not None else ""
+    return f"{never} of the {passed.height} thresholds are passed in no run, so the mean is over the others{why}."
 
 
 def _pairs_apart(draft: Draft, sizes: dict[str, str]) -> str:
@@ -119,12 +147,14 @@ def _relation(draft: Draft) -> dict[str, Any] | None:
     return rows[0]
 
 
-def _by_size(draft: Draft, outcome: str, verb: str, what: str) -> str:
+def _by_size(draft: Draft, outcome: str, verb: str, what: str) -> str | None:
+    if not draft.heads.followed:
+        return None
     means = draft.values["tables"][f"{outcome}_mean_by_size"]
     sizes = dict(draft.heads.sizes.select("model", "size").rows())
     each = [f"{mean:.3g} ({sizes[model]})" for model, mean in means.items() if mean is not None]
     if not each:
-        return f"No run has a {outcome}: it needs two steps."
+        return f"No run has a {outcome}: it needs a run of two distinct steps that goes on to its size's final one."
     text = f"The largest head {verb} {listed(each)} on average"
     fit = _coefficient(_model(draft, f"lmm.{outcome}"), "log10(n_params)")
     if fit is None:

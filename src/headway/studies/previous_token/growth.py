@@ -11,7 +11,10 @@ from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Head
 
 
 def growth(draft: Draft) -> None:
-    """Adds trajectories, their means, peaks and slopes."""
+    """Adds trajectories, their means, peaks and slopes.
+
+    Of a run that stops before its size's final step, peak and slope are not known.
+    """
     heads = draft.heads
     draft.tables["heads"] = heads.frame.select(*RUN_COLUMNS, "step", "step_modded", "layer", "head", "value")
     draft.tables["trajectories"] = heads.trajectories
@@ -28,26 +31,38 @@ def growth(draft: Draft) -> None:
 
 
 def peaks(heads: Heads) -> pl.DataFrame:
-    """The largest value of a run at any step: `max_attn`, and the step, layer and head of it."""
+    """The largest value of a run at any step: `max_attn`, and the step, layer and head of it.
+
+    All None for a run of one distinct step, and for one that stops early, whose largest value may have been to come.
+    """
     at = pl.col("value").arg_max()
-    return heads.trajectories.group_by(RUN_COLUMNS, maintain_order=True).agg(
+    whole = pl.col("run").is_in(heads.followed) & ~pl.col("run").is_in(stopped_early(heads))
+    of_whole = heads.trajectories.filter(whole)
+    found = of_whole.group_by("run", maintain_order=True).agg(
         max_attn=pl.col("value").max(),
         **{name: pl.col(name).get(at) for name in ("step", "step_modded", "layer", "head")},
     )
+    return heads.runs.select(RUN_COLUMNS).join(found, on="run", how="left", maintain_order="left")
+
+
+def stopped_early(heads: Heads) -> list[str]:
+    return heads.runs.filter("stops_early")["run"].to_list()
 
 
 def slopes(heads: Heads) -> pl.DataFrame:
     """The straight line of value on log10(step + 1), run by run: estimate, std_error, t, p and n_steps.
 
-    A run of one step has no line, one of two steps has no standard error: None.
+    A run of one step has no line, nor has one that stops early, whose line would be of another stretch of training;
+    one of two steps has no standard error: None.
     """
     from scipy.stats import linregress
 
+    early = stopped_early(heads)
     rows = []
-    for _, of_run in heads.trajectories.group_by("run", maintain_order=True):
+    for (run,), of_run in heads.trajectories.group_by("run", maintain_order=True):
         x, y = of_run["log_step"].to_numpy(), of_run["value"].to_numpy()
         row = {"estimate": None, "std_error": None, "t": None, "p": None, "n_steps": len(x)}
-        if len(x) > 1:
+        if len(x) > 1 and run not in early:
             line = linregress(x, y)
             row["estimate"] = line.slope
             if len(x) > 2 and line.stderr > 0:

@@ -53,10 +53,7 @@ class Heads:
         Between two identical checkpoints there is no slope. A checkpoint that equals a later one that does not follow
         it at once was served with the wrong weights: it is marked `suspect`, and slopes reach over it.
         """
-        top = self.frame.sort("value", descending=True, maintain_order=True).unique(
-            ["run", "step"], keep="first", maintain_order=True
-        )
-        top = _in_order(top, self.runs, "step").drop("n_layers", "n_heads")
+        top = _in_order(largest_heads(self.frame), self.runs, "step").drop("n_layers", "n_heads")
         top = top.join(
             _duplicate_marks(self.duplicates), on=["run", "step"], how="left", maintain_order="left"
         ).with_columns(pl.col("repeated", "suspect").fill_null(False))
@@ -73,11 +70,21 @@ class Heads:
             maintain_order="left",
         )
 
+    @cached_property
+    def distinct(self) -> pl.DataFrame:
+        """The trajectories without repeated and suspect checkpoints: nothing was measured at these that is a step's own."""
+        return self.trajectories.filter(~pl.col("repeated") & ~pl.col("suspect"))
+
+    @cached_property
+    def followed(self) -> list[str]:
+        """The runs that were measured at two distinct steps at least: of the others no change is known."""
+        return self.distinct.group_by("run", maintain_order=True).len().filter(pl.col("len") > 1)["run"].to_list()
+
     @property
     def sizes(self) -> pl.DataFrame:
-        """A row per size: model, size, n_params, n_layers, n_heads, final_step, n_seeds."""
+        """A row per size: model, size, n_params, n_layers, n_heads, start_step, final_step, n_seeds."""
         return self.runs.group_by("model", maintain_order=True).agg(
-            pl.first("size", "n_params", "n_layers", "n_heads", "final_step"), n_seeds=pl.len()
+            pl.first("size", "n_params", "n_layers", "n_heads", "start_step", "final_step"), n_seeds=pl.len()
         )
 
     @property
@@ -90,6 +97,17 @@ class Heads:
             return 1.0, "having ten times the parameters"
         ends = known["size"].to_list()
         return span, f"going from {ends[0]} to {ends[-1]}" if ends else "more parameters"
+
+
+_PLACE = ("layer", "head", "Layer", "Head", "prop_layer")
+
+
+def largest_heads(frame: pl.DataFrame) -> pl.DataFrame:
+    """The row of the largest head of each run and step; where several heads share the largest value, it has no place."""
+    best = frame.filter(pl.col("value") == pl.col("value").max().over("run", "step"))
+    alone = pl.len().over("run", "step") == 1
+    placed = best.with_columns(pl.when(alone).then(pl.col(name)).alias(name) for name in _PLACE)
+    return placed.unique(["run", "step"], keep="first", maintain_order=True)
 
 
 def read_heads(table: pl.DataFrame, score: str) -> Heads:
@@ -109,9 +127,8 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
             f"the heads table has {twice.height} rows that stand for a head more than once, the first is run {run!r} "
             f"step {step} layer {layer} head {head}: keep one row per run, step, layer and head"
         )
-    value = pl.col(score).cast(pl.Float64)
-    table = _one_geometry_per_model(table).with_columns(
-        value=value,
+    table = _distinct_sizes(_one_geometry_per_model(table)).with_columns(
+        value=pl.col(score).cast(pl.Float64),
         seed_name=pl.lit("seed") + pl.col("seed"),
         step_modded=pl.col("step") + 1,
         log_step=(pl.col("step") + 1).cast(pl.Float64).log10(),
@@ -147,6 +164,12 @@ def _one_geometry_per_model(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col("n_params", "n_layers", "n_heads").max().over("model"))
 
 
+def _distinct_sizes(table: pl.DataFrame) -> pl.DataFrame:
+    """Where two models bear the same size, the model's name stands for it."""
+    shared = pl.col("model").n_unique().over("size") > 1
+    return table.with_columns(size=pl.when(shared).then("model").otherwise("size"))
+
+
 def _runs(finite: pl.DataFrame) -> pl.DataFrame:
     runs = finite.group_by("run").agg(
         pl.first(*RUN_COLUMNS[1:], "n_layers", "n_heads"),
@@ -154,7 +177,8 @@ def _runs(finite: pl.DataFrame) -> pl.DataFrame:
         first_step=pl.col("step").min(),
         last_step=pl.col("step").max(),
     )
-    runs = runs.join(_final_steps(finite), on="model")
+    runs = runs.join(_end_steps(finite), on="model")
+    runs = runs.with_columns(stops_early=pl.col("last_step") < pl.col("final_step"))
     seed_number = pl.col("seed").str.extract(r"^(\d+)$").cast(pl.Int64, strict=False)
     runs = runs.sort("n_params", "model", seed_number, "seed", "run", nulls_last=True)
     has_final = finite.select("run", final_step="step").unique()
@@ -163,11 +187,15 @@ def _runs(finite: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.col("has_final_step").fill_null(False))
 
 
-def _final_steps(finite: pl.DataFrame) -> pl.DataFrame:
-    """A size's final step: the last one that at least half of its runs have."""
+def _end_steps(finite: pl.DataFrame) -> pl.DataFrame:
+    """A size's start and final step: the first and the last one that at least half of its runs have.
+
+    Where no step is shared by so many, of those that most of them share.
+    """
     n_runs = finite.group_by("model").agg(n_runs=pl.col("run").n_unique())
     per_step = finite.group_by("model", "step").agg(n=pl.col("run").n_unique()).join(n_runs, on="model")
-    return per_step.filter(pl.col("n") * 2 >= pl.col("n_runs")).group_by("model").agg(final_step=pl.col("step").max())
+    shared = per_step.filter((pl.col("n") * 2 >= pl.col("n_runs")) | (pl.col("n") == pl.col("n").max().over("model")))
+    return shared.group_by("model").agg(start_step=pl.col("step").min(), final_step=pl.col("step").max())
 
 
 def _in_order(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame:

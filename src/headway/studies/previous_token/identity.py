@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import Draft, listed
 from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
-from headway.studies.previous_token.position import top_heads
+from headway.studies.previous_token.position import NO_TOP_HEAD, top_heads
 
 
 def identity(draft: Draft) -> None:
     """Adds the rise of each run's finally largest head among its heads, and when it takes the lead."""
-    rise = final_head(draft.heads)
+    heads = draft.heads
+    tops = top_heads(heads).filter(pl.col("run").is_in(heads.followed))
+    if not tops.height:
+        only_one = "no run has two distinct steps, so nothing is known of the time before the last"
+        draft.leave_out("beyond.identity", NO_TOP_HEAD if heads.followed else only_one)
+        return
+    rise = final_head(heads, tops)
     draft.tables["final_head"] = rise
     draft.tables["final_head_means"] = final_head_means(rise)
-    draft.tables["lead"] = lead(draft.heads, rise)
-    draft.put("beyond.identity", _sentences(draft))
+    draft.tables["lead"] = lead(heads, tops, rise)
+    draft.put("beyond.identity", _sentences(heads, draft.tables["lead"]))
 
 
-def final_head(heads: Heads) -> pl.DataFrame:
+def final_head(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
     """At each step, the value and rank of the head that is the run's largest at the final step.
 
-    `percentile` is 1 for the largest, 0 for the smallest, 0.5 on average for a head picked blindly.
+    `percentile` is 1 for the largest, 0 for the smallest, 0.5 on average for a head picked blindly. `leads`: no other
+    head is as large.
     """
-    tops = top_heads(heads).select("run", final_layer="layer", final_head="head")
     ranked = heads.frame.with_columns(
         rank=pl.col("value").rank("average", descending=True).over("run", "step"),
         largest=pl.col("value").max().over("run", "step"),
         n=pl.len().over("run", "step"),
     )
-    of_final = ranked.join(tops, on="run", maintain_order="left").filter(
+    of_final = ranked.join(_final_places(tops), on="run", maintain_order="left").filter(
         (pl.col("layer") == pl.col("final_layer")) & (pl.col("head") == pl.col("final_head"))
     )
     return of_final.select(
@@ -42,8 +47,12 @@ def final_head(heads: Heads) -> pl.DataFrame:
         "rank",
         n_heads="n",
         percentile=pl.when(pl.col("n") > 1).then((pl.col("n") - pl.col("rank")) / (pl.col("n") - 1)),
-        leads=pl.col("value") == pl.col("largest"),
+        leads=pl.col("rank") == 1,
     )
+
+
+def _final_places(tops: pl.DataFrame) -> pl.DataFrame:
+    return tops.select("run", final_layer="layer", final_head="head", final_step="step")
 
 
 def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
@@ -78,14 +87,15 @@ def _t_quantile() -> pl.Expr:
     return pl.col("percentile").count().map_elements(lambda n: t.ppf(0.975, n - 1), return_dtype=pl.Float64)
 
 
-def lead(heads: Heads, rise: pl.DataFrame) -> pl.DataFrame:
+def lead(heads: Heads, tops: pl.DataFrame, rise: pl.DataFrame) -> pl.DataFrame:
     """When each run's final top head takes the lead for good, and how often the lead changes hands.
 
-    Repeated and suspect checkpoints count as no step of their own.
+    Repeated and suspect checkpoints count as no step of their own, nor do those at which several heads share the lead.
+    `percentile_first` is the head's at the start step of its size; None for a run that lacks it.
     """
-    steps = heads.trajectories.filter(~pl.col("repeated") & ~pl.col("suspect"))
-    tops = top_heads(heads).select("run", final_layer="layer", final_head="head", final_step="step")
-    leaders = steps.join(tops, on="run", maintain_order="left").filter(pl.col("step") <= pl.col("final_step"))
+    steps = heads.distinct.filter(pl.col("layer").is_not_null())
+    leaders = steps.join(_final_places(tops), on="run", maintain_order="left")
+    leaders = leaders.filter(pl.col("step") <= pl.col("final_step"))
     is_final = (pl.col("layer") == pl.col("final_layer")) & (pl.col("head") == pl.col("final_head"))
     other = pl.col("step").filter(~is_final).max()  # the last step at which another head leads
     leader = pl.struct("layer", "head")
@@ -98,32 +108,58 @@ def lead(heads: Heads, rise: pl.DataFrame) -> pl.DataFrame:
         n_leaders=leader.n_unique().cast(pl.Int64),
         n_steps=pl.len(),
     )
-    first = rise.group_by("run", maintain_order=True).agg(percentile_first=pl.col("percentile").first())
-    return found.join(first, on="run", how="left", maintain_order="left")
-
-
-def _sentences(draft: Draft) -> dict[str, object]:
-    from scipy.stats import t
-
-    leads = draft.tables["lead"]
-    first = leads["percentile_first"].drop_nulls().to_numpy()
-    changes = float(leads["n_changes"].to_numpy().mean())
-    taken = np.nanmedian(leads["takes_lead_step"].to_numpy())
-    says = (
-        f"The lead changes hands {changes:.1f} times in a run on average; the head that is largest at the end leads "
-        f"for good from step {taken:,.0f} on in the median run."
+    starts = heads.runs.select("run", step="start_step").join(
+        rise.select("run", "step", percentile_first="percentile"), on=["run", "step"]
     )
-    numbers = {"n_changes_mean": changes}
-    if len(first) > 1:
-        mean, half = float(first.mean()), t.ppf(0.975, len(first) - 1) * first.std(ddof=1) / len(first) ** 0.5
-        says += (
-            f" At the first step it stands above {mean:.0%} of the other heads on average (95 % interval "
-            f"{mean - half:.0%} to {mean + half:.0%}; 50% is chance)."
-        )
-        numbers |= {"percentile_first_mean": mean, "lower": mean - half, "upper": mean + half}
+    found = found.drop_nulls("takes_lead_step")  # the final step may itself be a suspect one
+    return found.join(starts.drop("step"), on="run", how="left", maintain_order="left")
+
+
+def _sentences(heads: Heads, leads: pl.DataFrame) -> dict[str, object]:
+    sizes = [
+        heads.sizes.filter(pl.col("model") == model).select("model", "size", "start_step").row(0, named=True)
+        | _of_size(of)
+        for (model,), of in leads.group_by("model", maintain_order=True)
+    ]
+    changes = listed([f"{row['n_changes_mean']:.1f} ({row['size']})" for row in sizes])
+    taken = listed([f"{row['takes_lead_by']:,.0f} ({row['size']})" for row in sizes])
+    says = (
+        f"The lead changes hands {changes} times in a run on average; the head that is largest at the end leads for "
+        f"good, in half of the runs or more, from step {taken} on at the latest."
+    )
+    known = [row for row in sizes if row["percentile_first_mean"] is not None]
+    if known:
+        steps = {row["start_step"] for row in known}
+        when = f"At step {steps.pop():,}" if len(steps) == 1 else "At the first step of its size"
+        says += f" {when} it stands above {listed([_stands(row) for row in known])} of the other heads; 50% is chance."
     return {
         "says": says,
         "does_not_say": "It does not say what happens between measured steps: a head that led only there is not seen, "
         "and a lead is taken somewhere after the last step at which another head led.",
-        **numbers,
+        "sizes": sizes,
     }
+
+
+def _of_size(leads: pl.DataFrame) -> dict[str, object]:
+    """Of a size: mean number of changes, the step by which half of its runs are led for good, and the mean percentile
+    of the final top head at the start with its 95 % t interval, which is not let out of 0 to 1."""
+    from scipy.stats import t
+
+    first = leads["percentile_first"].drop_nulls().to_numpy()
+    n = len(first)
+    half = t.ppf(0.975, n - 1) * first.std(ddof=1) / n**0.5 if n > 1 else None
+    return {
+        "n_changes_mean": float(leads["n_changes"].to_numpy().mean()),
+        "takes_lead_by": leads["takes_lead_step"].quantile(0.5, "higher"),
+        "percentile_first_mean": float(first.mean()) if n else None,
+        "lower": max(float(first.mean() - half), 0.0) if half is not None else None,
+        "upper": min(float(first.mean() + half), 1.0) if half is not None else None,
+        "n_runs": n,
+    }
+
+
+def _stands(row: dict) -> str:
+    mean = f"{row['percentile_first_mean']:.0%}"
+    if row["lower"] is None:
+        return f"{mean} ({row['size']}, one run)"
+    return f"{mean} ({row['size']}, 95 % interval {row['lower']:.0%} to {row['upper']:.0%})"

@@ -13,10 +13,15 @@ from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS, Head
 _SHOWN_THRESHOLDS = (0.1, 0.5, 1.0, 1.5)
 PUBLISHED = "mean over thresholds"
 HALF_OF_RISE = "half of rise"
+# definitions that ask of a run what it does from first to last: one that stops early bounds them only from below
+_OF_THE_WHOLE_RUN = (PUBLISHED, "largest slope", "half of peak", HALF_OF_RISE, "largest derivative")
 
 
 def onset_intervals(draft: Draft) -> None:
     """Adds each run's onset interval under each definition, and what follows for sizes and for the relation to size."""
+    if not draft.heads.followed:
+        draft.leave_out("beyond.onset_intervals", "no run has two distinct steps, between which an onset could lie")
+        return
     intervals = run_intervals(draft.heads, draft.tables)
     draft.tables["onset_intervals"] = intervals
     rng = np.random.default_rng([draft.seed, 1])
@@ -27,7 +32,12 @@ def onset_intervals(draft: Draft) -> None:
 
 
 def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """The interval (lower, upper] that holds the onset of each run, by definition."""
+    """The interval (lower, upper] that holds the onset of each run, by definition.
+
+    A run of one distinct step says nothing of onsets and is left out. One that stops early may still have gone on to a
+    higher peak or a steeper rise: where the definition depends on that, its interval has no upper end (the onset is no
+    earlier than it would be if nothing more had come), and where it then has no end at all it is left out.
+    """
     steps = heads.trajectories.filter(~pl.col("suspect"))
     found = {
         **{
@@ -44,7 +54,8 @@ def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame
         ),
     }
     last = steps.group_by("run").agg(last_step=pl.col("step").max().cast(pl.Float64))
-    runs = heads.runs.select(RUN_COLUMNS).join(last, on="run", maintain_order="left")
+    runs = heads.runs.filter(pl.col("run").is_in(heads.followed)).select(*RUN_COLUMNS, "stops_early")
+    runs = runs.join(last, on="run", maintain_order="left")
     parts = [
         runs.join(ends, on="run", how="left", maintain_order="left").with_columns(definition=pl.lit(definition))
         for definition, ends in found.items()
@@ -57,10 +68,12 @@ def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame
             )
         )
     reached, bounded = pl.col("upper").is_not_null(), pl.col("lower").is_not_null()
-    return pl.concat(parts).select(
+    open_end = pl.col("stops_early") & pl.col("definition").is_in(_OF_THE_WHOLE_RUN)
+    informative = pl.concat(parts).filter(~(open_end & reached & ~bounded))
+    return informative.with_columns(upper=pl.when(~open_end).then("upper")).select(
         *RUN_COLUMNS,
         "definition",
-        pl.when(reached).then("lower").otherwise("last_step").alias("lower"),
+        pl.when(reached).then("lower").otherwise(pl.coalesce("lower", "last_step")).alias("lower"),
         "upper",
         censoring=pl.when(~reached)
         .then(pl.lit("right"))
@@ -145,17 +158,20 @@ def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator
     """log10(onset + 1) on log10(parameters) for each definition of onset.
 
     `slope`, `sd`: maximum likelihood, onset log-normal with one spread; None where a line passes through all intervals,
-    which leaves the spread, and with it the slope, undetermined. `bound_lower`, `bound_upper`: the least and the
-    greatest slope of a least-squares line through onsets that lie anywhere in their intervals; nothing is assumed.
+    which leaves the spread, and with it the slope, undetermined, and where a line and a spread ask for more than there
+    is: four runs, and intervals with three different ends. `bound_lower`, `bound_upper`: the least and the
+    greatest slope of a least-squares line through onsets that lie anywhere in their intervals; of onsets nothing else is
+    assumed (those of the largest derivative are themselves 95 % intervals of a fitted curve, which may miss it).
     `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
-    the same order of data); a draw without a likelihood slope counts with its bounds.
+    the same order of data); a draw without a likelihood slope counts with its bounds. All are None unless most runs
+    reach the onset: the line would be one of the few that do.
     """
     numbers = ("slope", "lower", "upper", "bound_lower", "bound_upper", "sd")
     rows = []
     for (definition,), of in intervals.group_by("definition", maintain_order=True):
         of = of.filter(pl.col("n_params") > 0)
         row = {"definition": definition, "n_runs": of.height, "n_reached": of["upper"].count()}
-        if of["n_params"].n_unique() > 1 and row["n_reached"] > 1:
+        if of["n_params"].n_unique() > 1 and 2 * row["n_reached"] > of.height:
             row |= _relation(of, bootstraps, rng)
         rows.append(dict.fromkeys(numbers) | row)
     frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None)
@@ -169,7 +185,11 @@ def _relation(of: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> di
     with np.errstate(divide="ignore"):
         lower, upper = np.log10(np.maximum(ends[0], -1) + 1), np.log10(ends[1] + 1)
     slope, sd, low, high = _slopes(size, lower, upper, np.ones((1, of.height)))
-    found = {"slope": slope[0], "sd": sd[0], "bound_lower": low[0], "bound_upper": high[0]}
+    found = {"bound_lower": low[0], "bound_upper": high[0]}
+    ends_there = np.unique(np.concatenate([lower, upper]))
+    if of.height < 4 or np.isfinite(ends_there).sum() < 3:
+        return found
+    found |= {"slope": slope[0], "sd": sd[0]}
     if bootstraps and of["seed"].n_unique() > 1:
         slope, _, low, high = _slopes(size, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
         undetermined = np.isnan(slope)
@@ -196,30 +216,66 @@ def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.
 
 
 def _sentences(draft: Draft) -> dict[str, object]:
-    slopes = draft.tables["onset_relations"].drop_nulls("slope")
-    rises = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
-    ends = ("lower", "upper") if draft.bootstraps else ("median_lower", "median_upper")
-    sizes = [f"{size} {_between(low, high)}" for size, low, high in rises.select("size", *ends).rows()]
-    allowed = "the grid and the seeds allowed for, 95 %" if draft.bootstraps else "the grid allowed for"
-    says = f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
-    if slopes.height:
-        decades, words = draft.heads.size_step
-        factors = np.sort(10 ** (decades * slopes["slope"].to_numpy()))
-        says += (
-            f" Over the {slopes.height} definitions of onset that the grid lets be compared, {words} changes its step by "
-            f"a factor of {factors[0]:.2g} to {factors[-1]:.2g}."
-        )
     return {
-        "says": says,
+        "says": " ".join(filter(None, [_median_said(draft), _relations_said(draft)])),
         "does_not_say": "It does not say where between two measured steps the onset lies, nor that sizes not measured "
-        "follow the line; its regression takes log onset as normal with one spread for all sizes.",
+        "follow the line; its regression takes log onset as normal with one spread for all sizes. For the largest "
+        "derivative the steps between which it lies are themselves a 95 % interval.",
         "relations": {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()},
     }
 
 
+def _median_said(draft: Draft) -> str:
+    rises = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
+    if not rises["n_reached"].sum():
+        return "No run is known to reach half of a rise."
+    resampled = draft.bootstraps > 0 and (rises["n_runs"] > 1).any()
+    sizes = []
+    for row in rises.to_dicts():
+        ends = ("lower", "upper") if resampled and row["n_runs"] > 1 else ("median_lower", "median_upper")
+        one = " (one run: the grid alone)" if resampled and row["n_runs"] == 1 else ""
+        sizes.append(f"{row['size']} {_between(*(row[end] for end in ends))}{one}")
+    allowed = "the grid and the seeds allowed for, 95 %" if resampled else "the grid allowed for, not the seeds"
+    return f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
+
+
+def _relations_said(draft: Draft) -> str:
+    """How onset goes with size by the definitions that allow a slope: the extremes with their intervals, and how many
+    intervals include no change."""
+    table = draft.tables["onset_relations"]
+    slopes = table.drop_nulls("slope").sort("slope")
+    if not slopes.height:
+        return ""
+    decades, words = draft.heads.size_step
+    resampled = draft.bootstraps > 0 and draft.heads.runs["seed"].n_unique() > 1
+
+    def factor(row: dict) -> str:
+        interval = ""
+        if resampled:  # an end that is not there is at infinity
+            low = 10 ** (decades * row["lower"]) if row["lower"] is not None else 0.0
+            high = f"{10 ** (decades * row['upper']):.2g}" if row["upper"] is not None else "any"
+            interval = f", 95 % interval {low:.2g} to {high}"
+        return f"{10 ** (decades * row['slope']):.2g} ({row['definition']}{interval})"
+
+    ends = list(dict.fromkeys(factor(row) for row in (slopes.row(0, named=True), slopes.row(-1, named=True))))
+    others = ""
+    if slopes.height < table.height:
+        others = " (the others are not reached by most runs, or the grid leaves them open)"
+    text = (
+        f"By {slopes.height} of {table.height} definitions the onset can be compared between sizes{others}: {words} "
+        f"changes its step by a factor of {' to '.join(ends)}"
+    )
+    if resampled:
+        none = slopes.filter(
+            (pl.col("lower").fill_null(-np.inf) <= 0) & (pl.col("upper").fill_null(np.inf) >= 0)
+        ).height
+        text += f"; of the {slopes.height} intervals, {none or 'none'} include{'s' if none == 1 else ''} no change"
+    return f"{text}."
+
+
 def _between(low: float | None, high: float | None) -> str:
     if high is None:
-        return f"after step {low:,.0f}" if low is not None else "at a step that is not known"
+        return f"after step {low:,.0f}, if at all" if low is not None else "at a step that is not known"
     if low is None:
         return f"by step {high:,.0f}"
     return f"between steps {low:,.0f} and {high:,.0f}"

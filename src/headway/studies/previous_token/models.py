@@ -79,8 +79,12 @@ def _smallest_df(draft: Draft, name: str) -> float:
 
 
 def fit_gam(draft: Draft, path: str, y: str, x: str, frame: pl.DataFrame) -> Any | None:
-    """Fits `y ~ s(x)`, with fewer basis functions than mgcv's 10 where x has fewer values, and stores its numbers."""
+    """Fits `y ~ s(x)` and stores its numbers; x with few values takes fewer basis functions than mgcv's 10.
+
+    There can be no more of them than values of x, and must be fewer than rows.
+    """
     n_unique = frame[x].n_unique()
+    k = min(n_unique, frame.height - 1)
 
     def fit() -> Any:
         from headway import stats
@@ -89,7 +93,7 @@ def fit_gam(draft: Draft, path: str, y: str, x: str, frame: pl.DataFrame) -> Any
             raise StatisticsError(f"a curve over {x} needs at least 4 different values, and there are {n_unique}")
         return stats.gam(formula, frame)
 
-    formula = f"{y} ~ s({x})" if n_unique >= 10 else f"{y} ~ s({x}, k={n_unique})"
+    formula = f"{y} ~ s({x})" if k >= 10 else f"{y} ~ s({x}, k={k})"
     found = draft.attempt(path, fit)
     if found is not None:
         draft.put(path, gam_values(found, formula))

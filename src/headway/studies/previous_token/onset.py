@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from headway.studies.previous_token.draft import Draft
-from headway.studies.previous_token.growth import mean_by_model
+from headway.studies.previous_token.growth import mean_by_model, stopped_early
 from headway.studies.previous_token.heads import RUN_COLUMNS, Heads
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 16))  # per decade of training, as published
@@ -39,9 +39,10 @@ def at_thresholds(heads: Heads) -> pl.DataFrame:
 def averaged(heads: Heads) -> pl.DataFrame:
     """`m_step`: the mean onset over the thresholds that the run passes, as published, with how many those are.
 
-    `m_step_before` is the same mean of the steps before: the onset is known only to lie between the two.
+    `m_step_before` is the same mean of the steps before: the onset is known only to lie between the two. A run that
+    stops early might have passed more: unless it passed all, it has no `m_step`.
     """
-    return (
+    found = (
         at_thresholds(heads)
         .group_by(RUN_COLUMNS, maintain_order=True)
         .agg(
@@ -50,3 +51,5 @@ def averaged(heads: Heads) -> pl.DataFrame:
             n_thresholds=pl.col("step").count(),
         )
     )
+    unknown = pl.col("run").is_in(stopped_early(heads)) & (pl.col("n_thresholds") < len(THRESHOLDS))
+    return found.with_columns(m_step=pl.when(~unknown).then("m_step"))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import NEEDS_BOOTSTRAPS, Draft
 from headway.studies.previous_token.heads import Heads
 
 
@@ -18,7 +18,11 @@ def overview(draft: Draft) -> None:
     draft.put("data", _counts(heads))
     draft.put("sizes", heads.sizes.to_dicts())
     draft.tables |= {"runs": heads.runs, "missing": heads.missing, "duplicates": heads.duplicates}
-    draft.notes += _notes_on_gaps(heads) + _notes_on_duplicates(heads) + _notes_on_final_steps(heads)
+    repeated = _notes_on_duplicates(heads)
+    draft.notes += _notes_on_gaps(heads) + repeated + _notes_on_final_steps(heads)
+    draft.put("beyond.duplicates", _duplicates_said(heads, repeated))
+    if not draft.bootstraps:
+        draft.say_left_out("intervals over seeds and tests against chance", NEEDS_BOOTSTRAPS)
 
 
 def _counts(heads: Heads) -> dict[str, object]:
@@ -74,11 +78,28 @@ def _notes_on_duplicates(heads: Heads) -> list[str]:
 _FIRST_STEP = " (the learning rate of the first step is 0 in Pythia, and in any run with warm-up from 0)"
 
 
+def _duplicates_said(heads: Heads, notes: list[str]) -> dict[str, object]:
+    """The duplicates in sentences: what was found, and what equal scores do not tell."""
+    counted = heads.duplicates.group_by("same_as", "step", "neighbours", maintain_order=True).len("n_runs")
+    return {
+        "says": " ".join(notes) or "No two measured steps of a run have the same scores in all heads.",
+        "does_not_say": "It does not say which of two identical steps holds the right weights, nor that a step which "
+        "differs from all others is the one that it is named for: scores are compared, of heads, on one corpus.",
+        "steps": counted.to_dicts(),
+    }
+
+
 def _notes_on_final_steps(heads: Heads) -> list[str]:
-    late = heads.runs.filter(~pl.col("has_final_step"))
+    late = heads.runs.filter(~pl.col("has_final_step"), ~pl.col("stops_early"))
     notes = [
         f"{run} has no step {step:,}, the final step of its size, and is left out of what is said about that step."
         for run, step in late.select("run", "final_step").rows()
+    ]
+    notes += [
+        f"{run} stops at step {last:,}, before the final step of its size, {step:,}: it is left out of what is said about "
+        "that step, of peaks and of slopes, and an onset that depends on what came later is taken as known only from "
+        "below."
+        for run, last, step in heads.runs.filter("stops_early").select("run", "last_step", "final_step").rows()
     ]
     steps = heads.sizes["final_step"].unique().sort()
     if len(steps) > 1:

@@ -9,19 +9,23 @@ import polars as pl
 
 from headway.studies.previous_token.draft import Draft, listed
 from headway.studies.previous_token.final import layer_maxima
-from headway.studies.previous_token.heads import SIZE_COLUMNS, Heads
+from headway.studies.previous_token.heads import SIZE_COLUMNS, Heads, largest_heads
 
 
 def position(draft: Draft) -> None:
     """Adds the agreement of layers over seeds and where the top heads lie, each against chance."""
     rng = np.random.default_rng([draft.seed, 2])
-    tops = top_heads(draft.heads)
     draft.tables["layer_agreement"] = layer_agreement(draft.heads, draft.bootstraps, rng)
+    tops = top_heads(draft.heads)
+    _say_shared(draft, tops)
     ranks = layer_ranks(draft.heads, tops)
     if ranks is None:
-        draft.say_left_out("beyond.position", "no layer is there in all runs of a size, so layers cannot be ranked")
+        draft.say_left_out("layer_ranks", "no layer is there in all runs of a size, so layers cannot be ranked")
     else:
         draft.tables["layer_ranks"] = ranks
+    if not tops.height:
+        draft.leave_out("beyond.position", NO_TOP_HEAD)
+        return
     draft.tables["top_head_depth"] = top_head_depth(draft.heads, tops)
     draft.tables["same_place"] = same_place(tops, draft.bootstraps, rng)
     p = depth_p(tops, draft.bootstraps, rng)
@@ -29,10 +33,26 @@ def position(draft: Draft) -> None:
 
 
 def top_heads(heads: Heads) -> pl.DataFrame:
-    """Each run's largest head at the final step, with `sixth`, the sixth of the depth that it lies in."""
-    top = heads.final.sort("value", descending=True, maintain_order=True).unique("run", keep="first")
+    """Each run's largest head at the final step, with `sixth`, the sixth of the depth that it lies in.
+
+    A run in which several heads share the largest value has no top head.
+    """
+    top = largest_heads(heads.final).drop_nulls("layer")
     top = heads.runs.select("run").join(top, on="run", maintain_order="left")
     return top.with_columns(sixth=_sixth(pl.col("Layer"), pl.col("n_layers")))
+
+
+NO_TOP_HEAD = "in no run is one head larger than all others at the final step"
+
+
+def _say_shared(draft: Draft, tops: pl.DataFrame) -> None:
+    """Says which runs have no top head although they have the final step."""
+    runs = draft.heads.runs.filter("has_final_step", ~pl.col("run").is_in(tops["run"].to_list()))["run"].to_list()
+    if runs and tops.height:
+        named = ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if runs[3:] else "")
+        draft.say_left_out(
+            "top heads", f"of {named}: several heads share the largest value at the final step, so none is the top one"
+        )
 
 
 def _sixth(layer_number: pl.Expr, n_layers: pl.Expr) -> pl.Expr:
@@ -110,7 +130,7 @@ def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame | None:
                 pl.lit(model).alias("model"),
                 mean_rank=pl.Series(ranks.mean(axis=0)),
                 sd_rank=pl.Series(sd).fill_nan(None),
-                top_share=pl.Series([float((top_layers == layer).mean() or 0) for layer in place["layer"]]),
+                top_share=pl.Series([(top_layers == layer).mean() for layer in place["layer"]], dtype=pl.Float64),
                 chance=pl.lit(1 / n_layers[model]),
             )
         )
@@ -208,16 +228,9 @@ def _sentences(draft: Draft, p: float | None) -> dict[str, object]:
     agreement = draft.tables["layer_agreement"].drop_nulls("w")
     sixths = draft.tables["top_head_depth"]
     overall = sixths.filter(pl.col("model") == sixths["model"].last())
-    most = overall.sort("share", descending=True).row(0, named=True)
-    values = ", ".join(f"{w:.2f} ({size})" for size, w in agreement.select("size", "w").rows())
-    fullest = [str(sixth) for sixth in overall.filter(pl.col("share") == most["share"])["sixth"]]
-    says = (
-        f"Of the sixths of the network's depth, {listed(fullest)} {'hold' if fullest[1:] else 'holds'} most top heads "
-        f"({most['share']:.0%} of {most['n']} runs{' each' if fullest[1:] else ''}), where chance puts "
-        f"{most['chance']:.0%} (95 % of its draws: {most['chance_lower']:.0%} to {most['chance_upper']:.0%})"
-    )
-    says += f"; over all six sixths, p = {p:.2g}." if p is not None else "."
+    says = _depth_said(overall.filter(pl.col("share") == pl.col("share").max()), p)
     if agreement.height:
+        values = ", ".join(f"{w:.2f} ({size})" for size, w in agreement.select("size", "w").rows())
         says += f" The order of the layers over seeds has Kendall's W of {values}; 1 is the same order in every seed."
     return {
         "says": says,
@@ -225,3 +238,26 @@ def _sentences(draft: Draft, p: float | None) -> dict[str, object]:
         "architecture and data, and one head per run is counted.",
         "layer_agreement": agreement.to_dicts(),
     }
+
+
+_SIXTHS = ("first", "second", "third", "fourth", "fifth", "last")
+
+
+def _depth_said(fullest: pl.DataFrame, p: float | None) -> str:
+    """A sentence on the sixths of the depth that hold the most top heads, all of them with the same share."""
+    names = listed([f"the {_SIXTHS[sixth - 1]}" for sixth in fullest["sixth"]])
+    share, n = fullest.select("share", "n").row(0)
+    if n == 1:
+        return f"The top head of the one run lies in {names} of the six sixths of the network's depth."
+    several = fullest.height > 1
+    within = fullest.select((pl.col("share") <= pl.col("chance_upper")).all()).item()
+    ranges = dict.fromkeys(
+        f"{chance:.0%}; 95 % of its draws: {low:.0%} to {high:.0%}"
+        for chance, low, high in fullest.select("chance", "chance_lower", "chance_upper").rows()
+    )
+    text = (
+        f"Of the six sixths of the network's depth, {names} {'hold' if several else 'holds'} the most top heads "
+        f"({share:.0%} of {n} runs{' each' if several else ''}), {'no more' if within else 'more'} than chance gives a "
+        f"single sixth ({', or '.join(ranges)})"
+    )
+    return f"{text}; over all six, p = {p:.2g}." if p is not None else f"{text}."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headway.studies.previous_token.draft import Draft
+from headway.studies.previous_token.draft import NEEDS_BOOTSTRAPS, Draft, listed
 from headway.studies.previous_token.heads import SIZE_COLUMNS
 
 SUBSETS = 200  # per number of seeds, at most
@@ -57,6 +57,8 @@ def seeds(draft: Draft) -> None:
         draft.tables["seed_power"] = _frame(power, _POWER)
     if detection:
         draft.tables["seed_detection"] = _frame(detection, ("share_detected",))
+    elif power and not draft.bootstraps:
+        draft.say_left_out("seed_detection", NEEDS_BOOTSTRAPS)
     draft.put("beyond.seeds", _sentences(draft))
 
 
@@ -115,7 +117,7 @@ def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Genera
     frame = frame.filter(pl.col("n_params") > 0)
     labels = frame["seed"].unique(maintain_order=True)
     x_all, y_all = np.log10(frame["n_params"].to_numpy().astype(float)), frame["y"].to_numpy()
-    if frame["n_params"].n_unique() < 2 or len(labels) < 2 or len(y_all) < 3:
+    if frame["n_params"].n_unique() < 2 or len(labels) < 2 or len(y_all) < 3 or np.ptp(y_all) == 0:
         return []
     index = np.searchsorted(np.sort(labels.to_numpy()), frame["seed"].to_numpy())
     whole = _slope_width(x_all, y_all)
@@ -212,28 +214,49 @@ def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[d
 
 
 def _sentences(draft: Draft) -> dict[str, object]:
-    power = draft.tables.get("seed_power")
-    said = []
-    if power is not None:
-        for (outcome,), of in power.drop_nulls("p").group_by("outcome", maintain_order=True):
-            apart = of.filter(pl.col("p") < 0.05)
-            text = f"by {OUTCOMES[str(outcome)]}, {apart.height} of {of.height} pairs of sizes are told apart"
-            rest = of.filter(pl.col("p") >= 0.05)
-            if rest.height:
-                text += f" ({', '.join(_still_needed(row) for row in rest.to_dicts())})"
-            said.append(text)
-    says = f"With the seeds there are (Welch's t test, 5 %): {'; '.join(said)}." if said else _NO_PAIR
     return {
-        "says": says,
+        "says": " ".join(filter(None, [_told_apart(draft), _relations_narrow(draft)])),
         "does_not_say": "It does not say that so many seeds will do: the effect is taken from the few seeds there are, "
         "and what is computed from it inherits its error (see the intervals). P-values are of single pairs.",
     }
 
 
-_NO_PAIR = "There are no two sizes with two seeds each, so sizes cannot be told apart."
+def _told_apart(draft: Draft) -> str:
+    power = draft.tables.get("seed_power")
+    tested = power.drop_nulls("p") if power is not None else None
+    if tested is None or not tested.height:
+        return "No two sizes have two seeds each and an onset, peak or slope that varies: sizes cannot be told apart."
+    sizes = dict(draft.heads.sizes.select("model", "size").rows())
+    said = []
+    for (outcome,), of in tested.group_by("outcome", maintain_order=True):
+        apart = of.filter(pl.col("p") < 0.05)
+        text = f"by {OUTCOMES[str(outcome)]}, {apart.height} of {of.height} pairs of sizes are told apart"
+        rest = [_still_needed(row, sizes) for row in of.filter(pl.col("p") >= 0.05).to_dicts()]
+        said.append(f"{text} ({', '.join(rest)})" if rest else text)
+    return f"With the seeds there are (Welch's t test, 5 %): {'; '.join(said)}."
 
 
-def _still_needed(row: dict) -> str:
+def _still_needed(row: dict, sizes: dict[str, str]) -> str:
     needed = row["seeds_needed"]
     many = f"{needed:,.0f} seeds each" if needed else f"more than {LARGEST:,} seeds each"
-    return f"{row['model1']} and {row['model2']} would need {many}"
+    return f"{sizes[row['model1']]} and {sizes[row['model2']]} would need {many}"
+
+
+def _relations_narrow(draft: Draft) -> str:
+    """How the interval of the coefficient of size would shrink with twice the seeds."""
+    table = draft.tables.get("seed_intervals")
+    if table is None:
+        return ""
+    now = draft.heads.runs["seed"].n_unique()
+    widths = table.filter(pl.col("model").is_null(), pl.col("expected_width").is_not_null())
+    said = []
+    for (outcome,), of in widths.group_by("outcome", maintain_order=True):
+        at = dict(of.select("n_seeds", "expected_width").rows())
+        if {now, 2 * now} <= set(at):
+            said.append(f"from {at[now]:.2g} to {at[2 * now]:.2g} ({outcome})")
+    if not said:
+        return ""
+    return (
+        f"Twice the seeds, {2 * now} in place of {now}, would narrow the 95 % interval of the coefficient of "
+        f"log10(parameters) {listed(said)}."
+    )
