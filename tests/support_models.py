@@ -5,11 +5,13 @@ Legend: 101 tokens, 3 layers, head_dim 14 (rotary ones must be even), 6 query he
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 VOCAB, LAYERS, CONTEXT = 101, 3, 307
@@ -88,3 +90,16 @@ def saved(folder: Path, architecture: str, seed: int = 0, **changes: Any) -> Pre
     model = random_model(architecture, seed, **changes)
     model.save_pretrained(folder)
     return model
+
+
+def saved_suite(place: Path, steps: int) -> None:
+    """`place`/suite: one run of random models with a tokenizer; `place`/texts.txt: what they can read."""
+    run, words = place / "suite" / "toy-1m-seed1", [f"w{number}" for number in range(89)]
+    for step in range(steps):
+        saved(run / f"step{step}", "gpt_neox", seed=step)
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(run / "tokenizer.json"))
+    texts = random.Random(1)
+    lines = (" ".join(texts.choices(words, k=texts.randint(2, 40))) for _ in range(200))
+    (place / "texts.txt").write_text("\n".join(lines))

@@ -1,66 +1,59 @@
-"""`headway measure` killed with SIGKILL at twenty random moments, and resumed each time: nothing is lost, nothing differs."""
+"""`headway measure` killed with SIGKILL at twenty random moments and resumed each time, or a worker of it: nothing is
+lost, nothing differs.
+"""
 
 import multiprocessing
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from polars.testing import assert_frame_equal
-from tokenizers import Tokenizer, models, pre_tokenizers
 
-from headway import sweep
+from headway import sweep, verbs
 from headway.rundir import RunDirectory
-from support_models import saved
+from support_models import saved_suite
 from support_sweep import measure_command
 
 KILLS, CHECKPOINTS = 20, 48
-WORDS = [f"w{number}" for number in range(89)]
+OPTIONS = {"scores": ("prev", "self", "first", "induction"), "loss": True}
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("killed")
-    run = place / "suite" / "toy-1m-seed1"
-    for step in range(CHECKPOINTS):
-        saved(run / f"step{step}", "gpt_neox", seed=step)
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(run / "tokenizer.json"))
-    texts = random.Random(1)
-    lines = (" ".join(texts.choices(WORDS, k=texts.randint(2, 40))) for _ in range(200))
-    (place / "texts.txt").write_text("\n".join(lines))
+    saved_suite(place, CHECKPOINTS)
     return place
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """The tables of a sweep that nothing befell."""
+    assert measured(place, "whole").done == CHECKPOINTS
+    return RunDirectory(place / "whole").read("heads")
+
+
+def measured(place: Path, out: str, **options) -> sweep.Summary:
+    return verbs.measure(place / "suite", corpus=str(place / "texts.txt"), out=place / out, **OPTIONS, **options)
 
 
 def files(directory: RunDirectory, pattern: str) -> set[Path]:
     return set((directory.path / "heads").glob(pattern))
 
 
-def test_killed_at_twenty_random_moments(place):
+def test_killed_at_twenty_random_moments(place, whole):
     # A server that has torch imported forks each attempt: twenty starts of Python would be most of the test.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["headway.verbs", "headway.measure", "headway.models", "transformers.models.auto"])
 
     def start(out: Path):
-        words = (
-            place / "suite",
-            "--corpus",
-            place / "texts.txt",
-            "--out",
-            out,
-            "--scores",
-            "prev,self,first,induction",
-            "--loss",
-        )
+        options = ("--scores", ",".join(OPTIONS["scores"]), "--loss")
+        words = (place / "suite", "--corpus", place / "texts.txt", "--out", out, *options)
         process = context.Process(target=measure_command, args=words)
         process.start()
         return process
-
-    whole = start(place / "whole")
-    whole.join()
-    assert whole.exitcode == 0
 
     moments = random.Random(7)
     resumed = RunDirectory(place / "resumed")
@@ -88,10 +81,25 @@ def test_killed_at_twenty_random_moments(place):
     last = start(resumed.path)
     last.join()
     assert last.exitcode == 0
-    key = ["run", "step", "layer", "head"]
-    for table in RunDirectory(place / "whole").tables():
-        one, other = (RunDirectory(place / name).read(table).sort(*key[: 4 if table == "heads" else 2])
-                      for name in ("whole", "resumed"))  # fmt: skip
-        assert_frame_equal(one, other, check_exact=True)
+    assert_frame_equal(resumed.read("heads"), whole, check_exact=True)
     assert [one.damaged for one in sweep.status(resumed, verify=True)] == [{}]
     assert not list(resumed.path.rglob("*.tmp"))
+
+
+def test_a_worker_is_killed(place, whole):
+    directory = RunDirectory(place / "worker")
+    killed = []
+
+    def kill_one():
+        while len(files(directory, "*.parquet")) < 6:
+            time.sleep(0.01)
+        killed.append(multiprocessing.active_children()[0])
+        killed[0].kill()
+
+    killing = threading.Thread(target=kill_one)
+    killing.start()
+    summary = measured(place, "worker", executor=sweep.Processes(2))
+    killing.join()
+    assert killed[0].exitcode == -signal.SIGKILL
+    assert (summary.done, summary.failed) == (CHECKPOINTS, [])
+    assert_frame_equal(directory.read("heads"), whole, check_exact=True)
