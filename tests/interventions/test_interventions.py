@@ -248,6 +248,26 @@ def test_patching_brings_in_the_other_runs_heads():
         assert torch.equal(logits(model), logits(neox(0)))
 
 
+def test_patches_read_whole_texts_of_another_model():
+    model, other = neox(0), neox(1)
+    with pytest.raises(UsageError, match="into itself"), Patch(model, [(1, 2)]).on(model):
+        pass
+    with Patch(other, [(1, 2)]).on(model):
+        longer = model.generate(IDS, max_new_tokens=2, min_new_tokens=2, do_sample=False, use_cache=False)
+        assert torch.equal(longer[:, -1], logits(model, longer[:, :-1])[:, -1].argmax(-1))
+        with pytest.raises(UsageError, match="use_cache=False"):
+            model.generate(IDS, max_new_tokens=2, min_new_tokens=2, do_sample=False)
+
+
+def test_resampled_texts_differ_with_the_seed():
+    references = [np.random.default_rng(i).integers(0, VOCABULARY, 11) for i in range(20)]
+    model, found = neox(), []
+    for seed in (0, 0, 1):
+        [effect] = effects(model, [Ablate([(1, 2)], "resample", reference=references, seed=seed)], TEXTS)
+        found.append(effect.mean("kl"))
+    assert found[0] == found[1] != found[2]
+
+
 EVERY = [
     Ablate([(0, 0), (2, 3)]),
     Ablate([(1, 1)], "mean", reference=TEXTS),
@@ -258,6 +278,39 @@ EVERY = [
     SwapClusters({0: [0, 1, 1, 0, 1], 2: [0, 0, 0, 0, 1]}, kinds="qo"),
     Patch(neox(1), [(1, 2)]),
 ]
+
+
+@pytest.mark.parametrize("intervention", EVERY, ids=lambda one: type(one).__name__)
+def test_nothing_stays_after_an_exception_inside_the_forward_pass(intervention):
+    model, donor = neox(), getattr(intervention, "from_run", None)
+    before = logits(model)
+    broken = model.gpt_neox.layers[2].mlp.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="on purpose"), intervention.on(model):
+        logits(model)
+    broken.remove()
+    assert hooks(model) == 0
+    assert donor is None or hooks(donor) == 0
+    assert torch.equal(logits(model), before)
+
+
+def fail(*_):
+    raise RuntimeError("on purpose")
+
+
+@pytest.mark.parametrize("intervention", EVERY, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_and_gradients_are_left_as_they_were(intervention, training):
+    model = neox().train(training)
+    model.gpt_neox.layers[1].requires_grad_(False)
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    effects(model, [intervention], TEXTS)
+    with intervention.on(model):
+        assert {module.training for module in model.modules()} == {training}
+        assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    assert {module.training for module in model.modules()} == {training}
+    assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+    assert model.gpt_neox.layers[0].mlp.dense_h_to_4h.weight.grad is not None
 
 
 @pytest.mark.parametrize("intervention", EVERY, ids=lambda one: type(one).__name__)

@@ -1,12 +1,19 @@
 """`headway intervene`, from a suite's files to its tables."""
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy.stats import entropy
 
 from headway.errors import UsageError
+from headway.interventions import Patch, effects
 from headway.interventions.found import by_size
+from headway.models import load
 from headway.rundir import RunDirectory
+from headway.studies import Result
+from headway.studies.weight_clusters.effects import effects as effects_study
+from headway.suites import open_suite
 from support_interventions import RUN, clustered, intervened, llama, neox, write_suite
 
 
@@ -22,9 +29,9 @@ def grouped(tmp_path_factory):
 def test_query_heads_that_share_a_key_head_are_compared_with_such(grouped):
     clusters = grouped.read("clusters").filter(pl.col("step") == 7, pl.col("k") == 2, pl.col("kind").is_in(["k", "v"]))
     n_groups = {1: 4, 2: 6, 3: 4}  # of 4 heads; all 28 and 70 pairs and fours of query heads are not such groups
-    effects = grouped.read("interventions").filter(pl.col("operation") == "zero")
+    rows = grouped.read("interventions").filter(pl.col("operation") == "zero")
     for kind, layer, labels in clusters.select("kind", "layer", "labels").rows():
-        own = effects.filter(pl.col("kind") == kind, pl.col("layers") == [layer])
+        own = rows.filter(pl.col("kind") == kind, pl.col("layers") == [layer])
         for size, n_controls in own.select("cluster_size", "n_controls").rows():
             assert size % 2 == 0
             assert n_controls == n_groups[size // 2], (kind, layer, labels)
@@ -60,10 +67,10 @@ def test_layers_that_are_changed_together_join_their_smaller_clusters(plain):
     clusters = directory.read("clusters").filter(
         pl.col("step") == 8, pl.col("k") == 2, pl.col("clustering") == "kmeans", pl.col("feature") == "raw"
     )
-    effects = directory.read("interventions").filter(pl.col("operation") == "zero", pl.col("step") == 8)
-    assert set(effects["kind"]) == {"q", "k", "v"}
+    rows = directory.read("interventions").filter(pl.col("operation") == "zero", pl.col("step") == 8)
+    assert set(rows["kind"]) == {"q", "k", "v"}
     numbers = set()
-    for kind, cluster, heads in effects.select("kind", "cluster", "heads").rows():
+    for kind, cluster, heads in rows.select("kind", "cluster", "heads").rows():
         expected = []
         for layer, labels in clusters.filter(pl.col("kind") == kind).sort("layer").select("layer", "labels").rows():
             small = min((0, 1), key=lambda label: (labels.count(label), labels.index(label)))
@@ -72,14 +79,50 @@ def test_layers_that_are_changed_together_join_their_smaller_clusters(plain):
             expected += [f"L{layer}H{head}" for head, label in enumerate(labels) if label == chosen]
         assert heads.split() == expected
     assert numbers == {True, False}  # else the clusters' own numbers would have done
+    result = Result("weight_clusters", {"findings": []})
+    effects_study(result, directory.read("interventions"))
+    first = directory.read("interventions").filter(pl.col("step") == 0)
+    key = ["kind", "operation", "cluster", "other_cluster"]
+    beside = result.tables["effects"].filter(pl.col("step") == 8).join(first, on=key, nulls_equal=True, suffix="_first")
+    assert beside["kl_first_step"].to_list() == beside["kl_first"].to_list()
+    assert len(beside) == 3 * 5
+
+
+def test_on_every_layer_if_none_is_named_and_on_several_that_are(plain):
+    for layers, done in ((None, [[0], [1]]), ((1,), [[1]]), ((1, 0), [[0], [1]])):
+        intervened(plain, kinds=("q",), layers=layers, force=True)
+        assert RunDirectory(plain / "out").read("interventions")["layers"].unique().sort().to_list() == done
+
+
+def test_heads_are_patched_from_a_checkpoint_into_another(plain):
+    earlier, later = (load(one.source.path, lm_head=True) for one in open_suite(plain / "suite").checkpoints())
+    text = np.array([1, 2, 3, 4, 5])
+    [effect] = effects(later, [Patch(earlier, [(1, 2), (1, 3)])], [text])
+    # By hand: the columns of the output projection that read these heads get what the other model's heads say.
+    said = {}
+    for name, model in (("earlier", earlier), ("later", later)):
+        projection = model.gpt_neox.layers[1].attention.dense
+        handle = projection.register_forward_pre_hook(lambda _, args, name=name: said.update({name: args[0].clone()}))
+        with torch.no_grad():
+            said[f"{name} logits"] = model(torch.from_numpy(text)[None]).logits[0].double()
+        handle.remove()
+    mixed = said["later"].clone()
+    mixed[..., 2 * 4 : 4 * 4] = said["earlier"][..., 2 * 4 : 4 * 4]
+    handle = later.gpt_neox.layers[1].attention.dense.register_forward_pre_hook(lambda *_: (mixed,))
+    with torch.no_grad():
+        after = later(torch.from_numpy(text)[None]).logits[0].double()
+    handle.remove()
+    kl = entropy(said["later logits"].softmax(-1), after.softmax(-1), axis=-1)
+    assert effect.mean("kl") == pytest.approx(kl.mean(), abs=2e-6)  # float32 log-probabilities
+    assert effect.mean("kl") > 1e-3
 
 
 def test_any_number_of_clusters_is_ablated_swapped_two_by_two_and_asked(plain):
     for options in ({"clustering": "three"}, {"clustering": "kmeans", "k": 3}):
         assert [summary.failed for summary in intervened(plain, kinds=("q",), force=True, **options)] == [[], []]
         directory = RunDirectory(plain / "out")
-        effects = directory.read("interventions").filter(pl.col("step") == 8, pl.col("layers") == [0])
-        done = effects.select("operation", "cluster", "other_cluster").rows()
+        rows = directory.read("interventions").filter(pl.col("step") == 8, pl.col("layers") == [0])
+        done = rows.select("operation", "cluster", "other_cluster").rows()
         ablated = [(operation, cluster, None) for operation in ("zero", "mean") for cluster in range(3)]
         assert set(done) == {*ablated, ("swap", 0, 1), ("swap", 0, 2), ("swap", 1, 2)}
         assert len(done) == 9
@@ -89,12 +132,12 @@ def test_any_number_of_clusters_is_ablated_swapped_two_by_two_and_asked(plain):
 
 def test_given_labels_keep_their_numbers_and_swaps_name_the_heads_that_move(plain):
     intervened(plain, clustering="three", kinds=("q",), together=True, force=True)
-    effects = RunDirectory(plain / "out").read("interventions").filter(pl.col("step") == 8)
-    zero = effects.filter(pl.col("operation") == "zero").sort("cluster")
+    rows = RunDirectory(plain / "out").read("interventions").filter(pl.col("step") == 8)
+    zero = rows.filter(pl.col("operation") == "zero").sort("cluster")
     assert zero["heads"].to_list() == [  # the labels a, b and c
         "L0H1 L0H2 L1H1 L1H2", "L0H3 L0H4 L0H5 L1H3 L1H4 L1H5", "L0H0 L1H0",
     ]  # fmt: skip
-    swap = effects.filter(pl.col("operation") == "swap").sort("cluster", "other_cluster")
+    swap = rows.filter(pl.col("operation") == "swap").sort("cluster", "other_cluster")
     assert swap["heads"].to_list() == [
         "L0H1 L0H2 L1H1 L1H2 ↔ L0H3 L0H4 L1H3 L1H4", "L0H1 L1H1 ↔ L0H0 L1H0", "L0H3 L1H3 ↔ L0H0 L1H0",
     ]  # fmt: skip

@@ -35,7 +35,8 @@ def effect(cluster, kl, n_controls, **changed):
         "suite": "planted", "run": "toy-seed1", "model": "toy", "size": "1k", "seed": "1", "step": 256, "layers": [0],
         "kind": "q", "clustering": "kmeans", "operation": "zero", "cluster": cluster, "heads": f"L0H{cluster}",
         "kl": kl, "kl_control_low": 0.1, "kl_control_median": 0.2, "kl_control_high": 0.3, "kl_percentile": 97.0,
-        "kl_p": 0.03, "loss_change": 0.2, "n_controls": n_controls, "top_before": [" the"], "top_after": ["<b>"],
+        "kl_p": 0.03, "loss_change": 0.2, "n_controls": n_controls, "top_texts": ["<i>w1"], "top_before": [[" the", " a"]],
+        "top_before_p": [[0.5, 0.25]], "top_after": [["<b>", " a"]], "top_after_p": [[0.75, 0.2]],
     } | changed  # fmt: skip
 
 
@@ -100,6 +101,15 @@ def test_published_rules_stand_beside_the_corrected(items):
 def test_an_effect_without_its_control_is_not_shown(items, result):
     assert 7.0 not in items["clusters-effects-table"].frame["kl"].to_list()
     assert any("no random groups" in note for note in result.notes)
+
+
+def test_the_top_tokens_stand_before_and_after_with_their_probabilities(items):
+    first = items["clusters-tops-table"].frame.row(0, named=True)
+    assert (first["text"], first["before"], first["after"]) == (
+        "<i>w1",
+        " the (0.5),  a (0.25)",
+        "<b> (0.75),  a (0.2)",
+    )
 
 
 def test_composition_follows_the_planted_groups(result):

@@ -231,11 +231,14 @@ class Patch:
     """The heads' outputs become those that another run's heads of the same places have on the same tokens.
 
     Args:
-        from_run: a model of the same architecture and shape: another seed, or another step.
+        from_run: a model of the same architecture and shape: another seed, or another step. It reads whatever `model`
+            is called with, just before it, which is why `model` itself must be called, not a part of it, and read
+            whole texts, without a cache.
         heads: (layer, head) pairs.
 
     Raises:
-        UsageError: the other model's heads are of another number or size.
+        UsageError: the other model is `model` itself or has heads of another number or size; or `model` is called with
+            a cache, as `generate` does unless `use_cache=False`.
     """
 
     from_run: PreTrainedModel
@@ -245,6 +248,10 @@ class Patch:
     def on(self, model: PreTrainedModel) -> Iterator[None]:
         body, donor = anatomy(model), anatomy(self.from_run)
         body.require(Head(*head) for head in self.heads)
+        if self.from_run is model:
+            raise UsageError(
+                "heads cannot be patched from the model into itself: load the other run as a model of its own"
+            )
         for what in ("n_layers", "n_heads", "head_dim"):
             if getattr(body, what) != getattr(donor, what):
                 raise UsageError(
@@ -256,12 +263,15 @@ class Patch:
         def from_donor(layer: int, heads: list[int]) -> Change:
             def change(outputs: Tensor) -> Tensor:
                 changed = outputs.clone()
-                changed[..., heads, :] = recorded[layer][..., heads, :].to(outputs.dtype)
+                changed[..., heads, :] = recorded[layer][..., heads, :].to(outputs)
                 return changed
 
             return change
 
         def run_donor(module: torch.nn.Module, args: tuple, options: dict) -> None:
+            # The other model would read the last token alone, and write into this one's cache.
+            if any(options.get(name) is not None for name in ("past_key_values", "cache")):
+                raise UsageError("heads are patched on whole texts: call the model with use_cache=False")
             with torch.inference_mode():
                 self.from_run(*args, **{**options, "use_cache": False})
 
