@@ -230,6 +230,36 @@ def test_a_missing_table_is_named_where_its_figure_would_be(tmp_path, result):
     assert 'data-chart="previous_token-onset-shares"' not in text
 
 
+def test_what_needs_bootstraps_says_so(tmp_path):
+    directory = run_directory(tmp_path / "quick", studied(heads_frame(), bootstraps=0))
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    assert "How many seeds tell two sizes apart?</strong> is not shown: it resamples or shuffles" in text
+    assert "--bootstraps above 0" in text
+    assert "where the data allow" not in text
+
+
+def test_duplicates_and_the_coefficients_intervals_have_figures(written):
+    for name in ("identical-steps", "relation-intervals"):
+        assert f'data-chart="previous_token-{name}"' in written[2]
+    assert "which of two identical steps" in written[2]
+
+
+def test_where_no_steps_are_identical_that_is_said(tmp_path):
+    result = studied(heads_frame(steps=(0, 8, 64, 512)), bootstraps=0)
+    text = write(run_directory(tmp_path / "apart", result), figures=False).read_text(encoding="utf-8")
+    assert "No two measured steps of a run have the same scores in all heads." in text
+    assert "is not shown: no two steps of a run are identical" in text
+
+
+def test_a_figure_without_its_table_gives_the_reason_of_its_part(tmp_path):
+    text = write(run_directory(tmp_path / "one", studied(heads_frame(steps=(4000,)), bootstraps=0)), figures=False)
+    page = text.read_text(encoding="utf-8")
+    assert (
+        "The onset of each run lies somewhere in its bar</strong> is not shown: no run has two distinct steps" in page
+    )
+    assert "where the data allow" not in page
+
+
 @pytest.mark.parametrize("choice", [{"sizes": ("1m",)}, {"seeds": ("1",)}, {"steps": (4000,)}])
 def test_one_size_one_seed_or_one_step(tmp_path, choice):
     directory = run_directory(tmp_path / "small", studied(heads_frame(**choice), bootstraps=5))

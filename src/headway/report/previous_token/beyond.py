@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import altair as alt
 
 from headway.report.charts import forms
+from headway.report.numbers import ends
 from headway.report.parts import Control, Figure, Item, Layout, Missing, Section
 from headway.report.previous_token.context import Context
 
@@ -338,14 +339,16 @@ def _duplicates(context: Context) -> Item:
         ("run:N", "run"), ("same_as:Q", "step", ",d"), ("step:Q", "is identical to step", ",d"), ("kind:N", "they are")
     )
     opacity = forms.shown(1, 0.15, "size", "seed")
+    measured = context.tables["runs"]
+    domain = [ends(measured["first_step"])[0] + 1, ends(measured["last_step"])[1] + 1]
     spans = base.mark_rule(strokeWidth=2).encode(x="start:Q", x2="end:Q", y=y, color=color, opacity=opacity)
-    ends = [
+    dots = [
         base.mark_point(size=45, filled=True).encode(
-            x=forms.step_x(end), y=y, color=color, tooltip=tooltip, opacity=opacity
+            x=forms.step_x(end, domain=domain), y=y, color=color, tooltip=tooltip, opacity=opacity
         )
         for end in ("start", "end")
     ]
-    chart = alt.layer(spans, *ends).properties(height=alt.Step(15))
+    chart = alt.layer(spans, *dots).properties(height=alt.Step(15))
     return Figure(
         name="identical-steps",
         title=title,

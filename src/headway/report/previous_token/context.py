@@ -14,6 +14,15 @@ from headway.report.parts import Figure, Item, Missing, Model, Section
 from headway.report.previous_token.frames import prepared
 from headway.studies import Result
 
+# What the study names where it gives the reason why a table is not there.
+_MADE_WITH = {
+    "emergence_curves": "emergence",
+    "mds": "tables.mds_separation",
+    "mds_centroids": "tables.mds_separation",
+    "correlation_means": "ols.trajectory_correlation",
+    "seed_power": "seeds",
+}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -76,7 +85,7 @@ class Context:
             left["what"].removeprefix("beyond.").replace(".", "_"): str(left["reason"])
             for left in reversed(self.values.get("left_out") or [])
         }
-        for name in (*names, part):
+        for name in (*names, *(_MADE_WITH[name] for name in names if name in _MADE_WITH), part):
             for what in (name.replace(".", "_"), name.rpartition(".")[2]):
                 if what in reasons:
                     return reasons[what]

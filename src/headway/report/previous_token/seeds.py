@@ -65,7 +65,12 @@ def _widths(context: Context) -> Figure:
 
 def _relation_widths(context: Context) -> Figure:
     base = alt.Chart(forms.named("relation_intervals"))
-    x = alt.X("n_seeds:Q", title="Seeds of every size", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X(
+        "n_seeds:Q",
+        title="Seeds of every size",
+        axis=alt.Axis(tickMinStep=1, format="d"),
+        scale=alt.Scale(nice=False, padding=8),
+    )
     tooltip = forms.tips(
         ("n_seeds:Q", "seeds"),
         ("width:Q", "mean width over subsets", ".3~g"),

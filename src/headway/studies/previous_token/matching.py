@@ -216,7 +216,7 @@ def _sentences(tests: pl.DataFrame) -> dict[str, object]:
         says += (
             " Beyond what layers explain: heads paired within layers differ by this fraction of what they would if the "
             f"heads of each layer had been dealt out to the seeds at random: {ratios}; below 1, a layer's mix of heads "
-            "repeats from seed to seed."
+            "repeats from seed to seed, above 1, seeds differ as wholes."
         )
     return {
         "says": says,
