@@ -195,11 +195,11 @@ class WeightClusters:
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
-        nulls = null_draws(space, self.nulls, random) if self.nulls else {}
+        nulls = null_draws(space, self.nulls, random) if self.nulls else None
         rows = describe(space, partitions, nulls, random)
         if heads.weights is not None:
             _compare_clusters(heads.weights, partitions, rows, random)
-        if nulls and "kmeans" in self.methods:
+        if nulls is not None and "kmeans" in self.methods:
             gaps = gap_statistic(space, ks, nulls)
             together["gap_k"] = gaps.chosen
             for row in (together, *rows):

@@ -51,6 +51,10 @@ def kmeans(squared_distances: Floats, k: int, *, starts: int = STARTS, seed: int
     n_problems, n_heads, _ = squared_distances.shape
     if not 1 <= k <= n_heads:
         raise ValueError(f"{n_heads} heads cannot form {k} clusters")
+    if k == 1:
+        return KMeans(
+            np.zeros((n_problems, n_heads), dtype=np.int64), squared_distances.sum(axis=(1, 2)) / (2 * n_heads)
+        )
     draws = _draws(n_heads, k, starts, seed)
     chunk = max(1, _ELEMENTS_AT_ONCE // (starts * n_heads * k))
     parts = [_best(squared_distances[i : i + chunk], k, draws) for i in range(0, n_problems, chunk)]

@@ -19,7 +19,7 @@ left, and the nulls are drawn anew for the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -40,36 +40,47 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Heads without clusters, and the clusters that methods find among them; each search is done once.
+class Nulls:
+    """Draws of every null, and the clusters that methods find among them; each search is done once, for all together.
 
     Attributes:
-        squared_distances: (n, H, H).
+        names: of the nulls.
+        squared_distances: (nulls, n, H, H).
     """
 
+    names: tuple[str, ...]
     squared_distances: Floats
     _found: dict[tuple[str, int], Ints] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.squared_distances)
+    @property
+    def n_draws(self) -> int:
+        return self.squared_distances.shape[1]
 
-    def clusters(self, method: str, ks: Sequence[int]) -> dict[int, Ints]:
-        """(n, H) labels for every k."""
+    def of_all(self, numbers: Callable[[Floats, Ints], Floats], squared_distances: Floats, labels: Ints) -> Floats:
+        """(nulls, n) numbers of partitions `labels` (nulls, n, H)."""
+        n_heads = labels.shape[-1]
+        found = numbers(squared_distances.reshape(-1, n_heads, n_heads), labels.reshape(-1, n_heads))
+        return found.reshape(labels.shape[:2])
+
+    def clusters(self, method: str, *ks: int) -> list[Ints]:
+        """(nulls, n, H) labels for every k."""
         left = [k for k in ks if (method, k) not in self._found]
         if left:
-            self._found.update(
-                {(method, k): found for k, found in search(method, self.squared_distances, left).items()}
-            )
-        return {k: self._found[method, k] for k in ks}
+            n_heads = self.squared_distances.shape[-1]
+            for k, found in search(method, self.squared_distances.reshape(-1, n_heads, n_heads), left).items():
+                self._found[method, k] = found.reshape(self.squared_distances.shape[:3])
+        return [self._found[method, k] for k in ks]
 
 
-def null_draws(space: HeadSpace, nulls: int, random: np.random.Generator) -> dict[str, Draws]:
-    """`nulls` draws of each null that searches for clusters anew, by its name."""
-    draws = {"directions": Draws(space.directions(random, nulls))}
-    draws["initial"] = draws["directions"] if space.alike else Draws(space.initial(random, nulls))
+def null_draws(space: HeadSpace, n: int, random: np.random.Generator) -> Nulls:
+    """`n` draws of each null."""
+    draws = {"directions": space.directions(random, n)}
+    if not space.alike:
+        draws["initial"] = space.initial(random, n)
     if space.blocks is not None:
-        draws["permutation"] = Draws(permuted(space.blocks, random, nulls))
-    return draws | {"covariance": Draws(rotated(space.squared_distances, random, nulls))}
+        draws["permutation"] = permuted(space.blocks, random, n)
+    draws["covariance"] = rotated(space.squared_distances, random, n)
+    return Nulls(tuple(draws), np.stack(list(draws.values())))
 
 
 def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]) -> list[Partition]:
@@ -79,14 +90,15 @@ def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]
 
 
 def describe(
-    space: HeadSpace, partitions: Sequence[Partition], nulls: Mapping[str, Draws], random: np.random.Generator
+    space: HeadSpace, partitions: Sequence[Partition], nulls: Nulls | None, random: np.random.Generator
 ) -> list[Row]:
     """One row of numbers for each partition, in their order: its quality, and if there are `nulls` how it compares."""
     peelings = [peeled(space, partition) for partition in partitions]
     rows = [_quality(space, *pair) for pair in zip(partitions, peelings, strict=True)]
-    if nulls:
-        n_draws = len(nulls["directions"])
-        rest_nulls = cache(lambda heads: null_draws(space.only(np.array(heads)), n_draws, random))
+    if nulls is not None:
+        for name in {partition.name for partition in partitions if not partition.given}:  # all k at once is faster
+            nulls.clusters(name, *(partition.k for partition in partitions if partition.name == name))
+        rest_nulls = cache(lambda heads: null_draws(space.only(np.array(heads)), nulls.n_draws, random))
         for row, partition, rest in zip(rows, partitions, peelings, strict=True):
             row.update(_beside(nulls, space, partition, random))
             row["stability"] = stability(space, partition, random)
@@ -142,7 +154,7 @@ def peeled(space: HeadSpace, partition: Partition) -> Rest | None:
 
 
 def _rest_p(
-    rest: Rest, space: HeadSpace, nulls: Callable[[tuple[int, ...]], dict[str, Draws]], random: np.random.Generator
+    rest: Rest, space: HeadSpace, nulls: Callable[[tuple[int, ...]], Nulls], random: np.random.Generator
 ) -> float:
     """The largest p of all nulls for the heads that are left; 1 where they are too few to form groups."""
     if rest.partition is None:
@@ -151,20 +163,25 @@ def _rest_p(
     return max(value for name, value in row.items() if name.endswith("_p"))
 
 
-def _beside(nulls: Mapping[str, Draws], space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
+def _beside(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
     """A partition's silhouette, or share between clusters, beside those of each null: of the clusters that its method
     finds there, or of the labels that were given."""
+    d, own = nulls.squared_distances, space.squared_distances[None]
+    if not partition.given:
+        (labels,) = nulls.clusters(partition.name, partition.k)
+    else:
+        labels = np.broadcast_to(partition.labels, d.shape[:3]).copy()
+        if "permutation" in nulls.names:
+            at = nulls.names.index("permutation")
+            d = d.copy()
+            d[at], labels[at] = own, random.permuted(labels[at], axis=1)
     row: Row = {}
-    for name, draws in nulls.items():
-        d, labels = draws.squared_distances, np.tile(partition.labels, (len(draws), 1))
-        if not partition.given:
-            labels = draws.clusters(partition.name, [partition.k])[partition.k]
-        elif name == "permutation":
-            labels = random.permuted(labels, axis=1)
-            d = np.broadcast_to(space.squared_distances, d.shape)
+    drawn = {quality: nulls.of_all(quality, d, labels) for quality in (silhouette, between_share)}
+    for at, name in enumerate(nulls.names):
         quality = between_share if name == "covariance" else silhouette
-        observed = quality(space.squared_distances[None], partition.labels[None])[0]
-        row |= _compared(name, observed, quality(d, labels))
+        row |= _compared(name, quality(own, partition.labels[None])[0], drawn[quality][at])
+    if space.alike:
+        row |= {name.replace("directions", "initial"): value for name, value in row.items()}
     return row
 
 
@@ -197,7 +214,7 @@ def stability(space: HeadSpace, partition: Partition, random: np.random.Generato
     return float(adjusted_rand(partition.labels[kept], found).mean())
 
 
-def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Mapping[str, Draws]) -> Gap:
+def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Nulls) -> Gap:
     """The gap statistic of k-means for k = 1 to the largest of `ks`, against the null that lets the fewest clusters stand.
 
     A reference that lies otherwise than heads without clusters finds clusters in the difference: heads in random
@@ -205,10 +222,7 @@ def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Mapping[str, Draws
     must stand against all of them. (The usual box is no reference for 12 points in 49,152 dimensions.)
     """
     counts = range(1, max(ks) + 1)
-    observed = _dispersions(Draws(space.squared_distances[None]), counts)[0]
-    return min((gap(observed, _dispersions(draws, counts)) for draws in nulls.values()), key=lambda one: one.chosen)
-
-
-def _dispersions(draws: Draws, counts: Sequence[int]) -> Floats:
-    labels = draws.clusters("kmeans", counts)
-    return np.stack([dispersion(draws.squared_distances, labels[k]) for k in counts], axis=1)
+    own = space.squared_distances[None]
+    observed = np.array([dispersion(own, search("kmeans", own, [k])[k])[0] for k in counts])
+    drawn = [nulls.of_all(dispersion, nulls.squared_distances, found) for found in nulls.clusters("kmeans", *counts)]
+    return min((gap(observed, null) for null in np.stack(drawn, axis=-1)), key=lambda one: one.chosen)
