@@ -1,5 +1,8 @@
 """`headway intervene`, from a suite's files to its tables."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -115,6 +118,23 @@ def test_heads_are_patched_from_a_checkpoint_into_another(plain):
     kl = entropy(said["later logits"].softmax(-1), after.softmax(-1), axis=-1)
     assert effect.mean("kl") == pytest.approx(kl.mean(), abs=2e-6)  # float32 log-probabilities
     assert effect.mean("kl") > 1e-3
+
+
+def test_the_documented_example_runs(plain, capsys):
+    documented = (Path(__file__).parents[2] / "docs" / "interventions.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", documented, re.DOTALL)
+    first, last = (checkpoint.source.path for checkpoint in open_suite(plain / "suite").checkpoints())
+    texts = [np.array([1, 2, 3, 4]), np.array([5, 6, 7])]
+    names = {
+        "folder": last,
+        "earlier_folder": first,
+        "texts": texts,
+        "ids": torch.tensor([[1, 2]]),
+        "labels": (0, 1, 1, 0, 1, 1),
+    }
+    exec(example, names)
+    assert all(np.isfinite(float(word)) for word in capsys.readouterr().out.split())
+    assert len(names["controls"]) == 15
 
 
 def test_any_number_of_clusters_is_ablated_swapped_two_by_two_and_asked(plain):
