@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headway import ctrl_c
 from headway.errors import HeadwayError, UsageError
+from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
-from headway.verbs import DEFAULT_SCORES
 
 if TYPE_CHECKING:
     from headway.studies import Result
@@ -57,11 +58,11 @@ def main() -> None:
     """Runs the command line; what headway can explain ends as one message, never as a traceback."""
     warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
     try:
-        app(standalone_mode=True)
+        app()
+    except ctrl_c.Stopped:
+        _stop(ctrl_c.STOPPED, ctrl_c.EXIT_CODE)
     except HeadwayError as error:
         _stop(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _stop("stopped; what was finished is kept: run the same command again to go on", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def _stop(message: str, code: int) -> None:
-    print(f"headway: {message}", file=sys.stderr)
+    ctrl_c.say(message)
     sys.exit(code)
 
 

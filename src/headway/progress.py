@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
+
+from headway import ctrl_c
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -106,16 +109,18 @@ class Bar:
 
 
 class Showing:
-    """`with Showing() as progress:` a bar on a terminal, plain lines elsewhere; closed in the end."""
+    """`with Showing() as progress:` a bar on a terminal, plain lines elsewhere; meanwhile Ctrl-C is answered."""
 
     def __enter__(self) -> Progress:
-        self._progress: Progress = Bar() if sys.stderr.isatty() else Lines()
-        return self._progress
+        self._open = ExitStack()
+        self._open.enter_context(ctrl_c.answered())
+        progress: Progress = Bar() if sys.stderr.isatty() else Lines()
+        return self._open.enter_context(closing(progress))
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.close()
+        self._open.__exit__(kind, value, trace)
 
 
 def clock(seconds: float) -> str:

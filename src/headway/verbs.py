@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UsageError
+from headway.measure import DEFAULT_SCORES
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from headway.suites import Checkpoint, Suite
     from headway.suites.audit import Audit
     from headway.sweep import Executor, Status, Summary
-
-DEFAULT_SCORES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
 
 
 def open_suite(suite: str | PathLike[str]) -> Suite:

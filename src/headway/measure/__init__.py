@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from headway.callable_room import CallableRoom
 
-__all__ = ["HeadScores", "Predictions", "define", "head_scores", "next_token_predictions"]
+__all__ = ["DEFAULT_SCORES", "HeadScores", "Predictions", "define", "head_scores", "next_token_predictions"]
 
 if TYPE_CHECKING:
     from headway.measure.heads import head_scores
     from headway.measure.job import HeadScores
     from headway.measure.next_tokens import Predictions, next_token_predictions
     from headway.measure.scores import define
+
+DEFAULT_SCORES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
 
 _MODULES = {"head_scores": "heads", "HeadScores": "job", "define": "scores"}
 _MODULES |= dict.fromkeys(("Predictions", "next_token_predictions"), "next_tokens")

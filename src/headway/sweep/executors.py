@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol
@@ -114,7 +116,8 @@ class _Worker:
         self.connection, theirs = spawn.Pipe()
         self.holds: dict[Checkpoint, None] = {}
         self.process = spawn.Process(target=_serve, args=(theirs, work, environment), daemon=True)
-        self.process.start()
+        with _deaf_to_ctrl_c():  # the worker inherits that, and so says nothing of a Ctrl-C while it starts
+            self.process.start()
         theirs.close()  # so that the worker's death is seen as the end of the pipe
 
     def give(self, checkpoint: Checkpoint) -> None:
@@ -141,10 +144,22 @@ class _Worker:
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A Ctrl-C in the block is heard at its end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # multiprocessing starts it beside the first process, and hears Ctrl-C after that
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(connection: Connection, work: Work, environment: dict[str, str]) -> None:
     """A worker process: does what comes through the pipe until it closes."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
     os.environ.update(environment)
     sending = threading.Lock()

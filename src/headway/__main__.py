@@ -1,0 +1,14 @@
+"""Where the command `headway` starts, and `python -m headway`: Ctrl-C is heard from here on, while all else is imported."""
+
+from headway import ctrl_c
+
+
+def main() -> None:
+    ctrl_c.end_at_once()
+    from headway import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
