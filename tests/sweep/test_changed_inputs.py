@@ -1,17 +1,20 @@
 """A part is kept only while what it was computed from is what it was; what changed is computed anew, or said."""
 
 import os
+import re
 import warnings
 from pathlib import Path
 
 import pytest
 from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 from headway import sweep
+from headway.cli import app
 from headway.clusters import WeightClusters, predecessors
 from headway.errors import RunDirectoryError
 from headway.rundir import RunDirectory
-from headway.suites import Checkpoint, open_suite
+from headway.suites import Checkpoint, open_suite, stamps
 from headway.suites import hub as hub_module
 from headway.sweep import versions as versions_module
 from hub_server import HubServer
@@ -99,6 +102,13 @@ def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, di
                 assert sweep.run(Contents(), two_steps, directory).kept == 2
     assert len(hub.waited) == len(hub_module.PAUSES), "one wait is enough"
     assert resumed(two_steps, directory) == (1, 1)
+
+
+def test_a_hub_that_is_away_is_not_waited_for_once_a_repository(hub: HubServer, monkeypatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    many = [checkpoint(repo=f"someone/toy-1m-seed{seed}") for seed in range(40)]
+    assert set(stamps(many, {"weights"}).out_of_reach) == {one.key for one in many}
+    assert len(hub.waited) <= 8 * len(hub_module.PAUSES), "eight are asked at once"
 
 
 # --- in folders -----------------------------------------------------------------------------------------------------
@@ -199,6 +209,9 @@ def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None
     assert said == ["2.12.0", "2.12.1+cpu", "2.13.0"]
     [state] = sweep.status(directory)
     assert sorted(state.releases.values()) == [4, 6]
+    printed = CliRunner().invoke(app, ["status", str(directory.path)]).stdout
+    assert re.search(r"mixed +6 computed with .*torch 2\.12", printed)
+    assert re.search(r"mixed +4 computed with .*torch 2\.13", printed)
 
     assert sweep.run(Squares(), grid(), directory, force=True).done == 6
     assert sweep.run(Squares(), grid(), directory, force=True).kept == 10, "what is anew is not computed again"

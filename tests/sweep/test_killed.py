@@ -17,6 +17,7 @@ from headway.rundir import RunDirectory
 from support_models import saved_suite
 from support_sweep import measure_command
 
+pytestmark = pytest.mark.slow
 KILLS, CHECKPOINTS = 20, 48
 OPTIONS = {"scores": ("prev", "self", "first", "induction"), "loss": True}
 

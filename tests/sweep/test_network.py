@@ -8,6 +8,7 @@ from headway.rundir import RunDirectory
 from hub_server import HubServer
 from support_models import saved_suite
 
+pytestmark = pytest.mark.slow
 STEPS = 6
 RUN = "toy-1m-seed1"
 
