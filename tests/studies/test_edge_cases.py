@@ -294,16 +294,16 @@ def test_definitions_are_compared_with_their_intervals(tmp_path):
 
 
 def mostly_slow(size, seed, step, layer, head):
-    """Of nine runs, the one of the largest size with seed 1 rises steeply; the others by 0.3 a decade."""
-    steep = 4.0 if (size, seed) == ("37m", 1) else 0.3
+    """Three of nine runs rise steeply; the others by 0.3 a decade."""
+    steep = 4.0 if (size, seed) in {("37m", 1), ("37m", 2), ("3m", 1)} else 0.3
     return np.where((layer == 1) & (head == 1), steep * np.log10(step + 1), -0.1 * head - 0.01 * layer)
 
 
 def test_an_onset_that_few_runs_reach_has_no_relation_to_size(tmp_path):
     relations = study(tmp_path, heads_table(mostly_slow)).tables["onset_relations"]
     row = relations.filter(pl.col("definition") == "slope > 1.0").row(0, named=True)
-    assert row["n_reached"] == 1
-    assert (row["slope"], row["bound_lower"]) == (None, None)
+    assert row["n_reached"] == 3
+    assert (row["slope"], row["lower"]) == (None, None)
 
 
 def bounded(size, seed, step, layer, head):
