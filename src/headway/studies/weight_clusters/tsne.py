@@ -49,7 +49,9 @@ def joint_probabilities(points: Floats, perplexity: float) -> Floats:
         middle = (low + high) / 2
         weight = np.exp(-d * 2**middle) * others
         conditional = weight / weight.sum(axis=2, keepdims=True)
-        entropy = -(conditional * np.log(conditional, where=conditional > 0, out=np.zeros_like(d))).sum(axis=2, keepdims=True)
+        entropy = -(conditional * np.log(conditional, where=conditional > 0, out=np.zeros_like(d))).sum(
+            axis=2, keepdims=True
+        )
         wide = entropy > np.log(perplexity)
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
     joint = conditional + conditional.transpose(0, 2, 1)
