@@ -55,6 +55,7 @@ def result(tmp_path_factory) -> Result:
         RunDirectory(tmp_path_factory.mktemp("planted")), planted, runs=("toy-seed1", "toy-seed2"), steps=(0, 8, 32, 256),
         nulls=99,
     )  # fmt: skip
+    planted_sweep(rundir, planted, steps=(0, 8, 32, 256), nulls=0, layout="published")
     found = weight_clusters.study(rundir, bootstraps=0)
     interventions = [effect(0, 0.9, 30), effect(1, 0.15, 30), effect(2, 7.0, 0)]
     effects(found, with_columns(tables.INTERVENTIONS_COLUMNS, interventions))
@@ -74,7 +75,7 @@ def test_every_figure_that_was_asked_for_is_there(items):
     assert figures >= {
         "clusters-map", "clusters-silhouette", "clusters-metrics", "clusters-transitions", "clusters-pca", "clusters-tsne",
         "clusters-norms", "clusters-composition", "clusters-agreement", "clusters-seeds", "clusters-effects",
-        "clusters-answers",
+        "clusters-answers", "clusters-how-many", "clusters-readings",
     }  # fmt: skip
     assert not [item for item in items.values() if isinstance(item, Missing)]
 
@@ -86,6 +87,35 @@ def test_the_outlier_is_named_with_its_norm_and_the_silhouette_without_it(items)
     assert planted["head"].to_list() == ["6", "6"]
     assert (planted["norm"] > 3 * planted["median_norm"]).all()
     assert (planted["silhouette_rest"] < 0.1).all()
+    assert (planted["rest_p"] > 0.05).all()
+
+
+def test_bands_stand_behind_silhouette_and_share_at_every_k(result):
+    bands = chapter(result).tables["cluster_bands"]
+    assert set(bands["k"]) == {2, 3}
+    assert set(bands["metric"]) == {"Silhouette", "Share of variance between clusters"}
+    assert bands.select("low", "median", "high").null_count().sum_horizontal()[0] == 0
+    assert (bands["low"] < bands["high"]).all()
+    at_start = bands.filter(pl.col("step") == 0)
+    assert at_start["start"].equals(at_start["value"], check_names=False)
+    assert bands["start"].null_count() == 0
+
+
+def test_the_number_of_clusters_is_that_planted(result):
+    counts = chapter(result).tables["cluster_counts"]
+    queries = counts.filter(pl.col("kind") == "Q", pl.col("step") >= 32)["gap_k"]
+    assert set(queries) == {2}
+    assert set(counts.filter(pl.col("kind") == "K", pl.col("step") >= 32)["gap_k"]) == {1}
+
+
+def test_changes_say_since_which_step(result):
+    metrics = chapter(result).tables["cluster_metrics"]
+    changes = metrics.filter(pl.col("metric").str.contains("change"), pl.col("step") == 32)
+    assert set(changes["since"]) == {"since step 8"}
+    assert (
+        metrics.filter(pl.col("metric") == "Silhouette")["since"].null_count()
+        == (metrics["metric"] == "Silhouette").sum()
+    )
 
 
 def test_published_rules_stand_beside_the_corrected(items):
@@ -135,7 +165,7 @@ def test_every_chart_is_drawn_and_texts_are_escaped(result, tmp_path, width):
     path = write(run_directory(tmp_path / "made", result), figures=False)
     with opened(path, width=width) as page:
         charts = page.evaluate(DRAWN)
-        assert len(charts) == 12
+        assert len(charts) == 14
         for chart in charts:
             assert chart["marks"] > 1, chart
             assert 0 < chart["width"] <= chart["room"], chart

@@ -56,6 +56,7 @@ class HeadSpace:
 
     def only(self, heads: NDArray[np.integer]) -> HeadSpace:
         """The space of some of its heads. Null draws are those of all heads, of which the others are then left out."""
+<<<<<<< HEAD
         rows, columns = np.ix_(heads, heads)
         return replace(
             self,
@@ -64,6 +65,23 @@ class HeadSpace:
             directions=lambda random, n: self.directions(random, n)[:, rows, columns],
             initial=lambda random, n: self.initial(random, n)[:, rows, columns],
             blocks=None if self.blocks is None else self.blocks[:, rows, columns],
+=======
+
+        def among(pairs: Floats) -> Floats:
+            return pairs[..., heads[:, None], heads]
+
+        def draw(of_all: Draw) -> Draw:
+            return lambda random, n: among(of_all(random, n))
+
+        directions = draw(self.directions)
+        return replace(
+            self,
+            squared_distances=among(self.squared_distances),
+            norms=self.norms[heads],
+            directions=directions,
+            initial=directions if self.alike else draw(self.initial),
+            blocks=None if self.blocks is None else among(self.blocks),
+>>>>>>> clstat
         )
 
 

@@ -47,7 +47,33 @@ def _beyond_items(context: Context) -> Iterator[Item]:
     else:
         yield Missing("Silhouette beyond the nulls", NO_NULLS)
     yield _silhouettes(context)
+    yield _how_many(context) if context.has("cluster_counts") else Missing(_HOW_MANY, NO_NULLS)
     yield _outliers(context)
+
+
+_HOW_MANY = "Number of clusters by the gap statistic"
+
+
+def _how_many(context: Context) -> Figure:
+    table = "cluster_counts"
+    x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
+    y = alt.Y("layer:O", title="Layer", sort="descending")
+    tooltip = forms.tips(
+        ("layer:O", "layer"), ("kind:N", "weights"), ("step:Q", "step", ",d"), ("gap_k:Q", "clusters", "d")
+    )
+    color = forms.sequential("gap_k", "Clusters", domain=[1, max(5, context.tables[table]["gap_k"].max())])  # type: ignore[type-var]
+    tiles = forms.tiles(table, x, y, color, tooltip).properties(height=170)
+    return Figure(
+        name="clusters-how-many",
+        title=_HOW_MANY,
+        sentence="One means no clusters. Heads without clusters get more than one in at most about 5 % of cases; groups "
+        "behind an outlier are not counted.",
+        alt="Heat maps of the number of clusters by layer and training step, a panel for each kind of weights.",
+        chart=kind_panels(tiles, context, table),
+        tables=(table,),
+        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        layout=panel_layout(context, table),
+    )
 
 
 def _map(context: Context) -> Figure:
@@ -65,12 +91,12 @@ def _map(context: Context) -> Figure:
     )
     tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette less the nulls’ 95 %"), tooltip)
     base = alt.Chart(forms.named(table))
-    marked = base.transform_filter("datum.beyond").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
+    marked = base.transform_filter("datum.groups").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
     return Figure(
         name="clusters-map",
         title="Where the silhouette lies beyond what heads without clusters give",
-        sentence="Warm tiles lie above 95 % of the strictest null; a dot marks those that remain after correction for all "
-        "that was looked at.",
+        sentence="Warm tiles lie above 95 % of the strictest null; a dot marks those with groups of several heads beyond every "
+        "null, corrected for all that was looked at.",
         alt="Heat maps of silhouette beyond the nulls by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(tiles, marked).properties(height=170), context, table),
         tables=(table,),
@@ -87,33 +113,37 @@ def _feature(context: Context, table: str) -> Control:
 
 
 def _silhouettes(context: Context) -> Figure:
-    table = "cluster_lines"
+    table = "cluster_bands"
     base = alt.Chart(forms.named(table))
-    x, y = forms.step_x(), forms.value_y("silhouette", "Silhouette")
-    band = base.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("null_low:Q"), y2="null_high:Q")
-    middle = base.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="null_median:Q")
+    x, y = forms.step_x(), forms.value_y("value", "Value")
+    band = base.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
+    middle = base.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="median:Q")
+    start = base.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y="start:Q")
     line = base.mark_line(style="accent", strokeWidth=2).encode(x=x, y=y)
     dots = base.mark_point(style="accent", filled=True, size=30).encode(x=x, y=y)
     tooltip = forms.tips(
         ("step:Q", "step", ",d"),
-        ("silhouette:Q", "silhouette", ".3f"),
-        ("null_low:Q", "nulls: from", ".3f"),
-        ("null_high:Q", "to", ".3f"),
-        ("p:Q", "p", ".3~g"),
-        ("q:Q", "p, corrected", ".3~g"),
+        ("value:Q", "value", ".3f"),
+        ("low:Q", "nulls: from", ".3f"),
+        ("high:Q", "to", ".3f"),
+        ("start:Q", "at the run’s step 0", ".3f"),
+        ("p:Q", "p of all nulls", ".3~g"),
     )
-    chart = alt.layer(band, middle, line, dots, forms.hoverable(base, x, y, tooltip)).properties(height=170)
+    chart = alt.layer(band, middle, start, line, dots, forms.hoverable(base, x, y, tooltip)).properties(height=170)
     return Figure(
         name="clusters-silhouette",
-        title="The silhouette of two clusters over training, and that of heads without clusters",
-        sentence="The line is the silhouette of k-means with two clusters; the band spans the central 90 % of the nulls: "
-        "random directions, the same heads at initialisation, and permuted weights.",
-        alt="Silhouette over training steps with the band of the nulls, a panel for each kind of weights.",
+        title="How well heads part over training, and heads without clusters",
+        sentence="The line is k-means’. The band of the silhouette runs from the lowest 5 % to the highest 95 % of three nulls "
+        "(random directions, normal weights as in a fresh model, permuted weights), dashed the highest median; that of the "
+        "share between clusters is the central 90 % of rotated heads. Dotted is the run’s own value at step 0, if it was read.",
+        alt="The chosen metric over training steps with the band of the nulls, a panel for each kind of weights.",
         chart=kind_panels(chart, context, table),
         tables=(table,),
         controls=(
             context.control(table, "run", "Run"),
             _feature(context, table),
+            context.control(table, "metric", "Metric"),
+            context.control(table, "k", "Clusters"),
             context.control(table, "layer", "Layer"),
         ),
         layout=panel_layout(context, table),
@@ -125,7 +155,7 @@ def _outliers(context: Context) -> Item:
     title = "Clusters of one head"
     if not len(last):
         return Missing(title, "At the last step no head is alone in its cluster of raw weights.")
-    rows = last.explode("lone_heads").rename({"lone_heads": "head"})
+    rows = last.explode("outliers").rename({"outliers": "head"})
     heads = context.tables["cluster_heads"]
     middle = heads.group_by("run", "layer", "kind", "step").agg(median_norm=pl.col("norm").median())
     rows = rows.join(heads.select("run", "layer", "kind", "step", "head", "norm"), how="left",
@@ -143,9 +173,11 @@ def _outliers(context: Context) -> Item:
             "norm": "Its norm",
             "median_norm": "Median norm",
             "silhouette": "Silhouette",
-            "silhouette_rest": "Silhouette without it",
+            "silhouette_rest": "Silhouette without outliers",
+            "rest_p": "p of all nulls without them",
         },
-        "A head alone in its cluster is an outlier, often by its norm; the silhouette it makes says nothing about groups.",
+        "A head alone in its cluster is an outlier, often by its norm; the silhouette it makes says nothing about groups. Such "
+        "heads are taken away until none is left; what the others do is in the last two columns.",
         folded=True,
     )
 
@@ -162,14 +194,16 @@ def _metric_items(context: Context) -> Iterator[Item]:
         return
     base = alt.Chart(forms.named(table))
     x, y = forms.step_x(), forms.value_y("value", "Value of the metric")
-    tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"))
+    tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"),
+                         ("since:N", ""))  # fmt: skip
     lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=by_number(context, table, "layer"), detail="layer:N")
     hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
     chart = kind_panels(alt.layer(lines, hover).properties(height=180), context, table)
     yield Figure(
         name="clusters-metrics",
         title="Every metric over training, a line a layer",
-        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. Raw weights, two clusters.",
+        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. Raw weights, two clusters. Bands of "
+        "silhouette and share are drawn above; null draws are distances without weights, of which the others are made.",
         alt="Curves of the chosen metric over training steps, a line a layer, a panel for each kind of weights.",
         chart=chart.resolve_scale(y="independent"),
         tables=(table,),
@@ -181,7 +215,8 @@ def _metric_items(context: Context) -> Iterator[Item]:
 def transitions(context: Context) -> Section:
     lead = [
         "The published rule takes the largest change between neighbouring checkpoints. Beside it stands a test whether the "
-        "silhouette changed at all, and whether as a step or gradually, asked only where it ever lies beyond the nulls."
+        "silhouette, without outliers, changed at all, and whether as a step or gradually, asked only where there ever are "
+        "groups beyond every null."
     ]
     return context.section("transitions", "When do clusters arise, and do they jump?", lead, _transition_items(context))
 
@@ -250,7 +285,7 @@ def _places(context: Context, table: str) -> Figure:
         name="clusters-transitions",
         title="Where the silhouette changes most",
         sentence="Rings are the published rule’s place; dots with bars are that of the test of change with its 95 % interval, "
-        "absent where the silhouette never leaves the nulls. Nothing is known of the time between two checkpoints.",
+        "absent where no groups ever leave the nulls. Bars span whole intervals of the grid, within which nothing is known.",
         alt="Steps of the largest change by layer, published rule and test of change, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(rule, found, published).properties(height=170), context, table),
         tables=(table,),

@@ -17,15 +17,21 @@ METRICS = {
     "centre_distance": "Distance between centres",
     "within_variance": "Variance within clusters",
     "separation_ratio": "Separation ratio",
+    "between_share": "Share of variance between clusters",
     "wasserstein": "Wasserstein distance of weights",
     "mean_change": "Mean change of a weight since the step before",
     "largest_change": "Largest change of a weight since the step before",
     "stability": "Stability under resampling (adjusted Rand index)",
     "gap": "Gap statistic",
 }
+_CHANGES = ("mean_change", "largest_change")
 MEAN_OF_RUNS = "mean of runs"
-_MOST_HEADS = 150_000  # rows: what keeps the page within a few megabytes
-_NULL_LOWS = ("directions_low", "initial_low", "permutation_low")
+_MOST_ROWS = 150_000  # of heads, or of bands: what keeps the page within a few megabytes
+# Metrics whose band can be drawn, and from where the nulls' quantiles come.
+_BANDS = {
+    "silhouette": ("null_low", "null_median", "null_high"),
+    "between_share": ("covariance_low", "covariance_median", "covariance_high"),
+}
 
 
 def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
@@ -34,7 +40,8 @@ def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
     if tables.get("timeline", pl.DataFrame()).height:
         made |= _of_clusters(tables)
     if "layouts" in tables:
-        made["cluster_layouts"] = tables["layouts"].with_columns(upper())
+        made["cluster_layouts"] = last_steps(tables["layouts"].with_columns(upper()))
+        made["cluster_readings"] = readings(tables["layouts"])
     if tables.get("effects", pl.DataFrame()).height:
         made["cluster_effects"] = effects(tables["effects"])
     if tables.get("prompts", pl.DataFrame()).height:
@@ -48,8 +55,12 @@ def _of_clusters(tables: Tables) -> dict[str, pl.DataFrame]:
     together = heads(tables["heads"], tables["explained"])
     return {
         "cluster_lines": lines.select(
-            "run", "size", "layer", "kind", "feature", "step", "step_modded", "silhouette", "null_median", "null_high",
-            "excess", "p", "q", "beyond", null_low=pl.min_horizontal(_NULL_LOWS),
+            "run", "size", "layer", "kind", "feature", "step", "step_modded", "silhouette", "null_high", "excess", "p", "q",
+            "beyond", "groups",
+        ),
+        "cluster_bands": bands(tables["timeline"]),
+        "cluster_counts": lines.filter(pl.col("gap_k").is_not_null()).select(
+            "run", "layer", "kind", "feature", "step", "gap_k"
         ),
         "cluster_metrics": metrics(lines),
         "cluster_heads": together,
@@ -81,12 +92,36 @@ def last_steps(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.filter(pl.col("step") == pl.col("step").max().over("run"))
 
 
+def bands(timeline: pl.DataFrame) -> pl.DataFrame:
+    """One row per metric of k-means that has a band, k, layer and step: `value`, the nulls' `low`, `median` and `high`, and
+    `start`, the value at the run's own step 0."""
+    found = _thinned(timeline.filter(pl.col("clustering") == "kmeans"))
+    parts = [
+        found.select(
+            "run", "layer", upper(), "feature", "k", "step", on_axis(), "p", metric=pl.lit(METRICS[metric]), value=metric,
+            low=low, median=median, high=high,
+            start=pl.col(metric).filter(pl.col("step") == 0).first().over("run", "layer", "kind", "feature", "k"),
+        )
+        for metric, (low, median, high) in _BANDS.items()
+    ]  # fmt: skip
+    return pl.concat(parts)
+
+
+def readings(table: pl.DataFrame) -> pl.DataFrame:
+    """One row per layer, step and `reading` of the fused weight: `value`, the silhouette."""
+    names = {"silhouette": "by head", "silhouette_published_layout": "as published"}
+    index = ["run", "layer", "kind", "step"]
+    long = table.unpivot(on=list(names), index=index, variable_name="reading")
+    return long.with_columns(upper(), on_axis(), pl.col("reading").replace_strict(names))
+
+
 def metrics(lines: pl.DataFrame) -> pl.DataFrame:
-    """One row per metric of raw weights: `metric` by its title, `value`."""
-    long = lines.filter(pl.col("feature") == "raw").unpivot(
-        on=list(METRICS), index=["run", "layer", "kind", "step", "step_modded"], variable_name="metric"
-    )
-    return long.drop_nulls("value").with_columns(pl.col("metric").replace_strict(METRICS))
+    """One row per metric of raw weights: `metric` by its title, `value`, and for a change, `since` which step."""
+    index = ["run", "layer", "kind", "step", "step_modded"]
+    raw = lines.filter(pl.col("feature") == "raw")
+    long = raw.unpivot(on=list(METRICS), index=[*index, "previous_step"], variable_name="metric")
+    since = pl.when(pl.col("metric").is_in(_CHANGES)).then(pl.format("since step {}", "previous_step"))
+    return long.drop_nulls("value").select(*index, pl.col("metric").replace_strict(METRICS), "value", since=since)
 
 
 def heads(table: pl.DataFrame, explained: pl.DataFrame) -> pl.DataFrame:
@@ -115,7 +150,7 @@ def heads(table: pl.DataFrame, explained: pl.DataFrame) -> pl.DataFrame:
 def _thinned(table: pl.DataFrame) -> pl.DataFrame:
     """Evenly spaced steps, the first and last among them, where all of them would be too many."""
     steps = table["step"].unique().sort()
-    kept = int(len(steps) * _MOST_HEADS / max(table.height, 1))
+    kept = int(len(steps) * _MOST_ROWS / max(table.height, 1))
     if kept >= len(steps):
         return table
     at = np.unique(np.linspace(0, len(steps) - 1, max(kept, 2)).round().astype(int))

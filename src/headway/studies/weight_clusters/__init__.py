@@ -16,11 +16,11 @@ from headway.studies.weight_clusters.agreement import between_seeds, composition
 from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads
-from headway.studies.weight_clusters.published import layouts, published
+from headway.studies.weight_clusters.published import STRONG, layouts, published
 from headway.studies.weight_clusters.timeline import LEVEL, layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
 
-__all__ = ["LEVEL", "NAME", "TABLES", "main_series", "study"]
+__all__ = ["LEVEL", "NAME", "STRONG", "TABLES", "main_series", "study"]
 
 NAME = "weight_clusters"
 TABLES = frozenset({"clusters", "clusters_published", "interventions", "prompts"})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-_MOST_TSNE = 400
+from headway.studies.weight_clusters.tsne import tsne_maps
+
+_MOST_TSNE = 20_000  # maps, in about half a minute
 _KEY = ("suite", "run", "model", "size", "seed", "step", "layer", "kind", "feature")
 _N_COMPONENTS = 3
 
@@ -19,8 +21,8 @@ def heads(table: pl.DataFrame, notes: list[str]) -> tuple[pl.DataFrame, pl.DataF
     together = table.filter(pl.col("k") == 1).sort(_KEY)
     clusters = table.filter(pl.col("clustering") == "kmeans", pl.col("k") == 2).select(*_KEY, cluster="labels")
     together = together.join(clusters, on=_KEY, how="left", maintain_order="left")
-    shown = _for_tsne(together, notes)
-    rows = [_one(row, tsne) for row, tsne in zip(together.iter_rows(named=True), shown, strict=True)]
+    shown = _tsne(together, notes)
+    rows = [_one(row, flat) for row, flat in zip(together.iter_rows(named=True), shown, strict=True)]
     explained = together.select(*_KEY, "explained").explode("explained", empty_as_null=False)
     explained = explained.with_columns(component=pl.int_range(1, pl.len() + 1).over(_KEY)).rename(
         {"explained": "share"}
@@ -28,25 +30,30 @@ def heads(table: pl.DataFrame, notes: list[str]) -> tuple[pl.DataFrame, pl.DataF
     return pl.concat(rows), explained
 
 
-def _for_tsne(together: pl.DataFrame, notes: list[str]) -> list[bool]:
-    """Which maps are drawn by t-SNE: those of raw weights, only the last step of each run where they are many."""
-    raw = pl.col("feature") == "raw"
-    wanted = together.select(raw & ~pl.col("all_equal")).to_series()
-    if wanted.sum() > _MOST_TSNE:
-        last = pl.col("step") == pl.col("step").max().over("run")
-        wanted = together.select(raw & ~pl.col("all_equal") & last).to_series()
+def _tsne(together: pl.DataFrame, notes: list[str]) -> list[np.ndarray | None]:
+    """The t-SNE map of every row of raw weights that differ: of the last step of each run only where they are very many."""
+    wanted = (pl.col("feature") == "raw") & ~pl.col("all_equal")
+    if together.select(wanted).to_series().sum() > _MOST_TSNE:
+        wanted &= pl.col("step") == pl.col("step").max().over("run")
         notes.append("t-SNE was drawn for the last step of each run only: there are many steps and layers.")
-    return wanted.to_list()
+    rows = np.flatnonzero(together.select(wanted).to_series())
+    coordinates = [np.array(together["coordinates"][int(row)].to_list()) for row in rows]
+    maps: list[np.ndarray | None] = [None] * len(together)
+    for shape in {one.shape for one in coordinates}:
+        at = [i for i, one in enumerate(coordinates) if one.shape == shape]
+        for i, flat in zip(at, tsne_maps(np.stack([coordinates[i] for i in at])), strict=True):
+            maps[rows[i]] = flat
+    return maps
 
 
-def _one(row: dict, tsne: bool) -> pl.DataFrame:
+def _one(row: dict, flat: np.ndarray | None) -> pl.DataFrame:
     n_heads = len(row["norms"])
     coordinates = np.array(row["coordinates"])
     components = {
         f"pc{i + 1}": coordinates[:, i] if i < coordinates.shape[1] else np.full(n_heads, np.nan)
         for i in range(_N_COMPONENTS)
     }
-    flat = tsne_map(coordinates) if tsne else np.full((n_heads, 2), np.nan)
+    flat = np.full((n_heads, 2), np.nan) if flat is None else flat
     nothing = [None] * n_heads
     own = {
         "head": range(n_heads),
@@ -68,20 +75,3 @@ _PLACE = {name: pl.String for name in _KEY if name not in ("step", "layer")} | {
     "layer": pl.Int32,
     "previous_step": pl.Int64,
 }
-
-
-def tsne_map(coordinates: np.ndarray) -> np.ndarray:
-    """(H, 2) t-SNE of heads, begun at their first two principal components, so that it is the same every time.
-
-    The perplexity is a third of the other heads, at most 5: distances on the map mean little, neighbours something.
-    """
-    from sklearn.manifold import TSNE
-
-    n_heads = len(coordinates)
-    if n_heads < 4 or coordinates.shape[1] < 2:
-        return np.full((n_heads, 2), np.nan)
-    perplexity = min(5.0, (n_heads - 1) / 3)
-    scale = coordinates[:, 0].std()
-    start = coordinates[:, :2] / (scale if scale > 0 else 1) * 1e-4
-    tsne = TSNE(perplexity=perplexity, init=start, learning_rate="auto", method="exact", max_iter=500, random_state=0)
-    return np.asarray(tsne.fit_transform(coordinates / (scale if scale > 0 else 1)), dtype=float)

@@ -72,7 +72,7 @@ def _readings(both: pl.DataFrame) -> list[str]:
     said = [
         f"Read as study 1 read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
         f"read by head, {by_head} have. The labels of the two readings agree by an adjusted Rand index of "
-        f"{float(last['ari'].to_numpy().mean()):.2f} on average, where 0 is chance."
+        f"{np.mean(last['ari'].to_numpy()):.2f} on average, where 0 is chance."
     ]
     if both["step"].n_unique() > 1:
         series = both.partition_by("run", "layer", "kind")
