@@ -182,6 +182,23 @@ def test_another_corpus_is_refused_unless_forced(place, monkeypatch, capsys):
     assert run(monkeypatch, capsys, *MEASURE, "--force")[0] == 0
 
 
+@pytest.mark.parametrize(("option", "word"), [("--dtype", "int8"), ("--device", "gpu")])
+def test_a_mistyped_word_replaces_nothing(place, monkeypatch, capsys, option, word):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    code, said = run(monkeypatch, capsys, *MEASURE, option, word, "--force")
+    assert (code, word in said) == (2, True)
+    assert len(list((place / "out" / "heads").glob("*.parquet"))) == 2
+
+
+def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
+    single_tokens(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 1
+    (place / "texts.txt").write_text("w1 w2 w3\n")
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+
+
 INTERVENTIONS = {
     "a layer that is not there": (("--layers", 77), "77"),
     "a kind that is not there": (("--kinds", "x"), "x"),

@@ -82,6 +82,7 @@ def measure(
     from headway.corpora import open_corpus
     from headway.measure.job import HeadScores
 
+    _require_runnable(dtype, device, executor)
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
     if corpus is None:
@@ -104,6 +105,15 @@ def measure(
     return sweep.run(
         job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
     )
+
+
+def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:
+    """A mistyped word ends the command before anything is fetched or replaced. Workers have devices of their own."""
+    from headway.models import choose_device, torch_dtype
+
+    torch_dtype(dtype)
+    if executor is None:
+        choose_device(device)
 
 
 def cluster(
@@ -205,6 +215,7 @@ def intervene(
     from headway.interventions.job import ClusterEffects
     from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
 
+    _require_runnable(dtype, device, executor)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
     if len({checkpoint.run for checkpoint in selected}) < len(selected):

@@ -46,26 +46,15 @@ class Side(NamedTuple):
 
 def side_of(weights: NDArray[np.floating]) -> Side:
     """The side of a circuit from the heads' matrices (H, d, N)."""
-<<<<<<< HEAD
-    wide: Floats = weights.astype(np.float64)
-    gram = wide @ wide.transpose(0, 2, 1)
-=======
     matrices = weights.astype(np.float64)
     gram = matrices @ matrices.transpose(0, 2, 1)
->>>>>>> clstat
     norms = np.sqrt(np.trace(gram, axis1=1, axis2=2))
     with suppress(np.linalg.LinAlgError):
         lower = np.asarray(np.linalg.cholesky(gram), dtype=np.float64)
         pivots = np.diagonal(lower, axis1=1, axis2=2)
         if (pivots.min(axis=1) > _SAFE_PIVOT * pivots.max(axis=1)).all():
-<<<<<<< HEAD
-            frame = np.linalg.inv(lower) @ wide
-            return Side(np.asarray(lower.transpose(0, 2, 1), np.float64), frame, norms)
-    return _side_by_rank(wide, gram, norms)
-=======
             return Side(lower.transpose(0, 2, 1), np.linalg.inv(lower) @ matrices, norms)
     return _side_by_rank(matrices, gram, norms)
->>>>>>> clstat
 
 
 def _side_by_rank(weights: Floats, gram: Floats, norms: Floats) -> Side:

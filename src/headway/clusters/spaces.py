@@ -56,16 +56,6 @@ class HeadSpace:
 
     def only(self, heads: NDArray[np.integer]) -> HeadSpace:
         """The space of some of its heads. Null draws are those of all heads, of which the others are then left out."""
-<<<<<<< HEAD
-        rows, columns = np.ix_(heads, heads)
-        return replace(
-            self,
-            squared_distances=self.squared_distances[rows, columns],
-            norms=self.norms[heads],
-            directions=lambda random, n: self.directions(random, n)[:, rows, columns],
-            initial=lambda random, n: self.initial(random, n)[:, rows, columns],
-            blocks=None if self.blocks is None else self.blocks[:, rows, columns],
-=======
 
         def among(pairs: Floats) -> Floats:
             return pairs[..., heads[:, None], heads]
@@ -81,7 +71,6 @@ class HeadSpace:
             directions=directions,
             initial=directions if self.alike else draw(self.initial),
             blocks=None if self.blocks is None else among(self.blocks),
->>>>>>> clstat
         )
 
 

@@ -111,7 +111,7 @@ def claim(
     with directory.changing_manifest() as manifest:
         tables = manifest.setdefault("tables", {})
         before = tables.get(table)
-        if before is not None and not force:
+        if before is not None and not force and directory.parts(table):  # what came to nothing stands in no way
             _refuse_if_different(directory, table, before["identity"], identity)
         if force:
             directory.drop_parts_of_others(table, fingerprint(identity))  # kept, they would mix with the new ones
