@@ -34,6 +34,15 @@ def test_every_checkpoint_has_its_part(directory, executor):
     assert directory.manifest()["tables"]["heads"]["checkpoints"] == sorted(c.key for c in grid())
 
 
+def test_an_object_store_does_for_a_directory():
+    directory = RunDirectory("memory://sweep/out")
+    sweep.run(Squares(), grid(), directory)
+    assert sweep.run(Squares(), grid(), directory).kept == 10
+    assert [(state.done, state.damaged) for state in sweep.status(directory)] == [(10, {})]
+    sweep.run(Squares(factor=2), grid()[:3], directory, force=True)
+    assert found(directory.read("heads")) == expected(grid()[:3], factor=2)
+
+
 @pytest.mark.parametrize("executor", executors())
 def test_a_failed_checkpoint_never_stops_the_others(directory, executor):
     faults = {"toy-1m-seed1@10": "missing", "toy-1m-seed2@40": "bug"}

@@ -63,12 +63,12 @@ def run(
     identity = {"suite": checkpoints[0].suite, **job.identity()}
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     claim(job.table, identity, list(by_key), directory, asked=dict(asked or {}), force=force)
-    made_from, now = fingerprint(identity), stamps(checkpoints, job.needs)
-    kept = Keeping(directory, job.table, made_from, job.needs, by_key, now, force).kept()
+    made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
+    kept = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, force).kept()
     left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
     failed: list[Outcome] = []
     progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
-    work = Work(job, str(directory.path), made_from, now.known)
+    work = Work(job, str(directory.path), made_from, stamped.known)
     for outcome in (executor or InProcess()).run(work, left):
         if outcome.failed:
             failed.append(outcome)
