@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from headway import sweep, tables
 from headway.corpora import Corpus
 from headway.errors import RunDirectoryError
 from headway.measure import HeadScores, scores
-from headway.rundir import RunDirectory
+from headway.rundir import RunDirectory, fingerprint
 from support_sweep import grid
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-a-score.md"
@@ -63,6 +64,10 @@ def test_another_formula_under_the_same_name_is_refused(defined, tmp_path):
 
     try:
         claimed(1, "first_time")
+        # That checkpoint has no files: a part stands for one that was measured, since a table without any is taken over.
+        rundir = RunDirectory(tmp_path)
+        made_from = fingerprint(rundir.manifest()["tables"]["heads"]["identity"])
+        rundir.write_part("heads", "measured", 0, pl.DataFrame({"own": [1.0]}), {"job": made_from})
         claimed(1, "again")
         with pytest.raises(RunDirectoryError, match=r"formulas: .* there, .* now"):
             claimed(2, "changed")
