@@ -32,7 +32,7 @@ def head_scores(
     """Each score of every head on every text. `model` is afterwards as it was.
 
     Short texts of nearly equal length are read together; what pads them comes after them, where causal attention does
-    not look. Nothing after the last layer's queries and keys is computed.
+    not look. Nothing after the last layer's attention is computed, for short texts not even its output.
 
     Args:
         model: a causal language model of transformers, or its base model, on any device.
