@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from headway import cli
 from support_models import saved
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WORDS = [f"w{number}" for number in range(89)]
 
 
@@ -189,6 +190,15 @@ def test_a_mistyped_word_replaces_nothing(place, monkeypatch, capsys, option, wo
     code, said = run(monkeypatch, capsys, *MEASURE, option, word, "--force")
     assert (code, word in said) == (2, True)
     assert len(list((place / "out" / "heads").glob("*.parquet"))) == 2
+
+
+def test_the_manifest_says_how_to_repeat_it(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE, "--where", "step=8")[0] == 0
+    entry = json.loads((place / "out" / "manifest.json").read_text())["tables"]["heads"]
+    assert entry["asked"] == {"suite": "suite", "where": "step=8", "corpus": str(place / "texts.txt"), "device": DEVICE}
+    assert entry["places"] == {"toy-1m-seed1": str(place / "suite" / "toy-1m-seed1")}
+    assert entry["identity"]["corpus"]["sha256"] and entry["identity"]["dtype"] == "float32"
 
 
 def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -101,10 +102,32 @@ def measure(
     )
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
-    asked = {"where": where, "device": device}
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus)
     return sweep.run(
         job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
     )
+
+
+def _asked(
+    suite: str | PathLike[str],
+    where: str,
+    *,
+    executor: Executor | None,
+    device: str | None = None,
+    corpus: str | None = None,
+) -> dict[str, str]:
+    """What the manifest shall say of how a table was made that does not decide its numbers. Workers choose devices of
+    their own.
+    """
+    from headway.corpora import BUILT_IN
+    from headway.models import choose_device
+
+    asked = {"suite": str(suite), "where": where}
+    if corpus is not None:
+        asked["corpus"] = corpus if corpus in BUILT_IN else os.path.abspath(corpus)
+    if device is not None:
+        asked["device"] = choose_device(device) if executor is None else device
+    return asked
 
 
 def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:
@@ -162,8 +185,9 @@ def cluster(
         previous=predecessors(checkpoints),
         keep_files=keep_files,
     )
+    asked = _asked(suite, where, executor=executor)
     return sweep.run(
-        job, checkpoints, RunDirectory(out), asked={"where": where}, executor=executor, force=force, progress=progress
+        job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
     )
 
 
@@ -224,7 +248,8 @@ def intervene(
     groupings, lacking = _groupings(rundir, selected, choice)
     first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
     checkpoints = list(dict.fromkeys([*first, *selected]))
-    texts = open_corpus(corpus or opened.corpus or "nano")
+    corpus = corpus or opened.corpus or "nano"
+    texts = open_corpus(corpus)
     own = opened.corpus is not None and prompts is None
     asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
     options: dict[str, Any] = {
@@ -238,7 +263,7 @@ def intervene(
         ClusterEffects(texts, groupings, n_texts=n_texts, **options),
         PromptAnswers(asked_prompts, groupings, **options),
     ]
-    asked = {"where": where, "device": device}
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus)
     summaries = [
         sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
         for job in jobs

@@ -1,11 +1,12 @@
 """Texts: from a file, from a table's column, built in; texts -> token sequences; repeated random tokens."""
 
 from headway.corpora.corpus import Corpus
-from headway.corpora.opening import open_corpus
+from headway.corpora.opening import BUILT_IN, open_corpus
 from headway.corpora.repeated import repeated_random, usable_tokens
 from headway.corpora.sequences import Sequences, Tokenizer, tokenize
 
 __all__ = [
+    "BUILT_IN",
     "Corpus",
     "Sequences",
     "Tokenizer",

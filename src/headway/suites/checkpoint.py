@@ -17,6 +17,11 @@ class HubSource:
     revision: str
     tokenizer_repo: str = ""
 
+    @property
+    def place(self) -> str:
+        """What holds the whole run."""
+        return self.repo
+
     def __str__(self) -> str:
         return f"{self.repo} at {self.revision}"
 
@@ -27,6 +32,11 @@ class FolderSource:
 
     path: Path
     fallbacks: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """What holds the whole run."""
+        return str(self.path.parent)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -25,11 +25,12 @@ _OF_A_CHECKPOINT = (".safetensors", ".bin", ".json", ".txt", ".model")
 class Stamps:
     """Stamps by the checkpoints' keys; `out_of_reach` says of the others why they have none now.
 
-    A checkpoint is in neither where the Hub lists no such revision.
+    A checkpoint is in neither where the Hub lists no such revision. `commits` are those of the revisions on the Hub.
     """
 
     known: Mapping[str, str]
     out_of_reach: Mapping[str, str]
+    commits: Mapping[str, str]
 
 
 def stamps(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> Stamps:
@@ -44,6 +45,7 @@ def stamps(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> Stamps:
     commits = _commits(_repositories(checkpoints, need))
     known: dict[str, str] = {}
     out_of_reach: dict[str, str] = {}
+    of_revisions: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
             source = checkpoint.source
@@ -53,7 +55,9 @@ def stamps(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> Stamps:
         else:
             if stamp:
                 known[checkpoint.key] = stamp
-    return Stamps(known, out_of_reach)
+            if stamp and isinstance(source, HubSource):
+                of_revisions[checkpoint.key] = stamp.partition(" ")[0]
+    return Stamps(known, out_of_reach, of_revisions)
 
 
 # --- on the Hub -----------------------------------------------------------------------------------------------------

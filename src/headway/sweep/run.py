@@ -19,6 +19,7 @@ from headway.suites import Checkpoint, stamps
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.keeping import Keeping
+from headway.sweep.places import moved, places, settle
 from headway.sweep.versions import versions
 
 
@@ -62,9 +63,14 @@ def run(
     progress = progress or Silent()
     identity = {"suite": checkpoints[0].suite, **job.identity()}
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
-    claim(job.table, identity, list(by_key), directory, asked=dict(asked or {}), force=force)
+    _refuse_if_different(directory, job.table, identity, force)  # before the Hub is asked anything
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
-    kept = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, force).kept()
+    keeping, now = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, force), places(checkpoints)
+    if elsewhere := moved(directory, job.table, now):
+        settle(directory, job.table, elsewhere, now, keeping.kept(), force)
+    record = {"asked": dict(asked or {}), "places": now, "commits": stamped.commits}
+    claim(job.table, identity, list(by_key), directory, record, force=force)
+    kept = keeping.kept()
     left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
     failed: list[Outcome] = []
     progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
@@ -92,17 +98,27 @@ def store(
     """
     parts = {(str(run), int(step)): part for (run, step), part in frame.group_by("run", "step", maintain_order=True)}
     keys = [f"{safe_name(run, 'run name')}@{step}" for run, step in parts]
-    claim(table, identity, keys, directory, asked={}, force=force)
+    claim(table, identity, keys, directory, {}, force=force)
     made_from = fingerprint(identity)
     for (run, step), part in parts.items():
         directory.write_part(table, run, step, part, {"job": made_from, "checkpoint": f"{run}@{step}"})
 
 
 def claim(
-    table: str, identity: dict[str, Any], keys: Sequence[str], directory: RunDirectory, *, asked: Any, force: bool
+    table: str,
+    identity: dict[str, Any],
+    keys: Sequence[str],
+    directory: RunDirectory,
+    record: Mapping[str, Any],
+    *,
+    force: bool,
 ) -> None:
     """Enters what `table` is made from, and for which checkpoints, into the manifest; or finds it there already. What
     commands that were killed left half-written is removed.
+
+    Args:
+        record: what else repeating it takes: `asked`, and by run and by key the `places` and `commits`, to which those
+            of earlier commands are added.
 
     Raises:
         RunDirectoryError: the table there was made from something else, and `force` is not given.
@@ -111,16 +127,17 @@ def claim(
     with directory.changing_manifest() as manifest:
         tables = manifest.setdefault("tables", {})
         before = tables.get(table)
-        if before is not None and not force and directory.parts(table):  # what came to nothing stands in no way
-            _refuse_if_different(directory, table, before["identity"], identity)
+        _refuse_if_different(directory, table, identity, force)  # another command may have come first
         if force:
             directory.drop_parts_of_others(table, fingerprint(identity))  # kept, they would mix with the new ones
         if before is not None and before["identity"] != identity:
             before = None
         tables[table] = {
             "identity": identity,
-            "asked": asked,
+            "asked": record.get("asked", {}),
+            "places": {**(before or {}).get("places", {}), **record.get("places", {})},
             "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
+            "commits": {**(before or {}).get("commits", {}), **record.get("commits", {})},
             "begun": before["begun"] if before else now(),
             "continued": now(),
             "versions": _with_those_of_now(before["versions"] if before else []),
@@ -135,7 +152,12 @@ def _with_those_of_now(before: list[dict[str, str]] | dict[str, str]) -> list[di
     return known if versions() in known else [*known, versions()]
 
 
-def _refuse_if_different(directory: RunDirectory, table: str, before: dict[str, Any], identity: dict[str, Any]) -> None:
+def _refuse_if_different(directory: RunDirectory, table: str, identity: dict[str, Any], force: bool) -> None:
+    entry = directory.manifest().get("tables", {}).get(table)
+    if entry is None or force or not directory.parts(table):  # what came to nothing stands in no way
+        return
+    before = entry["identity"]
+    identity = json.loads(json.dumps(identity))
     differing = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if differing:
         changes = "; ".join(
