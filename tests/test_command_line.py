@@ -198,7 +198,8 @@ def test_the_manifest_says_how_to_repeat_it(place, monkeypatch, capsys):
     entry = json.loads((place / "out" / "manifest.json").read_text())["tables"]["heads"]
     assert entry["asked"] == {"suite": "suite", "where": "step=8", "corpus": str(place / "texts.txt"), "device": DEVICE}
     assert entry["places"] == {"toy-1m-seed1": str(place / "suite" / "toy-1m-seed1")}
-    assert entry["identity"]["corpus"]["sha256"] and entry["identity"]["dtype"] == "float32"
+    assert entry["identity"]["corpus"]["sha256"]
+    assert entry["identity"]["dtype"] == "float32"
 
 
 def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
