@@ -80,6 +80,25 @@ def test_every_figure_that_was_asked_for_is_there(items):
     assert not [item for item in items.values() if isinstance(item, Missing)]
 
 
+def colours_of(part):
+    """Every encoding of colour in a chart's specification."""
+    if isinstance(part, list):
+        return [found for item in part for found in colours_of(item)]
+    if not isinstance(part, dict):
+        return []
+    own = [part["color"]] if isinstance(part.get("color"), dict) and "field" in part["color"] else []
+    return own + [found for value in part.values() for found in colours_of(value)]
+
+
+def test_lines_of_layers_and_heads_keep_their_colours_whatever_the_run(items, result):
+    tables_of = chapter(result).tables
+    for name in ("clusters-metrics", "clusters-agreement", "clusters-norms"):
+        for colour in colours_of(items[name].chart.to_dict(validate=False)):
+            low, high = colour["scale"]["domain"]
+            values = tables_of[items[name].tables[0]][colour["field"]]
+            assert low <= values.min() <= values.max() <= high, "beyond its domain a scale invents colours"
+
+
 def test_the_outlier_is_named_with_its_norm_and_the_silhouette_without_it(items):
     outliers = items["clusters-outliers"]
     assert isinstance(outliers, Table)

@@ -151,6 +151,27 @@ def test_step_axes_say_what_they_show(written):
     assert "Training step + 1 (log scale)" in svg
 
 
+def test_a_picture_says_without_its_page_what_it_shows(written):
+    svg = (written[0].figures / "previous_token-trajectories.svg").read_text()
+    assert "The largest head of every run over training" in svg
+    assert "Thin lines are seeds, the thick line their mean" in svg
+
+
+def test_two_studies_are_summed_up_at_the_top_and_each_is_a_chapter_of_its_own(result, tmp_path):
+    directory = run_directory(tmp_path / "made", result)
+    Result("weight_clusters", {"findings": [], "headline": ["No clusters were found."]}).save(directory)
+    page = write(directory, figures=False).read_text(encoding="utf-8")
+    summary = page[page.index('id="summary"') : page.index('id="measured"')]
+    texts = Reader(summary).texts
+    assert {result.values["headline"][0], "No clusters were found."} <= set(texts)
+    assert [attributes["id"] for tag, attributes in Reader(page).elements if tag == "article"] == [
+        "previous_token", "weight_clusters",
+    ]  # fmt: skip
+    assert page.count("</article>") == 2
+    text = write(directory, format="md").read_text(encoding="utf-8")
+    assert text.index("No clusters were found.") < text.index("## What was measured")
+
+
 def test_the_same_result_gives_the_same_page(written, tmp_path, result):
     again = run_directory(tmp_path / "made", result)
     assert write(again, figures=False).read_text(encoding="utf-8") == written[2]

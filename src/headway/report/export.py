@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from headway.rundir import RunDirectory
 from headway.whole_files import write_whole
 
 WIDTH = 760
+LINE = 135  # characters that fit into it
 PNG_SCALE = 2
 
 
@@ -50,15 +52,18 @@ def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     spec["config"] = theme.config(len(chapter.sizes), font=theme.STATIC_FONT) | {"background": "white"}
     spec["config"]["legend"]["disable"] = not figure.legend
     spec["padding"] = 12
-    choice = ", ".join(f"{control.label.lower()} {control.default}" for control in figure.controls)
-    spec["title"] = {"text": figure.title, "anchor": "start", "fontSize": 14, "offset": 12} | (
-        {"subtitle": choice} if choice else {}
-    )
+    spec["title"] = {"text": figure.title, "anchor": "start", "fontSize": 14, "offset": 12, "subtitle": _words(figure)}
     for param in spec.get("params", []):
         if param["name"] == "top":
             still = narrowed(chapter.tables[figure.tables[0]], figure, sliders=False)
             param["value"] = still[figure.top].max()
     return _without_hover_layers(_sized(spec, figure))
+
+
+def _words(figure: Figure) -> list[str]:
+    """What the page says around the figure, in lines as wide as it: a picture is looked at without its page."""
+    choice = ", ".join(f"{control.label.lower()} {control.default}" for control in figure.controls)
+    return [*([choice] if choice else []), *textwrap.wrap(figure.sentence, LINE)]
 
 
 def _without_hover_layers(spec: dict[str, Any]) -> dict[str, Any]:

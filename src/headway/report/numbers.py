@@ -28,8 +28,10 @@ def number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3e}"
+        text = f"{int(value):,}"
+    else:
+        text = f"{value:.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3e}"
+    return f"−{text[1:]}" if text.startswith("-") else text
 
 
 def headings(table: Table) -> list[Cell]:

@@ -73,13 +73,13 @@ def _maxima(context: Context, column: str, title: str, colour_title: str) -> Fig
         name=f"final-layers-{column.replace('_', '-')}",
         title=title,
         sentence=(
-            "Every cell is the largest head of one layer in one run at the final step, "
+            "Every cell is the largest head of one layer in one run at the final step"
             + (
-                "scaled to mean 0 and standard deviation 1 over all heads of its size, so that sizes compare; "
+                ", scaled to mean 0 and standard deviation 1 over all heads of its size, so that sizes compare"
                 if signed
                 else ""
             )
-            + "columns that stand out in all rows are layers that take the role whatever the seed."
+            + "; columns that stand out in all rows are layers that take the role whatever the seed."
         ),
         alt=f"Heat maps, one a size, of {context.score.lower()} by layer and seed at the final step.",
         chart=forms.focusable(chart),

@@ -178,8 +178,9 @@ def _extrapolated(context: Context, outcome: str, points: str, column: str, axis
     # step that was measured they say nothing
     last = ends(context.tables["runs"]["last_step"])[1] + 1
     y = forms.log_y(column, axis, domainMin=1, domainMax=10 * last) if log else forms.value_y(column, axis)
-    wide = base.mark_area(opacity=0.12, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
-    narrow = base.mark_area(opacity=0.2, style="soft", clip=True).encode(x=x, y=alt.Y("run_lower:Q"), y2="run_upper:Q")
+    of_size = base.mark_area(opacity=0.16, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    dotted = base.mark_line(strokeDash=[1, 3], strokeWidth=1.4, style="ink", clip=True)
+    of_run = [dotted.encode(x=x, y=f"{end}:Q") for end in ("run_lower", "run_upper")]
     tooltip = forms.tips(
         ("n_params:Q", "parameters", ".3~s"),
         ("fit:Q", "predicted", ".4~g"),
@@ -206,11 +207,11 @@ def _extrapolated(context: Context, outcome: str, points: str, column: str, axis
         name=f"to-come-{outcome}",
         title=f"{outcome.capitalize()}, carried on to larger sizes",
         sentence=(
-            "Dashed beyond the sizes measured: a guess that the line holds. The wide band is the 95 % prediction of a "
-            "size’s mean from the few sizes there are, the narrow one that of a run if the line is right."
+            "Dashed beyond the sizes measured: a guess that the line holds. The band is the 95 % prediction of a size’s "
+            "mean from the few sizes there are, the dotted lines are that of one run if the line is right."
         ),
         alt=f"{axis} against parameters, extrapolated with prediction intervals.",
-        chart=forms.focusable(alt.layer(wide, narrow, inside, outside.encode(x=x, y="fit:Q"), hover, dots)),
+        chart=forms.focusable(alt.layer(of_size, *of_run, inside, outside.encode(x=x, y="fit:Q"), hover, dots)),
         tables=(table, points),
         legend=True,
     )

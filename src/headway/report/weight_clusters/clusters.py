@@ -16,11 +16,12 @@ from headway.report.weight_clusters.context import NO_CLUSTERS, NO_NULLS, Contex
 
 
 def by_number(context: Context, table: str, column: str) -> Any:
-    """Low numbers dark, high ones light."""
+    """Low numbers dark, high ones light: the same for every run, however many it has."""
     there = context.tables[table][column].unique().sort().to_list()
     shown = there[:: -(-len(there) // 8)]  # at most eight
     legend = alt.Legend(type="symbol", symbolType="stroke", symbolStrokeWidth=3, values=shown, format="d")
-    return alt.Color(f"{column}:Q", title=column.capitalize(), scale=alt.Scale(range="ramp"), legend=legend)
+    scale = alt.Scale(range="ramp", domain=[0, max(1, there[-1])])
+    return alt.Color(f"{column}:Q", title=column.capitalize(), scale=scale, legend=legend)
 
 
 def kind_panels(chart: Any, context: Context, table: str) -> Any:

@@ -114,7 +114,7 @@ def _composition_items(context: Context) -> Iterator[Item]:
     yield (
         _agreement(context) if context.has("cluster_agreement") else Missing(_AGREEMENT, "It needs two steps of a run.")
     )
-    yield _seeds(context) if context.has("cluster_seeds") else Missing(_SEEDS, "It needs two runs of one size.")
+    yield _seeds(context) if context.has("cluster_seeds") else Missing(_SEEDS, "it needs two runs of one size")
 
 
 _AGREEMENT = "Agreement of neighbouring steps"

@@ -214,12 +214,13 @@ def _permutation(draft: Draft, pairs: pl.DataFrame) -> None:
     rng = np.random.default_rng([draft.seed, 5])
     drawn = np.array([_excess(cor, rng.permutation(labels)) for _ in range(draft.bootstraps)])
     p = against(observed, drawn[np.isfinite(drawn)])["p"]
+    more = "less" if observed < 0 else "more"
     draft.put(
         "beyond.consistency",
         {
             "difference": observed,
             "p": p,
-            "says": f"Two runs of one size correlate by {observed:.3f} more than two of different sizes; dealing the "
+            "says": f"Two runs of one size correlate by {abs(observed):.3f} {more} than two of different sizes; dealing the "
             f"sizes out to the runs at random gives as much with p = {p:.2g}.",
             "does_not_say": "The published table counts every pair of runs twice and as independent, so its p values "
             "are too small; this test counts runs. Neither says what makes sizes differ.",

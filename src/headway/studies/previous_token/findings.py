@@ -91,7 +91,7 @@ def _onset(draft: Draft) -> str | None:
         return None
     means = draft.values["tables"]["onset_mean_by_size"]
     sizes = dict(heads.sizes.select("model", "size").rows())
-    steps = [f"{sizes[model]} {step:,.0f}" for model, step in means.items() if step is not None]
+    steps = [f"{step:,.0f} ({sizes[model]})" for model, step in means.items() if step is not None]
     if not steps:
         return "In no run does the largest head rise faster than 0.1 per decade of training between two steps."
     between = heads.trajectories.drop_nulls("slope").select("step_before", "step").unique()
