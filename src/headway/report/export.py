@@ -90,6 +90,9 @@ def _sized(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
         one_row = layout.panels <= layout.max_columns + 1  # else its last panel would stand alone
         columns = layout.panels if one_row else layout.max_columns
         spec["columns"] = columns
+        if layout.panels % columns:  # a shared axis would stand under the empty places of the last row, too
+            resolve = spec.get("resolve", {})
+            spec["resolve"] = resolve | {"axis": resolve.get("axis", {}) | {"x": "independent"}}
         spec["spec"]["width"] = max(150, WIDTH // columns - (60 if layout.own_axes else 25))
     elif layout.square:
         spec |= {"width": 520, "height": 520}

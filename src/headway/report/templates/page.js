@@ -61,6 +61,7 @@
       const room = Math.floor((width - axis - 10 - gap * (columns - 1)) / columns);
       spec.columns = columns;
       spec.spacing = { column: own_axes ? 12 : 26, row: 22 };
+      if (panels % columns) spec.resolve = { ...spec.resolve, axis: { ...spec.resolve?.axis, x: "independent" } };  // no axis under an empty place
       spec.spec.width = square ? Math.min(room, 340) : room;
     } else if (square) {
       const side = Math.min(width, 560);
