@@ -64,10 +64,10 @@ def _wasserstein(first: NDArray[np.floating], second: NDArray[np.floating], colu
     """
     m, n = len(first) // columns, len(second) // columns
     edges = np.unique([i * n for i in range(m + 1)] + [j * m for j in range(n + 1)])  # in units of 1 / (m n D)
-    a, b = first.reshape(columns, m), second.reshape(columns, n)
+    a, b = (np.ascontiguousarray(sample.reshape(columns, -1).T) for sample in (first, second))
     total = 0.0
     for start, stop in pairwise(edges):
-        difference = np.abs(a[:, start // n] - b[:, start // m])
+        difference = np.abs(a[start // n] - b[start // m])
         total += float(difference.sum(dtype=np.float64)) * int(stop - start)
     return total / (m * n * columns)
 
@@ -118,7 +118,7 @@ def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]
     attained = np.abs(np.searchsorted(small, small[ends], "right") / n - up_to).max()
     bounds = np.maximum((ends[1:] + 1) / n - below[:-1], up_to[1:] - ends[:-1] / n)
     cells = np.flatnonzero(bounds > attained)
-    points = np.unique((ends[cells, None] + np.arange(_STRIDE + 1)).clip(max=n - 1))
+    points = (ends[cells, None] + np.arange(_STRIDE + 1)).clip(max=n - 1).ravel()
     # Among ties in the small sample, only its last may count at the point and only its first before it.
     last = points[(points == n - 1) | (small[(points + 1).clip(max=n - 1)] != small[points])]
     first = points[(points == 0) | (small[points - 1] != small[points])]
@@ -132,7 +132,8 @@ def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Gener
     from scipy import stats
 
     first, second = (np.sort(weights[labels == label], axis=None) for label in (0, 1))
-    mean, variance = weights.mean(axis=1, dtype=np.float64), weights.var(axis=1, dtype=np.float64)
+    in_double = (head.astype(np.float64) for head in weights)  # one at a time, which a processor's cache holds
+    mean, variance = np.array([(head.mean(), head.var()) for head in in_double]).T
     pooled = [_pooled(mean[labels == label], variance[labels == label], weights.shape[1]) for label in (0, 1)]
     t = stats.ttest_ind_from_stats(*pooled[0], *pooled[1])
     ks = kolmogorov_smirnov(first, second)
@@ -192,9 +193,9 @@ def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST
     n_heads, size = len(labels), int((labels == 0).sum())
     observed = labels == 0
     if comb(n_heads, size) <= most:
-        ways = np.zeros((comb(n_heads, size), n_heads), dtype=bool)
-        for way, heads in zip(ways, combinations(range(n_heads), size), strict=True):
-            way[list(heads)] = True
+        heads = np.array(list(combinations(range(n_heads), size)))
+        ways = np.zeros((len(heads), n_heads), dtype=bool)
+        np.put_along_axis(ways, heads, True, axis=1)
         return np.concatenate([observed[None], ways[(ways != observed).any(axis=1)]])
     ways = random.permuted(np.tile(observed, (most - 1, 1)), axis=1)
     return np.concatenate([observed[None], ways])
