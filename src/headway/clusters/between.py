@@ -131,7 +131,9 @@ def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Gener
     """Compares the two clusters of `labels` (H,) in their heads' weights (H, D)."""
     from scipy import stats
 
-    first, second = (np.sort(weights[labels == label], axis=None) for label in (0, 1))
+    first, second = (weights[labels == label].ravel() for label in (0, 1))
+    first.sort()
+    second.sort()
     in_double = (head.astype(np.float64) for head in weights)  # one at a time, which a processor's cache holds
     mean, variance = np.array([(head.mean(), head.var()) for head in in_double]).T
     pooled = [_pooled(mean[labels == label], variance[labels == label], weights.shape[1]) for label in (0, 1)]
