@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from headway.clusters.between import arrangements_of, between, kolmogorov_smirnov, wasserstein
+from headway.clusters.between import arrangements_of, between, kolmogorov_p, kolmogorov_smirnov, wasserstein
 from headway.clusters.quality import adjusted_rand, dispersion, gap, silhouette, spread
 from headway.clusters.spaces import principal_coordinates, raw_space
 from support_clusters import noise, two_groups
@@ -82,6 +82,22 @@ def test_distances_of_distributions(m, n, columns, decimals, seed):
     theirs = stats.ks_2samp(first.ravel(), second.ravel(), method="asymp")
     assert ours.statistic == pytest.approx(theirs.statistic, abs=1e-12)
     assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [9_999, 10_000, 10_001, 73_728, 1_000_001])
+@pytest.mark.parametrize("square", [0.5, 2.19, 2.21, 7.3, 18.1, 120.0, 350.0, 400.0])  # n d²
+def test_kolmogorov_p(n, square):
+    d = (square / n) ** 0.5
+    assert kolmogorov_p(d, n) == pytest.approx(stats.kstwo.sf(d, n), rel=1e-11)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01, 0.02, 0.05, 0.1, 1.0])
+def test_kolmogorov_smirnov_of_pooled_weights(shift):
+    random = np.random.default_rng(3)
+    first, second = random.normal(0, 1, 50_000), random.normal(shift, 1, 70_000)
+    ours, theirs = kolmogorov_smirnov(np.sort(first), np.sort(second)), stats.ks_2samp(first, second, method="asymp")
+    assert ours.statistic == pytest.approx(theirs.statistic, rel=1e-12)
+    assert ours.p == pytest.approx(theirs.pvalue, rel=1e-9)
 
 
 def test_tests_over_pooled_weights_and_over_heads(weights):

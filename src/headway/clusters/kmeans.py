@@ -80,8 +80,7 @@ def _draws(n_heads: int, k: int, starts: int, seed: int) -> _Draws:
 
 
 def _best(d: Floats, k: int, draws: _Draws) -> KMeans:
-    labels_bsh = _lloyd(d, _nearest_seed(d, draws), k)
-    inertia_bs = _inertia(d, labels_bsh, k)
+    labels_bsh, inertia_bs = _lloyd(d, _nearest_seed(d, draws), k)
     least = inertia_bs.min(axis=1, keepdims=True)
     # Starts that end in one partition differ by rounding: the first of them names the clusters.
     best = np.argmax(inertia_bs <= least + 1e-10 * np.abs(least), axis=1)
@@ -106,10 +105,15 @@ def _nearest_seed(d: Floats, draws: _Draws) -> Ints:
         best_bs = left_bslh.sum(axis=3).argmin(axis=2)[:, :, None, None]
         to_seeds.append(np.take_along_axis(to_candidate_bslh, best_bs, axis=2)[:, :, 0])
         closest_bsh = np.take_along_axis(left_bslh, best_bs, axis=2)[:, :, 0]
-    return _nearest(np.stack(to_seeds, axis=1))
+    return _nearest(np.stack(to_seeds, axis=1)).cluster
 
 
-def _nearest(distances_bksh: Floats) -> Ints:
+class _Nearest(NamedTuple):
+    cluster: Ints
+    distance: Floats
+
+
+def _nearest(distances_bksh: Floats) -> _Nearest:
     """The least along k, the first among equals; NumPy's argmin is slow along short axes."""
     least = distances_bksh[:, 0].copy()
     nearest = np.zeros(least.shape, dtype=np.int64)
@@ -117,22 +121,28 @@ def _nearest(distances_bksh: Floats) -> Ints:
         distance = distances_bksh[:, cluster]
         nearest[distance < least] = cluster
         np.minimum(least, distance, out=least)
-    return nearest
+    return _Nearest(nearest, least)
 
 
-def _lloyd(d: Floats, labels: Ints, k: int) -> Ints:
-    """Moves every head to its nearest centre until none moves."""
+class _Ends(NamedTuple):
+    labels: Ints  # (B, S, H)
+    inertia: Floats  # (B, S)
+
+
+def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
+    """Moves every head to its nearest centre until none moves: then that is its own, and the distances are the inertia."""
+    inertia = np.empty(labels.shape[:2])
     moving = np.arange(len(d))
     for _ in range(_MOST_ITERATIONS):
         before, distances = labels[moving], d[moving]
         _refill_empty_clusters(distances, before, k)
         now = _nearest(_to_centres(distances, before, k))
-        changed = (now != before).any(axis=(1, 2))
-        labels[moving] = now
+        changed = (now.cluster != before).any(axis=(1, 2))
+        labels[moving], inertia[moving] = now.cluster, now.distance.sum(axis=2)
         moving = moving[changed]
         if not len(moving):
             break
-    return labels
+    return _Ends(labels, inertia)
 
 
 def _to_centres(d: Floats, labels: Ints, k: int) -> Floats:
@@ -160,8 +170,3 @@ def _refill_empty_clusters(d: Floats, labels: Ints, k: int) -> None:
         own = labels[problem, start]
         to_own = _to_centres(d[problem][None], own[None, None], k)[0, own, 0, np.arange(len(own))]
         own[to_own.argmax()] = cluster
-
-
-def _inertia(d: Floats, labels: Ints, k: int) -> Floats:
-    to_own = np.take_along_axis(_to_centres(d, labels, k), labels[:, None], axis=1)
-    return to_own[:, 0].sum(axis=-1)

@@ -176,17 +176,19 @@ def _beside(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.ran
             d = d.copy()
             d[at], labels[at] = own, random.permuted(labels[at], axis=1)
     row: Row = {}
-    drawn = {quality: nulls.of_all(quality, d, labels) for quality in (silhouette, between_share)}
-    for at, name in enumerate(nulls.names):
-        quality = between_share if name == "covariance" else silhouette
-        row |= _compared(name, quality(own, partition.labels[None])[0], drawn[quality][at])
+    names = np.array(nulls.names)
+    for quality, its in ((silhouette, names != "covariance"), (between_share, names == "covariance")):
+        observed = quality(own, partition.labels[None])[0]
+        drawn = nulls.of_all(quality, d[its], labels[its])
+        for name, values, band in zip(names[its], drawn, np.quantile(drawn, _BAND, axis=1).T, strict=True):
+            row |= _compared(name, observed, values, band)
     if space.alike:
         row |= {name.replace("directions", "initial"): value for name, value in row.items()}
     return row
 
 
-def _compared(null: str, observed: float, drawn: Floats) -> Row:
-    low, median, high = np.quantile(drawn, _BAND)
+def _compared(null: str, observed: float, drawn: Floats, band: Floats) -> Row:
+    low, median, high = band
     return {
         f"{null}_p": p_value(observed, drawn),
         f"{null}_low": float(low),

@@ -116,7 +116,7 @@ def _block_products(weights: NDArray[np.floating]) -> Floats:
     edges = np.linspace(0, n_columns, min(N_BLOCKS, n_columns) + 1).astype(int)
     products = []
     for start, stop in pairwise(edges):
-        block = weights[:, :, start:stop].reshape(n_heads, -1).astype(np.float64)
+        block = weights[:, :, start:stop].astype(np.float64, order="C").reshape(n_heads, -1)
         products.append(block @ block.T)
     return np.stack(products)
 
