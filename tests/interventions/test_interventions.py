@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
 from headway.interventions.anatomy import anatomy, recording
+from headway.models import batches
 from support_models import CONFIGS, random_model
 
 # Every dimension another prime where the architecture allows: a swapped axis cannot pass.
@@ -266,6 +267,20 @@ def test_resampled_texts_differ_with_the_seed():
         [effect] = effects(model, [Ablate([(1, 2)], "resample", reference=references, seed=seed)], TEXTS)
         found.append(effect.mean("kl"))
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_texts_read_together_are_changed_as_each_alone(architecture, monkeypatch):
+    monkeypatch.setattr(batches, "LAUNCH", 2**50)  # the dearer a launch, the more are padded
+    model = random_model(architecture)
+    texts = [np.random.default_rng(i).integers(0, VOCABULARY, length) for i, length in enumerate((9, 3, 13, 9, 5))]
+    assert len(list(batches.read_together(model, texts, padded_up_to=13))) == 1
+    changes = [Ablate([(0, 1), (2, 0)]), Ablate([(1, 0)], "mean", reference=texts), KeepOnly([(1, 1)])]
+    for change, together in zip(changes, effects(model, changes, texts), strict=True):
+        for text, found in zip(texts, together.texts, strict=True):
+            [[alone]] = [effect.texts for effect in effects(model, [change], [text])]
+            # float32 roundings of log-probabilities, summed over up to 13 positions
+            np.testing.assert_allclose(np.hstack(found), np.hstack(alone), rtol=1e-4, atol=2e-5)
 
 
 EVERY = [

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from headway import tables
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
 from headway.measure import attention, head_scores, kernels
-from headway.measure.batches import batches
 from headway.measure.scores import DEFINITIONS, Definition
+from headway.models import batches as batches_module
+from headway.models.batches import batches
 from support_models import CONFIGS, LAYERS, VOCAB, random_model
 
 # Texts of repeated tokens, so that every score is defined: two of one length, one of two tokens, one beyond SHORT.
@@ -136,12 +137,10 @@ def test_base_model_and_causal_language_model_agree(texts):
 
 
 def test_order_and_batches_do_not_matter(texts, monkeypatch):
-    from headway.measure import heads
-
     model = random_model("gpt_neox")
     expected = head_scores(model, texts)["prev"]
     np.testing.assert_allclose(head_scores(model, texts[::-1])["prev"][::-1], expected, atol=1e-6)
-    monkeypatch.setattr(heads, "LAUNCH", 0)
+    monkeypatch.setattr(batches_module, "LAUNCH", 0)
     np.testing.assert_allclose(head_scores(model, texts)["prev"], expected, atol=1e-6)  # float32 roundings
 
 
@@ -150,7 +149,7 @@ def test_what_pads_a_text_changes_nothing(architecture, monkeypatch):
     """All texts in one padded batch, against eager attention to each alone."""
     from headway.measure import heads
 
-    monkeypatch.setattr(heads, "LAUNCH", 2**50)
+    monkeypatch.setattr(batches_module, "LAUNCH", 2**50)
     draw = np.random.default_rng(0)
     texts = [np.tile(draw.choice(VOCAB, length, replace=False), 2) for length in (8, 1, 13, 5, 8, 2)]
     model = random_model(architecture)

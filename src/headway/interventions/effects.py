@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from headway.interventions.objects import Intervention
+from headway.models.batches import Part, read_together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,8 @@ def effects(
 ) -> list[Effect]:
     """The effect of each of `interventions`, each alone, on the predictions of `model` over `sequences`.
 
-    The unchanged model reads each text once for all of them. Log-probabilities are computed in float32 at least, so
+    The unchanged model reads each text once for all of them. Texts are read together; what pads a shorter one comes
+    after it, where causal attention does not look. Log-probabilities are computed in float32 at least, so
     that effects below about 1e-6 nats are rounding; a change of nothing gives exactly 0.
 
     Args:
@@ -113,13 +115,13 @@ def effects(
     """
     found: list[list[TextEffect | None]] = [[None] * len(sequences) for _ in interventions]
     with torch.inference_mode():
-        for numbers in _batches(sequences):
-            ids = torch.from_numpy(np.stack([sequences[i] for i in numbers])).to(model.device)
+        for batch in read_together(model, sequences, BATCH_TOKENS, padded_up_to=max(map(len, sequences), default=0)):
+            ids = torch.from_numpy(batch.ids).to(model.device)
             before = _log_probabilities(model, ids)
             for effect, intervention in zip(found, interventions, strict=True):
                 with intervention.on(model):
                     after = _log_probabilities(model, ids)
-                for number, text in zip(numbers, _text_effects(before, after, ids), strict=True):
+                for number, text in zip(batch.numbers, _batch_effects(before, after, ids, batch.parts), strict=True):
                     effect[number] = text
                 done()
     return [Effect([text for text in effect if text is not None]) for effect in found]
@@ -133,24 +135,16 @@ def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = 5) -> Tops:
     return Tops(tokens.tolist(), values.tolist())
 
 
-def _batches(sequences: Sequence[np.ndarray]) -> Iterator[list[int]]:
-    """Numbers of texts of one length, about BATCH_TOKENS tokens at once."""
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    batch: list[int] = []
-    for i in order:
-        length = len(sequences[i])
-        if batch and (len(sequences[batch[0]]) != length or (len(batch) + 1) * length > BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
 def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """log of the next-token distribution after each token: (B, T, V)."""
     logits = model(input_ids=ids, use_cache=False).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def _batch_effects(before: Tensor, after: Tensor, ids: Tensor, parts: Sequence[Part]) -> Iterator[TextEffect]:
+    """The effect on each text, what pads it left aside."""
+    for texts, n_tokens in parts:
+        yield from _text_effects(before[texts, :n_tokens], after[texts, :n_tokens], ids[texts, :n_tokens])
 
 
 def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEffect]:

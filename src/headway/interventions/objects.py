@@ -54,7 +54,8 @@ class Ablate:
         with_: what their outputs become. `zero`: nothing, which also takes away a constant that later layers may
             rely on, and so overstates a head's part. `mean`: their mean over all tokens of `reference`, which keeps
             the constant. `resample`: their outputs at the same positions of another, random text of `reference`,
-            which keeps outputs that the head really has (Chan et al. 2022, causal scrubbing).
+            which keeps outputs that the head really has (Chan et al. 2022, causal scrubbing); of a text that is long
+            enough, if there is one.
         reference: token sequences; needed for `mean` and `resample`. A reference shorter than the text starts again
             from its beginning.
         seed: of the choice of texts for `resample`.
@@ -303,7 +304,7 @@ def _constant(heads: list[int], value: Tensor | float) -> Change:
 def _resample(heads: list[int], pool: list[Tensor], random: np.random.Generator) -> Change:
     def change(outputs: Tensor) -> Tensor:
         texts, tokens = outputs.shape[:2]
-        long_enough = [one for one in pool if len(one) >= tokens] or [max(pool, key=len)]
+        long_enough = [one for one in pool if len(one) >= tokens] or pool
         donors = [long_enough[i] for i in random.integers(len(long_enough), size=texts)]
         changed = outputs.clone()
         positions = torch.arange(tokens, device=outputs.device)

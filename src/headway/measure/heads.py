@@ -12,16 +12,14 @@ import torch
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
 from headway.measure import attention
 from headway.measure.attention import Attention
-from headway.measure.batches import Batch, Part, batches
 from headway.measure.reading import EnoughError, reading
 from headway.measure.scores import DEFINITIONS, Definition
+from headway.models import batches
+from headway.models.batches import Batch, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-# Launching one layer's operations takes a processor about as long as this many multiplications in its products.
-LAUNCH = 2**25
 
 
 def head_scores(
@@ -87,9 +85,7 @@ def _scores(
 
 def read_together(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> Iterator[Batch]:
     """The batches in which `model` reads texts."""
-    # A token takes about 12 hidden² multiplications a layer.
-    launch = LAUNCH / (12 * model.config.get_text_config().hidden_size ** 2)
-    return batches(texts, launch=launch, padded_up_to=attention.SHORT)
+    return batches.read_together(model, texts, padded_up_to=attention.SHORT)
 
 
 def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:

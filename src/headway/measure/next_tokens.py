@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError
-from headway.measure.batches import batches
+from headway.models.batches import batches
 
 if TYPE_CHECKING:
     from torch import Tensor
