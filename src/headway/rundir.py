@@ -29,6 +29,7 @@ from headway.parts import encode_part, read_part, read_part_metadata
 from headway.whole_files import is_remote, remove_abandoned, to_json, write_whole
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_MEND_MANIFEST = "Put a copy of it back, or remove it and run the same commands again: what they made is kept"
 _NOT_TABLES = frozenset({"analysis", "figures"})
 
 
@@ -100,14 +101,17 @@ class RunDirectory:
         """What was asked, per table; empty where nothing was.
 
         Raises:
-            StorageError: the manifest is not JSON.
+            StorageError: the manifest cannot be read, or is not as headway writes it.
         """
         if not self.manifest_path.exists():
             return {}
         try:
-            return json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}") from error
+            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}. {_MEND_MANIFEST}") from error
+        if wrong := _wrong_in(manifest):
+            raise StorageError(f"{self.manifest_path} is not as headway writes it: {wrong}. {_MEND_MANIFEST}")
+        return manifest
 
     @contextmanager
     def changing_manifest(self) -> Iterator[dict[str, Any]]:
@@ -242,6 +246,21 @@ class RunDirectory:
         for line in data.split(b"\n"):
             with suppress(ValueError):
                 yield json.loads(line)
+
+
+def _wrong_in(manifest: Any) -> str:
+    """What in a manifest cannot be read as one; empty where all can."""
+    if not isinstance(manifest, dict):
+        return f"it holds no JSON object but {json.dumps(manifest)[:40]}"
+    tables = manifest.get("tables", {})
+    if not isinstance(tables, dict):
+        return f"its `tables` are no object but {json.dumps(tables)[:40]}"
+    for table, entry in tables.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("identity"), dict):
+            return f"the table {table!r} lacks its `identity`, which says what it was made from"
+        if not isinstance(entry.get("checkpoints"), list):
+            return f"the table {table!r} lacks its `checkpoints`"
+    return ""
 
 
 def _job_of(part: Path) -> str:

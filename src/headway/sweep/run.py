@@ -121,9 +121,9 @@ def claim(
             "identity": identity,
             "asked": asked,
             "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
-            "begun": before["begun"] if before else now(),
+            "begun": (before or {}).get("begun") or now(),
             "continued": now(),
-            "versions": _with_those_of_now(before["versions"] if before else []),
+            "versions": _with_those_of_now((before or {}).get("versions", [])),
         }
         manifest["headway"] = __version__
     directory.remove_abandoned()
