@@ -199,6 +199,29 @@ def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
     assert run(monkeypatch, capsys, *MEASURE)[0] == 0
 
 
+WRITES = {
+    "measure": ("measure", "pythia", "--corpus", "texts.txt"),
+    "cluster": ("cluster", "pythia"),
+    "intervene": ("intervene", "pythia"),
+    "import-heads": ("import-heads", "gone.csv"),
+    "audit": ("audit", "pythia"),
+    "demo": ("demo",),
+    "nano train": ("nano", "train"),
+}
+
+
+@pytest.mark.parametrize("verb", WRITES)
+@pytest.mark.parametrize(
+    ("out", "words"), [("", "--out is empty"), ("texts.txt", "texts.txt is a file"), ("texts.txt/x", "texts.txt is a")]
+)
+def test_an_out_that_cannot_be_ends_a_command_before_anything_else(place, monkeypatch, capsys, verb, out, words):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:1")  # nothing is asked of the Hub
+    code, said = run(monkeypatch, capsys, *WRITES[verb], "--out", out)
+    assert (code, words in said, len(said.splitlines())) == (2, True, 1), said
+    assert not (place / "headway-cache").exists()
+
+
 INTERVENTIONS = {
     "a layer that is not there": (("--layers", 77), "77"),
     "a kind that is not there": (("--kinds", "x"), "x"),

@@ -276,11 +276,11 @@ def audit(
     where: Where = "",
     deep: Annotated[bool, typer.Option("--deep", help="read the weights, too")] = False,
     out: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DIR", help="a folder for audit.json and audit.parquet; a run directory's report shows them"
         ),
-    ] = "",
+    ] = None,
     keep_files: KeepFiles = YesNo.yes,
 ) -> None:
     """Is a suite what it says it is? Equal, missing, odd and misplaced weights.
@@ -292,7 +292,7 @@ def audit(
 
     with Showing() as progress:
         found = verbs.audit(
-            suite, where=where, deep=deep, out=out or None, keep_files=keep_files is YesNo.yes, progress=progress
+            suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress
         )
     for finding in found.findings:
         typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
@@ -338,7 +338,9 @@ def status(
 @nano.command()
 def train(
     preset: Annotated[str, typer.Option(help="quick, or standard: 4 sizes × 9 seeds × 16 steps")] = "quick",
-    out: Annotated[str, typer.Option(metavar="DIR", help="the suite's folder; the user's cache if empty")] = "",
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="the suite's folder; in the user's cache if not given")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     workers: Annotated[int, typer.Option(min=0, help="runs trained at once; 0: one a core")] = 0,
 ) -> None:
@@ -346,7 +348,7 @@ def train(
     from headway.suites import nano as suite
 
     with Showing() as progress:
-        folder = suite.train(preset, out=out or None, device=device, workers=workers or None, progress=progress)
+        folder = suite.train(preset, out=out, device=device, workers=workers or None, progress=progress)
     typer.echo(f"The suite is {folder}")
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.errors import RunDirectoryError, StorageError
+from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.parts import encode_part, read_part, read_part_metadata
 from headway.whole_files import is_remote, remove_abandoned, to_json, write_whole
 
@@ -51,6 +51,22 @@ def fingerprint(value: Any) -> str:
     """A short hash of a JSON value, the same whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def require_folder(out: str | os.PathLike[str]) -> None:
+    """Asked of every `out` before anything is fetched or computed for it. It need not be there yet.
+
+    Raises:
+        UsageError: `out` is empty, or it or what it lies in is a file.
+    """
+    if not str(out).strip():
+        raise UsageError("--out is empty: name a folder to write to, such as --out runs/mine")
+    if is_remote(str(out)):
+        return
+    path = Path(str(out).removeprefix("file://"))
+    there = next((place for place in (path, *path.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(f"--out {out}: {there} is a file. Name a folder, which need not be there yet")
 
 
 class RunDirectory:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Progress, Silent
-from headway.rundir import RunDirectory
+from headway.rundir import RunDirectory, require_folder
 
 if TYPE_CHECKING:
     from headway.interventions.found import Choice
@@ -75,6 +75,7 @@ def measure(
     Raises:
         SelectionError: an unknown suite, size, seed or step.
         CorpusError: a corpus that cannot be read or holds nothing to measure.
+        UsageError: `out` is empty or a file, or another word is none of those that can be asked for.
         RunDirectoryError: `out` holds something else and `force` is not given.
         StorageError: `out` cannot be written to.
     """
@@ -82,6 +83,7 @@ def measure(
     from headway.corpora import open_corpus
     from headway.measure.job import HeadScores
 
+    require_folder(out)
     _require_runnable(dtype, device, executor)
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
@@ -149,6 +151,7 @@ def cluster(
     from headway import sweep
     from headway.clusters import WeightClusters, open_labels, predecessors
 
+    require_folder(out)
     checkpoints = open_suite(suite).checkpoints(where)
     _warn_of_flagged(checkpoints)
     job = WeightClusters(
@@ -215,6 +218,7 @@ def intervene(
     from headway.interventions.job import ClusterEffects
     from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
 
+    require_folder(out)
     _require_runnable(dtype, device, executor)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
@@ -310,13 +314,14 @@ def import_heads(
         How many rows were read.
 
     Raises:
-        UsageError: a file lacks a column or holds something else than it should.
+        UsageError: a file lacks a column or holds something else than it should; or `out` is empty or a file.
         RunDirectoryError: `out` holds another heads table and `force` is not given.
         StorageError: `out` cannot be written to.
     """
     from headway.published import read_published
     from headway.sweep import store
 
+    require_folder(out)
     paths = [Path(file) for file in ([files] if isinstance(files, str | PathLike) else files)]
     frame = read_published(paths, suite=suite)
     store(frame, "heads", RunDirectory(out), identity=_identity_of_files(suite, paths), force=force)
@@ -416,12 +421,15 @@ def audit(
 
     Raises:
         SelectionError: an unknown suite, size, seed or step.
+        UsageError: `out` is empty or a file.
         CheckpointError: the Hub is out of reach.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway.models.tensors import TensorFiles
     from headway.suites.audit import audit as audit_suite
 
+    if out is not None:
+        require_folder(out)
     found = audit_suite(
         open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
     )
@@ -467,11 +475,13 @@ def demo(
     """Both studies on the embedded nano suite, which is trained first if it is not there: results and report.
 
     Raises:
+        UsageError: `out` is empty or a file.
         CheckpointError: a checkpoint could not be measured.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway.suites import nano
 
+    require_folder(out)
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
     scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 
 from headway.errors import HeadwayError, StorageError, UsageError
 from headway.progress import Progress, Silent
+from headway.rundir import require_folder
 from headway.suites.nano.place import cache_folder, missing_runs, prepare
 from headway.suites.nano.recipe import Recipe, preset
 
@@ -51,12 +52,14 @@ def train(
 
     Raises:
         SelectionError: no preset of that name.
-        UsageError: `out` holds something else, or the device is not there.
+        UsageError: `out` is empty, a file or holds something else, or the device is not there.
         StorageError: the folder cannot be written to.
         HeadwayError: a worker failed, with the last thing it said.
     """
     from filelock import FileLock
 
+    if out is not None:
+        require_folder(out)
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
     place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
     _check_device(device)
