@@ -26,7 +26,7 @@ FLOORS = [
     ["stats"],
     ["rundir"],
     ["whole_files", "parts"],
-    ["tables", "progress", "errors"],
+    ["tables", "progress", "errors", "words"],
     ["ctrl_c"],
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}

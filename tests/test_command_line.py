@@ -242,6 +242,28 @@ def test_interventions_that_cannot_be(place, monkeypatch, capsys, name):
     assert "Traceback" not in said
 
 
+def test_counts_are_in_the_singular_where_they_are_one(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE, "--where", "step=8")
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 0 kept from before, 0 failed")
+    code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE)
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 1 kept from before, 0 failed")
+    last_weights_at_step_4(place)
+    code, said, _ = run_and_read(monkeypatch, capsys, "audit", "suite")
+    assert (code, said.splitlines()[-2]) == (1, "3 checkpoints looked at, 1 flagged; 1 flag, 0 notes")
+
+
+def test_interventions_say_what_came_of_each_of_their_tables(place, monkeypatch, capsys):
+    shutil.copytree(place / "suite" / "toy-1m-seed1", place / "suite" / "toy-1m-seed2")
+    not_finite(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *CLUSTER, "--ks", 2, "--where", "step=8")[0] == 1  # seed 1 at step 8
+    code, said, errors = run_and_read(monkeypatch, capsys, *INTERVENE, "--controls", 5, "--kinds", "q")
+    each = "2 checkpoints done, 0 kept from before, 1 failed"
+    assert (code, said.splitlines()[0]) == (1, f"interventions: {each}; prompts: {each}"), errors
+    assert errors.count("toy-1m-seed1@8") == 1, errors  # though both tables lack it, for the same reason
+
+
 # --- an audit -------------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +333,7 @@ def test_an_audit_of_what_is_not_there(place, monkeypatch, capsys, words, named)
 def test_flagged_checkpoints_are_warned_of(place, monkeypatch, capsys, words):
     last_weights_at_step_4(place)
     monkeypatch.chdir(place)
-    warning = "headway: warning: an audit flagged 1 of these 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
+    warning = "headway: warning: an audit flagged 1 of 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=0")[1], "there was no audit yet"
     assert run(monkeypatch, capsys, "audit", "suite")[0] == 1
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=8")[1]

@@ -15,6 +15,7 @@ from headway import ctrl_c
 from headway.errors import HeadwayError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
+from headway.words import count
 
 if TYPE_CHECKING:
     from headway.studies import Result
@@ -125,7 +126,7 @@ def measure(
             force=force,
             progress=progress,
         )
-    _end(summary, out)
+    _end([summary], out)
 
 
 @app.command()
@@ -167,7 +168,7 @@ def cluster(
             force=force,
             progress=progress,
         )
-    _end(summary, out)
+    _end([summary], out)
 
 
 @app.command()
@@ -216,7 +217,7 @@ def intervene(
             force=force,
             progress=progress,
         )
-    _end(_joined(summaries), out)
+    _end(summaries, out)
 
 
 @app.command(name="import-heads")
@@ -230,7 +231,7 @@ def import_heads(
     from headway import verbs
 
     rows = verbs.import_heads(files, out=out, suite=suite, force=force)
-    typer.echo(f"{rows:,} rows are in {out}. Next: headway analyze {out}")
+    typer.echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
 @app.command()
@@ -298,8 +299,8 @@ def audit(
         typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     notes = sum(finding.note for finding in found.findings)
     typer.echo(
-        f"{found.table.height} checkpoints looked at, {found.n_flagged} flagged; "
-        f"{len(found.findings) - notes} flags, {notes} notes"
+        f"{count(found.table.height, 'checkpoint')} looked at, {found.n_flagged} flagged; "
+        f"{count(len(found.findings) - notes, 'flag')}, {count(notes, 'note')}"
     )
     if notes < len(found.findings):
         typer.echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
@@ -375,13 +376,6 @@ def _numbers(text: str, option: str) -> list[int] | None:
     return [int(word) for word in words] or None
 
 
-def _joined(summaries: Sequence[Summary]) -> Summary:
-    from headway.sweep import Summary
-
-    failed = [outcome for summary in summaries for outcome in summary.failed]
-    return Summary(sum(s.done for s in summaries), sum(s.kept for s in summaries), failed)
-
-
 def _executor(workers: int, device: str, ray: bool, address: str, cpus: float, gpus: float) -> Executor | None:
     from headway.sweep import Processes
 
@@ -398,16 +392,17 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _end(summary: Summary, out: str) -> None:
-    """Says what a sweep came to; failures end the command with exit code 1, after all that could be done."""
-    typer.echo(f"{summary.done} checkpoints done, {summary.kept} kept from before, {len(summary.failed)} failed")
-    reasons: dict[str, list[str]] = {}
-    for outcome in summary.failed:
-        reasons.setdefault(outcome.error, []).append(outcome.checkpoint.key)
+def _end(summaries: Sequence[Summary], out: str) -> None:
+    """Says what each table's sweep came to; failures end the command with exit code 1, after all that could be done."""
+    typer.echo("; ".join(f"{one.table}: {one}" if len(summaries) > 1 else str(one) for one in summaries))
+    reasons: dict[str, dict[str, None]] = {}  # the keys of checkpoints, each once: tables may fail for the same reason
+    for summary in summaries:
+        for outcome in summary.failed:
+            reasons.setdefault(outcome.error, {})[outcome.checkpoint.key] = None
     for reason, keys in reasons.items():
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        print(f"headway: {', '.join(keys[:3])}{more}: {reason}", file=sys.stderr)
-    if summary.failed:
+        print(f"headway: {', '.join(list(keys)[:3])}{more}: {reason}", file=sys.stderr)
+    if reasons:
         print(f"headway: run the same command again to try these again; {out}/failures.jsonl has all", file=sys.stderr)
         raise typer.Exit(1)
     typer.echo(f"Next: headway analyze {out}")

@@ -27,6 +27,7 @@ import polars as pl
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.parts import encode_part, read_part, read_part_metadata
 from headway.whole_files import is_remote, remove_abandoned, to_json, write_whole
+from headway.words import count
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _MEND_MANIFEST = "Put a copy of it back, or remove it and run the same commands again: what they made is kept"
@@ -212,9 +213,9 @@ class RunDirectory:
         foreign = [name for name, (_, metadata) in read.items() if claimed and metadata.get("job") != claimed]
         if foreign:
             raise RunDirectoryError(
-                f"{len(foreign)} of the {len(parts)} parts of {table!r} in {self.path} were made from something else "
-                f"than its manifest says, such as {foreign[0]}, and must not be mixed with the others: "
-                "run the command that makes the table again, with --force, and it replaces them"
+                f"of {count(len(parts), 'part')} of {table!r} in {self.path}, {count(len(foreign), 'was', 'were')} made from "
+                f"something else than its manifest says, such as {foreign[0]}, and must not be mixed with the others: "
+                "run the command that makes the table again, with --force, and it replaces what is foreign"
             )
         return pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
 

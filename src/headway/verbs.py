@@ -11,6 +11,7 @@ from headway.errors import CheckpointError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory, require_folder
+from headway.words import count
 
 if TYPE_CHECKING:
     from headway.interventions.found import Choice
@@ -449,8 +450,8 @@ def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
     if flagged:
         key, messages = next(iter(flagged.items()))
         warnings.warn(
-            f"an audit flagged {len(flagged)} of these {len(checkpoints)} checkpoints, such as {key}: {messages[0]}. "
-            "They are done all the same; to leave them out, select others with --where",
+            f"an audit flagged {len(flagged)} of {count(len(checkpoints), 'checkpoint')}, such as {key}: {messages[0]}. "
+            "What is flagged is done all the same; to leave it out, select others with --where",
             stacklevel=3,
         )
 
@@ -495,4 +496,4 @@ def demo(
 
 def _require_whole(summary: Summary) -> None:
     for outcome in summary.failed:
-        raise CheckpointError(f"{len(summary.failed)} checkpoints failed; the first: {outcome.error}")
+        raise CheckpointError(f"{count(len(summary.failed), 'checkpoint')} failed; the first: {outcome.error}")

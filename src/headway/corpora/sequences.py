@@ -10,6 +10,7 @@ import numpy as np
 
 from headway.corpora.corpus import Corpus
 from headway.errors import CheckpointError, CorpusError, UsageError
+from headway.words import count
 
 # A text of one token attends only to itself: there is nothing to measure.
 SHORTEST = 2
@@ -52,12 +53,14 @@ class Sequences:
         """What a reader must know of how the texts were read; nothing where every text was read as it stands."""
         notes = []
         if self.n_short:
-            notes.append(f"{self.n_short} texts of fewer than {SHORTEST} tokens were left out")
+            short = f"of fewer than {SHORTEST} tokens"
+            notes.append(count(self.n_short, f"text {short} was left out", f"texts {short} were left out"))
         if self.n_windowed:
+            longer = "longer than the model's context"
             windows = len(self.ids) - len(np.unique(self.text)) + self.n_windowed
             notes.append(
-                f"{self.n_windowed} texts longer than the model's context were split into {windows} windows, each read "
-                "on its own"
+                f"{count(self.n_windowed, f'text {longer} was', f'texts {longer} were')} split into {windows} windows, each "
+                "read on its own"
             )
         return notes
 
@@ -100,7 +103,7 @@ def tokenize(
         text += [number] * len(windows)
     if not ids:
         raise CorpusError(
-            f"none of the {len(corpus)} texts of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
+            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
             "token to attend to; give longer texts"
         )
     return Sequences(ids, np.array(text, dtype=np.int64), n_short, n_windowed)

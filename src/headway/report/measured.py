@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.report.audited import Audited, audited
-from headway.report.numbers import Cell, Listing, count, listed
+from headway.report.numbers import Cell, Listing
 from headway.rundir import RunDirectory
+from headway.words import count, listed
 
 
 @dataclass(frozen=True)

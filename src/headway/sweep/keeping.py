@@ -15,6 +15,7 @@ from headway.parts import read_part
 from headway.rundir import RunDirectory
 from headway.suites import Checkpoint, Stamps, identity_of
 from headway.sweep.versions import release, versions
+from headway.words import count
 
 _AT_ONCE = 8  # parts that are looked at
 
@@ -87,15 +88,14 @@ def _say(kept: Sequence[Kept]) -> None:
     unchecked = [found.unchecked for found in kept if found.unchecked]
     if unchecked:
         warnings.warn(
-            f"{len(unchecked)} of {len(kept)} parts are kept, though whether what they were computed from has changed "
-            f"could not be seen: {unchecked[0]}",
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, it could not be seen of {len(unchecked)} whether what it was computed from has changed: {unchecked[0]}",
             stacklevel=4,
         )
     releases, now = Counter(found.release for found in kept), release(versions())
     others = [f"{number} with {of}" for of, number in releases.items() if of != now]
     if others:
         warnings.warn(
-            f"of {len(kept)} parts that are kept, {'; '.join(others)} were computed; it is {now} now, which may differ "
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, {'; '.join(others)} were computed; it is {now} now, which may differ "
             "by more than rounding: --force (force=True) computes those anew",
             stacklevel=4,
         )

@@ -20,15 +20,20 @@ from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.keeping import Keeping
 from headway.sweep.versions import versions
+from headway.words import count
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep came to: checkpoints done now, kept from before, failed."""
+    """What a sweep came to: checkpoints of the table done now, kept from before, failed."""
 
+    table: str
     done: int
     kept: int
     failed: list[Outcome] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{count(self.done, 'checkpoint')} done, {self.kept} kept from before, {len(self.failed)} failed"
 
 
 def run(
@@ -74,7 +79,7 @@ def run(
             failed.append(outcome)
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
-    return Summary(done=len(left) - len(failed), kept=len(kept), failed=failed)
+    return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
 
 
 def store(

@@ -17,6 +17,7 @@ from headway.progress import Progress, Silent
 from headway.rundir import require_folder
 from headway.suites.nano.place import cache_folder, missing_runs, prepare
 from headway.suites.nano.recipe import Recipe, preset
+from headway.words import count
 
 # Each worker holds PyTorch, half a gigabyte of it.
 MOST_WORKERS = 16
@@ -113,7 +114,7 @@ def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers:
 
     per_run = recipe.steps[-1]
     whole = len(recipe.runs()) - len(runs)
-    progress.start(f"training {len(runs)} nano models", per_run * len(recipe.runs()), done=per_run * whole)
+    progress.start(f"training {count(len(runs), 'nano model')}", per_run * len(recipe.runs()), done=per_run * whole)
     with ThreadPoolExecutor(n_workers) as pool:
         try:
             serving = {pool.submit(serve, worker) for worker in workers}
