@@ -231,7 +231,9 @@ def test_parts_of_another_job_are_never_read_with_the_others(directory, tmp_path
     sweep.run(Squares(factor=2), grid(), other)
     for part in other.parts("heads")[4:7]:  # the last of them in place of nothing
         (directory.path / "heads" / part.name).write_bytes(part.read_bytes())
-    with pytest.raises(RunDirectoryError, match=r"of 7 parts of .*, 3 were made .*such as toy-1m-seed1@40\.parquet.*--force"):
+    with pytest.raises(
+        RunDirectoryError, match=r"of 7 parts of .*, 3 were made .*such as toy-1m-seed1@40\.parquet.*--force"
+    ):
         directory.read("heads")
     [state] = sweep.status(directory)
     assert (state.done, state.left, len(state.damaged)) == (4, 2, 3)

@@ -14,7 +14,7 @@ from headway.measure import attention
 from headway.measure.attention import Attention
 from headway.measure.batches import Batch, Part, batches
 from headway.measure.reading import EnoughError, reading
-from headway.measure.scores import DEFINITIONS, Definition
+from headway.measure.scores import DEFINITIONS, Definition, unknown_score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,10 +108,11 @@ def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_lay
 
 
 def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
-    unknown = [name for name in scores if name not in DEFINITIONS]
-    if unknown or isinstance(scores, str) or not scores:
-        what = f"unknown score {unknown[0]!r}" if unknown else f"scores must be a list of names, not {scores!r}"
-        raise UsageError(f"{what}: known are {', '.join(DEFINITIONS)}")
+    if isinstance(scores, str) or not scores:
+        raise UsageError(f"scores must be a list of names, not {scores!r}: known are {', '.join(DEFINITIONS)}")
+    for name in scores:
+        if name not in DEFINITIONS:
+            raise unknown_score(name)
     return {name: DEFINITIONS[name] for name in scores}
 
 

@@ -15,7 +15,8 @@ import polars as pl
 from headway import suites, tables
 from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
 from headway.errors import CheckpointError, UsageError
-from headway.measure.scores import DEFINITIONS
+from headway.measure import DEFAULT_SCORES
+from headway.measure.scores import DEFINITIONS, unknown_score
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class HeadScores:
     """
 
     corpus: Corpus
-    scores: tuple[str, ...] = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
+    scores: tuple[str, ...] = DEFAULT_SCORES
     loss: bool = False
     add_bos: bool = False
     dtype: str = "float32"
@@ -73,9 +74,11 @@ class HeadScores:
     needs = frozenset({"config", "weights", "tokenizer"})
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.scores if name not in DEFINITIONS]
-        if unknown or not self.scores:
-            raise UsageError(f"unknown score {unknown[0]!r}" if unknown else "no score is asked for")
+        if not self.scores:
+            raise UsageError(f"no score is asked for: known are {', '.join(DEFINITIONS)}")
+        for name in self.scores:
+            if name not in DEFINITIONS:
+                raise unknown_score(name)
         if len(set(self.scores)) < len(self.scores):
             raise UsageError(f"a score is asked for twice: {', '.join(self.scores)}")
 
