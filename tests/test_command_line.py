@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headway import cli
+from headway.measure import HeadScores
 from support_models import saved
 
 WORDS = [f"w{number}" for number in range(89)]
@@ -111,6 +112,12 @@ def single_tokens(place):
     (place / "texts.txt").write_text("w1\nw2\n")
 
 
+def other_tokenizer(place):
+    for step in (0, 8):
+        file = weights_of(place, step).with_name("tokenizer.json")
+        file.write_text(file.read_text().replace('"w5": 5', '"w5": 200'))
+
+
 def a_table(place):
     (place / "texts.csv").write_text("Sentence,n\nw1 w2,1\n")
 
@@ -134,7 +141,9 @@ BAD = {
     "not UTF-8": (other_bytes, MEASURE, 2, "UTF-8"),
     "empty corpus": (empty, MEASURE, 2, "texts.txt"),
     "no such column": (a_table, ("measure", "suite", "--corpus", "texts.csv:Text", "--out", "out"), 2, "Text"),
-    "one token each": (single_tokens, MEASURE, 1, "token"),
+    "one token each": (single_tokens, MEASURE, 2, "none of the 2 texts of the corpus texts.txt has 2 tokens"),
+    "tokens that the model does not have": (other_tokenizer, MEASURE, 2, "token id 200"),
+    "a BOS that the tokenizer does not have": (no_damage, (*MEASURE, "--add-bos"), 2, "BOS"),
     "truncated weights": (truncated, MEASURE, 1, "step8"),
     "NaN weights": (not_finite, MEASURE, 1, "NaN"),
     "config of another shape": (another_shape, MEASURE, 1, "toy-1m-seed1@8"),
@@ -192,11 +201,54 @@ def test_a_mistyped_word_replaces_nothing(place, monkeypatch, capsys, option, wo
 
 
 def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
-    single_tokens(place)
+    sound = weights_of(place, 8).read_bytes()
+    truncated(place)
     monkeypatch.chdir(place)
-    assert run(monkeypatch, capsys, *MEASURE)[0] == 1
+    assert run(monkeypatch, capsys, *MEASURE, "--where", "step=8")[0] == 1
+    weights_of(place, 8).write_bytes(sound)
     (place / "texts.txt").write_text("w1 w2 w3\n")
     assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+
+
+def on_the_hub(hub, place):
+    """The suite of `place`, as one on the Hub."""
+    folder = place / "suite" / "toy-1m-seed1"
+    for step in (0, 8):
+        hub.add_folder("someone/toy-1m-seed1", f"step{step}", folder / f"step{step}")
+    hub.add("someone/toy-1m-seed1", "main", {"tokenizer.json": folder / "step0" / "tokenizer.json"})
+    return ("measure", "hf:someone/toy-1m-seed1", "--corpus", "texts.txt", "--out", "out")
+
+
+@pytest.mark.parametrize("damage", [single_tokens, other_tokenizer])
+def test_what_no_checkpoint_can_be_measured_on_is_said_before_weights_are_fetched(
+    place, monkeypatch, capsys, hub, damage
+):
+    damage(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *on_the_hub(hub, place))[0] == 2
+    assert hub.sent("tokenizer.json") > 0
+    assert hub.sent("model.safetensors") == 0
+    assert not (place / "out").exists()
+
+
+def test_a_sweep_that_goes_on_is_not_looked_at_anew(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    looked_at = []
+    require = HeadScores.require_measurable
+    monkeypatch.setattr(
+        HeadScores, "require_measurable", lambda job, one: looked_at.append(one.key) or require(job, one)
+    )
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    assert looked_at == ["toy-1m-seed1@0"]
+
+
+def test_a_first_checkpoint_that_cannot_be_looked_at_stops_no_sweep(place, monkeypatch, capsys):
+    weights_of(place, 0).with_name("tokenizer.json").unlink()
+    weights_of(place, 0).with_name("config.json").write_text("[")
+    monkeypatch.chdir(place)
+    code, said, errors = run_and_read(monkeypatch, capsys, *MEASURE)
+    assert (code, said.splitlines()[0]) == (1, "1 checkpoint done, 0 kept from before, 1 failed"), errors
 
 
 WRITES = {

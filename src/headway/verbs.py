@@ -75,7 +75,8 @@ def measure(
 
     Raises:
         SelectionError: an unknown suite, size, seed or step.
-        CorpusError: a corpus that cannot be read or holds nothing to measure.
+        CorpusError: a corpus that cannot be read or holds nothing to measure, as the first checkpoint's tokenizer reads
+            it.
         UsageError: `out` is empty or a file, or another word is none of those that can be asked for.
         RunDirectoryError: `out` holds something else and `force` is not given.
         StorageError: `out` cannot be written to.
@@ -104,10 +105,11 @@ def measure(
     )
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
+    rundir = RunDirectory(out)
+    if checkpoints and not sweep.begun(job, checkpoints, rundir):  # what goes on was looked at when it began
+        job.require_measurable(checkpoints[0])
     asked = {"where": where, "device": device}
-    return sweep.run(
-        job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
-    )
+    return sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
 
 
 def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:

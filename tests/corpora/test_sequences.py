@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.corpora import Corpus, repeated_random, tokenize, usable_tokens
-from headway.errors import CheckpointError, CorpusError, UsageError
+from headway.errors import CorpusError, UsageError
 
 
 class Letters:
@@ -75,9 +75,7 @@ def test_texts_of_one_token_alone_are_no_corpus():
 
 
 def test_a_token_outside_the_embedding_is_named():
-    with pytest.raises(
-        CheckpointError, match=r"token id 122 \(text 1 of the corpus letters: 'xyz'\).*vocabulary of 122"
-    ):
+    with pytest.raises(CorpusError, match=r"token id 122 \(text 1 of the corpus letters: 'xyz'\).*vocabulary of 122"):
         read(["abc", "xyz"], vocab_size=122)
 
 

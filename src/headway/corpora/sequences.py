@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from headway.corpora.corpus import Corpus
-from headway.errors import CheckpointError, CorpusError, UsageError
+from headway.errors import CorpusError, UsageError
 from headway.words import count
 
 # A text of one token attends only to itself: there is nothing to measure.
@@ -78,8 +78,7 @@ def tokenize(
         vocab_size: rows of the model's embedding.
 
     Raises:
-        CorpusError: no text has two tokens.
-        CheckpointError: a token id is outside the embedding: the tokenizer is not this model's.
+        CorpusError: no text has two tokens, or a token id is outside the embedding: the tokenizer is not this model's.
         UsageError: `add_bos` with a tokenizer that has no such token, or a context of fewer than three tokens of text.
     """
     bos = _bos(tokenizer) if add_bos else []
@@ -125,7 +124,8 @@ def _encode(tokenizer: Any, texts: tuple[str, ...]) -> Iterator[np.ndarray]:
 def _check_ids(tokens: np.ndarray, vocab_size: int, corpus: Corpus, number: int) -> None:
     outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
     if len(outside):
-        raise CheckpointError(
+        raise CorpusError(
             f"token id {outside[0]} (text {number} of the corpus {corpus.name}: {corpus.texts[number][:40]!r}) is "
-            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's"
+            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's. Put the model's own "
+            "beside its weights"
         )

@@ -65,7 +65,7 @@ def run(
     for checkpoint in checkpoints:
         safe_name(checkpoint.run, "run name")
     progress = progress or Silent()
-    identity = {"suite": checkpoints[0].suite, **job.identity()}
+    identity = _identity(job, checkpoints)
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     claim(job.table, identity, list(by_key), directory, asked=dict(asked or {}), force=force)
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
@@ -80,6 +80,15 @@ def run(
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
     return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
+
+
+def begun(job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory) -> bool:
+    """Whether `directory` holds parts that this very job made of checkpoints of their suite."""
+    return directory.claimed(job.table) == fingerprint(_identity(job, checkpoints)) and bool(directory.parts(job.table))
+
+
+def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    return {"suite": checkpoints[0].suite, **job.identity()}
 
 
 def store(
