@@ -15,6 +15,7 @@ from headway.measure.attention import Attention
 from headway.measure.batches import Batch, Part, batches
 from headway.measure.reading import EnoughError, reading
 from headway.measure.scores import DEFINITIONS, Definition, unknown_score
+from headway.words import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +128,7 @@ def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) ->
         if text.ndim != 1 or not np.issubdtype(text.dtype, np.integer):
             raise CorpusError(f"text {number} is not a list of token ids: it has shape {text.shape} of {text.dtype}")
         if len(text) < 2:
-            raise CorpusError(f"text {number} has {len(text)} tokens; scores need 2: leave such texts out")
+            raise CorpusError(f"text {number} has {count(len(text), 'token')}; scores need 2: leave such texts out")
         if context is not None and len(text) > context:
             raise CorpusError(f"text {number} has {len(text)} tokens; the model reads {context}: split it in windows")
         if vocab_size is not None and not (text.min() >= 0 and text.max() < vocab_size):
