@@ -20,7 +20,7 @@ from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.keeping import Keeping
 from headway.sweep.versions import versions
-from headway.words import count
+from headway.words import count, plain
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,7 @@ def _refuse_if_different(directory: RunDirectory, table: str, before: dict[str, 
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping) and "name" in value:
-        return f"{value['name']}" + (f" (sha256 {value['sha256'][:8]}…)" if "sha256" in value else "")
-    words = str(value)
+    words = plain(value)
     return words if len(words) <= 80 else words[:79] + "…"
 
 
