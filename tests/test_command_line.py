@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import headway
 from headway import cli
 from headway.measure import HeadScores
 from support_models import saved
@@ -314,6 +315,10 @@ def test_interventions_say_what_came_of_each_of_their_tables(place, monkeypatch,
     each = "2 checkpoints done, 0 kept from before, 1 failed"
     assert (code, said.splitlines()[0]) == (1, f"interventions: {each}; prompts: {each}"), errors
     assert errors.count("toy-1m-seed1@8") == 1, errors  # though both tables lack it, for the same reason
+
+
+def test_the_version_is_said(monkeypatch, capsys):
+    assert run_and_read(monkeypatch, capsys, "--version") == (0, f"headway {headway.__version__}\n", "")
 
 
 # --- an audit -------------------------------------------------------------------------------------------------------

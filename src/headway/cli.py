@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway import ctrl_c
+from headway import __version__, ctrl_c
 from headway.errors import HeadwayError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
@@ -76,6 +76,22 @@ def main() -> None:
 def _stop(message: str, code: int) -> None:
     ctrl_c.say(message)
     sys.exit(code)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def headway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is, and end")
+    ] = False,
+) -> None:
+    # Without a docstring, which would stand in --help in place of the app's own words.
+    pass
 
 
 @app.command()
