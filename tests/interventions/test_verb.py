@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 from headway.errors import UsageError
 from headway.interventions import Patch, effects
-from headway.interventions.found import by_size
+from headway.interventions.found import Choice, by_size
 from headway.models import load
 from headway.rundir import RunDirectory
 from headway.studies import Result
@@ -162,6 +162,46 @@ def test_given_labels_keep_their_numbers_and_swaps_name_the_heads_that_move(plai
         "L0H1 L0H2 L1H1 L1H2 ↔ L0H3 L0H4 L1H3 L1H4", "L0H1 L1H1 ↔ L0H0 L1H0", "L0H3 L1H3 ↔ L0H0 L1H0",
     ]  # fmt: skip
     assert swap["cluster_size"].to_list() == [8, 4, 4]
+
+
+def test_layers_with_other_labels_are_not_joined(tmp_path):
+    folder = write_suite(tmp_path, {(RUN, 8): neox(8)})
+    for name, of_layer_1 in (("fewer", "accccc"), ("others", "abcccd"), ("same", "ccabbb")):
+        rows = [
+            f"{layer},{head},{label}"
+            for layer, own in ((0, "abcccc"), (1, of_layer_1))
+            for head, label in enumerate(own)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["layer,head,label", *rows]))
+    (folder / "kinds.csv").write_text(  # each kind has labels of its own, which nothing joins
+        "\n".join(["kind,head,label", *(f"{kind},{head},{kind}{head % 2}" for kind in "qk" for head in range(6))])
+    )
+    directory = clustered(folder, labels=[str(folder / f"{name}.csv") for name in ("fewer", "others", "same", "kinds")])
+    names = directory.read("clusters").filter(pl.col("kind") == "q", pl.col("layer") == 1)
+    assert dict(names.select("clustering", "label_names").rows()) == {
+        "all": None, "kmeans": None, "fewer": ["a", "c"], "others": ["a", "b", "c", "d"], "same": ["a", "b", "c"],
+        "kinds": ["q0", "q1"],
+    }  # fmt: skip
+    for name, words in (("fewer", "a and c"), ("others", "a, b, c and d")):
+        with pytest.raises(UsageError, match=f"{name}' of q are a, b and c in layer 0, but {words} in layer 1, and"):
+            intervened(folder, clustering=name, kinds=("q",), together=True)
+    for name, kinds in (("same", ("q",)), ("kinds", ("q", "k"))):
+        summaries = intervened(folder, clustering=name, kinds=kinds, together=True, force=True)
+        assert [summary.failed for summary in summaries] == [[], []]
+    intervened(folder, clustering="fewer", kinds=("q",), force=True)  # one layer after another
+
+
+def test_layers_of_a_table_without_names_are_joined_if_their_numbers_agree():
+    rows = [
+        (RUN, 8, "raw", layer, "q", "mine", len(set(own)), own, 4)
+        for layer, own in enumerate([[0, 1, 1, 0], [0, 1, 2, 2]])
+    ]
+    columns = ["run", "step", "feature", "layer", "kind", "clustering", "k", "labels", "n_heads"]
+    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(all_equal=pl.lit(False))
+    choice = Choice(("q",), "mine", None, together=True)
+    with pytest.raises(UsageError, match="are 0 and 1 in layer 0, but 0, 1 and 2 in layer 1"):
+        choice.of(table, RUN, 8)
+    assert len(choice.of(table.filter(pl.col("layer") == 1), RUN, 8).groupings) == 1
 
 
 BAD = {
