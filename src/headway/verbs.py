@@ -198,7 +198,8 @@ def intervene(
     beside each effect stands that of random groups of heads. Tables `interventions` and `prompts`.
 
     The clusters of the selected step are tried on each run's first step, too: an effect that is there at
-    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on.
+    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on; once it has
+    some, or others, its effects alone are computed anew.
 
     Args:
         corpus: whose first `n_texts` texts the model reads; as in `measure`.
@@ -236,6 +237,7 @@ def intervene(
     asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
     options: dict[str, Any] = {
         "lacking": lacking,
+        "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
         "controls": controls,
         "dtype": dtype,
         "device": device,
@@ -270,6 +272,16 @@ def _at_first_step(where: str) -> str:
 
     kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
     return " ".join([*kept, "step=first"])
+
+
+def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dict[str, Any]:
+    """What decides the labels of every run: of which step they are, and how the heads were clustered."""
+    from headway.suites.where import parse_where
+
+    made = rundir.manifest().get("tables", {}).get("clusters", {}).get("identity", {})
+    labels = [given for given in made.get("labels", ()) if given["name"] == choice.clustering]
+    how = {name: made.get(name) for name in ("seed", "definitions")}
+    return {"steps": list(parse_where(where).items.get("step", ())), "clusters": how | {"labels": labels}}
 
 
 def _groupings(

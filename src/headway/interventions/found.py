@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -41,6 +41,16 @@ class Choice:
     k: int | None = 2
     layers: Sequence[int] | None = None
     together: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What is the same for all runs, as JSON."""
+        return {
+            "kinds": list(dict.fromkeys(self.kinds)),
+            "clustering": self.clustering,
+            "k": self.k,
+            "layers": None if self.layers is None else sorted(set(self.layers)),
+            "together": self.together,
+        }
 
     def of(self, clusters: pl.DataFrame, run: str, step: int) -> Found:
         """The clusters in the table `clusters` of `run` at `step`.

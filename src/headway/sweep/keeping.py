@@ -36,6 +36,7 @@ class Keeping:
         need: what it reads of a checkpoint.
         checkpoints: of the sweep, by key.
         stamps: theirs, now.
+        given: hashes of what the job was given beside files, by name.
         force: whether parts that other versions computed are given up.
     """
 
@@ -45,6 +46,7 @@ class Keeping:
     need: Collection[str]
     checkpoints: Mapping[str, Checkpoint]
     stamps: Stamps
+    given: Mapping[str, str]
     force: bool = False
 
     def kept(self) -> dict[str, Kept]:
@@ -77,6 +79,8 @@ class Keeping:
 
     def _changed(self, key: str, stamp: str, identity: str) -> bool:
         """Whether an input is another than it was. One that is no part of this sweep is taken to be the same."""
+        if key in self.given:
+            return self.given[key] != identity
         if key in self.stamps.out_of_reach:
             raise CheckpointError(self.stamps.out_of_reach[key])
         if key not in self.checkpoints or (stamp and self.stamps.known.get(key) == stamp):

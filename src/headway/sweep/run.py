@@ -69,7 +69,8 @@ def run(
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     claim(job.table, identity, list(by_key), directory, asked=dict(asked or {}), force=force)
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
-    kept = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, force).kept()
+    given = getattr(job, "given", {})
+    kept = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, given, force).kept()
     left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
     failed: list[Outcome] = []
     progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
