@@ -1,6 +1,8 @@
 """An import goes only downwards, and light commands stay light."""
 
 import ast
+import inspect
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import headway
+from headway import verbs
 
 SOURCE = Path(headway.__file__).parent
 # From the top. Rooms on one line do not know each other.
@@ -26,7 +29,7 @@ FLOORS = [
     ["stats"],
     ["rundir"],
     ["whole_files", "parts"],
-    ["tables", "progress", "errors"],
+    ["tables", "progress", "errors", "words"],
     ["ctrl_c"],
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -84,3 +87,18 @@ def test_what_is_exported_is_there():
         assert callable(getattr(headway, name)) or name == "stats", name
     with pytest.raises(AttributeError, match="headway has no 'mesure'"):
         headway.mesure  # noqa: B018
+
+
+@pytest.mark.parametrize("verb", ["measure", "report"])
+def test_a_room_that_can_be_called_is_documented_as_its_verb(verb):
+    room, called = getattr(headway, verb), getattr(verbs, verb)
+    assert inspect.signature(room) == inspect.signature(called)
+    shown = pydoc.plain(pydoc.render_doc(room))
+    assert f"NAME\n    headway.{verb} - {verb}{inspect.signature(called)}\n" in shown
+    for line in inspect.getdoc(called).splitlines():
+        assert line in shown
+    assert inspect.cleandoc(vars(room)["__doc__"]).splitlines()[0] in shown
+
+
+def test_help_on_a_verb_loads_no_torch():
+    assert "torch" not in loaded_by("import headway, pydoc; pydoc.render_doc(headway.measure)")

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import headway
 from headway import cli
+from headway.measure import HeadScores
 from support_models import saved
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,6 +114,12 @@ def single_tokens(place):
     (place / "texts.txt").write_text("w1\nw2\n")
 
 
+def other_tokenizer(place):
+    for step in (0, 8):
+        file = weights_of(place, step).with_name("tokenizer.json")
+        file.write_text(file.read_text().replace('"w5": 5', '"w5": 200'))
+
+
 def a_table(place):
     (place / "texts.csv").write_text("Sentence,n\nw1 w2,1\n")
 
@@ -135,7 +143,9 @@ BAD = {
     "not UTF-8": (other_bytes, MEASURE, 2, "UTF-8"),
     "empty corpus": (empty, MEASURE, 2, "texts.txt"),
     "no such column": (a_table, ("measure", "suite", "--corpus", "texts.csv:Text", "--out", "out"), 2, "Text"),
-    "one token each": (single_tokens, MEASURE, 1, "token"),
+    "one token each": (single_tokens, MEASURE, 2, "none of the 2 texts of the corpus texts.txt has 2 tokens"),
+    "tokens that the model does not have": (other_tokenizer, MEASURE, 2, "token id 200"),
+    "a BOS that the tokenizer does not have": (no_damage, (*MEASURE, "--add-bos"), 2, "BOS"),
     "truncated weights": (truncated, MEASURE, 1, "step8"),
     "NaN weights": (not_finite, MEASURE, 1, "NaN"),
     "config of another shape": (another_shape, MEASURE, 1, "toy-1m-seed1@8"),
@@ -203,11 +213,77 @@ def test_the_manifest_says_how_to_repeat_it(place, monkeypatch, capsys):
 
 
 def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
-    single_tokens(place)
+    sound = weights_of(place, 8).read_bytes()
+    truncated(place)
     monkeypatch.chdir(place)
-    assert run(monkeypatch, capsys, *MEASURE)[0] == 1
+    assert run(monkeypatch, capsys, *MEASURE, "--where", "step=8")[0] == 1
+    weights_of(place, 8).write_bytes(sound)
     (place / "texts.txt").write_text("w1 w2 w3\n")
     assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+
+
+def on_the_hub(hub, place):
+    """The suite of `place`, as one on the Hub."""
+    folder = place / "suite" / "toy-1m-seed1"
+    for step in (0, 8):
+        hub.add_folder("someone/toy-1m-seed1", f"step{step}", folder / f"step{step}")
+    hub.add("someone/toy-1m-seed1", "main", {"tokenizer.json": folder / "step0" / "tokenizer.json"})
+    return ("measure", "hf:someone/toy-1m-seed1", "--corpus", "texts.txt", "--out", "out")
+
+
+@pytest.mark.parametrize("damage", [single_tokens, other_tokenizer])
+def test_what_no_checkpoint_can_be_measured_on_is_said_before_weights_are_fetched(
+    place, monkeypatch, capsys, hub, damage
+):
+    damage(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *on_the_hub(hub, place))[0] == 2
+    assert hub.sent("tokenizer.json") > 0
+    assert hub.sent("model.safetensors") == 0
+    assert not (place / "out").exists()
+
+
+def test_a_sweep_that_goes_on_is_not_looked_at_anew(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    looked_at = []
+    require = HeadScores.require_measurable
+    monkeypatch.setattr(
+        HeadScores, "require_measurable", lambda job, one: looked_at.append(one.key) or require(job, one)
+    )
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    assert run(monkeypatch, capsys, *MEASURE)[0] == 0
+    assert looked_at == ["toy-1m-seed1@0"]
+
+
+def test_a_first_checkpoint_that_cannot_be_looked_at_stops_no_sweep(place, monkeypatch, capsys):
+    weights_of(place, 0).with_name("tokenizer.json").unlink()
+    weights_of(place, 0).with_name("config.json").write_text("[")
+    monkeypatch.chdir(place)
+    code, said, errors = run_and_read(monkeypatch, capsys, *MEASURE)
+    assert (code, said.splitlines()[0]) == (1, "1 checkpoint done, 0 kept from before, 1 failed"), errors
+
+
+WRITES = {
+    "measure": ("measure", "pythia", "--corpus", "texts.txt"),
+    "cluster": ("cluster", "pythia"),
+    "intervene": ("intervene", "pythia"),
+    "import-heads": ("import-heads", "gone.csv"),
+    "audit": ("audit", "pythia"),
+    "demo": ("demo",),
+    "nano train": ("nano", "train"),
+}
+
+
+@pytest.mark.parametrize("verb", WRITES)
+@pytest.mark.parametrize(
+    ("out", "words"), [("", "--out is empty"), ("texts.txt", "texts.txt is a file"), ("texts.txt/x", "texts.txt is a")]
+)
+def test_an_out_that_cannot_be_ends_a_command_before_anything_else(place, monkeypatch, capsys, verb, out, words):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:1")  # nothing is asked of the Hub
+    code, said = run(monkeypatch, capsys, *WRITES[verb], "--out", out)
+    assert (code, words in said, len(said.splitlines())) == (2, True, 1), said
+    assert not (place / "headway-cache").exists()
 
 
 INTERVENTIONS = {
@@ -228,6 +304,32 @@ def test_interventions_that_cannot_be(place, monkeypatch, capsys, name):
     assert code == 2, said
     assert named in said
     assert "Traceback" not in said
+
+
+def test_counts_are_in_the_singular_where_they_are_one(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE, "--where", "step=8")
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 0 kept from before, 0 failed")
+    code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE)
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 1 kept from before, 0 failed")
+    last_weights_at_step_4(place)
+    code, said, _ = run_and_read(monkeypatch, capsys, "audit", "suite")
+    assert (code, said.splitlines()[-2]) == (1, "3 checkpoints looked at, 1 flagged; 1 flag, 0 notes")
+
+
+def test_interventions_say_what_came_of_each_of_their_tables(place, monkeypatch, capsys):
+    shutil.copytree(place / "suite" / "toy-1m-seed1", place / "suite" / "toy-1m-seed2")
+    not_finite(place)
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *CLUSTER, "--ks", 2, "--where", "step=8")[0] == 1  # seed 1 at step 8
+    code, said, errors = run_and_read(monkeypatch, capsys, *INTERVENE, "--controls", 5, "--kinds", "q")
+    each = "2 checkpoints done, 0 kept from before, 1 failed"
+    assert (code, said.splitlines()[0]) == (1, f"interventions: {each}; prompts: {each}"), errors
+    assert errors.count("toy-1m-seed1@8") == 1, errors  # though both tables lack it, for the same reason
+
+
+def test_the_version_is_said(monkeypatch, capsys):
+    assert run_and_read(monkeypatch, capsys, "--version") == (0, f"headway {headway.__version__}\n", "")
 
 
 # --- an audit -------------------------------------------------------------------------------------------------------
@@ -299,7 +401,7 @@ def test_an_audit_of_what_is_not_there(place, monkeypatch, capsys, words, named)
 def test_flagged_checkpoints_are_warned_of(place, monkeypatch, capsys, words):
     last_weights_at_step_4(place)
     monkeypatch.chdir(place)
-    warning = "headway: warning: an audit flagged 1 of these 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
+    warning = "headway: warning: an audit flagged 1 of 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=0")[1], "there was no audit yet"
     assert run(monkeypatch, capsys, "audit", "suite")[0] == 1
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=8")[1]

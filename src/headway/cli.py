@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway import ctrl_c
+from headway import __version__, ctrl_c
 from headway.errors import HeadwayError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
+from headway.words import count
 
 if TYPE_CHECKING:
     from headway.studies import Result
@@ -77,6 +78,22 @@ def _stop(message: str, code: int) -> None:
     sys.exit(code)
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"headway {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def headway(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is, and end")
+    ] = False,
+) -> None:
+    # Without a docstring, which would stand in --help in place of the app's own words.
+    pass
+
+
 @app.command()
 def suites() -> None:
     """What is known: name, sizes, seeds, steps, where from."""
@@ -125,7 +142,7 @@ def measure(
             force=force,
             progress=progress,
         )
-    _end(summary, out)
+    _end([summary], out)
 
 
 @app.command()
@@ -167,7 +184,7 @@ def cluster(
             force=force,
             progress=progress,
         )
-    _end(summary, out)
+    _end([summary], out)
 
 
 @app.command()
@@ -216,7 +233,7 @@ def intervene(
             force=force,
             progress=progress,
         )
-    _end(_joined(summaries), out)
+    _end(summaries, out)
 
 
 @app.command(name="import-heads")
@@ -230,7 +247,7 @@ def import_heads(
     from headway import verbs
 
     rows = verbs.import_heads(files, out=out, suite=suite, force=force)
-    typer.echo(f"{rows:,} rows are in {out}. Next: headway analyze {out}")
+    typer.echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
 @app.command()
@@ -276,11 +293,11 @@ def audit(
     where: Where = "",
     deep: Annotated[bool, typer.Option("--deep", help="read the weights, too")] = False,
     out: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="DIR", help="a folder for audit.json and audit.parquet; a run directory's report shows them"
         ),
-    ] = "",
+    ] = None,
     keep_files: KeepFiles = YesNo.yes,
 ) -> None:
     """Is a suite what it says it is? Equal, missing, odd and misplaced weights.
@@ -292,14 +309,14 @@ def audit(
 
     with Showing() as progress:
         found = verbs.audit(
-            suite, where=where, deep=deep, out=out or None, keep_files=keep_files is YesNo.yes, progress=progress
+            suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress
         )
     for finding in found.findings:
         typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     notes = sum(finding.note for finding in found.findings)
     typer.echo(
-        f"{found.table.height} checkpoints looked at, {found.n_flagged} flagged; "
-        f"{len(found.findings) - notes} flags, {notes} notes"
+        f"{count(found.table.height, 'checkpoint')} looked at, {found.n_flagged} flagged; "
+        f"{count(len(found.findings) - notes, 'flag')}, {count(notes, 'note')}"
     )
     if notes < len(found.findings):
         typer.echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
@@ -338,7 +355,9 @@ def status(
 @nano.command()
 def train(
     preset: Annotated[str, typer.Option(help="quick, or standard: 4 sizes × 9 seeds × 16 steps")] = "quick",
-    out: Annotated[str, typer.Option(metavar="DIR", help="the suite's folder; the user's cache if empty")] = "",
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="the suite's folder; in the user's cache if not given")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     workers: Annotated[int, typer.Option(min=0, help="runs trained at once; 0: one a core")] = 0,
 ) -> None:
@@ -346,7 +365,7 @@ def train(
     from headway.suites import nano as suite
 
     with Showing() as progress:
-        folder = suite.train(preset, out=out or None, device=device, workers=workers or None, progress=progress)
+        folder = suite.train(preset, out=out, device=device, workers=workers or None, progress=progress)
     typer.echo(f"The suite is {folder}")
 
 
@@ -373,13 +392,6 @@ def _numbers(text: str, option: str) -> list[int] | None:
     return [int(word) for word in words] or None
 
 
-def _joined(summaries: Sequence[Summary]) -> Summary:
-    from headway.sweep import Summary
-
-    failed = [outcome for summary in summaries for outcome in summary.failed]
-    return Summary(sum(s.done for s in summaries), sum(s.kept for s in summaries), failed)
-
-
 def _executor(workers: int, device: str, ray: bool, address: str, cpus: float, gpus: float) -> Executor | None:
     from headway.sweep import Processes
 
@@ -396,16 +408,17 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _end(summary: Summary, out: str) -> None:
-    """Says what a sweep came to; failures end the command with exit code 1, after all that could be done."""
-    typer.echo(f"{summary.done} checkpoints done, {summary.kept} kept from before, {len(summary.failed)} failed")
-    reasons: dict[str, list[str]] = {}
-    for outcome in summary.failed:
-        reasons.setdefault(outcome.error, []).append(outcome.checkpoint.key)
+def _end(summaries: Sequence[Summary], out: str) -> None:
+    """Says what each table's sweep came to; failures end the command with exit code 1, after all that could be done."""
+    typer.echo("; ".join(f"{one.table}: {one}" if len(summaries) > 1 else str(one) for one in summaries))
+    reasons: dict[str, dict[str, None]] = {}  # the keys of checkpoints, each once: tables may fail for the same reason
+    for summary in summaries:
+        for outcome in summary.failed:
+            reasons.setdefault(outcome.error, {})[outcome.checkpoint.key] = None
     for reason, keys in reasons.items():
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        print(f"headway: {', '.join(keys[:3])}{more}: {reason}", file=sys.stderr)
-    if summary.failed:
+        print(f"headway: {', '.join(list(keys)[:3])}{more}: {reason}", file=sys.stderr)
+    if reasons:
         print(f"headway: run the same command again to try these again; {out}/failures.jsonl has all", file=sys.stderr)
         raise typer.Exit(1)
     typer.echo(f"Next: headway analyze {out}")

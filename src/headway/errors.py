@@ -3,7 +3,7 @@
     HeadwayError                  anything below; `exit_code` is what the command line ends with
     ├── UsageError                what was asked for cannot be asked for (exit code 2)
     │   ├── SelectionError        a suite, size, seed or step that does not exist
-    │   ├── CorpusError           a corpus that cannot be read or holds nothing to measure
+    │   ├── CorpusError           a corpus that cannot be read, or of which a model can read nothing
     │   ├── RunDirectoryError     a run directory that holds something else than what is asked for
     │   └── StatisticsError       a formula or a table from which the statistic cannot be computed
     ├── StorageError              a file of the run directory cannot be written, or is damaged (exit code 1)

@@ -6,6 +6,10 @@ is step + 1, `mpath` is the Hub path without the seed.
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +41,9 @@ def read_published(paths: Sequence[str | Path], *, suite: str = "published") -> 
         `HEADS_COLUMNS`, then a Float64 column per score; a row per run, step, layer and head.
 
     Raises:
-        UsageError: a file cannot be read, lacks a column, holds something else than numbers where numbers belong,
-            counts layers from 0, or two rows stand for the same head.
+        UsageError: a file cannot be read, is not UTF-8, lacks a column or has no rows, holds something else than finite
+            numbers where numbers belong (a score may be missing: NA, NaN or empty), counts layers from 0, or two rows
+            stand for the same head.
     """
     if not paths:
         raise UsageError("no file to import: name one or more CSV files (.csv or .csv.gz)")
@@ -60,6 +65,8 @@ def _read_one(path: Path, suite: str) -> pl.DataFrame:
         raise UsageError(f"{path} has no score: expected at least one of {', '.join([*_SCORES, *SCORES])}")
     if len(set(scores.values())) < len(scores):
         raise UsageError(f"{path} has a score under two names: its scores are {', '.join(scores)}")
+    if raw.is_empty():
+        raise UsageError(f"{path} has a header and no rows below it: give a file with a row for each head")
     raw = _numbers(path, raw, list(scores))
     _check_counts(path, raw)
     heads = _as_heads(raw.rename(scores), suite)
@@ -70,25 +77,47 @@ def _read_csv(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise UsageError(f"{path} is not a file: name the published CSV file (.csv or .csv.gz)")
     try:
-        return pl.read_csv(path, infer_schema_length=10_000, null_values=["NA", "NaN", "nan", ""])
+        raw = pl.read_csv(path, infer_schema_length=10_000, null_values=["NA", "NaN", "nan", ""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "utf-8" in reason:
+            raise _not_utf8(path) from error
         raise UsageError(f"{path} cannot be read as CSV: {reason}") from error
+    if any("\ufffd" in name for name in raw.columns):  # a header is read all the same, its wrong bytes replaced
+        raise _not_utf8(path)
+    return raw
+
+
+def _not_utf8(path: Path) -> UsageError:
+    """The error that names the first cell that is not UTF-8."""
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8", "surrogateescape")
+    rows = csv.reader(io.StringIO(text, newline=""))
+    header = next(rows)
+    cells = ((column, row, cell) for row, cells in enumerate(rows, 1) for column, cell in enumerate(cells))
+    wrong = next(((column, row, cell) for column, row, cell in cells if re.search("[\udc80-\udcff]", cell)), None)
+    if re.search("[\udc80-\udcff]", "".join(header)) or wrong is None or wrong[0] >= len(header):
+        where = "in its header"
+    else:
+        column, row, cell = wrong
+        where = f"in column {header[column]}, row {row}: {cell.encode('utf-8', 'surrogateescape')!r}"
+    return UsageError(f"{path} is not UTF-8 {where}. Save it as UTF-8 (CSV UTF-8 in a spreadsheet) and import that")
 
 
 def _numbers(path: Path, raw: pl.DataFrame, scores: list[str]) -> pl.DataFrame:
-    """Identity columns as whole numbers and scores as floats; a score may be missing (NA), an identity may not."""
+    """Identity columns as whole numbers and scores as finite floats; a score may be missing (NA), an identity not."""
     cast = raw.with_columns(
         *(pl.col(name).cast(pl.Float64, strict=False).alias(name) for name in [*_WHOLE, *scores]),
         pl.col("mpath", "seed_name").cast(pl.String),
     )
     for name in [*_WHOLE, *scores]:
-        failed = raw[name].is_not_null() & cast[name].is_null()
+        failed = (raw[name].is_not_null() & cast[name].is_null()) | cast[name].is_infinite()
         if name in _WHOLE:
-            failed = raw[name].is_null() | cast[name].is_null() | (cast[name] != cast[name].floor())
+            failed = raw[name].is_null() | ~cast[name].is_finite().fill_null(False) | (cast[name] != cast[name].floor())
+        failed = failed.fill_null(False)
         if failed.any():
             row = int(failed.arg_max() or 0)
-            kind = "a whole number" if name in _WHOLE else "a number"
+            kind = "a whole number" if name in _WHOLE else "a finite number, or NA where there is none"
             raise UsageError(f"{path}: column {name} must hold {kind}; row {row + 1} has {raw[name][row]!r}")
     for name in ("mpath", "seed_name"):
         if cast[name].null_count():

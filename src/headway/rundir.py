@@ -24,11 +24,13 @@ from typing import Any
 
 import polars as pl
 
-from headway.errors import RunDirectoryError, StorageError
+from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.parts import encode_part, read_part, read_part_metadata
 from headway.whole_files import is_remote, remove_abandoned, to_json, write_whole
+from headway.words import count
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_MEND_MANIFEST = "Put a copy of it back, or remove it and run the same commands again: what they made is kept"
 _NOT_TABLES = frozenset({"analysis", "figures"})
 
 
@@ -50,6 +52,22 @@ def fingerprint(value: Any) -> str:
     """A short hash of a JSON value, the same whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def require_folder(out: str | os.PathLike[str]) -> None:
+    """Asked of every `out` before anything is fetched or computed for it. It need not be there yet.
+
+    Raises:
+        UsageError: `out` is empty, or it or what it lies in is a file.
+    """
+    if not str(out).strip():
+        raise UsageError("--out is empty: name a folder to write to, such as --out runs/mine")
+    if is_remote(str(out)):
+        return
+    path = Path(str(out).removeprefix("file://"))
+    there = next((place for place in (path, *path.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(f"--out {out}: {there} is a file. Name a folder, which need not be there yet")
 
 
 class RunDirectory:
@@ -100,14 +118,17 @@ class RunDirectory:
         """What was asked, per table; empty where nothing was.
 
         Raises:
-            StorageError: the manifest is not JSON.
+            StorageError: the manifest cannot be read, or is not as headway writes it.
         """
         if not self.manifest_path.exists():
             return {}
         try:
-            return json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}") from error
+            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}. {_MEND_MANIFEST}") from error
+        if wrong := _wrong_in(manifest):
+            raise StorageError(f"{self.manifest_path} is not as headway writes it: {wrong}. {_MEND_MANIFEST}")
+        return manifest
 
     @contextmanager
     def changing_manifest(self) -> Iterator[dict[str, Any]]:
@@ -192,9 +213,9 @@ class RunDirectory:
         foreign = [name for name, (_, metadata) in read.items() if claimed and metadata.get("job") != claimed]
         if foreign:
             raise RunDirectoryError(
-                f"{len(foreign)} of the {len(parts)} parts of {table!r} in {self.path} were made from something else "
-                f"than its manifest says, such as {foreign[0]}, and must not be mixed with the others: "
-                "run the command that makes the table again, with --force, and it replaces them"
+                f"of {count(len(parts), 'part')} of {table!r} in {self.path}, {count(len(foreign), 'was', 'were')} made from "
+                f"something else than its manifest says, such as {foreign[0]}, and must not be mixed with the others: "
+                "run the command that makes the table again, with --force, and it replaces what is foreign"
             )
         return pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
 
@@ -242,6 +263,21 @@ class RunDirectory:
         for line in data.split(b"\n"):
             with suppress(ValueError):
                 yield json.loads(line)
+
+
+def _wrong_in(manifest: Any) -> str:
+    """What in a manifest cannot be read as one; empty where all can."""
+    if not isinstance(manifest, dict):
+        return f"it holds no JSON object but {json.dumps(manifest)[:40]}"
+    tables = manifest.get("tables", {})
+    if not isinstance(tables, dict):
+        return f"its `tables` are no object but {json.dumps(tables)[:40]}"
+    for table, entry in tables.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("identity"), dict):
+            return f"the table {table!r} lacks its `identity`, which says what it was made from"
+        if not isinstance(entry.get("checkpoints"), list):
+            return f"the table {table!r} lacks its `checkpoints`"
+    return ""
 
 
 def _job_of(part: Path) -> str:

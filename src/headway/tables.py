@@ -149,6 +149,7 @@ CLUSTERS_COLUMNS = (
     Column("clustering", pl.String(), "", "all (k = 1), kmeans, ward, or the name of labels that were given"),
     Column("k", pl.Int32(), "clusters", "how many clusters"),
     Column("labels", pl.List(pl.Int32()), "", "each head's cluster, in the order of heads"),
+    Column("label_names", pl.List(pl.String()), "", "what labels that were given call each cluster; null where found"),
     Column("sizes", pl.List(pl.Int32()), "heads", "heads in each cluster"),
     Column("silhouette", pl.Float64(), "", "mean silhouette of heads, -1 to 1"),
     Column("centre_distance", pl.Float64(), "weight", "largest distance between two centres"),

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Progress, Silent
-from headway.rundir import RunDirectory
+from headway.rundir import RunDirectory, require_folder
+from headway.words import count
 
 if TYPE_CHECKING:
     from headway.interventions.found import Choice
@@ -75,7 +76,9 @@ def measure(
 
     Raises:
         SelectionError: an unknown suite, size, seed or step.
-        CorpusError: a corpus that cannot be read or holds nothing to measure.
+        CorpusError: a corpus that cannot be read or holds nothing to measure, as the first checkpoint's tokenizer reads
+            it.
+        UsageError: `out` is empty or a file, or another word is none of those that can be asked for.
         RunDirectoryError: `out` holds something else and `force` is not given.
         StorageError: `out` cannot be written to.
     """
@@ -83,6 +86,7 @@ def measure(
     from headway.corpora import open_corpus
     from headway.measure.job import HeadScores
 
+    require_folder(out)
     _require_runnable(dtype, device, executor)
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
@@ -102,10 +106,11 @@ def measure(
     )
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
+    rundir = RunDirectory(out)
+    if checkpoints and not sweep.begun(job, checkpoints, rundir):  # what goes on was looked at when it began
+        job.require_measurable(checkpoints[0])
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus)
-    return sweep.run(
-        job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
-    )
+    return sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
 
 
 def _asked(
@@ -172,6 +177,7 @@ def cluster(
     from headway import sweep
     from headway.clusters import WeightClusters, open_labels, predecessors
 
+    require_folder(out)
     checkpoints = open_suite(suite).checkpoints(where)
     _warn_of_flagged(checkpoints)
     job = WeightClusters(
@@ -216,7 +222,8 @@ def intervene(
     beside each effect stands that of random groups of heads. Tables `interventions` and `prompts`.
 
     The clusters of the selected step are tried on each run's first step, too: an effect that is there at
-    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on.
+    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on; once it has
+    some, or others, its effects alone are computed anew.
 
     Args:
         corpus: whose first `n_texts` texts the model reads; as in `measure`.
@@ -239,6 +246,7 @@ def intervene(
     from headway.interventions.job import ClusterEffects
     from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
 
+    require_folder(out)
     _require_runnable(dtype, device, executor)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
@@ -254,6 +262,7 @@ def intervene(
     asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
     options: dict[str, Any] = {
         "lacking": lacking,
+        "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
         "controls": controls,
         "dtype": dtype,
         "device": device,
@@ -288,6 +297,16 @@ def _at_first_step(where: str) -> str:
 
     kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
     return " ".join([*kept, "step=first"])
+
+
+def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dict[str, Any]:
+    """What decides the labels of every run: of which step they are, and how the heads were clustered."""
+    from headway.suites.where import parse_where
+
+    made = rundir.manifest().get("tables", {}).get("clusters", {}).get("identity", {})
+    labels = [given for given in made.get("labels", ()) if given["name"] == choice.clustering]
+    how = {name: made.get(name) for name in ("seed", "definitions")}
+    return {"steps": list(parse_where(where).items.get("step", ())), "clusters": how | {"labels": labels}}
 
 
 def _groupings(
@@ -335,13 +354,14 @@ def import_heads(
         How many rows were read.
 
     Raises:
-        UsageError: a file lacks a column or holds something else than it should.
+        UsageError: a file lacks a column or holds something else than it should; or `out` is empty or a file.
         RunDirectoryError: `out` holds another heads table and `force` is not given.
         StorageError: `out` cannot be written to.
     """
     from headway.published import read_published
     from headway.sweep import store
 
+    require_folder(out)
     paths = [Path(file) for file in ([files] if isinstance(files, str | PathLike) else files)]
     frame = read_published(paths, suite=suite)
     store(frame, "heads", RunDirectory(out), identity=_identity_of_files(suite, paths), force=force)
@@ -441,12 +461,15 @@ def audit(
 
     Raises:
         SelectionError: an unknown suite, size, seed or step.
+        UsageError: `out` is empty or a file.
         CheckpointError: the Hub is out of reach.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway.models.tensors import TensorFiles
     from headway.suites.audit import audit as audit_suite
 
+    if out is not None:
+        require_folder(out)
     found = audit_suite(
         open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
     )
@@ -466,8 +489,8 @@ def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
     if flagged:
         key, messages = next(iter(flagged.items()))
         warnings.warn(
-            f"an audit flagged {len(flagged)} of these {len(checkpoints)} checkpoints, such as {key}: {messages[0]}. "
-            "They are done all the same; to leave them out, select others with --where",
+            f"an audit flagged {len(flagged)} of {count(len(checkpoints), 'checkpoint')}, such as {key}: {messages[0]}. "
+            "What is flagged is done all the same; to leave it out, select others with --where",
             stacklevel=3,
         )
 
@@ -492,11 +515,13 @@ def demo(
     """Both studies on the embedded nano suite, which is trained first if it is not there: results and report.
 
     Raises:
+        UsageError: `out` is empty or a file.
         CheckpointError: a checkpoint could not be measured.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway.suites import nano
 
+    require_folder(out)
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
     scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")
@@ -510,4 +535,4 @@ def demo(
 
 def _require_whole(summary: Summary) -> None:
     for outcome in summary.failed:
-        raise CheckpointError(f"{len(summary.failed)} checkpoints failed; the first: {outcome.error}")
+        raise CheckpointError(f"{count(len(summary.failed), 'checkpoint')} failed; the first: {outcome.error}")

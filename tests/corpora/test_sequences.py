@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.corpora import Corpus, repeated_random, tokenize, usable_tokens
-from headway.errors import CheckpointError, CorpusError, UsageError
+from headway.errors import CorpusError, UsageError
 
 
 class Letters:
@@ -30,14 +30,15 @@ def test_each_text_is_a_sequence_of_its_own():
     assert all(row.dtype == np.int64 for row in sequences.ids)
     assert sequences.text.tolist() == [0, 2, 3]
     assert (sequences.n_short, sequences.n_windowed, sequences.n_tokens, len(sequences)) == (1, 0, 12, 3)
-    assert sequences.notes() == ["1 texts of fewer than 2 tokens were left out"]
+    assert sequences.notes() == ["1 text of fewer than 2 tokens was left out"]
+    assert read(["abc", "x", "y"]).notes() == ["2 texts of fewer than 2 tokens were left out"]
 
 
 def test_a_long_text_becomes_windows_that_lose_nothing():
     sequences = read(["abcdefgh", "ab"])  # 8 tokens in a context of 7: two windows of 4, and not 7 and a stub of 1
     assert [len(row) for row in sequences.ids] == [4, 4, 2]
     assert sequences.text.tolist() == [0, 0, 1]
-    assert "1 texts longer than the model's context were split into 2 windows" in sequences.notes()[0]
+    assert "1 text longer than the model's context was split into 2 windows" in sequences.notes()[0]
 
 
 def test_a_bos_starts_every_window_and_counts_as_a_token():
@@ -74,9 +75,7 @@ def test_texts_of_one_token_alone_are_no_corpus():
 
 
 def test_a_token_outside_the_embedding_is_named():
-    with pytest.raises(
-        CheckpointError, match=r"token id 122 \(text 1 of the corpus letters: 'xyz'\).*vocabulary of 122"
-    ):
+    with pytest.raises(CorpusError, match=r"token id 122 \(text 1 of the corpus letters: 'xyz'\).*vocabulary of 122"):
         read(["abc", "xyz"], vocab_size=122)
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from headway.errors import UsageError
+from headway.errors import RunDirectoryError, UsageError
 from headway.interventions import Patch, effects
-from headway.interventions.found import by_size
+from headway.interventions.found import Choice, by_size
 from headway.models import load
 from headway.rundir import RunDirectory
 from headway.studies import Result
@@ -164,6 +164,46 @@ def test_given_labels_keep_their_numbers_and_swaps_name_the_heads_that_move(plai
     assert swap["cluster_size"].to_list() == [8, 4, 4]
 
 
+def test_layers_with_other_labels_are_not_joined(tmp_path):
+    folder = write_suite(tmp_path, {(RUN, 8): neox(8)})
+    for name, of_layer_1 in (("fewer", "accccc"), ("others", "abcccd"), ("same", "ccabbb")):
+        rows = [
+            f"{layer},{head},{label}"
+            for layer, own in ((0, "abcccc"), (1, of_layer_1))
+            for head, label in enumerate(own)
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(["layer,head,label", *rows]))
+    (folder / "kinds.csv").write_text(  # each kind has labels of its own, which nothing joins
+        "\n".join(["kind,head,label", *(f"{kind},{head},{kind}{head % 2}" for kind in "qk" for head in range(6))])
+    )
+    directory = clustered(folder, labels=[str(folder / f"{name}.csv") for name in ("fewer", "others", "same", "kinds")])
+    names = directory.read("clusters").filter(pl.col("kind") == "q", pl.col("layer") == 1)
+    assert dict(names.select("clustering", "label_names").rows()) == {
+        "all": None, "kmeans": None, "fewer": ["a", "c"], "others": ["a", "b", "c", "d"], "same": ["a", "b", "c"],
+        "kinds": ["q0", "q1"],
+    }  # fmt: skip
+    for name, words in (("fewer", "a and c"), ("others", "a, b, c and d")):
+        with pytest.raises(UsageError, match=f"{name}' of q are a, b and c in layer 0, but {words} in layer 1, and"):
+            intervened(folder, clustering=name, kinds=("q",), together=True)
+    for name, kinds in (("same", ("q",)), ("kinds", ("q", "k"))):
+        summaries = intervened(folder, clustering=name, kinds=kinds, together=True, force=True)
+        assert [summary.failed for summary in summaries] == [[], []]
+    intervened(folder, clustering="fewer", kinds=("q",), force=True)  # one layer after another
+
+
+def test_layers_of_a_table_without_names_are_joined_if_their_numbers_agree():
+    rows = [
+        (RUN, 8, "raw", layer, "q", "mine", len(set(own)), own, 4)
+        for layer, own in enumerate([[0, 1, 1, 0], [0, 1, 2, 2]])
+    ]
+    columns = ["run", "step", "feature", "layer", "kind", "clustering", "k", "labels", "n_heads"]
+    table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(all_equal=pl.lit(False))
+    choice = Choice(("q",), "mine", None, together=True)
+    with pytest.raises(UsageError, match="are 0 and 1 in layer 0, but 0, 1 and 2 in layer 1"):
+        choice.of(table, RUN, 8)
+    assert len(choice.of(table.filter(pl.col("layer") == 1), RUN, 8).groupings) == 1
+
+
 BAD = {
     "a layer beside one that is there": ({"layers": (0, 9)}, "no layer 9 .* there are 0, 1"),
     "a kind beside one that is there": ({"kinds": ("q", "zz")}, "no kind of weight 'zz' .* there are q, k, v, o"),
@@ -201,6 +241,79 @@ def test_a_run_without_clusters_is_a_recorded_failure_and_the_others_go_on(tmp_p
         assert "NaN" in failed.error  # why clustering failed
         assert set(directory.read(table)["run"]) == {"toy-1m-seed2"}
         assert directory.failures(table)["toy-1m-seed1@5"]["error"] == failed.error
+
+
+def test_a_run_that_was_repaired_is_done_without_force_and_the_others_are_kept(tmp_path):
+    broken = neox(3)
+    with torch.no_grad():
+        broken.gpt_neox.layers[1].attention.query_key_value.weight[3, 3] = float("nan")
+    runs = {(f"toy-1m-seed{seed}", step): neox(10 * seed + step) for seed in (2, 3) for step in (0, 5)}
+    folder = write_suite(tmp_path, runs | {("toy-1m-seed1", 0): neox(1), ("toy-1m-seed1", 5): broken})
+    directory = clustered(folder, where="step=5")
+    first = intervened(folder, kinds=("q",))
+    assert [(one.done, one.kept, len(one.failed)) for one in first] == [(4, 0, 1)] * 2
+    neox(4).save_pretrained(folder / "suite" / "toy-1m-seed1" / "step5")
+    clustered(folder, where="step=5")
+    again = intervened(folder, kinds=("q",))
+    assert [(one.done, one.kept, one.failed) for one in again] == [(2, 4, [])] * 2
+
+    neox(6).save_pretrained(folder / "suite" / "toy-1m-seed2" / "step5")  # then its clusters are others
+    before = labels_at_step_5(directory)
+    clustered(folder, where="step=5")
+    after = labels_at_step_5(directory)
+    assert [run for run in after if before[run] != after[run]] == ["toy-1m-seed2"]
+    again = intervened(folder, kinds=("q",))
+    assert [(one.done, one.kept, one.failed) for one in again] == [(2, 4, [])] * 2  # of step 0, too
+    rows = directory.read("interventions").filter(pl.col("operation") == "zero", pl.col("run") == "toy-1m-seed2")
+    expected = {
+        f"L{layer}H{head}" for layer, own in after["toy-1m-seed2"] for head, label in enumerate(own) if label == 0
+    }
+    for step in (0, 5):
+        own = rows.filter(pl.col("step") == step, pl.col("cluster") == 0)["heads"]
+        assert set(" ".join(own).split()) == expected
+
+
+OTHERWISE = {
+    "steps: last there, 0 now": {"where": "step=0"},
+    "kinds: q there, k now": {"kinds": ("k",)},
+    "layers: None there, 0 now": {"layers": (0,)},
+    "together: False there, True now": {"together": True},
+    "clustering: mine there, kmeans now; k: None there, 2 now": {"clustering": "kmeans"},
+}
+
+
+def test_clusters_that_were_chosen_otherwise_are_refused(tmp_path):
+    folder = write_suite(tmp_path, {(RUN, 0): neox(0), (RUN, 5): neox(5)})
+    mine = folder / "mine.csv"
+    mine.write_text("head,label\n0,a\n1,b\n2,b\n3,b\n4,b\n5,b\n")
+    clustered(folder, labels=[str(mine)])
+    options = {"kinds": ("q",), "clustering": "mine"}
+    intervened(folder, **options)
+    for words, other in OTHERWISE.items():
+        with pytest.raises(RunDirectoryError, match=f"made from something else .*{words}"):
+            intervened(folder, **options | other)
+    mine.write_text(mine.read_text().replace("1,b", "1,a"))
+    clustered(folder, labels=[str(mine)], force=True)
+    with pytest.raises(RunDirectoryError, match=r"clusters: .*mine .* there, .*mine .* now"):
+        intervened(folder, **options)
+
+
+def labels_at_step_5(directory):
+    """By run: layer and labels of the clusters of q."""
+    rows = directory.read("clusters").filter(
+        pl.col("step") == 5, pl.col("kind") == "q", pl.col("clustering") == "kmeans"
+    )
+    return {
+        run: rows.filter(pl.col("run") == run).select("layer", "labels").rows() for run in rows["run"].unique().sort()
+    }
+
+
+def test_an_effect_is_compared_with_that_of_the_same_heads_alone(plain):
+    intervened(plain, kinds=("q",), force=True)
+    rows = RunDirectory(plain / "out").read("interventions")
+    result = Result("weight_clusters", {"findings": []})
+    effects_study(result, rows.with_columns(heads=pl.when(pl.col("step") == 0).then(pl.lit("L0H0")).otherwise("heads")))
+    assert result.tables["effects"]["kl_first_step"].null_count() == len(rows)
 
 
 def test_heads_that_are_equal_are_said_to_be(tmp_path):

@@ -323,7 +323,7 @@ class TestRefusals:
         from transformers import BloomConfig, BloomForCausalLM
 
         model = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=12, n_layer=1, n_head=2))
-        with pytest.raises(UnsupportedModel, match=r"Bloom.* AttentionInterface"):
+        with pytest.raises(UnsupportedModel, match=r"Bloom.* AttentionInterface, so headway cannot see its heads"):
             head_scores(model, texts)
 
     def test_layers_without_attention(self, texts):
@@ -422,7 +422,7 @@ class TestBadInput:
         ("sequences", "words"),
         [
             ([], "no text to measure"),
-            ([[1, 2], [3]], "text 1 has 1 tokens"),
+            ([[1, 2], [3]], "text 1 has 1 token;"),
             ([[[1, 2]]], "not a list of token ids"),
             ([[0.5, 1.0]], "not a list of token ids"),
             ([[1] * 308], "has 308 tokens; the model reads 307"),

@@ -136,7 +136,14 @@ def test_the_corpus_is_tokenized_once(checkpoint, corpus, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scores", "words"), [(("prev", "later"), "'later'"), ((), "no score"), (("prev", "prev"), "twice")]
+    ("scores", "words"),
+    [
+        (("prev", "later"), "unknown score 'later': known are prev, self, first, .*, duplicate"),
+        (("prv",), "unknown score 'prv', perhaps 'prev' was meant: known are prev, self"),
+        (("Entropy_Norm",), "perhaps 'entropy_norm' was meant"),
+        ((), "no score is asked for: known are prev"),
+        (("prev", "prev"), "twice"),
+    ],
 )
 def test_scores_are_checked_before_anything_is_fetched(corpus, scores, words):
     with pytest.raises(UsageError, match=words):

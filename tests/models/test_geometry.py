@@ -65,6 +65,27 @@ def test_bad_configs(config, error, words, tmp_path):
         read_geometry(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (
+            {"model_type": "bloom", "hidden_size": 10, "n_head": 2, "n_layer": 3, "vocab_size": VOCAB},
+            "BloomForCausalLM",
+        ),
+        ({"model_type": "mpt", "d_model": 10, "n_heads": 2, "n_layers": 3, "vocab_size": VOCAB}, "MptForCausalLM"),
+    ],
+)
+def test_attention_that_cannot_be_seen_is_the_reason(config, name, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel) as error:
+        read_geometry(tmp_path)
+    assert str(error.value) == (
+        f"the attention of {name} does not go through transformers' AttentionInterface, so headway cannot see its heads. "
+        "Supported are gemma, gemma2, gpt2, gpt_neox, gpt_oss, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, and other "
+        "decoders whose attention goes through it"
+    )
+
+
 def test_code_of_a_checkpoint_is_not_run(tmp_path):
     saved(tmp_path, "llama")
     config = json.loads((tmp_path / "config.json").read_text())

@@ -188,8 +188,21 @@ class TestDamage:
     def test_truncated(self, tmp_path, size):
         path = tmp_path / "model.safetensors"
         path.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(CheckpointError, match="truncated or damaged"):
+        with pytest.raises(CheckpointError, match=r"truncated or damaged: .*\. Copy it anew from where it is whole"):
             load(tmp_path)
+
+    def test_truncated_in_the_cache_of_the_hub(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        repo = tmp_path / "models--someone--toy"
+        blob, snapshot = repo / "blobs" / "c0ffee", repo / "snapshots" / "main"
+        blob.parent.mkdir(parents=True)
+        snapshot.mkdir(parents=True)
+        blob.write_bytes((tmp_path / "model.safetensors").read_bytes()[:-100])
+        (snapshot / "model.safetensors").symlink_to(blob)
+        (tmp_path / "config.json").rename(snapshot / "config.json")
+        with pytest.raises(CheckpointError, match="truncated or damaged") as error:
+            load(snapshot)
+        assert str(error.value).endswith(f"Remove {blob.resolve()}, and it is fetched anew")
 
     def test_truncated_bin(self, tmp_path):
         model = load(tmp_path, lm_head=True)

@@ -368,3 +368,22 @@ def test_an_audit_says_what_it_was_of_and_what_it_cannot_see(with_result):
     assert "A flag is a reason to look at a step or to leave it out" in deep
     assert "Of the checkpoints that this report rests on, 1 is: a@0." in deep
     assert "The weights were not read" not in deep
+
+
+def test_files_that_were_imported_are_named_with_a_short_hash(result, tmp_path):
+    directory = run_directory(tmp_path / "imported", result)
+    files = [{"name": "a.csv.gz", "sha256": "ab" * 32}, {"name": "b.csv", "sha256": "cd" * 32}]
+    with directory.changing_manifest() as manifest:
+        manifest["tables"]["heads"]["identity"] = {"suite": "published", "imported": files}
+        manifest["tables"]["prompts"] = {
+            "identity": {"suite": "published", "prompts": [["copying", "a b a"], ["capitals", "Rome is in"]]},
+            "checkpoints": ["a@0"],
+        }
+    named = "a.csv.gz (sha256 abababababab…), b.csv (sha256 cdcdcdcdcdcd…)"
+    measured = measurement(directory)
+    assert ("imported", named) in measured.facts
+    assert ("imported", named) in dict(measured.records)["heads"]
+    assert ("prompts", "copying, a b a; capitals, Rome is in") in dict(measured.records)["prompts"]
+    text = write(directory, figures=False).read_text(encoding="utf-8")
+    assert named in text
+    assert "{&#39;name&#39;" not in text

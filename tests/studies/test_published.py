@@ -63,9 +63,10 @@ def test_gzip_and_several_files_make_one_table(tmp_path):
 
 
 def test_a_missing_score_is_kept_as_missing(tmp_path):
-    heads = read_published([csv(tmp_path, ROW | {"mean_first": "NA"})])
-    assert heads["first"].to_list() == [None]
-    assert heads["prev"].to_list() == [0.25]
+    for missing in ("NA", "NaN", ""):
+        heads = read_published([csv(tmp_path, ROW | {"mean_first": missing})])
+        assert heads["first"].to_list() == [None]
+        assert heads["prev"].to_list() == [0.25]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,14 @@ def test_a_missing_score_is_kept_as_missing(tmp_path):
         ({"Layer": 7}, "Layer 7 is beyond n_layers, which is 6"),
         ({"Layer": "two"}, "column Layer must hold a whole number; row 1 has 'two'"),
         ({"n_params": None}, "column n_params must hold a whole number; row 1"),
-        ({"mean_1back": "high"}, "column mean_1back must hold a number"),
+        ({"mean_1back": "high"}, "column mean_1back must hold a finite number"),
+        (
+            {"mean_1back": "inf"},
+            "column mean_1back must hold a finite number, or NA where there is none; row 1 has inf",
+        ),
+        ({"mean_first": float("-inf")}, "column mean_first must hold a finite number"),
+        ({"n_params": "inf"}, "column n_params must hold a whole number; row 1 has inf"),
+        ({"n_params": "NAN"}, "column n_params must hold a whole number; row 1 has 'NAN'"),
         ({"revision": "step511"}, "revision 'step511' does not go with step_modded 513"),
         ({"seed_name": None}, "column seed_name is empty in row 1"),
     ],
@@ -96,6 +104,29 @@ def test_a_table_without_scores_is_refused(tmp_path):
     row = {name: value for name, value in ROW.items() if not name.startswith("mean_")}
     with pytest.raises(UsageError, match="has no score"):
         read_published([csv(tmp_path, row)])
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    path = csv(tmp_path, ROW)
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UsageError, match=r"heads\.csv has a header and no rows below it: give"):
+        read_published([path])
+
+
+@pytest.mark.parametrize("name", ["heads.csv", "heads.csv.gz"])
+def test_a_table_that_is_not_utf8_is_refused_by_its_first_such_cell(tmp_path, name):
+    text = csv(tmp_path, ROW, ROW | {"Head": 4, "note": "b, café"}, name="right.csv").read_text(encoding="utf-8")
+    header, rest = text.split("\n", 1)
+    path = tmp_path / name
+    for written, where in (
+        (text.encode("latin-1"), r"in column note, row 2: b'b, caf\xe9'"),
+        (header.replace("note", "né").encode("latin-1") + f"\n{rest}".encode(), "in its header"),
+        (text.encode("utf-16"), "in its header"),
+    ):
+        path.write_bytes(gzip.compress(written) if name.endswith("gz") else written)
+        with pytest.raises(UsageError) as error:
+            read_published([path])
+        assert f"{path} is not UTF-8 {where}. Save it as UTF-8" in str(error.value)
 
 
 def test_a_file_given_twice_is_refused(tmp_path):

@@ -256,14 +256,17 @@ def test_a_folder_with_something_else_is_left_alone(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
 
 
-def test_what_cannot_be_asked_for(tmp_path):
+def test_what_cannot_be_asked_for(tmp_path, monkeypatch):
     with pytest.raises(SelectionError, match="no preset 'large' of the nano suite: there are quick, standard"):
         nano.train("large", tmp_path)
     with pytest.raises(UsageError, match="no device 'tpu'"):
         nano.train(TINY, tmp_path, device="tpu")
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="set HEADWAY_CACHE"):
+    with pytest.raises(UsageError, match=r"file is a file\. Name a folder"):
         nano.train(TINY, tmp_path / "file" / "suite")
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="set HEADWAY_CACHE"):
+        nano.train(TINY)
     assert not (tmp_path / "suite.json").exists()
 
 

@@ -98,7 +98,9 @@ def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, di
     ]:
         with monkeypatch.context() as away:
             away.setenv(name, value)
-            with pytest.warns(UserWarning, match=f"2 of 2 parts are kept, though .* could not be seen: .*{why}"):
+            with pytest.warns(
+                UserWarning, match=f"of 2 parts that are kept, it could not be seen of 2 whether .*: .*{why}"
+            ):
                 assert sweep.run(Contents(), two_steps, directory).kept == 2
     assert len(hub.waited) == len(hub_module.PAUSES), "one wait is enough"
     assert resumed(two_steps, directory) == (1, 1)
@@ -153,7 +155,9 @@ def test_a_folder_that_was_only_touched(in_folders, directory) -> None:
 def test_weights_that_are_gone_cost_no_part_and_are_said(in_folders, directory) -> None:
     resumed(in_folders, directory)
     (in_folders[1].source.path / "model.safetensors").unlink()
-    with pytest.warns(UserWarning, match="1 of 2 parts are kept, though .* holds no weights"):
+    with pytest.warns(
+        UserWarning, match="of 2 parts that are kept, it could not be seen of 1 whether .* holds no weights"
+    ):
         assert sweep.run(Contents(), in_folders, directory).kept == 2
 
 
@@ -227,7 +231,9 @@ def test_parts_of_another_job_are_never_read_with_the_others(directory, tmp_path
     sweep.run(Squares(factor=2), grid(), other)
     for part in other.parts("heads")[4:7]:  # the last of them in place of nothing
         (directory.path / "heads" / part.name).write_bytes(part.read_bytes())
-    with pytest.raises(RunDirectoryError, match=r"3 of the 7 parts .*such as toy-1m-seed1@40\.parquet.*--force"):
+    with pytest.raises(
+        RunDirectoryError, match=r"of 7 parts of .*, 3 were made .*such as toy-1m-seed1@40\.parquet.*--force"
+    ):
         directory.read("heads")
     [state] = sweep.status(directory)
     assert (state.done, state.left, len(state.damaged)) == (4, 2, 3)

@@ -277,3 +277,26 @@ def test_status_of_something_else_is_an_error(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"name": "another tool's"}))
     with pytest.raises(RunDirectoryError, match="was not written by headway"):
         sweep.status(RunDirectory(tmp_path))
+
+
+MANIFESTS = {
+    "[]": "it holds no JSON object but \\[\\]",
+    '{"tables": ["heads"]}': "its `tables` are no object",
+    '{"tables": {"heads": "ours"}}': "the table 'heads' lacks its `identity`",
+    '{"tables": {"heads": {"checkpoints": []}}}': "the table 'heads' lacks its `identity`",
+    '{"tables": {"heads": {"identity": {}}}}': "the table 'heads' lacks its `checkpoints`",
+}
+
+
+@pytest.mark.parametrize("text", MANIFESTS)
+def test_a_manifest_that_is_no_manifest_is_named_and_what_was_made_is_kept_without_it(tmp_path, text):
+    directory = RunDirectory(tmp_path)
+    sweep.run(Squares(), grid(), directory)
+    directory.manifest_path.write_text(text)
+    words = f"manifest.json is not as headway writes it: {MANIFESTS[text]}.*Put a copy of it back, or remove it and run"
+    for use in (directory.manifest, lambda: sweep.status(directory), lambda: sweep.run(Squares(), grid(), directory)):
+        with pytest.raises(StorageError, match=words):
+            use()
+    assert directory.manifest_path.read_text() == text
+    directory.manifest_path.unlink()
+    assert sweep.run(Squares(), grid(), directory).kept == len(grid())

@@ -197,6 +197,8 @@ class WeightClusters:
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
         nulls = null_draws(space, self.nulls, random) if self.nulls else None
         rows = describe(space, partitions, nulls, random)
+        for row, partition in zip(rows, partitions, strict=True):
+            row["label_names"] = list(partition.names) or None
         if heads.weights is not None:
             _compare_clusters(heads.weights, partitions, rows, random)
         if nulls is not None and "kmeans" in self.methods:

@@ -54,7 +54,7 @@ class GivenLabels:
                 cluster.
         """
         if not self.rows:
-            return Partition(self.name, 2, np.arange(n_heads) % 2, given=True)
+            return Partition(self.name, 2, np.arange(n_heads) % 2, given=True, names=("even", "odd"))
         own = [row for row in self.rows if row[0] == kind or (row[0] is None and n_heads == n_query_heads)]
         pairs = {(head, label) for _, at, head, label in own if at in (None, layer)}
         if not pairs:
@@ -77,7 +77,7 @@ class GivenLabels:
         if len(names) < 2:
             raise UsageError(f"{where}: all heads are labelled {names[0]!r}; a partition needs two clusters or more")
         codes = np.array([names.index(labels[head]) for head in range(n_heads)])
-        return Partition(self.name, len(names), codes, given=True)
+        return Partition(self.name, len(names), codes, given=True, names=tuple(names))
 
 
 def open_labels(spec: str) -> GivenLabels:

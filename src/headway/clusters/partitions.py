@@ -20,12 +20,14 @@ class Partition:
         name: the method that found it, or the name of labels that were given.
         labels: (H,) from 0 to k - 1, every one used.
         given: the labels were given, not found in the weights.
+        names: what labels that were given call each cluster.
     """
 
     name: str
     k: int
     labels: Ints
     given: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def lone_heads(self) -> Ints:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headway.errors import CorpusError
+from headway.words import count
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Corpus:
         texts = tuple(text for text in candidates if text is not None and text.strip())
         if not texts:
             raise CorpusError(
-                f"the corpus {name} is empty ({len(candidates)} lines or cells, none with anything but white space): "
+                f"the corpus {name} is empty ({count(len(candidates), 'line or cell', 'lines or cells')} of nothing but white space): "
                 "give one text per line or cell"
             )
         digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()

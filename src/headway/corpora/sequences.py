@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from headway.corpora.corpus import Corpus
-from headway.errors import CheckpointError, CorpusError, UsageError
+from headway.errors import CorpusError, UsageError
+from headway.words import count
 
 # A text of one token attends only to itself: there is nothing to measure.
 SHORTEST = 2
@@ -52,12 +53,14 @@ class Sequences:
         """What a reader must know of how the texts were read; nothing where every text was read as it stands."""
         notes = []
         if self.n_short:
-            notes.append(f"{self.n_short} texts of fewer than {SHORTEST} tokens were left out")
+            short = f"of fewer than {SHORTEST} tokens"
+            notes.append(count(self.n_short, f"text {short} was left out", f"texts {short} were left out"))
         if self.n_windowed:
+            longer = "longer than the model's context"
             windows = len(self.ids) - len(np.unique(self.text)) + self.n_windowed
             notes.append(
-                f"{self.n_windowed} texts longer than the model's context were split into {windows} windows, each read "
-                "on its own"
+                f"{count(self.n_windowed, f'text {longer} was', f'texts {longer} were')} split into {windows} windows, each "
+                "read on its own"
             )
         return notes
 
@@ -75,8 +78,7 @@ def tokenize(
         vocab_size: rows of the model's embedding.
 
     Raises:
-        CorpusError: no text has two tokens.
-        CheckpointError: a token id is outside the embedding: the tokenizer is not this model's.
+        CorpusError: no text has two tokens, or a token id is outside the embedding: the tokenizer is not this model's.
         UsageError: `add_bos` with a tokenizer that has no such token, or a context of fewer than three tokens of text.
     """
     bos = _bos(tokenizer) if add_bos else []
@@ -100,7 +102,7 @@ def tokenize(
         text += [number] * len(windows)
     if not ids:
         raise CorpusError(
-            f"none of the {len(corpus)} texts of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
+            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
             "token to attend to; give longer texts"
         )
     return Sequences(ids, np.array(text, dtype=np.int64), n_short, n_windowed)
@@ -122,7 +124,8 @@ def _encode(tokenizer: Any, texts: tuple[str, ...]) -> Iterator[np.ndarray]:
 def _check_ids(tokens: np.ndarray, vocab_size: int, corpus: Corpus, number: int) -> None:
     outside = tokens[(tokens < 0) | (tokens >= vocab_size)]
     if len(outside):
-        raise CheckpointError(
+        raise CorpusError(
             f"token id {outside[0]} (text {number} of the corpus {corpus.name}: {corpus.texts[number][:40]!r}) is "
-            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's"
+            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's. Put the model's own "
+            "beside its weights"
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from headway.errors import UsageError
 from headway.interventions.controls import Labels
 from headway.interventions.groups import Grouping
+from headway.words import listed
 
 
 class Found(NamedTuple):
@@ -31,7 +32,8 @@ class Choice:
         k: how many clusters; None for labels that were given, which are as many as they are.
         layers: counted from 0; all if None.
         together: whether all the layers are changed at once. Numbers of clusters that were found mean nothing across
-            layers; then they go by size (see `by_size`). Labels that were given keep theirs.
+            layers; then they go by size (see `by_size`). Labels that were given keep theirs,
+            which must be the same in all the layers.
     """
 
     kinds: Sequence[str]
@@ -40,11 +42,22 @@ class Choice:
     layers: Sequence[int] | None = None
     together: bool = False
 
+    def identity(self) -> dict[str, Any]:
+        """What is the same for all runs, as JSON."""
+        return {
+            "kinds": list(dict.fromkeys(self.kinds)),
+            "clustering": self.clustering,
+            "k": self.k,
+            "layers": None if self.layers is None else sorted(set(self.layers)),
+            "together": self.together,
+        }
+
     def of(self, clusters: pl.DataFrame, run: str, step: int) -> Found:
         """The clusters in the table `clusters` of `run` at `step`.
 
         Raises:
-            UsageError: a layer or kind was not clustered there, or nothing of what is asked for has such clusters.
+            UsageError: a layer or kind was not clustered there, or nothing of what is asked for has such clusters; or
+                layers to be changed together have labels that differ.
         """
         where = f"{run} at step {step}"
         own = clusters.filter(pl.col("run") == run, pl.col("step") == step, pl.col("feature") == "raw")
@@ -62,7 +75,25 @@ class Choice:
         ]
         if not one_by_one:
             raise UsageError(f"{where} has no clusters to intervene on: {left_out[0]}")
+        if self.together and self.k is None:
+            self._require_shared_labels(own.filter(pl.col("layer").is_in(layers)), where)
         return Found(self._joined(one_by_one) if self.together else one_by_one, left_out)
+
+    def _require_shared_labels(self, own: pl.DataFrame, where: str) -> None:
+        """Numbers stand for labels within a layer, so that they join layers only where these have the same labels."""
+        if "label_names" not in own.columns:  # a table of before they were stored: numbers at least must agree
+            own = own.with_columns(label_names=pl.lit(None, pl.List(pl.String)))
+        given = own.filter(pl.col("clustering") == self.clustering, pl.col("kind").is_in(list(self.kinds)))
+        first: dict[str, tuple[int, list[str]]] = {}
+        for kind, layer, names, labels in given.select("kind", "layer", "label_names", "labels").rows():
+            called = names or [str(label) for label in sorted(set(labels))]
+            first_layer, expected = first.setdefault(kind, (layer, called))
+            if called != expected:
+                raise UsageError(
+                    f"{where}: the labels {self.clustering!r} of {kind} are {listed(expected)} in layer {first_layer}, "
+                    f"but {listed(called)} in layer {layer}, and layers that are changed together are joined by label: "
+                    "label them alike, choose --layers that are, or leave --together out"
+                )
 
     def _grouping(self, own: pl.DataFrame, kind: str, layer: int, left_out: list[str]) -> Grouping | None:
         rows = own.filter(pl.col("kind") == kind, pl.col("layer") == layer)

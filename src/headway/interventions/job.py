@@ -56,14 +56,22 @@ NEEDS = frozenset({"config", "weights", "tokenizer"})
 
 
 @contextmanager
-def language_model(checkpoint: Checkpoint, dtype: str, device: str, keep_files: bool) -> Iterator[LanguageModel]:
-    """The checkpoint's causal language model, for as long as the block lasts."""
+def language_model(
+    checkpoint: Checkpoint, dtype: str, device: str, keep_files: bool, clusters: Mapping[str, str]
+) -> Iterator[LanguageModel]:
+    """The checkpoint's causal language model, for as long as the block lasts.
+
+    Args:
+        clusters: of all runs, as `hashes_of` has them: those of its own run are an input beside the files.
+    """
     from headway import models
 
     with suites.files(checkpoint, NEEDS, keep=keep_files) as files:
         model = models.load(files.folder, dtype=dtype, device=models.choose_device(device), lm_head=True)
         tokenizer = models.load_tokenizer(files.tokenizer_folder)
-        yield LanguageModel(model, tokenizer, models.read_geometry(files.folder), {checkpoint.key: files.identity})
+        own = f"clusters of {checkpoint.run}"
+        identities = {checkpoint.key: files.identity, own: clusters[own]}
+        yield LanguageModel(model, tokenizer, models.read_geometry(files.folder), identities)
 
 
 def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Any]:
@@ -94,13 +102,16 @@ def not_finite(dtype: str) -> CheckpointError:
     return CheckpointError(f"the model's predictions are not finite in {dtype}: try another --dtype, such as float32")
 
 
-def identity_of(groupings: Mapping[str, Sequence[Grouping]]) -> str:
-    """A hash of all labels."""
+def hashes_of(groupings: Mapping[str, Sequence[Grouping]]) -> dict[str, str]:
+    """A hash of each run's labels, by `clusters of RUN`."""
     plain = {
         run: [(g.kind, g.clustering, sorted(g.labels.items()), g.shared_by) for g in own]
         for run, own in groupings.items()
     }
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return {
+        f"clusters of {run}": hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+        for run, own in plain.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,8 @@ class ClusterEffects:
         corpus: whose first `n_texts` texts the model reads.
         groupings: for each run, the clusters; those of a later step may well be tried on the model at step 0.
         lacking: for other runs, why they have none, which is what their failures say.
+        choice: as JSON, how the clusters were chosen: the same for all runs, and part of the job's identity. The labels
+            are not: they are an input of the parts of their run.
         operations: `zero` and `mean` ablate each cluster, `swap` lets each two clusters change places.
         controls: random groups beside each effect; all where there are fewer.
     """
@@ -118,6 +131,7 @@ class ClusterEffects:
     corpus: Corpus
     groupings: Mapping[str, Sequence[Grouping]]
     lacking: Mapping[str, str] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
     operations: tuple[str, ...] = OPERATIONS
     n_texts: int = 16
     controls: int = MOST_CONTROLS
@@ -132,7 +146,7 @@ class ClusterEffects:
     def identity(self) -> dict[str, Any]:
         return {
             "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
-            "groupings": identity_of(self.groupings),
+            **self.choice,
             "operations": list(self.operations),
             "n_texts": self.n_texts,
             "controls": self.controls,
@@ -141,10 +155,14 @@ class ClusterEffects:
             "definitions": DEFINITIONS_VERSION,
         }
 
+    @property
+    def given(self) -> dict[str, str]:
+        return hashes_of(self.groupings)
+
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
         groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
-        with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
+        with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:

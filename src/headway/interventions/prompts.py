@@ -24,7 +24,7 @@ from headway.interventions.job import (
     LanguageModel,
     checkpoint_columns,
     groupings_of,
-    identity_of,
+    hashes_of,
     language_model,
     not_finite,
 )
@@ -93,12 +93,14 @@ class PromptAnswers:
         prompts: what is asked.
         groupings: for each run, the clusters.
         lacking: for other runs, why they have none, which is what their failures say.
+        choice: as JSON, how the clusters were chosen, as in `ClusterEffects`.
         controls: random partitions of the same sizes beside each; all where there are fewer.
     """
 
     prompts: tuple[Prompt, ...]
     groupings: Mapping[str, Sequence[Grouping]]
     lacking: Mapping[str, str] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
     controls: int = MOST_CONTROLS
     seed: int = 0
     dtype: str = "float32"
@@ -111,17 +113,21 @@ class PromptAnswers:
     def identity(self) -> dict[str, Any]:
         return {
             "prompts": [list(prompt) for prompt in self.prompts],
-            "groupings": identity_of(self.groupings),
+            **self.choice,
             "controls": self.controls,
             "seed": self.seed,
             "dtype": self.dtype,
             "definitions": DEFINITIONS_VERSION,
         }
 
+    @property
+    def given(self) -> dict[str, str]:
+        return hashes_of(self.groupings)
+
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
         groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
-        with language_model(checkpoint, self.dtype, self.device, self.keep_files) as read:
+        with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:

@@ -13,9 +13,10 @@ from headway.errors import CheckpointError, CorpusError, UnsupportedModel, Usage
 from headway.measure import attention
 from headway.measure.attention import Attention
 from headway.measure.reading import EnoughError, reading
-from headway.measure.scores import DEFINITIONS, Definition
+from headway.measure.scores import DEFINITIONS, Definition, unknown_score
 from headway.models import batches
 from headway.models.batches import Batch, Part
+from headway.words import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,10 +105,11 @@ def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_lay
 
 
 def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
-    unknown = [name for name in scores if name not in DEFINITIONS]
-    if unknown or isinstance(scores, str) or not scores:
-        what = f"unknown score {unknown[0]!r}" if unknown else f"scores must be a list of names, not {scores!r}"
-        raise UsageError(f"{what}: known are {', '.join(DEFINITIONS)}")
+    if isinstance(scores, str) or not scores:
+        raise UsageError(f"scores must be a list of names, not {scores!r}: known are {', '.join(DEFINITIONS)}")
+    for name in scores:
+        if name not in DEFINITIONS:
+            raise unknown_score(name)
     return {name: DEFINITIONS[name] for name in scores}
 
 
@@ -122,7 +124,7 @@ def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) ->
         if text.ndim != 1 or not np.issubdtype(text.dtype, np.integer):
             raise CorpusError(f"text {number} is not a list of token ids: it has shape {text.shape} of {text.dtype}")
         if len(text) < 2:
-            raise CorpusError(f"text {number} has {len(text)} tokens; scores need 2: leave such texts out")
+            raise CorpusError(f"text {number} has {count(len(text), 'token')}; scores need 2: leave such texts out")
         if context is not None and len(text) > context:
             raise CorpusError(f"text {number} has {len(text)} tokens; the model reads {context}: split it in windows")
         if vocab_size is not None and not (text.min() >= 0 and text.max() < vocab_size):

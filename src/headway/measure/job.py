@@ -14,8 +14,9 @@ import polars as pl
 
 from headway import suites, tables
 from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
-from headway.errors import CheckpointError, UsageError
-from headway.measure.scores import DEFINITIONS
+from headway.errors import CheckpointError, StorageError, UsageError
+from headway.measure import DEFAULT_SCORES
+from headway.measure.scores import DEFINITIONS, unknown_score
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class HeadScores:
     """
 
     corpus: Corpus
-    scores: tuple[str, ...] = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
+    scores: tuple[str, ...] = DEFAULT_SCORES
     loss: bool = False
     add_bos: bool = False
     dtype: str = "float32"
@@ -73,9 +74,11 @@ class HeadScores:
     needs = frozenset({"config", "weights", "tokenizer"})
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.scores if name not in DEFINITIONS]
-        if unknown or not self.scores:
-            raise UsageError(f"unknown score {unknown[0]!r}" if unknown else "no score is asked for")
+        if not self.scores:
+            raise UsageError(f"no score is asked for: known are {', '.join(DEFINITIONS)}")
+        for name in self.scores:
+            if name not in DEFINITIONS:
+                raise unknown_score(name)
         if len(set(self.scores)) < len(self.scores):
             raise UsageError(f"a score is asked for twice: {', '.join(self.scores)}")
 
@@ -97,6 +100,26 @@ class HeadScores:
         """The formulas of scores that do not come with headway, which no version stands for."""
         own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
         return {"formulas": own} if own else {}
+
+    def require_measurable(self, checkpoint: Checkpoint) -> None:
+        """Tokenizes the corpus as `checkpoint` would, from its small files: what no checkpoint can be measured on is
+        said before any weights are fetched. What else may be wrong with the checkpoint is left to the sweep.
+
+        Raises:
+            CorpusError: no text has two tokens, or the tokenizer makes tokens that the model does not have.
+            UsageError: the tokenizer has no BOS, which `add_bos` asks for, or the context has no room for a text.
+            StorageError: the disk is full.
+        """
+        from headway import models
+
+        try:
+            with suites.files(checkpoint, self.needs - {"weights"}) as files:
+                geometry = models.read_geometry(files.folder)
+                _tokenized(self.corpus, models.load_tokenizer(files.tokenizer_folder), *_limits(geometry), self.add_bos)
+        except (UsageError, StorageError):
+            raise
+        except Exception as error:  # the sweep meets it again, records it, and goes on with the others
+            log.debug("%s was not looked at before the sweep: %s", checkpoint.key, error)
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Input]:

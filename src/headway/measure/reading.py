@@ -18,6 +18,7 @@ from transformers.masking_utils import sdpa_mask
 from headway.errors import UnsupportedModel
 from headway.measure.attention import Attention, attention_of
 from headway.measure.kernels import Logits
+from headway.models.architectures import require_attention_interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -60,11 +61,7 @@ def reading(model: nn.Module, reader: Reader) -> Iterator[None]:
     Raises:
         UnsupportedModel: the architecture does not compute its attention through transformers' AttentionInterface.
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModel(
-            f"{type(model).__name__} does not compute its attention through transformers' AttentionInterface, so its "
-            "heads cannot be read. Architectures that do include GPT-NeoX, GPT-2, Llama, Mistral, OLMo and Qwen"
-        )
+    require_attention_interface(model)
     configs = _configs(model)
     before = [config._attn_implementation_internal for config in configs]
     training = [module for module in model.modules() if module.training]

@@ -11,10 +11,12 @@ import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from headway import tables
+from headway.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +66,13 @@ def define(score: tables.Score, *, repeated: bool = False) -> Callable[[Formula]
         return formula
 
     return put
+
+
+def unknown_score(name: object) -> UsageError:
+    """The error that lists the known scores, and what `name` may have been meant for."""
+    close = get_close_matches(str(name).lower(), DEFINITIONS, n=1)
+    meant = f", perhaps {close[0]!r} was meant" if close else ""
+    return UsageError(f"unknown score {name!r}{meant}: known are {', '.join(DEFINITIONS)}")
 
 
 @define(tables.SCORES["prev"])

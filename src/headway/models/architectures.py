@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headway.errors import UnsupportedModel
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from headway.models.geometry import Geometry
 
@@ -145,11 +145,26 @@ def architecture_of(model_type: str) -> Architecture:
     for architecture in ARCHITECTURES:
         if model_type in architecture.model_types:
             return architecture
-    known = ", ".join(sorted(name for entry in ARCHITECTURES for name in entry.model_types))
     raise UnsupportedModel(
-        f"it is not known where the architecture {model_type!r} keeps its heads' weights (known: {known}). "
+        f"it is not known where the architecture {model_type!r} keeps its heads' weights (known: {_known()}). "
         "To add it, write an `Architecture` in headway/models/architectures.py: its layers' name, the tensors of "
         "q, k, v and o with the order of their axes, its output projection, and what else heads have parameters in; "
         "tests/models/test_weights.py "
         "then compares it with the model's own forward pass"
     )
+
+
+def require_attention_interface(model: nn.Module) -> None:
+    """
+    Raises:
+        UnsupportedModel: the architecture computes its attention in code of its own, which no other can stand in for.
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UnsupportedModel(
+            f"the attention of {type(model).__name__} does not go through transformers' AttentionInterface, so headway "
+            f"cannot see its heads. Supported are {_known()}, and other decoders whose attention goes through it"
+        )
+
+
+def _known() -> str:
+    return ", ".join(sorted(name for entry in ARCHITECTURES for name in entry.model_types))

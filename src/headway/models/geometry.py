@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
+from headway.models.architectures import require_attention_interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -66,25 +67,27 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         UnsupportedModel: its config lacks what every model with attention heads in all layers has.
     """
     config = model.config.get_text_config()
-    n_heads = _number(config, "num_attention_heads", folder)
-    hidden_size = _number(config, "hidden_size", folder)
+    n_heads = _number(model, "num_attention_heads", folder)
+    hidden_size = _number(model, "hidden_size", folder)
     return Geometry(
         architecture=config.model_type,
-        n_layers=_number(config, "num_hidden_layers", folder),
+        n_layers=_number(model, "num_hidden_layers", folder),
         n_heads=n_heads,
         n_kv_heads=getattr(config, "num_key_value_heads", None) or n_heads,
         head_dim=getattr(config, "head_dim", None) or hidden_size // n_heads,
         hidden_size=hidden_size,
         rotary_dim=_rotary_dim(model),
         n_params=sum(parameter.numel() for parameter in model.parameters()),
-        context_length=_number(config, "max_position_embeddings", folder),
-        vocab_size=_number(config, "vocab_size", folder),
+        context_length=_number(model, "max_position_embeddings", folder),
+        vocab_size=_number(model, "vocab_size", folder),
     )
 
 
-def _number(config: PreTrainedConfig, name: str, folder: str) -> int:
+def _number(model: PreTrainedModel, name: str, folder: str) -> int:
+    config = model.config.get_text_config()
     value = getattr(config, name, None)
     if not isinstance(value, int):
+        require_attention_interface(model)  # configs of another kind, as BLOOM's, mostly come with attention of another
         raise UnsupportedModel(
             f"{folder}: the config of architecture {config.model_type!r} has no {name}, so it does not look like "
             "a causal language model with attention heads in every layer"

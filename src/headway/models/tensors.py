@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError
+from headway.suites import hub
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +89,13 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
+def _way_out(damaged: Path) -> str:
+    """What came from the Hub is fetched again; of what else lies in a folder, its owner has the original."""
+    if damaged.is_relative_to(hub.cache_dir()):
+        return f"Remove {damaged.resolve()}, and it is fetched anew"
+    return "Copy it anew from where it is whole, or leave the checkpoint out"
+
+
 def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
     from safetensors import SafetensorError, safe_open
 
@@ -95,7 +103,7 @@ def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
         file: Any = safe_open(path, framework="pt")
         names = list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}. Remove it, and it is fetched anew") from error
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_way_out(path)}") from error
     return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
 
 
@@ -111,7 +119,7 @@ def _open_bin(path: Path) -> dict[str, Callable[[], Tensor]]:
             "Convert it to safetensors where you trust it"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}. Remove it, and it is fetched anew") from error
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_way_out(path)}") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path} does not hold one dictionary of tensors by name")
     return {name: lambda tensor=tensor: tensor for name, tensor in tensors.items()}  # type: ignore[misc]

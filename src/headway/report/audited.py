@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headway.report.numbers import Cell, Listing, count, listed
+from headway.report.numbers import Cell, Listing
 from headway.rundir import RunDirectory
 from headway.suites.audit_files import MEANING
+from headway.words import count, listed
 
 _MANY = 12
 _HEADINGS = [Cell("Run"), Cell("What"), Cell("Finding")]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from headway.report.audited import Audited, audited
-from headway.report.numbers import Cell, Listing, count, listed
+from headway.report.numbers import Cell, Listing
 from headway.rundir import RunDirectory
+from headway.words import count, listed, plain
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, st
         identity = entry.get("identity", {})
         corpus = identity.get("corpus")
         if isinstance(corpus, Mapping) and corpus.get("name"):
-            sha = f" (sha256 {str(corpus['sha256'])[:12]}…)" if corpus.get("sha256") else ""
-            found["corpus", f"{corpus['name']}{sha}"] = None
+            found["corpus", plain(corpus)] = None
+        if identity.get("imported"):
+            found["imported", plain(identity["imported"])] = None
         if identity.get("scores"):
             found["scores", ", ".join(map(str, identity["scores"]))] = None
         if entry.get("checkpoints"):
@@ -101,6 +103,4 @@ def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         return [pair for key, item in value.items() for pair in _flat(f"{prefix} {key}".strip(), item)]
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    return [(prefix.replace("_", " "), str(value))] if value not in (None, "") else []
+    return [(prefix.replace("_", " "), plain(value))] if value not in (None, "", []) else []

@@ -51,12 +51,3 @@ def ends(column: pl.Series) -> tuple[float, float]:
     """The smallest and the largest number of a column; (0, 0) where there is none."""
     low, high = column.min(), column.max()
     return (float(low), float(high)) if isinstance(low, int | float) and isinstance(high, int | float) else (0.0, 0.0)
-
-
-def listed(words: list[str]) -> str:
-    """a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def count(n: int, one: str, many: str = "") -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -11,6 +11,7 @@ from headway.errors import SelectionError
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
 from headway.suites.names import natural_order, size_order
 from headway.suites.where import Where, parse_where
+from headway.words import count
 
 
 class Revisions(Protocol):
@@ -87,7 +88,7 @@ class Suite:
         self.runs = tuple(sorted(runs, key=lambda run: (size_order(run.size), natural_order(run.seed), run.name)))
 
     def __repr__(self) -> str:
-        return f"<Suite {self.name}: {len(self.runs)} runs>"
+        return f"<Suite {self.name}: {count(len(self.runs), 'run')}>"
 
     def describe(self) -> SuiteInfo:
         """Name, sizes, seeds and steps; nothing is fetched for it."""

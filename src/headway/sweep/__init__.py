@@ -2,7 +2,7 @@
 
 from headway.sweep.executors import Executor, InProcess, Processes
 from headway.sweep.job import Job, Outcome, Work
-from headway.sweep.run import Summary, run, store
+from headway.sweep.run import Summary, begun, run, store
 from headway.sweep.status import Status, status
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Status",
     "Summary",
     "Work",
+    "begun",
     "run",
     "status",
     "store",

@@ -21,7 +21,7 @@ from headway.sweep.versions import versions
 
 class Input(Protocol):
     """What a job reads of a checkpoint. `identities` has, by the keys of all checkpoints that were read for it, the
-    hashes of their files, as `suites.files` states them.
+    hashes of their files, as `suites.files` states them; and what the job was `given` for it.
     """
 
     @property
@@ -29,7 +29,12 @@ class Input(Protocol):
 
 
 class Job(Protocol):
-    """A function from a checkpoint to a table. It knows nothing of the grid, and travels to workers by pickle."""
+    """A function from a checkpoint to a table. It knows nothing of the grid, and travels to workers by pickle.
+
+    What it was given for single checkpoints beside their files, such as labels of heads, is no part of its identity but
+    an input of theirs: `given` has hashes of it by name, and so have the `identities` of each input that it is part of.
+    A job that is given nothing has no `given`.
+    """
 
     @property
     def table(self) -> str:

@@ -15,6 +15,7 @@ from headway.parts import read_part
 from headway.rundir import RunDirectory
 from headway.suites import Checkpoint, Stamps, identity_of
 from headway.sweep.versions import release, versions
+from headway.words import count
 
 _AT_ONCE = 8  # parts that are looked at
 
@@ -35,6 +36,7 @@ class Keeping:
         need: what it reads of a checkpoint.
         checkpoints: of the sweep, by key.
         stamps: theirs, now.
+        given: hashes of what the job was given beside files, by name.
         force: whether parts that other versions computed are given up.
     """
 
@@ -44,6 +46,7 @@ class Keeping:
     need: Collection[str]
     checkpoints: Mapping[str, Checkpoint]
     stamps: Stamps
+    given: Mapping[str, str]
     force: bool = False
 
     def kept(self) -> dict[str, Kept]:
@@ -76,6 +79,8 @@ class Keeping:
 
     def _changed(self, key: str, stamp: str, identity: str) -> bool:
         """Whether an input is another than it was. One that is no part of this sweep is taken to be the same."""
+        if key in self.given:
+            return self.given[key] != identity
         if key in self.stamps.out_of_reach:
             raise CheckpointError(self.stamps.out_of_reach[key])
         if key not in self.checkpoints or (stamp and self.stamps.known.get(key) == stamp):
@@ -87,15 +92,14 @@ def _say(kept: Sequence[Kept]) -> None:
     unchecked = [found.unchecked for found in kept if found.unchecked]
     if unchecked:
         warnings.warn(
-            f"{len(unchecked)} of {len(kept)} parts are kept, though whether what they were computed from has changed "
-            f"could not be seen: {unchecked[0]}",
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, it could not be seen of {len(unchecked)} whether what it was computed from has changed: {unchecked[0]}",
             stacklevel=4,
         )
     releases, now = Counter(found.release for found in kept), release(versions())
     others = [f"{number} with {of}" for of, number in releases.items() if of != now]
     if others:
         warnings.warn(
-            f"of {len(kept)} parts that are kept, {'; '.join(others)} were computed; it is {now} now, which may differ "
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, {'; '.join(others)} were computed; it is {now} now, which may differ "
             "by more than rounding: --force (force=True) computes those anew",
             stacklevel=4,
         )

@@ -21,15 +21,20 @@ from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.keeping import Keeping
 from headway.sweep.places import moved, places, settle
 from headway.sweep.versions import versions
+from headway.words import count, plain
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep came to: checkpoints done now, kept from before, failed."""
+    """What a sweep came to: checkpoints of the table done now, kept from before, failed."""
 
+    table: str
     done: int
     kept: int
     failed: list[Outcome] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{count(self.done, 'checkpoint')} done, {self.kept} kept from before, {len(self.failed)} failed"
 
 
 def run(
@@ -61,11 +66,12 @@ def run(
     for checkpoint in checkpoints:
         safe_name(checkpoint.run, "run name")
     progress = progress or Silent()
-    identity = {"suite": checkpoints[0].suite, **job.identity()}
+    identity = _identity(job, checkpoints)
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     _refuse_if_different(directory, job.table, identity, force)  # before the Hub is asked anything
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
-    keeping, now = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, force), places(checkpoints)
+    given, now = getattr(job, "given", {}), places(checkpoints)
+    keeping = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
     if elsewhere := moved(directory, job.table, now):
         settle(directory, job.table, elsewhere, now, keeping.kept(), force)
     record = {"asked": dict(asked or {}), "places": now, "commits": stamped.commits}
@@ -80,7 +86,16 @@ def run(
             failed.append(outcome)
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
-    return Summary(done=len(left) - len(failed), kept=len(kept), failed=failed)
+    return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
+
+
+def begun(job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory) -> bool:
+    """Whether `directory` holds parts that this very job made of checkpoints of their suite."""
+    return directory.claimed(job.table) == fingerprint(_identity(job, checkpoints)) and bool(directory.parts(job.table))
+
+
+def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    return {"suite": checkpoints[0].suite, **job.identity()}
 
 
 def store(
@@ -138,9 +153,9 @@ def claim(
             "places": {**(before or {}).get("places", {}), **record.get("places", {})},
             "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
             "commits": {**(before or {}).get("commits", {}), **record.get("commits", {})},
-            "begun": before["begun"] if before else now(),
+            "begun": (before or {}).get("begun") or now(),
             "continued": now(),
-            "versions": _with_those_of_now(before["versions"] if before else []),
+            "versions": _with_those_of_now((before or {}).get("versions", [])),
         }
         manifest["headway"] = __version__
     directory.remove_abandoned()
@@ -170,9 +185,7 @@ def _refuse_if_different(directory: RunDirectory, table: str, identity: dict[str
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping) and "name" in value:
-        return f"{value['name']}" + (f" (sha256 {value['sha256'][:8]}…)" if "sha256" in value else "")
-    words = str(value)
+    words = plain(value)
     return words if len(words) <= 80 else words[:79] + "…"
 
 

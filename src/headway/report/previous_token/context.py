@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from headway.report.numbers import ends, listed
+from headway.report.numbers import ends
 from headway.report.parts import Figure, Item, Missing, Model, Section
 from headway.report.previous_token.frames import prepared
 from headway.studies import Result
+from headway.words import listed
 
 # What the study names where it gives the reason why a table is not there.
 _MADE_WITH = {

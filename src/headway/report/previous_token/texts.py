@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from headway.report.numbers import count, listed
 from headway.report.parts import Term
 from headway.report.previous_token.context import Context
 from headway.tables import SCORES
+from headway.words import count, listed
 
 
 def title(context: Context) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from headway.report.numbers import count
 from headway.report.parts import Term
 from headway.report.weight_clusters.context import Context
+from headway.words import count
 
 TITLE = "Weight clusters: do heads fall into groups, and is it real?"
 

@@ -10,6 +10,7 @@ _FEWEST_CONTROLS = 20  # with fewer no p reaches 0.05
 _DIFFER = ("clusters_differ", "controls_differ")
 _GROUP = ("run", "layers", "kind", "clustering")
 _DEED = (*_GROUP, "operation", "cluster", "other_cluster")
+_SAME_HEADS = (*_DEED, "heads")  # a run's earlier sweeps may have left effects of clusters that it no longer has
 _BY_TEXT = ("top_texts", "top_before", "top_before_p", "top_after", "top_after_p")
 _BY_RANK = ("token_before", "p_before", "token_after", "p_after")
 
@@ -24,13 +25,13 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
     shown = interventions.filter(pl.col("n_controls") > 0)
     first = (
         shown.filter(pl.col("step") == pl.col("step").min().over("run"))
-        .select(*_DEED, first_step="step", kl_first_step="kl")
-        .unique(_DEED, keep="first")
+        .select(*_SAME_HEADS, first_step="step", kl_first_step="kl")
+        .unique(_SAME_HEADS, keep="first")
     )
     later = pl.col("step") > pl.col("first_step")  # an effect is no control of its own
     result.tables["effects"] = (
         shown.drop(_BY_TEXT)
-        .join(first, on=_DEED, how="left", nulls_equal=True)
+        .join(first, on=_SAME_HEADS, how="left", nulls_equal=True)
         .with_columns(
             *(pl.when(later).then(name).alias(name) for name in ("first_step", "kl_first_step")),
             beyond=pl.col("kl_p") <= 0.05,

@@ -14,8 +14,10 @@ from queue import Empty, SimpleQueue
 
 from headway.errors import HeadwayError, StorageError, UsageError
 from headway.progress import Progress, Silent
+from headway.rundir import require_folder
 from headway.suites.nano.place import cache_folder, missing_runs, prepare
 from headway.suites.nano.recipe import Recipe, preset
+from headway.words import count
 
 # Each worker holds PyTorch, half a gigabyte of it.
 MOST_WORKERS = 16
@@ -51,12 +53,14 @@ def train(
 
     Raises:
         SelectionError: no preset of that name.
-        UsageError: `out` holds something else, or the device is not there.
+        UsageError: `out` is empty, a file or holds something else, or the device is not there.
         StorageError: the folder cannot be written to.
         HeadwayError: a worker failed, with the last thing it said.
     """
     from filelock import FileLock
 
+    if out is not None:
+        require_folder(out)
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
     place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
     _check_device(device)
@@ -110,7 +114,7 @@ def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers:
 
     per_run = recipe.steps[-1]
     whole = len(recipe.runs()) - len(runs)
-    progress.start(f"training {len(runs)} nano models", per_run * len(recipe.runs()), done=per_run * whole)
+    progress.start(f"training {count(len(runs), 'nano model')}", per_run * len(recipe.runs()), done=per_run * whole)
     with ThreadPoolExecutor(n_workers) as pool:
         try:
             serving = {pool.submit(serve, worker) for worker in workers}
