@@ -92,14 +92,15 @@ def _say(kept: Sequence[Kept]) -> None:
     unchecked = [found.unchecked for found in kept if found.unchecked]
     if unchecked:
         warnings.warn(
-            f"of {count(len(kept), 'part that is', 'parts that are')} kept, it could not be seen of {len(unchecked)} whether what it was computed from has changed: {unchecked[0]}",
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, it could not be seen of {len(unchecked)} "
+            f"whether what it was computed from has changed: {unchecked[0]}",
             stacklevel=4,
         )
     releases, now = Counter(found.release for found in kept), release(versions())
     others = [f"{number} with {of}" for of, number in releases.items() if of != now]
     if others:
         warnings.warn(
-            f"of {count(len(kept), 'part that is', 'parts that are')} kept, {'; '.join(others)} were computed; it is {now} now, which may differ "
-            "by more than rounding: --force (force=True) computes those anew",
+            f"of {count(len(kept), 'part that is', 'parts that are')} kept, {'; '.join(others)} were computed; it is "
+            f"{now} now, which may differ by more than rounding: --force (force=True) computes those anew",
             stacklevel=4,
         )
