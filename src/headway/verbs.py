@@ -526,8 +526,9 @@ def demo(
     nano.folder("quick", progress=progress)
     scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")
     _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
-    _require_whole(cluster("nano", out=out, where="seed=1", progress=progress))
-    for summary in intervene("nano", out=out, where="seed=1 step=last", controls=20, progress=progress):
+    clustered = "seed=1,2 step=0,8,32,64,128,256,512,last"  # two seeds, so that one sees whether they agree
+    _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
+    for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
         _require_whole(summary)
     results = analyze(out, progress=progress)
     return results, report(out, progress=progress)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError
-from headway.models.batches import batches
+from headway.models.batches import BATCH_TOKENS, read_together
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,13 +38,14 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
     """
     loss: list[np.ndarray] = [np.empty(0)] * len(sequences)
     right: list[np.ndarray] = [np.empty(0)] * len(sequences)
+    tokens = min(BATCH_TOKENS, LOGITS // model.config.get_text_config().vocab_size)
     with torch.inference_mode():
-        for batch in batches(sequences, LOGITS // model.config.get_text_config().vocab_size):
+        for batch in read_together(model, sequences, tokens, padded_up_to=max(map(len, sequences), default=0)):
             ids = torch.from_numpy(batch.ids).to(model.device)
             logits = model(input_ids=ids, use_cache=False).logits
-            nats, hits = _against(logits[:, :-1], ids[:, 1:])
-            for number, own_nats, own_hits in zip(batch.numbers, nats, hits, strict=True):
-                loss[number], right[number] = own_nats, own_hits
+            for row, number in enumerate(batch.numbers):
+                n = len(sequences[number])  # what pads the text comes behind it
+                loss[number], right[number] = _against(logits[row, : n - 1], ids[row, 1:n])
     wrong = [number for number, nats in enumerate(loss) if not np.isfinite(nats).all()]
     if wrong:
         raise CheckpointError(
@@ -55,9 +56,6 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
 
 
 def _against(logits: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and hits, (texts, T - 1) each, a text at a time so that no second copy of all logits is made."""
-    nats, hits = [], []
-    for own_logits, own_targets in zip(logits, targets, strict=True):
-        nats.append(torch.nn.functional.cross_entropy(own_logits.float(), own_targets, reduction="none"))
-        hits.append(own_logits.argmax(-1) == own_targets)
-    return torch.stack(nats).cpu().numpy(), torch.stack(hits).cpu().numpy()
+    """Losses and hits of a text; of one alone, so that no second copy of all logits is made."""
+    nats = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return nats.cpu().numpy(), (logits.argmax(-1) == targets).cpu().numpy()
