@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import polars as pl
+import torch
 from safetensors.numpy import load_file
 
 from headway.errors import CheckpointError
@@ -114,6 +116,24 @@ class Allotted(Squares):
         time.sleep(self.seconds)  # long enough for the other worker to take its share
         names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
         return pl.DataFrame({name: [os.environ.get(name)] for name in names})
+
+
+@dataclass
+class Threads(Squares):
+    """Notes which thread reads and which computes, and on how many cores its parallel loops would run."""
+
+    read_by: list[tuple[int, int]] = field(default_factory=list)
+    computed: list[tuple[int, int]] = field(default_factory=list)
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[Read]:
+        self.read_by.append((threading.get_ident(), torch.get_num_threads()))
+        with super().read(checkpoint) as read:
+            yield read
+
+    def compute(self, checkpoint: Checkpoint, input: Read) -> pl.DataFrame:
+        self.computed.append((threading.get_ident(), torch.get_num_threads()))
+        return super().compute(checkpoint, input)
 
 
 def expected(checkpoints: list[Checkpoint], factor: int = 1) -> dict[tuple[str, int], float]:

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from headway import sweep
 from headway.errors import RunDirectoryError, SelectionError, StorageError
 from headway.rundir import RunDirectory
 from support_disk import leave_free
-from support_sweep import Allotted, Squares, expected, found, grid
+from support_sweep import Allotted, Squares, Threads, expected, found, grid
 
 
 @pytest.fixture
@@ -143,6 +144,17 @@ def test_workers_keep_to_the_cores_that_were_allotted(directory):
     finally:
         os.sched_setaffinity(0, cores)
     assert set(directory.read("heads")["OMP_NUM_THREADS"]) == {"1"}
+
+
+@pytest.mark.skipif(torch.get_num_threads() == 1, reason="a single core can be shared in one way only")
+def test_one_thread_computes_on_all_cores_and_those_that_read_take_one(directory):
+    job = Threads()
+    sweep.run(job, grid(), directory)
+    assert len({thread for thread, _ in job.computed}) == 1
+    assert {cores for _, cores in job.computed} == {torch.get_num_threads()}
+    reading = [cores for thread, cores in job.read_by if thread != job.computed[0][0]]
+    assert len(reading) == 9, "the first is read where it is computed, while torch is imported"
+    assert set(reading) == {1}
 
 
 SWEEP = """

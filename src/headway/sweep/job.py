@@ -6,7 +6,8 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ import polars as pl
 from headway.errors import HeadwayError, RunDirectoryError, StorageError
 from headway.rundir import RunDirectory
 from headway.suites import Checkpoint
+from headway.sweep.threads import on_one_core
 from headway.sweep.versions import versions
 
 
@@ -76,8 +78,8 @@ class Outcome:
 
 @dataclass
 class Work:
-    """`work(checkpoint)` does one checkpoint and says what became of it. Two threads may share it: one reads
-    ahead or writes while the other computes. Each part says what it was made from, which tells later whether it holds.
+    """`work(checkpoint)` does one checkpoint and says what became of it. Two threads may share it, which read and write;
+    a third computes for both. Each part says what it was made from, which tells later whether it holds.
 
     Attributes:
         made_from: the hash of the job.
@@ -92,25 +94,31 @@ class Work:
     directory: str
     made_from: str
     stamps: Mapping[str, str]
-    _computing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _computing: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, "headway-computes"), repr=False
+    )
     _starting: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _started: bool = field(default=False, repr=False)
 
     def __call__(self, checkpoint: Checkpoint) -> Outcome:
-        if self._started:
-            return self._do(checkpoint)
         # The first goes alone: it imports torch and transformers, whose lazy modules two threads cannot import at once.
+        # The thread that computes does all of it, since no other may run parallel loops.
         with self._starting:
-            outcome = self._do(checkpoint)
-            self._started = True
-            return outcome
+            if not self._started:
+                outcome = self._computing.submit(self._do, checkpoint, self.job.compute).result()
+                self._started = True
+                return outcome
+        with on_one_core():
+            return self._do(checkpoint, self._in_the_computing_thread)
 
-    def _do(self, checkpoint: Checkpoint) -> Outcome:
+    def _in_the_computing_thread(self, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
+        return self._computing.submit(self.job.compute, checkpoint, input).result()
+
+    def _do(self, checkpoint: Checkpoint, compute: Callable[[Checkpoint, Any], pl.DataFrame]) -> Outcome:
         start = time.perf_counter()
         try:
             with self.job.read(checkpoint) as input:
-                with self._computing:
-                    frame = self.job.compute(checkpoint, input)
+                frame = compute(checkpoint, input)
                 identities = input.identities
             metadata = self._metadata(checkpoint, identities, time.perf_counter() - start)
             RunDirectory(self.directory).write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
