@@ -116,18 +116,34 @@ def test_workers_that_are_starting_say_nothing(headway, place, tmp_path):
 def test_a_second_one_stops_now(headway, tmp_path, workers):
     with socket.create_server(("127.0.0.1", 0)) as silent_hub:
         silent_hub.settimeout(PATIENCE)
-        words = ("measure", "pythia", "--where", "size=14m step=0,1", "--corpus", "nano", "--out", tmp_path / "out")
+        words = ("cluster", "pythia", "--where", "size=14m step=0,1", "--out", tmp_path / "out")
         hub = {"HF_ENDPOINT": "http://{}:{}".format(*silent_hub.getsockname()), "HF_HOME": str(tmp_path / "hub")}
         process = headway(*words, "--workers", workers, **hub)
         with silent_hub.accept()[0]:  # a checkpoint is in hand, and will never be finished
             press(process)
             while process.stderr.readline() != FIRST:
                 assert process.poll() is None
-            time.sleep(
-                0.5
-            )  # a signal in the very moment in which Python starts to wait would be heard with the next one
+            time.sleep(0.5)  # in the very moment in which Python starts to wait it would be heard with the next one
             press(process)
             _, said = process.communicate(timeout=PATIENCE)  # workers hold the pipe open for as long as they live
+    assert process.returncode == 130
+    assert said == LAST
+
+
+def test_while_the_hub_is_asked_and_nothing_is_in_hand(headway, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent_hub:
+        silent_hub.settimeout(PATIENCE)
+        words = ("measure", "pythia", "--where", "size=14m step=0,1", "--corpus", "nano", "--out", tmp_path / "out")
+        hub = {"HF_ENDPOINT": "http://{}:{}".format(*silent_hub.getsockname()), "HF_HOME": str(tmp_path / "hub")}
+        process = headway(*words, **hub)
+        with silent_hub.accept()[0]:
+            press(process)
+            while process.stderr.readline() != FIRST:
+                assert process.poll() is None
+            while process.poll() is None:  # impatient, while it ends
+                press(process)
+                time.sleep(0.01)
+            _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said == LAST
 

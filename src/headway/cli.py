@@ -61,6 +61,7 @@ def main() -> None:
     try:
         app()
     except ctrl_c.Stopped:
+        ctrl_c.ignore()
         _stop(ctrl_c.STOPPED, ctrl_c.EXIT_CODE)
     except HeadwayError as error:
         _stop(str(error), error.exit_code)

@@ -58,6 +58,12 @@ def end_at_once() -> None:
         signal.signal(signal.SIGINT, end_now)
 
 
+def ignore() -> None:
+    """While the process ends of itself Ctrl-C is heard no more: it would end it with another exit code."""
+    if _is_ours():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def end_now(*_: object) -> NoReturn:
     """Ends this process and its workers."""
     multiprocessing = sys.modules.get("multiprocessing")
