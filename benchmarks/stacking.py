@@ -23,7 +23,7 @@ from headway.measure import heads
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shapes", default="14m,70m")
+    parser.add_argument("--shapes", default="14m")
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
