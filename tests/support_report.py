@@ -77,7 +77,7 @@ def run_directory(path, result: Result | None) -> RunDirectory:
                     "corpus": {"name": "texts", "sha256": "c0ffee"},
                     "scores": ["prev", "self"],
                 },
-                "asked": {"where": "step=0..4000"},
+                "asked": {"suite": "models/made", "where": "step=0..4000", "corpus": "/data/texts.txt"},
                 "checkpoints": ["a@0", "a@1"],
                 "continued": "2025-01-02T03:04:05Z",
                 "versions": [{"python": "3.12"}],

@@ -274,7 +274,7 @@ def test_texts_read_together_are_changed_as_each_alone(architecture, monkeypatch
     monkeypatch.setattr(batches, "LAUNCH", 2**50)  # the dearer a launch, the more are padded
     model = random_model(architecture)
     texts = [np.random.default_rng(i).integers(0, VOCABULARY, length) for i, length in enumerate((9, 3, 13, 9, 5))]
-    assert len(list(batches.read_together(model, texts, padded_up_to=13))) == 1
+    assert len(list(batches.read_together(model, texts))) == 1
     changes = [Ablate([(0, 1), (2, 0)]), Ablate([(1, 0)], "mean", reference=texts), KeepOnly([(1, 1)])]
     for change, together in zip(changes, effects(model, changes, texts), strict=True):
         for text, found in zip(texts, together.texts, strict=True):

@@ -157,6 +157,14 @@ def test_a_picture_says_without_its_page_what_it_shows(written):
     assert "Thin lines are seeds, the thick line their mean" in svg
 
 
+def test_what_a_table_was_made_from_and_how_it_was_asked_for_are_told_apart(written):
+    [(_, record)] = measurement(written[0]).records
+    said = dict(record)
+    assert len(said) == len(record), "no label stands twice"
+    assert (said["suite"], said["asked suite"]) == ("made", "models/made")
+    assert (said["corpus sha256"], said["asked corpus"]) == ("c0ffee", "/data/texts.txt")
+
+
 def test_two_studies_are_summed_up_at_the_top_and_each_is_a_chapter_of_its_own(result, tmp_path):
     directory = run_directory(tmp_path / "made", result)
     Result("weight_clusters", {"findings": [], "headline": ["No clusters were found."]}).save(directory)

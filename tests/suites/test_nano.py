@@ -134,7 +134,7 @@ def largest_ratio(step):
 
 
 def test_attention_to_the_previous_token_arises(tmp_path):
-    """The smallest model of the preset `quick`, on a third of its schedule: some four seconds of one core."""
+    """The smallest model of the preset `quick`, on a shorter schedule: some four seconds of one core."""
     quick = nano.PRESETS["quick"]
     recipe = dataclasses.replace(quick, sizes=quick.sizes[:1], seeds=(1,), steps=(0, 300))
     folder = nano.train(recipe, tmp_path / "one") / "nano-166k-seed1"

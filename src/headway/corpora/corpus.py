@@ -38,8 +38,8 @@ class Corpus:
         texts = tuple(text for text in candidates if text is not None and text.strip())
         if not texts:
             raise CorpusError(
-                f"the corpus {name} is empty ({count(len(candidates), 'line or cell', 'lines or cells')} of nothing but white space): "
-                "give one text per line or cell"
+                f"the corpus {name} is empty ({count(len(candidates), 'line or cell', 'lines or cells')} of nothing but "
+                "white space): give one text per line or cell"
             )
         digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
         return cls(name, texts, digest, n_blank=len(candidates) - len(texts))

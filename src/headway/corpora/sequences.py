@@ -102,8 +102,8 @@ def tokenize(
         text += [number] * len(windows)
     if not ids:
         raise CorpusError(
-            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens: there is no previous "
-            "token to attend to; give longer texts"
+            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens: there is no "
+            "previous token to attend to; give longer texts"
         )
     return Sequences(ids, np.array(text, dtype=np.int64), n_short, n_windowed)
 

@@ -40,7 +40,7 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
     right: list[np.ndarray] = [np.empty(0)] * len(sequences)
     tokens = min(BATCH_TOKENS, LOGITS // model.config.get_text_config().vocab_size)
     with torch.inference_mode():
-        for batch in read_together(model, sequences, tokens, padded_up_to=max(map(len, sequences), default=0)):
+        for batch in read_together(model, sequences, tokens):
             ids = torch.from_numpy(batch.ids).to(model.device)
             logits = model(input_ids=ids, use_cache=False).logits
             for row, number in enumerate(batch.numbers):

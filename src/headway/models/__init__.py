@@ -1,4 +1,4 @@
-"""A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer."""
+"""A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer; how it reads texts."""
 
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
 from headway.models.devices import choose_device

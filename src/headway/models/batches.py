@@ -64,12 +64,13 @@ def batches(
 
 
 def read_together(
-    model: PreTrainedModel, texts: Sequence[np.ndarray], tokens: int = BATCH_TOKENS, *, padded_up_to: int
+    model: PreTrainedModel, texts: Sequence[np.ndarray], tokens: int = BATCH_TOKENS, *, padded_up_to: int | None = None
 ) -> Iterator[Batch]:
-    """The batches in which `model` reads texts soonest; arguments as in `batches`."""
+    """The batches in which `model` reads texts soonest; arguments as in `batches`, but None has no limit to padding."""
     # A token takes about 12 hidden² multiplications a layer.
     launch = LAUNCH / (12 * model.config.get_text_config().hidden_size ** 2)
-    return batches(texts, tokens, launch=launch, padded_up_to=padded_up_to)
+    longest = max(map(len, texts), default=0) if padded_up_to is None else padded_up_to
+    return batches(texts, tokens, launch=launch, padded_up_to=longest)
 
 
 def _cheapest_ends(lengths: np.ndarray, count: np.ndarray, tokens: int, launch: float) -> list[int]:

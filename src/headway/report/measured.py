@@ -93,7 +93,7 @@ def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, st
 
 def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
-    found = [*_flat("", entry.get("identity", {})), *_flat("", entry.get("asked", {}))]
+    found = [*_flat("", entry.get("identity", {})), *_flat("asked", entry.get("asked", {}))]
     found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
     versions = entry.get("versions", [])
     every = versions if isinstance(versions, list) else [versions]

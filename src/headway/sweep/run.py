@@ -70,11 +70,11 @@ def run(
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     _refuse_if_different(directory, job.table, identity, force)  # before the Hub is asked anything
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
-    given, now = getattr(job, "given", {}), places(checkpoints)
+    given, lie_in = getattr(job, "given", {}), places(checkpoints)
     keeping = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
-    if elsewhere := moved(directory, job.table, now):
-        settle(directory, job.table, elsewhere, now, keeping.kept(), force)
-    record = {"asked": dict(asked or {}), "places": now, "commits": stamped.commits}
+    if elsewhere := moved(directory, job.table, lie_in):
+        settle(directory, job.table, elsewhere, lie_in, keeping.kept(), force)
+    record = {"asked": dict(asked or {}), "places": lie_in, "commits": stamped.commits}
     claim(job.table, identity, list(by_key), directory, record, force=force)
     kept = keeping.kept()
     left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
