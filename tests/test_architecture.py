@@ -28,9 +28,11 @@ FLOORS = [
     ["suites"],
     ["stats"],
     ["rundir"],
-    ["whole_files", "parts"],
+    ["parts"],
+    ["whole_files"],
     ["tables", "progress", "errors", "words"],
     ["ctrl_c"],
+    ["terminal"],
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # callable_room forwards headway.measure(...) to the verb of that name: the one call that goes up.

@@ -15,6 +15,7 @@ from headway import __version__, ctrl_c
 from headway.errors import HeadwayError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
+from headway.terminal import printable, say
 from headway.words import count
 
 if TYPE_CHECKING:
@@ -41,7 +42,19 @@ app.add_typer(nano, name="nano")
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a known suite's name, or a folder RUN/REVISION/")]
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="the run directory")]
 Where = Annotated[str, typer.Option(help='which checkpoints: "size=14m,70m seed=1..3 step=0,512,last"')]
-Out = Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory to write to; it may exist already")]
+
+
+def _lasting(out: str) -> str:
+    """Refuses a place that is gone when the command ends."""
+    if out.startswith("memory://"):
+        raise UsageError(f"--out {out}: what is kept in memory is lost when the command ends. Name a folder")
+    return out
+
+
+Out = Annotated[
+    str,
+    typer.Option("--out", metavar="DIR", callback=_lasting, help="the run directory to write to; it may exist already"),
+]
 Layers = Annotated[str, typer.Option(help="layers, counted from 0, separated by commas; all if empty")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
 KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
@@ -57,7 +70,7 @@ RayGpus = Annotated[float, typer.Option(help="GPUs a Ray task asks for; fraction
 
 def main() -> None:
     """Runs the command line; what headway can explain ends as one message, never as a traceback."""
-    warnings.showwarning = lambda message, *_, **__: print(f"headway: warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
     except ctrl_c.Stopped:
@@ -66,17 +79,39 @@ def main() -> None:
     except HeadwayError as error:
         _stop(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         sys.exit(1)
+    except _StdoutLost as error:
+        _discard_stdout()
+        _stop(f"standard output cannot be written to: {error}. What was computed is kept", 1)
     except Exception as error:
         if os.environ.get("HEADWAY_DEBUG"):
             raise
         _stop(f"a defect in headway, {type(error).__name__}: {error}. Set HEADWAY_DEBUG=1 to see where", 1)
 
 
+class _StdoutLost(Exception):
+    """Standard output is full or closed."""
+
+
+def _discard_stdout() -> None:
+    """Else Python fails once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _stop(message: str, code: int) -> None:
-    ctrl_c.say(message)
+    say(message)
     sys.exit(code)
+
+
+def _echo(line: str = "") -> None:
+    """Writes one line to standard output; what is in it may come from anybody's files."""
+    try:
+        typer.echo(printable(line))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _StdoutLost(error.strerror) from error
 
 
 def _say_version(asked: bool) -> None:
@@ -101,7 +136,8 @@ def suites() -> None:
     from headway.suites import known_suites
 
     for info in known_suites():
-        typer.echo(f"{info}\n")
+        for line in f"{info}\n".split("\n"):
+            _echo(line)
 
 
 @app.command()
@@ -248,7 +284,7 @@ def import_heads(
     from headway import verbs
 
     rows = verbs.import_heads(files, out=out, suite=suite, force=force)
-    typer.echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
+    _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
 @app.command()
@@ -272,7 +308,7 @@ def analyze(
             progress=progress,
         )
     _print_headlines(results)
-    typer.echo(f"Next: headway report {directory}")
+    _echo(f"Next: headway report {directory}")
 
 
 @app.command()
@@ -285,7 +321,7 @@ def report(
 
     with Showing() as progress:
         path = verbs.report(directory, format=format, progress=progress)
-    typer.echo(f"The report is {path}")
+    _echo(f"The report is {path}")
 
 
 @app.command()
@@ -313,14 +349,14 @@ def audit(
             suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress
         )
     for finding in found.findings:
-        typer.echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
+        _echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     notes = sum(finding.note for finding in found.findings)
-    typer.echo(
+    _echo(
         f"{count(found.table.height, 'checkpoint')} looked at, {found.n_flagged} flagged; "
         f"{count(len(found.findings) - notes, 'flag')}, {count(notes, 'note')}"
     )
     if notes < len(found.findings):
-        typer.echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
+        _echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
         raise typer.Exit(1)
 
 
@@ -338,17 +374,17 @@ def status(
     states = verbs.status(directory, verify=verify)
     for state in states:
         left = f", {clock(state.left / state.rate)} left" if state.rate and state.left else ""
-        typer.echo(
+        _echo(
             f"{state.table}: {state.done} of {state.planned} done, {len(state.failed)} failed, {state.left} left"
             + (f"; {state.rate * 60:.1f} a minute{left}" if state.rate else "")
         )
         for key, failure in state.failed.items():
-            typer.echo(f"  failed   {key}: {failure['error']}")
+            _echo(f"  failed   {key}: {failure['error']}")
         for name, words in state.damaged.items():
-            typer.echo(f"  damaged  {name}: {words}")
+            _echo(f"  damaged  {name}: {words}")
         if len(state.releases) > 1:
             for of, number in state.releases.items():
-                typer.echo(f"  mixed    {number} computed with {of}")
+                _echo(f"  mixed    {number} computed with {of}")
     if any(state.damaged for state in states):
         raise typer.Exit(1)
 
@@ -367,7 +403,7 @@ def train(
 
     with Showing() as progress:
         folder = suite.train(preset, out=out, device=device, workers=workers or None, progress=progress)
-    typer.echo(f"The suite is {folder}")
+    _echo(f"The suite is {folder}")
 
 
 @app.command()
@@ -378,7 +414,7 @@ def demo(out: Annotated[str, typer.Option("--out", metavar="DIR", help="the run 
     with Showing() as progress:
         results, path = verbs.demo(out, progress=progress)
     _print_headlines(results)
-    typer.echo(f"The report is {path}")
+    _echo(f"The report is {path}")
 
 
 def _words(text: str) -> list[str]:
@@ -411,26 +447,27 @@ def _gpus() -> int:
 
 def _end(summaries: Sequence[Summary], out: str) -> None:
     """Says what each table's sweep came to; failures end the command with exit code 1, after all that could be done."""
-    typer.echo("; ".join(f"{one.table}: {one}" if len(summaries) > 1 else str(one) for one in summaries))
+    _echo("; ".join(f"{one.table}: {one}" if len(summaries) > 1 else str(one) for one in summaries))
     reasons: dict[str, dict[str, None]] = {}  # the keys of checkpoints, each once: tables may fail for the same reason
     for summary in summaries:
         for outcome in summary.failed:
             reasons.setdefault(outcome.error, {})[outcome.checkpoint.key] = None
     for reason, keys in reasons.items():
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        print(f"headway: {', '.join(list(keys)[:3])}{more}: {reason}", file=sys.stderr)
+        say(f"{', '.join(list(keys)[:3])}{more}: {reason}")
     if reasons:
-        print(f"headway: run the same command again to try these again; {out}/failures.jsonl has all", file=sys.stderr)
+        say(f"run the same command again to try these again; {out}/failures.jsonl lists them all")
         raise typer.Exit(1)
-    typer.echo(f"Next: headway analyze {out}")
+    _echo(f"Next: headway analyze {out}")
 
 
 def _print_headlines(results: Mapping[str, Result]) -> None:
     for name, result in results.items():
-        typer.echo(f"\n{name.replace('_', ' ')}")
+        _echo()
+        _echo(name.replace("_", " "))
         for sentence in result.values.get("headline", []):
-            typer.echo(f"  - {sentence}")
-    typer.echo("")
+            _echo(f"  - {sentence}")
+    _echo()
 
 
 if __name__ == "__main__":

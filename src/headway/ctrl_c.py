@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from headway.terminal import say
+
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
 STOPPED = "stopped; what was finished is kept: run the same command again to go on"
 
@@ -73,13 +75,6 @@ def end_now(*_: object) -> NoReturn:
     if sys.stderr.isatty():
         os.write(2, b"\x1b[?25h")  # a progress bar hides the cursor
     os._exit(EXIT_CODE)
-
-
-def say(words: str) -> None:
-    try:
-        print(f"headway: {words}", file=sys.stderr, flush=True)
-    except RuntimeError:  # Ctrl-C came in the midst of another print
-        os.write(2, f"\nheadway: {words}\n".encode())
 
 
 def _is_ours() -> bool:

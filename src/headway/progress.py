@@ -9,16 +9,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from headway import ctrl_c
+from headway.terminal import log, printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 
 class Progress(Protocol):
-    """One piece of long work after another: `start` it, `advance` it, until the next starts or `close`."""
+    """One piece of long work after another: `start` it, `advance` it, until the next starts or `close`.
+
+    `say` shows a sentence that the user should know, such as how an input was read.
+    """
 
     def start(self, what: str, total: int, done: int = 0) -> None: ...
     def advance(self, n: int = 1, note: str = "") -> None: ...
+    def say(self, words: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -29,6 +34,9 @@ class Silent:
         pass
 
     def advance(self, n: int = 1, note: str = "") -> None:
+        pass
+
+    def say(self, words: str) -> None:
         pass
 
     def close(self) -> None:
@@ -46,7 +54,7 @@ class Lines:
     def start(self, what: str, total: int, done: int = 0) -> None:
         self._what, self._total, self._done, self._first = what, total, done, done
         self._started = self._shown = time.monotonic()
-        print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+        log(f"{printable(what)}: {done}/{total}")
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self._done += n
@@ -56,11 +64,11 @@ class Lines:
         self._shown = now
         rate = (self._done - self._first) / max(now - self._started, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else float("inf")
-        print(
-            f"{self._what}: {self._done}/{self._total}, {rate:.2g}/s, {clock(left)} left{'  ' + note if note else ''}",
-            file=sys.stderr,
-            flush=True,
-        )
+        note = f"  {printable(note)}" if note else ""
+        log(f"{printable(self._what)}: {self._done}/{self._total}, {rate:.2g}/s, {clock(left)} left{note}")
+
+    def say(self, words: str) -> None:
+        say(words)
 
     def close(self) -> None:
         pass
@@ -86,21 +94,24 @@ class Bar:
 
         if self._rich is None:
             self._rich = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("elapsed,"),
                 TimeRemainingColumn(),
-                TextColumn("left  {task.fields[note]}"),
+                TextColumn("left  {task.fields[note]}", markup=False),
                 console=Console(stderr=True),
             )
             self._rich.start()
-        self._task = self._rich.add_task(what, total=total, completed=done, note="")
+        self._task = self._rich.add_task(printable(what), total=total, completed=done, note="")
 
     def advance(self, n: int = 1, note: str = "") -> None:
         if self._rich is not None and self._task is not None:
-            self._rich.update(self._task, advance=n, note=note)  # type: ignore[arg-type]
+            self._rich.update(self._task, advance=n, note=printable(note))  # type: ignore[arg-type]
+
+    def say(self, words: str) -> None:
+        say(words)  # rich moves its bar below what is printed meanwhile
 
     def close(self) -> None:
         if self._rich is not None:

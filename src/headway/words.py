@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -14,6 +16,11 @@ def count(n: int, one: str, many: str = "") -> str:
 def listed(words: Sequence[str]) -> str:
     """a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def unicode_name(path: Path) -> str:
+    """The name of a file as text, the same in every locale; bytes that are not UTF-8 become escapes."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> str:

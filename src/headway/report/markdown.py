@@ -9,6 +9,7 @@ from headway import __version__
 from headway.report import page
 from headway.report.measured import Measurement
 from headway.report.parts import Chapter
+from headway.terminal import printable
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#])")
 
@@ -28,10 +29,11 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
 
 def escaped(text: object) -> str:
     """`text` on one line, none of its signs taken for Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split())).replace("&", "&amp;")
+    return _SPECIAL.sub(r"\\\1", printable(" ".join(str(text).split()))).replace("&", "&amp;")
 
 
 def code_block(text: str) -> str:
     """`text` as it is, between fences longer than any in it."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{fence}text\n{text}\n{fence}"
+    shown = "\n".join(map(printable, text.split("\n")))
+    return f"{fence}text\n{shown}\n{fence}"
