@@ -11,6 +11,7 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +30,7 @@ _SCORES = {
 _WHOLE = ("step_modded", "Layer", "Head", "n_params", "n_layers")
 
 
-def read_published(paths: Sequence[str | Path], *, suite: str = "published") -> pl.DataFrame:
+def read_published(paths: Sequence[str | PathLike[str]], *, suite: str = "published") -> pl.DataFrame:
     """The heads table that `paths` hold together: CSV, plain or gzipped.
 
     Args:
@@ -45,9 +46,7 @@ def read_published(paths: Sequence[str | Path], *, suite: str = "published") -> 
             numbers where numbers belong (a score may be missing: NA, NaN or empty), counts layers from 0, or two rows
             stand for the same head.
     """
-    if not paths:
-        raise UsageError("no file to import: name one or more CSV files (.csv or .csv.gz)")
-    frame = pl.concat([_read_one(Path(path), suite) for path in paths], how="diagonal")
+    frame = pl.concat([_read_one(path, suite) for path in require_files(paths)], how="diagonal")
     _check_rows_are_unique(frame)
     return frame.with_columns(n_heads=pl.col("n_heads").max().over("model")).sort("run", "step", "layer", "head")
 
@@ -73,11 +72,25 @@ def _read_one(path: Path, suite: str) -> pl.DataFrame:
     return heads.select(*schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS), *score_columns(heads))
 
 
+def require_files(paths: Sequence[str | PathLike[str]]) -> list[Path]:
+    """`paths`, with `~` replaced.
+
+    Raises:
+        UsageError: there are none, or one is no file.
+    """
+    if not paths:
+        raise UsageError("no file to import: name one or more CSV files (.csv or .csv.gz)")
+    files = [Path(path).expanduser() for path in paths]
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"{file} is not a file: name the published CSV file (.csv or .csv.gz)")
+    return files
+
+
 def _read_csv(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file: name the published CSV file (.csv or .csv.gz)")
     try:
-        raw = pl.read_csv(path, infer_schema_length=10_000, null_values=["NA", "NaN", "nan", ""])
+        # All cells as text: a guess from the first rows fails at a number that a later row writes as R does, 1e+05.
+        raw = pl.read_csv(path, infer_schema=False, null_values=["NA", "NaN", "nan", ""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "utf-8" in reason:

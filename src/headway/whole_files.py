@@ -5,8 +5,10 @@ A local file is written under a temporary name and renamed; an object store's pu
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,10 +21,34 @@ except ImportError:  # not on Windows: what is abandoned there stays
 
 from headway.errors import StorageError
 
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space and run the same command again",
+    errno.EDQUOT: "Free some of your quota and run the same command again",
+    errno.ENAMETOOLONG: "Choose a shorter name or path",
+    errno.EACCES: "Make the folder writable, or choose another one",
+    errno.EROFS: "Choose a folder on a disk that can be written to",
+}
+_OTHER_WAY_OUT = "Mend that, or choose another folder, and run the same command again"
+
 
 def is_remote(path: str) -> bool:
     """Whether `path` is an address that fsspec knows, other than a local file."""
     return "://" in path and not path.startswith("file://")
+
+
+def require_regular(path: Path) -> None:
+    """Refuses a pipe or device, from which a read might never return.
+
+    Raises:
+        OSError: `path` is absent, or is no regular file.
+    """
+    if not is_remote(str(path)) and not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"it is no regular file but a {_kind(path)}")
+
+
+def _kind(path: Path) -> str:
+    kinds = {"directory": path.is_dir, "named pipe": path.is_fifo, "socket": path.is_socket}
+    return next((kind for kind, found in kinds.items() if found()), "device")
 
 
 def write_whole(path: Path, data: bytes, under: AbstractContextManager[Any] | None = None) -> None:
@@ -44,14 +70,30 @@ def write_whole(path: Path, data: bytes, under: AbstractContextManager[Any] | No
             _write_and_rename(path, data, under)
     except OSError as error:
         raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}. What was written before is whole; "
-            "free the place (space, permissions) and run the same command again to go on"
+            f"{path} cannot be written: {error.strerror or error}. {_WAYS_OUT.get(error.errno or 0, _OTHER_WAY_OUT)}. "
+            "Files written before are whole and are reused"
         ) from error
+
+
+def locks_work(path: Path) -> bool:
+    """Whether the file system of `path` has locks; many network file systems of clusters have none.
+
+    Raises:
+        OSError: `path` cannot be created or written to.
+    """
+    if fcntl is None:
+        return True  # Windows locks by other means
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
 
 
 def to_json(value: Any) -> bytes:
     """`value` as readable JSON. NaN and infinities are an error: JSON has none."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="backslashreplace")
 
 
 def remove_abandoned(folder: Path) -> None:

@@ -232,7 +232,8 @@ def test_parts_of_another_job_are_never_read_with_the_others(directory, tmp_path
     for part in other.parts("heads")[4:7]:  # the last of them in place of nothing
         (directory.path / "heads" / part.name).write_bytes(part.read_bytes())
     with pytest.raises(
-        RunDirectoryError, match=r"of 7 parts of .*, 3 were made .*such as toy-1m-seed1@40\.parquet.*--force"
+        RunDirectoryError,
+        match=r"3 of 7 partitions in .* were computed from another .*such as toy-1m-seed1@40\.parquet.*--force",
     ):
         directory.read("heads")
     [state] = sweep.status(directory)

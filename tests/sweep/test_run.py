@@ -187,7 +187,7 @@ def test_a_sweep_stops_where_another_takes_its_table(directory):
     sweep.run(Squares(factor=2), grid(4, 10)[:7], directory, force=True)
     _, said = process.communicate()
     assert process.returncode != 0
-    assert "RunDirectoryError: another command took the table 'heads'" in said.decode()
+    assert "RunDirectoryError: another command replaced the table 'heads'" in said.decode()
     assert found(directory.read("heads")) == expected(grid(4, 10)[:7], factor=2)
     [state] = sweep.status(directory)
     assert (state.done, state.planned, state.damaged) == (7, 7, {})
@@ -196,7 +196,7 @@ def test_a_sweep_stops_where_another_takes_its_table(directory):
 @pytest.mark.parametrize("executor", executors())
 def test_every_executor_stops_where_another_takes_its_table(directory, executor):
     faults = {"toy-1m-seed1@20": "taken"}
-    with pytest.raises(RunDirectoryError, match="another command took the table"):
+    with pytest.raises(RunDirectoryError, match="another command replaced the table"):
         sweep.run(Squares(faults=faults, marks=str(directory.path)), grid(), directory, executor=executor)
     assert not directory.parts("heads")
 
@@ -305,7 +305,7 @@ def test_a_manifest_that_is_no_manifest_is_named_and_what_was_made_is_kept_witho
     directory = RunDirectory(tmp_path)
     sweep.run(Squares(), grid(), directory)
     directory.manifest_path.write_text(text)
-    words = f"manifest.json is not as headway writes it: {MANIFESTS[text]}.*Put a copy of it back, or remove it and run"
+    words = f"manifest.json is not as headway writes it: {MANIFESTS[text]}.*Restore a copy of it, or rename it and run"
     for use in (directory.manifest, lambda: sweep.status(directory), lambda: sweep.run(Squares(), grid(), directory)):
         with pytest.raises(StorageError, match=words):
             use()

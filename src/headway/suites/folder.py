@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str |
     """The suite that lies in `folder`. Nothing outside of it is ever read: names come from listing it.
 
     Raises:
-        SelectionError: it holds no checkpoint, or a run whose name cannot be part of a file name.
+        SelectionError: it holds no checkpoint, or no run whose name can be part of a file name.
     """
     folder = folder.expanduser().resolve()
     places = [folder] if _is_run(folder) else [folder / name for name in _folders(folder) if _is_run(folder / name)]
@@ -40,7 +42,8 @@ def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str |
             "where REVISION names a step, such as step1000 or checkpoint-1000"
         )
     runs = [
-        Run(_safe(place), *parse_run(place.name), place=place, revisions=FolderRevisions(place)) for place in places
+        Run(place.name, *parse_run(place.name), place=place, revisions=FolderRevisions(place))
+        for place in _with_safe_names(places)
     ]
     return Suite(name or folder.name, runs, about=about or "checkpoints in a folder", origin=str(folder), corpus=corpus)
 
@@ -56,8 +59,22 @@ def _folders(folder: Path) -> list[str]:
         raise SelectionError(f"{folder} cannot be listed: {error.strerror or error}") from error
 
 
-def _safe(run: Path) -> str:
-    try:
-        return safe_name(run.name, "run name")
-    except RunDirectoryError as error:
-        raise SelectionError(f"{run}: {error}. Rename the folder") from error
+def _with_safe_names(runs: Sequence[Path]) -> list[Path]:
+    """Those of `runs` whose names can be part of a file name; a warning names the others.
+
+    Raises:
+        SelectionError: there are none.
+    """
+    safe = []
+    for run in runs:
+        try:
+            safe_name(run.name, "run name")
+        except RunDirectoryError as error:
+            if len(runs) == 1:
+                raise SelectionError(f"{run}: {error}. Rename the folder") from error
+            warnings.warn(f"{run} is left out: {error}. Rename the folder to include it", stacklevel=5)
+        else:
+            safe.append(run)
+    if not safe:
+        raise SelectionError(f"none of the {len(runs)} runs in {runs[0].parent} can be read: rename their folders")
+    return safe

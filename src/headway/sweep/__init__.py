@@ -2,7 +2,7 @@
 
 from headway.sweep.executors import Executor, InProcess, Processes
 from headway.sweep.job import Job, Outcome, Work
-from headway.sweep.run import Summary, begun, run, store
+from headway.sweep.run import Summary, begun, run, store, stored_rows
 from headway.sweep.status import Status, status
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "run",
     "status",
     "store",
+    "stored_rows",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import polars as pl
@@ -111,6 +112,10 @@ class Work:
         with on_one_core():
             return self._do(checkpoint, self._in_the_computing_thread)
 
+    @cached_property
+    def _rundir(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
     def _in_the_computing_thread(self, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
         return self._computing.submit(self.job.compute, checkpoint, input).result()
 
@@ -121,7 +126,7 @@ class Work:
                 frame = compute(checkpoint, input)
                 identities = input.identities
             metadata = self._metadata(checkpoint, identities, time.perf_counter() - start)
-            RunDirectory(self.directory).write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
+            self._rundir.write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
             raise
         except HeadwayError as error:
@@ -137,7 +142,6 @@ class Work:
         inputs = {key: [self.stamps.get(key, ""), identity] for key, identity in identities.items()}
         return {
             "job": self.made_from,
-            "checkpoint": checkpoint.key,
             "inputs": json.dumps(inputs),
             "versions": json.dumps(versions()),
             "seconds": f"{seconds:.3f}",

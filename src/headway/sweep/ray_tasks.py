@@ -7,6 +7,7 @@ an address such as `s3://bucket/sweep`. What comes back through Ray is only what
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from headway.suites import Checkpoint
 from headway.sweep.executors import ATTEMPTS, InProcess
 from headway.sweep.job import Outcome, Work
 
+CONNECT_S = 10.0  # seconds within which a cluster must accept a connection
+_WAY_OUT = "Check --ray-address with `ray status --address ADDRESS`, or use --workers"
 CHECKPOINTS_A_TASK = 4  # enough for a task to read one ahead while it computes, few enough to lose with a node
 
 
@@ -50,11 +53,30 @@ def _connect(address: str | None) -> Any:
     except ImportError as error:
         raise UsageError("Ray is not installed: pip install 'headway[ray]'") from error
     if not ray.is_initialized():
+        address = address or os.environ.get("RAY_ADDRESS")
+        _require_listener(address)
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except ConnectionError as error:
-            raise UsageError(f"no Ray cluster answers at {address!r}: {error}") from error
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UsageError(f"no Ray cluster answers at {address!r}: {error}. {_WAY_OUT}") from error
     return ray
+
+
+def _require_listener(address: str | None) -> None:
+    """Ray itself tries for minutes to reach an address at which nothing listens.
+
+    Raises:
+        UsageError: `address` names a host and a port, and nobody accepts a connection there.
+    """
+    place = (address or "").removeprefix("ray://").split("/")[0]
+    host, colon, port = place.rpartition(":")
+    if not colon:  # auto, local, or none: Ray finds or starts a cluster on this machine
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"no Ray cluster answers at {address!r}: {reason}. {_WAY_OUT}") from error
 
 
 def _do(work: Work, checkpoints: Sequence[Checkpoint], cpus: float) -> list[Outcome]:

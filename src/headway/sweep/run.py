@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import polars as pl
 
 from headway import __version__
-from headway.errors import RunDirectoryError, SelectionError
+from headway.errors import HeadwayError, RunDirectoryError, SelectionError, StorageError
+from headway.parts import SUFFIX
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory, fingerprint, safe_name
 from headway.suites import Checkpoint, stamps
@@ -68,7 +70,9 @@ def run(
     progress = progress or Silent()
     identity = _identity(job, checkpoints)
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
-    _refuse_if_different(directory, job.table, identity, force)  # before the Hub is asked anything
+    if not force:  # before the Hub is asked anything
+        _refuse_if_claimed(directory, job.table, identity)
+        directory.require_own(job.table, directory.jobs(job.table), fingerprint(identity))
     made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
     given, lie_in = getattr(job, "given", {}), places(checkpoints)
     keeping = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
@@ -86,7 +90,23 @@ def run(
             failed.append(outcome)
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
+    _require_written(directory, job.table, by_key.keys() - {outcome.checkpoint.key for outcome in failed})
     return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
+
+
+def _require_written(directory: RunDirectory, table: str, keys: Collection[str]) -> None:
+    """A sweep must not end well when what it wrote is no longer there.
+
+    Raises:
+        StorageError: the part of one of `keys` is absent.
+    """
+    there = {path.name.removesuffix(SUFFIX) for path in directory.parts(table)}
+    if absent := sorted(key for key in keys if key not in there):
+        raise StorageError(
+            f"{len(absent)} of {count(len(keys), 'partition')} that this command wrote to {directory.path / table} are "
+            f"no longer there, such as {absent[0]}: something deleted them meanwhile, or workers do not share this "
+            "place. Run the same command again to compute them"
+        )
 
 
 def begun(job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory) -> bool:
@@ -101,7 +121,8 @@ def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 def store(
     frame: pl.DataFrame, table: str, directory: RunDirectory, *, identity: dict[str, Any], force: bool = False
 ) -> None:
-    """Enters a ready table that no job made, such as a published one: one part a checkpoint.
+    """Enters a ready table that no job made, such as a published one: one part a checkpoint. Whole parts of the same
+    table are left as they are.
 
     Args:
         frame: with the columns `run` and `step`.
@@ -113,10 +134,24 @@ def store(
     """
     parts = {(str(run), int(step)): part for (run, step), part in frame.group_by("run", "step", maintain_order=True)}
     keys = [f"{safe_name(run, 'run name')}@{step}" for run, step in parts]
-    claim(table, identity, keys, directory, {}, force=force)
     made_from = fingerprint(identity)
+    if not force:
+        directory.require_own(table, directory.jobs(table), made_from)
+    claim(table, identity, keys, directory, {}, force=force)
     for (run, step), part in parts.items():
-        directory.write_part(table, run, step, part, {"job": made_from, "checkpoint": f"{run}@{step}"})
+        directory.write_part(table, run, step, part, {"job": made_from})
+
+
+def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -> int | None:
+    """How many rows `store` wrote of a table with this identity, if all of its parts are there and whole."""
+    if directory.claimed(table) != fingerprint(identity):
+        return None
+    planned = set(directory.manifest()["tables"][table]["checkpoints"])
+    if planned != {path.name.removesuffix(SUFFIX) for path in directory.parts(table)}:
+        return None
+    with suppress(HeadwayError):
+        return directory.read(table).height
+    return None
 
 
 def claim(
@@ -142,9 +177,10 @@ def claim(
     with directory.changing_manifest() as manifest:
         tables = manifest.setdefault("tables", {})
         before = tables.get(table)
-        _refuse_if_different(directory, table, identity, force)  # another command may have come first
         if force:
             directory.drop_parts_of_others(table, fingerprint(identity))  # kept, they would mix with the new ones
+        else:
+            _refuse_if_claimed(directory, table, identity)  # another command may have come first
         if before is not None and before["identity"] != identity:
             before = None
         tables[table] = {
@@ -161,15 +197,19 @@ def claim(
     directory.remove_abandoned()
 
 
-def _with_those_of_now(before: list[dict[str, str]] | dict[str, str]) -> list[dict[str, str]]:
-    """Every set of versions that the table was made with; earlier manifests have but one."""
-    known = before if isinstance(before, list) else [before]
+def _with_those_of_now(known: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Every set of versions that the table was made with."""
     return known if versions() in known else [*known, versions()]
 
 
-def _refuse_if_different(directory: RunDirectory, table: str, identity: dict[str, Any], force: bool) -> None:
+def _refuse_if_claimed(directory: RunDirectory, table: str, identity: dict[str, Any]) -> None:
+    """Says in which settings the table that the manifest names differs from `identity`.
+
+    Raises:
+        RunDirectoryError: it differs, and has parts.
+    """
     entry = directory.manifest().get("tables", {}).get(table)
-    if entry is None or force or not directory.parts(table):  # what came to nothing stands in no way
+    if entry is None or not directory.parts(table):  # what came to nothing stands in no way
         return
     before = entry["identity"]
     identity = json.loads(json.dumps(identity))
@@ -179,7 +219,7 @@ def _refuse_if_different(directory: RunDirectory, table: str, identity: dict[str
             f"{key}: {_short(before.get(key))} there, {_short(identity.get(key))} now" for key in differing
         )
         raise RunDirectoryError(
-            f"{directory.path} holds {table!r} made from something else ({changes}). "
+            f"{directory.path} holds {table!r} computed with other settings ({changes}). "
             "Choose another --out, or replace what is there with --force"
         )
 

@@ -29,7 +29,7 @@ class Status:
         planned, done: checkpoints asked for, and those that have a part of this very job.
         failed: the others that failed, by key.
         rate: checkpoints per second over the last ten minutes; 0 if idle, or where clocks do not tell.
-        damaged: parts that are not whole, or were made from something else, and why.
+        damaged: files that do not count, and why: damaged, of another job, or not named as partitions are.
         releases: how many parts each release of headway, torch and transformers computed; several are said.
     """
 
@@ -66,6 +66,7 @@ def _table_status(directory: RunDirectory, table: str, entry: dict[str, Any], ve
     look = partial(_look, made_from=fingerprint(entry["identity"]), verify=verify)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         parts = list(threads.map(look, directory.parts(table)))
+    parts += [_Part(path.name, "its name is not RUN@STEP.parquet: it is ignored") for path in directory.strays(table)]
     whole = [part for part in parts if not part.damage]
     return Status(
         table=table,
@@ -95,7 +96,7 @@ def _look(path: Path, made_from: str, verify: bool) -> _Part:
     except (StorageError, OSError) as error:
         return _Part(path.name, damage=str(error))
     if metadata.get("job") != made_from:
-        return _Part(path.name, damage="made from something else than the manifest says")
+        return _Part(path.name, damage="computed with other settings than manifest.json names")
     return _Part(path.name, "", written, float(metadata.get("seconds", 0)), _release(metadata))
 
 
