@@ -5,7 +5,9 @@ import hashlib
 import re
 import subprocess
 import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import polars as pl
@@ -14,7 +16,8 @@ import pytest
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.report import markdown, write
 from headway.report.measured import measurement
-from headway.report.writing import read_chapters
+from headway.report.writing import chapters_of, read_results
+from headway.rundir import RunDirectory
 from headway.studies import Result
 from headway.suites.audit import Audit
 from headway.suites.audit_files import MEANING, Finding
@@ -223,7 +226,7 @@ def test_names_with_html_are_shown_as_they_are(tmp_path):
     assert not [element for element in reader.elements if element[0] == "img"]
     assert sum(tag == "script" for tag, _ in reader.elements) == 4
     assert EVIL in reader.texts
-    unescaped = re.sub(r"\\<", "", markdown.render(read_chapters(directory), measurement(directory)))
+    unescaped = re.sub(r"\\<", "", markdown.render(chapters_of(read_results(directory)), measurement(directory)))
     assert "<img" not in re.sub(r"^(`{3,})text\n.*?^\1$", "", unescaped, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -245,8 +248,26 @@ def test_a_format_that_does_not_exist(written):
 def test_a_damaged_result(tmp_path, result):
     directory = run_directory(tmp_path / "damaged", result)
     (directory.analysis / "previous_token.heads.parquet").write_bytes(b"PAR1")
-    with pytest.raises(StorageError, match="run `headway analyze` again"):
+    with pytest.raises(StorageError, match="Run `headway analyze"):
         write(directory)
+
+
+@pytest.mark.parametrize("format", ["html", "md"])
+def test_a_report_of_an_older_analysis_says_so(tmp_path, result, format):
+    sources = {"heads": RunDirectory(tmp_path).contents("heads")}
+    directory = run_directory(tmp_path / "older", replace(result, sources=sources))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "Out of date" not in write(directory, format=format, figures=False).read_text(encoding="utf-8")
+    directory.write_part("heads", "a", 7, pl.DataFrame({"x": [1.0]}), {"job": directory.claimed("heads")})
+    with pytest.warns(UserWarning, match=r"analysed before the table heads changed.*Run `headway analyze"):
+        path = write(directory, format=format, figures=False)
+    assert "Out of date" in path.read_text(encoding="utf-8")
+
+
+def test_escape_sequences_do_not_reach_markdown():
+    assert markdown.escaped("a\x1b[2Kb\u202ec\r\nd") == r"a\\x1b\[2Kb\\u202ec d"
+    assert markdown.code_block("a\x1bb\nc") == "```text\na\\x1bb\nc\n```"
 
 
 def test_a_missing_table_is_named_where_its_figure_would_be(tmp_path, result):

@@ -35,12 +35,12 @@ def test_a_result_that_is_not_there_is_said(tmp_path):
         Result.load(RunDirectory(tmp_path), "toy")
 
 
-@pytest.mark.parametrize("damage", ["{", '{"study": "toy"}'])
+@pytest.mark.parametrize("damage", ["{", '{"study": "toy"}', "[]", "null", "3", "[" * 100_000])
 def test_damaged_json_is_said(tmp_path, damage):
     rundir = RunDirectory(tmp_path)
     result().save(rundir)
     (rundir.analysis / "toy.json").write_text(damage)
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(StorageError, match="is not whole"):
         Result.load(rundir, "toy")
 
 
@@ -48,8 +48,53 @@ def test_a_damaged_table_is_said(tmp_path):
     rundir = RunDirectory(tmp_path)
     result().save(rundir)
     (rundir.analysis / "toy.curve.parquet").write_bytes(b"PAR1 no more")
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(StorageError, match="is not whole"):
         Result.load(rundir, "toy")
+
+
+def test_a_torn_save_is_said(tmp_path, monkeypatch):
+    """As after a kill between the tables and the JSON."""
+    rundir = RunDirectory(tmp_path)
+    result().save(rundir)
+    json = (rundir.analysis / "toy.json").read_bytes()
+    Result("toy", {}, {"curve": pl.DataFrame({"x": [9.0]})}).save(rundir)
+    (rundir.analysis / "toy.json").write_bytes(json)
+    with pytest.raises(StorageError, match=r"toy\.curve\.parquet is of another analysis.*Run `headway analyze"):
+        Result.load(rundir, "toy")
+
+
+def test_an_edited_result_is_said(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    result().save(rundir)
+    path = rundir.analysis / "toy.json"
+    path.write_text(path.read_text().replace('"n": 3', '"n": 4'))
+    with pytest.raises(StorageError, match=r"toy\.json was changed after it was saved"):
+        Result.load(rundir, "toy")
+
+
+def test_a_result_under_another_name_is_said(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    result().save(rundir)
+    (rundir.analysis / "toy.json").rename(rundir.analysis / "other.json")
+    with pytest.raises(StorageError, match="holds the study 'toy'"):
+        Result.load(rundir, "other")
+
+
+def test_a_result_knows_whether_its_tables_have_changed(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    row = pl.DataFrame({"x": [1.0]})
+    rundir.write_part("heads", "a", 0, row, {})
+    Result("toy", {}, sources={"heads": rundir.contents("heads")}).save(rundir)
+    loaded = Result.load(rundir, "toy")
+    assert loaded.changed_since(rundir) == []
+    rundir.write_part("heads", "a", 0, row, {})
+    assert loaded.changed_since(rundir) == [], "the same numbers again"
+    rundir.write_part("heads", "a", 1, row, {})
+    assert loaded.changed_since(rundir) == ["heads"]
+    rundir.part_path("heads", "a", 1).unlink()
+    assert loaded.changed_since(rundir) == []
+    rundir.write_part("heads", "a", 0, pl.DataFrame({"x": [2.0]}), {})
+    assert loaded.changed_since(rundir) == ["heads"]
 
 
 def test_a_table_name_cannot_leave_the_directory(tmp_path):

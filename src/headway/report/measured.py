@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Measurement:
     records: of each table, everything that the manifest says of it.
     failures: checkpoints that could not be done.
     audit: what an audit of the suite found, if there was one.
+    outdated: studies whose tables have changed since they were analysed.
     """
 
     suite: str
@@ -31,10 +32,11 @@ class Measurement:
     records: list[tuple[str, list[tuple[str, str]]]]
     failures: Listing
     audit: Audited
+    outdated: list[str]
 
 
-def measurement(directory: RunDirectory) -> Measurement:
-    """Reads the manifest and the failures; whatever an older or foreign manifest lacks is left out."""
+def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measurement:
+    """What the manifest and the failures say; `outdated` is passed on."""
     manifest = directory.manifest()
     tables: dict[str, Any] = manifest.get("tables", {})
     failed = [line for table in tables for line in directory.failures(table).values()]
@@ -53,6 +55,7 @@ def measurement(directory: RunDirectory) -> Measurement:
             [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
         ),
         audit=audited(directory, measured),
+        outdated=list(outdated),
     )
 
 
@@ -95,8 +98,7 @@ def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
     found = [*_flat("", entry.get("identity", {})), *_flat("asked", entry.get("asked", {}))]
     found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
-    versions = entry.get("versions", [])
-    every = versions if isinstance(versions, list) else [versions]
+    every = entry.get("versions", [])
     return [*found, *(("versions", ", ".join(f"{name} {of}" for name, of in one.items())) for one in every)]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from headway.report.parts import Chapter
 from headway.rundir import RunDirectory
 from headway.studies import Result
 from headway.whole_files import write_whole
+from headway.words import listed
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
 CHAPTERS = {
@@ -48,11 +50,14 @@ def write(
     if format not in ("html", "md"):
         raise UsageError(f"a report can be written as html or md, not as {format!r}")
     directory = rundir if isinstance(rundir, RunDirectory) else RunDirectory(rundir)
-    chapters = read_chapters(directory)
+    results = read_results(directory)
+    chapters = chapters_of(results)
 
     from headway.report import export, markdown, measured, page
 
-    measurement = measured.measurement(directory)
+    measurement = measured.measurement(directory, outdated(results, directory))
+    for sentence in measurement.outdated:
+        warnings.warn(sentence, stacklevel=2)
     if figures or format == "md":
         export.write_figures(chapters, directory, progress or Silent())
     render = page.render if format == "html" else markdown.render
@@ -61,8 +66,8 @@ def write(
     return path
 
 
-def read_chapters(directory: RunDirectory) -> list[Chapter]:
-    """A chapter for each study that has a result.
+def read_results(directory: RunDirectory) -> list[Result]:
+    """The result of each study that was analysed, in the order of the report.
 
     Raises:
         RunDirectoryError: it is not a run directory, or no study has one.
@@ -74,7 +79,21 @@ def read_chapters(directory: RunDirectory) -> list[Chapter]:
         raise RunDirectoryError(
             f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
         )
-    return [_builder(study)(Result.load(directory, study)) for study in done]
+    return [Result.load(directory, study) for study in done]
+
+
+def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
+    """A sentence for each study whose tables have changed since it was analysed."""
+    return [
+        f"The study {result.study} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
+        f"Run `headway analyze {directory.path}`, then `headway report {directory.path}`."
+        for result in results
+        if (tables := result.changed_since(directory))
+    ]
+
+
+def chapters_of(results: Sequence[Result]) -> list[Chapter]:
+    return [_builder(result.study)(result) for result in results]
 
 
 def _builder(study: str) -> Callable[[Result], Chapter]:

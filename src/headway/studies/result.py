@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,9 @@ import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError
 from headway.rundir import RunDirectory, safe_name
-from headway.whole_files import to_json, write_whole
+from headway.whole_files import require_regular, to_json, write_whole
 
-_OWN_KEYS = ("study", "notes", "table_names")
+_OWN_KEYS = ("study", "notes", "sources", "files", "seal")
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,34 @@ class Result:
         values: nested dicts and lists of numbers, strings, booleans, and None for a number that does not exist.
         tables: tidy frames by name, every column ready to be drawn.
         notes: sentences on the data that the reader should know before believing the numbers.
+        sources: for each table of the run directory that was studied, a hash of what it held then.
     """
 
     study: str
     values: dict[str, Any]
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", as_json(self.values))
 
     def save(self, rundir: RunDirectory) -> None:
-        """Writes the tables, then the JSON that names them; a table of an earlier run that is no more goes away.
+        """Writes the tables, then the JSON with their hashes and its own; tables of an earlier result are removed.
+
+        A command that is killed meanwhile leaves tables that the JSON does not know, which `load` notices.
 
         Raises:
-            StorageError: the place cannot be written to.
+            StorageError: they cannot be written.
         """
         safe_name(self.study, "study")
-        for name, frame in self.tables.items():
-            buffer = io.BytesIO()
-            frame.write_parquet(buffer)
-            write_whole(_table_path(rundir, self.study, name), buffer.getvalue())
-        own = {"study": self.study, "notes": self.notes, "table_names": list(self.tables)}
-        write_whole(rundir.analysis / f"{self.study}.json", to_json(own | self.values))
-        kept = {_table_path(rundir, self.study, name).name for name in self.tables}
+        encoded = {_table_path(rundir, self.study, name): _parquet(frame) for name, frame in self.tables.items()}
+        files = {name: _hash(data) for name, data in zip(self.tables, encoded.values(), strict=True)}
+        document = {"study": self.study, "notes": self.notes, "sources": self.sources, "files": files, **self.values}
+        for path, data in encoded.items():
+            write_whole(path, data)
+        write_whole(rundir.analysis / f"{self.study}.json", to_json({**document, "seal": _hash(to_json(document))}))
+        kept = {path.name for path in encoded}
         for path in rundir.analysis.glob(f"{self.study}.*.parquet"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
@@ -62,27 +68,71 @@ class Result:
 
         Raises:
             RunDirectoryError: it has not been analysed.
-            StorageError: a file of the result is damaged or gone.
+            StorageError: a file of the result is gone, or is not the one that was saved with the others.
         """
         path = rundir.analysis / f"{safe_name(study, 'study')}.json"
         if not path.exists():
             raise RunDirectoryError(f"{rundir.path} holds no result of {study!r}: run `headway analyze` on it first")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            own = {key: values.pop(key) for key in _OWN_KEYS}
+            values = _sealed(path, study)
             tables = {
-                name: pl.read_parquet(io.BytesIO(_table_path(rundir, study, name).read_bytes()))
-                for name in own["table_names"]
+                name: pl.read_parquet(io.BytesIO(_as_saved(_table_path(rundir, study, name), digest)))
+                for name, digest in values["files"].items()
             }
-        except (OSError, ValueError, KeyError, AttributeError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, KeyError, RecursionError, pl.exceptions.PolarsError) as error:
             raise StorageError(
-                f"the result of {study!r} in {rundir.path} is damaged ({type(error).__name__}: {error}): "
-                "run `headway analyze` again"
+                f"the result of {study!r} in {rundir.path} is not whole ({error}). Run `headway analyze {rundir.path}` again"
             ) from error
-        return cls(own["study"], values, tables, own["notes"])
+        numbers = {key: value for key, value in values.items() if key not in _OWN_KEYS}
+        return cls(study, numbers, tables, values["notes"], values["sources"])
+
+    def changed_since(self, rundir: RunDirectory) -> list[str]:
+        """The tables of `rundir` that hold other partitions now than when they were studied."""
+        return [table for table, then in self.sources.items() if rundir.contents(table) != then]
 
 
-def _table_path(rundir: RunDirectory, study: str, table: str) -> Any:
+def _parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sealed(path: Path, study: str) -> dict[str, Any]:
+    """The JSON at `path`, whose hash over all else it holds itself.
+
+    Raises:
+        ValueError: it was edited, or is of another study.
+    """
+    require_regular(path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    rest = {key: value for key, value in document.items() if key != "seal"}
+    if document.get("seal") != _hash(to_json(rest)):
+        raise ValueError(f"{path.name} was changed after it was saved")
+    if document["study"] != study:
+        raise ValueError(f"{path.name} holds the study {document['study']!r}")
+    return document
+
+
+def _as_saved(path: Path, digest: str) -> bytes:
+    """The bytes of `path`.
+
+    Raises:
+        ValueError: they are not those that were saved with the result.
+    """
+    require_regular(path)
+    data = path.read_bytes()
+    if _hash(data) != digest:
+        raise ValueError(f"{path.name} is of another analysis, or was changed")
+    return data
+
+
+def _table_path(rundir: RunDirectory, study: str, table: str) -> Path:
     return rundir.analysis / f"{study}.{safe_name(table, 'table name')}.parquet"
 
 
