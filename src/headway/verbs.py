@@ -12,9 +12,10 @@ from headway.errors import CheckpointError, UsageError
 from headway.measure import DEFAULT_SCORES
 from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory, require_folder
-from headway.words import count
+from headway.words import count, unicode_name
 
 if TYPE_CHECKING:
+    from headway.corpora import Corpus
     from headway.interventions.found import Choice
     from headway.interventions.groups import Grouping
     from headway.studies import Result
@@ -95,8 +96,11 @@ def measure(
             f"the suite {opened.name!r} comes without texts: name some with --corpus, such as texts.txt or "
             "stories.xlsx:Sentence; `nano` is a built-in one (prose of the Python documentation)"
         )
+    progress = progress or Silent()
+    texts = open_corpus(corpus)
+    progress.say(texts.describe())
     job = HeadScores(
-        open_corpus(corpus),
+        texts,
         scores=tuple(scores),
         loss=loss,
         add_bos=add_bos,
@@ -109,7 +113,7 @@ def measure(
     rundir = RunDirectory(out)
     if checkpoints and not sweep.begun(job, checkpoints, rundir):  # what goes on was looked at when it began
         job.require_measurable(checkpoints[0])
-    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus)
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     return sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
 
 
@@ -120,7 +124,7 @@ def _asked(
     executor: Executor | None,
     device: str | None = None,
     corpus: str | None = None,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """What the manifest shall say of how a table was made that does not decide its numbers. Workers choose devices of
     their own.
     """
@@ -129,10 +133,15 @@ def _asked(
 
     asked = {"suite": str(suite), "where": where}
     if corpus is not None:
-        asked["corpus"] = corpus if corpus in BUILT_IN else os.path.abspath(corpus)
+        asked["corpus"] = corpus if corpus in BUILT_IN else os.path.abspath(os.path.expanduser(corpus))
     if device is not None:
         asked["device"] = choose_device(device) if executor is None else device
     return asked
+
+
+def _sheets(corpus: Corpus) -> dict[str, dict[str, int]]:
+    """How many texts came from which sheet of a workbook."""
+    return {"sheets": dict(corpus.sheets)} if corpus.sheets else {}
 
 
 def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:
@@ -272,7 +281,7 @@ def intervene(
         ClusterEffects(texts, groupings, n_texts=n_texts, **options),
         PromptAnswers(asked_prompts, groupings, **options),
     ]
-    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus)
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     summaries = [
         sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
         for job in jobs
@@ -358,20 +367,23 @@ def import_heads(
         RunDirectoryError: `out` holds another heads table and `force` is not given.
         StorageError: `out` cannot be written to.
     """
-    from headway.published import read_published
-    from headway.sweep import store
+    from headway.published import read_published, require_files
+    from headway.sweep import store, stored_rows
 
     require_folder(out)
-    paths = [Path(file) for file in ([files] if isinstance(files, str | PathLike) else files)]
+    paths = require_files([files] if isinstance(files, str | PathLike) else files)
+    rundir, identity = RunDirectory(out), _identity_of_files(suite, paths)
+    if (rows := stored_rows("heads", rundir, identity)) is not None:
+        return rows
     frame = read_published(paths, suite=suite)
-    store(frame, "heads", RunDirectory(out), identity=_identity_of_files(suite, paths), force=force)
+    store(frame, "heads", rundir, identity=identity, force=force)
     return frame.height
 
 
 def _identity_of_files(suite: str, paths: Sequence[Path]) -> dict[str, Any]:
     import hashlib
 
-    sources = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
+    sources = [{"name": unicode_name(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
     return {"suite": suite, "imported": sources}
 
 
@@ -399,6 +411,8 @@ def analyze(
         RunDirectoryError: it is not a run directory, or has no table for a study that was asked for.
         UsageError: an unknown study.
     """
+    from dataclasses import replace
+
     from headway.studies import STUDIES, TABLES
 
     rundir = RunDirectory(directory).require()
@@ -408,13 +422,16 @@ def analyze(
     there = set(rundir.tables())
     chosen = list(studies) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
-        rundir.read("heads")  # raises the error that says what to do
+        rundir.read(next(iter(rundir.manifest().get("tables", {})), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
         options: dict[str, Any] = {"score": score} if name == "previous_token" else {}
+        sources = {
+            table: rundir.contents(table) for table in sorted(TABLES[name] & there)
+        }  # as it is before it is read
         result = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **options)
-        result.save(rundir)
-        results[name] = result
+        results[name] = replace(result, sources=sources)
+        results[name].save(rundir)
     return results
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 
+import openpyxl
 import polars as pl
 import pytest
 
@@ -108,9 +109,9 @@ def test_a_file_called_like_a_built_in_corpus_is_reached_by_its_path(folder):
         ("t.txt", b"\xef\xbb\xbfgood\nb\xe4d", "t.txt", r"byte 9 \(0xe4, line 2\)"),
         ("t.txt", "wörter".encode("utf-16"), "t.txt", r"byte 0 \(0xff, line 1\)"),
         ("t.csv", b"a,b\n\xff,1\n", "t.csv:a", r"byte 4 \(0xff, line 2\)"),
-        ("t.txt", b"one", "t.txt:text", "has no column 'text'"),
-        ("t.csv", b"id,text\n1,one\n", "t.csv:Text", "no column 'Text': it has id, text"),
-        ("t.csv", b"id,text\n1,one\n", "t.csv", "t.csv:COLUMN; it has id, text"),
+        ("t.txt", b"one", "t.txt:text", "without sheets and columns"),
+        ("t.csv", b"id,text\n1,one\n", "t.csv:Text", "no column 'Text': it has 'id' and 'text'"),
+        ("t.csv", b"id,text\n1,one\n", "t.csv", "t.csv:COLUMN. It has 'id' and 'text'"),
         ("t.csv", b"id,text\n1,\n", "t.csv:text", "empty"),
         ("t.csv", b"", "t.csv:text", "cannot be read as a .csv table"),
         ("t.csv", b"id,text\n1,2,3,4\n", "t.csv:text", "cannot be read as a .csv table"),
@@ -151,3 +152,92 @@ def test_json_lines_with_a_key_that_comes_late(folder):
     lines = [json.dumps({"n": n}) for n in range(300)] + [json.dumps({"n": 300, "text": "late"})]
     (folder / "t.jsonl").write_text("\n".join(lines))
     assert open_corpus("t.jsonl:text").texts == ("late",)
+
+
+# --- workbooks with several sheets ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workbook(tmp_path):
+    """A cover sheet of one column, two sheets of texts with other columns between, an empty one."""
+    book = openpyxl.Workbook()
+    book.active.title = "Cover"
+    rows = {
+        "Cover": [["Notes"], ["read me"]],
+        "a story": [["Sentence", "n"], ["One.", 1], ["Two.", None], [None, 3]],
+        "numbers": [["n", "empty"], [7, None]],
+        "b": [["n", "Sentence"], [1, "Three."]],
+        "nothing": [],
+    }
+    for name, cells in rows.items():
+        sheet = book[name] if name in book.sheetnames else book.create_sheet(name)
+        for row in cells:
+            sheet.append(row)
+    book.save(tmp_path / "t.xlsx")
+    return tmp_path / "t.xlsx"
+
+
+def test_every_sheet_that_has_the_column_is_read(workbook, capfd):
+    corpus = open_corpus(f"{workbook}:Sentence")
+    assert corpus.texts == ("One.", "Two.", "Three.")
+    assert corpus.sheets == (("a story", 2), ("b", 1))
+    assert corpus.describe() == "t.xlsx:Sentence: 3 texts from 2 sheets (a story 2, b 1)"
+    assert capfd.readouterr() == ("", ""), "the reader's own notices are not for the user"
+
+
+def test_sheets_can_be_chosen(workbook):
+    assert open_corpus(f"{workbook}[b]:Sentence").texts == ("Three.",)
+    both = open_corpus(f"{workbook}[b, a story]:Sentence")
+    assert (both.texts, both.name) == (("Three.", "One.", "Two."), "t.xlsx[b,a story]:Sentence")
+    assert open_corpus(f"{workbook}[Cover]").texts == ("read me",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", r"say which column holds the texts.*sheet 'a story': 'Sentence' and 'n'"),
+        (":Text", r"no column 'Text'. It has sheet 'Cover': 'Notes'"),
+        ("[c]:Sentence", r"no sheet 'c': it has 'Cover', 'a story'"),
+        ("[numbers]:n", r"column 'n' of sheet 'numbers' .*holds Int64, not text"),
+        ("[numbers]:Sentence", r"no column 'Sentence'. It has sheet 'numbers'"),
+    ],
+)
+def test_a_sheet_or_column_that_is_not_there_is_named(workbook, asked, said):
+    with pytest.raises(CorpusError, match=said):
+        open_corpus(f"{workbook}{asked}")
+
+
+def test_a_bracket_in_a_name_is_no_sheet(tmp_path):
+    (tmp_path / "a[1].csv").write_text("text\nOne.\n")
+    assert open_corpus(f"{tmp_path}/a[1].csv:text").texts == ("One.",)
+    with pytest.raises(CorpusError, match="has no sheets"):
+        open_corpus(f"{tmp_path}/a[1].csv[x]:text")
+
+
+# --- separators and quotes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("separator", "named"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("column", ["", ":text"])
+def test_other_separators_are_named(tmp_path, separator, named, column):
+    (tmp_path / "s.csv").write_text(f"nr{separator}text\n1{separator}The dog barks.\n2{separator}It rains.\n")
+    with pytest.raises(CorpusError, match=f"by {named}, not by commas"):
+        open_corpus(f"{tmp_path}/s.csv{column}")
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        # Quotes that open in one row and close in another are characters.
+        (['1\t"I will not go', "2\tsaid the king.", '3\tShe laughed"', "4\tThe end."],
+         ('"I will not go', "said the king.", 'She laughed"', "The end.")),
+        # A spreadsheet's quotes are taken off.
+        (['1\t"She said ""no"""', "2\tIt rains."], ('She said "no"', "It rains.")),
+        (['1\t"two\nlines"', "2\tIt rains."], ("two\nlines", "It rains.")),
+        (['1\tan inch is "', "2\tIt rains."], ('an inch is "', "It rains.")),
+        (['1\t"open at the end', "2\tIt rains."], ('"open at the end', "It rains.")),
+    ],
+)  # fmt: skip
+def test_quotes_in_tab_separated_text(tmp_path, rows, texts):
+    (tmp_path / "b.tsv").write_text("\n".join(["id\ttext", *rows]) + "\n")
+    assert open_corpus(f"{tmp_path}/b.tsv:text").texts == texts

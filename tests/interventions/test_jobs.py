@@ -203,5 +203,14 @@ def test_prompts_from_files_and_corpora(tmp_path):
         read_prompts(path)
     with pytest.raises(CorpusError, match=r"missing\.txt cannot be read"):
         read_prompts(tmp_path / "missing.txt")
+
+
+def test_prompts_are_whole_lines(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffsum\t1 + 1 =\r\none\x0ctwo\u2028three\n".encode())
+    assert read_prompts(path) == (Prompt("sum", "1 + 1 ="), Prompt("", "one\x0ctwo\u2028three"))
+    path.write_text("sum\t1 + 1 =\nsum\t \n")
+    with pytest.raises(CorpusError, match=r"line 2: the task 'sum' has no prompt after its tab"):
+        read_prompts(path)
     [prompt] = prompts_of(Corpus.of("c", ["one two three four five six"]), 1)
     assert prompt.text == "one two three"

@@ -1,6 +1,7 @@
 """Texts: from a file, from a table's column, built in; texts -> token sequences; repeated random tokens."""
 
 from headway.corpora.corpus import Corpus
+from headway.corpora.lines import read_lines
 from headway.corpora.opening import BUILT_IN, open_corpus
 from headway.corpora.repeated import repeated_random, usable_tokens
 from headway.corpora.sequences import Sequences, Tokenizer, tokenize
@@ -11,6 +12,7 @@ __all__ = [
     "Sequences",
     "Tokenizer",
     "open_corpus",
+    "read_lines",
     "repeated_random",
     "tokenize",
     "usable_tokens",

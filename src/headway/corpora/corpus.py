@@ -20,15 +20,17 @@ class Corpus:
         texts: as they stand in the source, leading and trailing blanks included.
         sha256: of the texts and their order alone: the same texts in another kind of file are the same corpus.
         n_blank: lines or cells that held nothing but white space, and so are no texts.
+        sheets: for a workbook, the name of each sheet that was read and how many texts it holds.
     """
 
     name: str
     texts: tuple[str, ...]
     sha256: str
     n_blank: int = 0
+    sheets: tuple[tuple[str, int], ...] = ()
 
     @classmethod
-    def of(cls, name: str, candidates: Iterable[str | None]) -> Corpus:
+    def of(cls, name: str, candidates: Iterable[str | None], sheets: tuple[tuple[str, int], ...] = ()) -> Corpus:
         """The corpus of those `candidates` that hold more than white space; the others are counted.
 
         Raises:
@@ -42,7 +44,13 @@ class Corpus:
                 "white space): give one text per line or cell"
             )
         digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
-        return cls(name, texts, digest, n_blank=len(candidates) - len(texts))
+        return cls(name, texts, digest, n_blank=len(candidates) - len(texts), sheets=sheets)
+
+    def describe(self) -> str:
+        """Where its texts came from, such as `stories.xlsx:Sentence: 119 texts from 2 sheets (a 53, b 66)`."""
+        own = f"{self.name}: {count(len(self), 'text')}"
+        sheets = ", ".join(f"{name} {n}" for name, n in self.sheets)
+        return f"{own} from {count(len(self.sheets), 'sheet')} ({sheets})" if sheets else own
 
     def __len__(self) -> int:
         return len(self.texts)

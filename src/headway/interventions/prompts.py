@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from headway import tables
-from headway.corpora import Corpus
+from headway.corpora import Corpus, read_lines
 from headway.errors import CheckpointError, CorpusError
 from headway.interventions.controls import MOST_CONTROLS, share_at_least
 from headway.interventions.groups import Grouping, named
@@ -63,15 +63,20 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
     """The prompts of a text file: one a line, with its task before a tab if it has one.
 
     Raises:
-        CorpusError: the file cannot be read as UTF-8, or holds no prompt.
+        CorpusError: the file cannot be read as UTF-8, holds no prompt, or a line names a task without a prompt.
     """
+    path = Path(path).expanduser()
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"the prompts {path} cannot be read as UTF-8 text: {error}") from error
+        lines = read_lines(path)
+    except OSError as error:
+        raise CorpusError(f"the prompts {path} cannot be read: {error.strerror or error}") from error
     prompts = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         task, tab, text = line.partition("\t")
+        if tab and line.strip() and not text.strip():
+            raise CorpusError(
+                f"{path}, line {number}: the task {task.strip()!r} has no prompt after its tab. Write one"
+            )
         if line.strip():
             prompts.append(Prompt(task.strip(), text) if tab else Prompt("", line))
     if not prompts:
