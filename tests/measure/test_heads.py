@@ -1,5 +1,6 @@
 """Scores against eager attention, one text at a time, computed here from the matrix by DESIGN's formulas."""
 
+import copy
 import logging
 from itertools import combinations, pairwise
 
@@ -241,16 +242,47 @@ class TestTheModelAfterwards:
         self.assert_as_it_was(model, before)
 
 
-def test_nothing_after_the_last_queries_and_keys_is_computed(texts):
+def test_nothing_after_the_last_queries_and_keys_is_computed(monkeypatch):
+    """But for the first batch, which shows whether the model calls its layers again."""
     model = random_model("gpt_neox")
     ran = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    head_scores(model, texts[:1])
-    assert "gpt_neox.layers.1.mlp" in ran
-    assert "gpt_neox.layers.2.attention.query_key_value" in ran
-    for never in ("gpt_neox.layers.2.attention.dense", "gpt_neox.layers.2.mlp", "gpt_neox.final_layer_norm", "lm_head"):
-        assert never not in ran
+    head_scores(model, [np.arange(number) % VOCAB for number in (100, 120, 140)])  # too long to be read together
+    assert ran.count("gpt_neox.layers.1.mlp") == 3
+    assert ran.count("gpt_neox.layers.2.attention.query_key_value") == 3
+    for never in ("gpt_neox.layers.2.attention.dense", "gpt_neox.layers.2.mlp", "gpt_neox.final_layer_norm"):
+        assert ran.count(never) == 1
+    assert "lm_head" not in ran
+
+
+@pytest.mark.parametrize(("architecture", "sinks"), [("mistral", False), ("gemma2", False), ("gpt_oss", True)])
+@pytest.mark.parametrize("sharpness", [1, 36, 400])
+def test_sharp_attention_outside_a_window_is_no_infinity(architecture, sinks, sharpness):
+    """Beyond the window a logit may exceed the row's log-sum-exp by any amount."""
+    model = random_model(architecture, sliding_window=16)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "q_proj" in name:
+                parameter.mul_(sharpness)
+    texts = [np.random.default_rng(0).choice(VOCAB, 90)]
+    found = head_scores(model, texts, [name for name in TABLE if name not in ("induction", "duplicate")])
+    expected = eager(model, texts)
+    # Logits of several hundred have roundings of 1e-5, and so have their exponentials relatively.
+    assert_equal(
+        found, {name: expected[name] for name in found}, texts, tolerance=max(TOLERANCE, 3e-7 * 64 * sharpness**0.5)
+    )
+
+
+def test_all_attention_in_the_sink():
+    """A share of 0 leaves an entropy and a distance of 0."""
+    model = random_model("gpt_oss", sliding_window=128)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("sinks"):
+                parameter.fill_(1e4)
+    found = head_scores(model, [np.arange(90)], ["prev", "entropy", "distance"])
+    assert all((values == 0).all() for values in found.values())
 
 
 def test_dropout_is_off(texts):
@@ -324,6 +356,29 @@ class TestRefusals:
 
         model = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=12, n_layer=1, n_head=2))
         with pytest.raises(UnsupportedModel, match=r"Bloom.* AttentionInterface, so headway cannot see its heads"):
+            head_scores(model, texts)
+
+    @pytest.mark.parametrize("renumbered", [False, True])
+    def test_layers_that_are_called_again(self, texts, renumbered):
+        """A looped model: all layers twice, numbered on or not."""
+        model = random_model("gpt_neox")
+        again = copy.deepcopy(model.gpt_neox.layers) if renumbered else model.gpt_neox.layers
+        for number, layer in enumerate(again if renumbered else ()):
+            layer.attention.layer_idx, layer.attention.config = LAYERS + number, model.config
+        model.gpt_neox.layers = torch.nn.ModuleList([*model.gpt_neox.layers, *again])
+        model.config.num_hidden_layers = 2 * LAYERS
+        forward = model.gpt_neox.forward
+
+        def as_configured(*args, **options):  # a looped model's config counts its layers once
+            model.config.num_hidden_layers = 2 * LAYERS
+            try:
+                return forward(*args, **options)
+            finally:
+                model.config.num_hidden_layers = LAYERS
+
+        model.config.num_hidden_layers = LAYERS
+        model.gpt_neox.forward = as_configured
+        with pytest.raises(UnsupportedModel, match=r"calls layer [03] more than once"):
             head_scores(model, texts)
 
     def test_layers_without_attention(self, texts):

@@ -4,11 +4,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from headway.errors import CheckpointError, UsageError
-from headway.models import load, read_geometry
+from headway.errors import CheckpointError, UnsupportedModel, UsageError
+from headway.models import HeadWeights, load, read_geometry
 from support_models import CONFIGS, VOCAB, saved
 
 IDS = torch.arange(23)[None] % VOCAB
@@ -141,9 +142,13 @@ class TestTiedEmbeddings:
 
     def test_stored_twice_and_different(self, tmp_path):
         saved(tmp_path, "llama", tie_word_embeddings=True)
-        change(tmp_path, **{"lm_head.weight": torch.zeros(VOCAB, 6 * 14)})
-        with pytest.raises(CheckpointError, match="two that differ"):
-            load(tmp_path, lm_head=True)
+        """Both are used, as transformers does."""
+        unembedding = torch.randn(VOCAB, 6 * 14, generator=torch.Generator().manual_seed(0))
+        change(tmp_path, **{"lm_head.weight": unembedding})
+        found = load(tmp_path, lm_head=True)
+        assert torch.equal(found.lm_head.weight, unembedding)
+        expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        assert torch.equal(logits(found), logits(expected))
 
 
 class TestDamage:
@@ -239,3 +244,147 @@ def test_unknown_dtype(tmp_path):
     saved(tmp_path, "gpt_neox")
     with pytest.raises(UsageError, match="unknown dtype 'float8'"):
         load(tmp_path, dtype="float8")
+
+
+# --- files whose names or shapes are not those in memory -------------------------------------------------------------
+
+_MOE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 56,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 36,
+    "max_position_embeddings": 64,
+    "num_experts_per_tok": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+_LATENT = {
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 36,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "num_key_value_heads": 4,
+}
+CONVERTED = {
+    "MixtralConfig": {"num_local_experts": 4},
+    "OlmoeConfig": {"num_experts": 4},
+    "Qwen2MoeConfig": {"num_experts": 4, "moe_intermediate_size": 36, "shared_expert_intermediate_size": 36},
+    "Qwen3MoeConfig": {"num_experts": 4, "moe_intermediate_size": 36},
+    "PhimoeConfig": {"num_local_experts": 4},
+    "GraniteMoeConfig": {"num_local_experts": 4},
+    "DeepseekV2Config": _LATENT | {"n_group": 1, "topk_group": 1},
+    "DeepseekV3Config": _LATENT | {"n_group": 1, "topk_group": 1},
+    "Gemma3TextConfig": {"head_dim": 14},
+}
+
+
+def converted(folder, name):
+    """A random model of transformers in the names and shapes of the Hub, which `save_pretrained` restores."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(getattr(transformers, name)(**_MOE | CONVERTED[name])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+class TestConvertedNames:
+    def test_the_model_is_the_one_that_was_saved(self, name, tmp_path):
+        model = converted(tmp_path, name)
+        if name != "Gemma3TextConfig":  # whose names once were refused for a stored buffer
+            assert load_file(tmp_path / "model.safetensors").keys() != model.state_dict().keys()
+        found = load(tmp_path, lm_head=True)
+        for key, tensor in model.state_dict().items():
+            assert torch.equal(found.state_dict()[key], tensor), key
+        assert torch.equal(logits(found), logits(model))
+
+    def test_what_does_not_belong_is_refused(self, name, tmp_path):
+        converted(tmp_path, name)
+        change(tmp_path, **{"model.layers.0.other.weight": torch.ones(2)})
+        with pytest.raises(CheckpointError, match=r"other\.weight, which the model of config"):
+            load(tmp_path)
+
+    def test_what_is_missing_is_refused(self, name, tmp_path):
+        converted(tmp_path, name)
+        experts = [
+            one for one in load_file(tmp_path / "model.safetensors") if "mlp" in one or "expert" in one or "moe" in one
+        ]
+        change(tmp_path, **{experts[-1]: None})
+        with pytest.raises(CheckpointError, match=r"lack|not complete"):
+            load(tmp_path)
+
+    def test_what_is_not_finite_is_named(self, name, tmp_path):
+        converted(tmp_path, name)
+        key, tensor = next(iter(load_file(tmp_path / "model.safetensors").items()))
+        tensor = tensor.clone()
+        tensor.view(-1)[0] = np.nan
+        change(tmp_path, **{key: tensor})
+        with pytest.raises(CheckpointError, match=f"'{key}' holds 1 of"):
+            load(tmp_path, lm_head=True)
+
+
+def test_conversion_leaves_the_default_dtype_to_others(tmp_path):
+    converted(tmp_path, "MixtralConfig")
+    model = load(tmp_path, dtype="bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert torch.get_default_dtype() == torch.float32
+
+
+WRAPPED = {
+    "torch.compile": lambda name: f"_orig_mod.{name}",
+    "a part under torch.compile": lambda name: name.replace("layers.1.", "layers.1._orig_mod."),
+    "DistributedDataParallel": lambda name: f"module.{name}",
+    "both": lambda name: f"module._orig_mod.{name}",
+    "FSDP with checkpointing": lambda name: name.replace(
+        "layers.1.", "layers.1._fsdp_wrapped_module._checkpoint_wrapped_module."
+    ),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_names_of_wrappers_are_left_out(wrapper, tmp_path):
+    saved(tmp_path, "gpt_neox")
+    expected = logits(load(tmp_path, lm_head=True))
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({WRAPPED[wrapper](name): one for name, one in tensors.items()}, tmp_path / "model.safetensors")
+    assert torch.equal(logits(load(tmp_path, lm_head=True)), expected)
+    assert HeadWeights(tmp_path).get("q", 1).shape == (5, 22, 110)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantized_weights_are_refused(dtype, tmp_path):
+    saved(tmp_path, "gpt_neox")
+    name = "gpt_neox.layers.1.attention.query_key_value.weight"
+    change(tmp_path, **{name: torch.ones(330, 110).to(dtype)})
+    for read in (lambda: load(tmp_path), lambda: HeadWeights(tmp_path).get("q", 1)):
+        with pytest.raises(
+            UnsupportedModel, match=f"'{name}' is stored as {str(dtype)[6:]}, so its weights are quantized"
+        ):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"num_hidden_layers": 10**7}, CheckpointError, "num_hidden_layers 10,000,000; more than 10,000 are taken for"),
+        ({"text_config": {"num_experts": 10**9}}, CheckpointError, "num_experts 1,000,000,000"),
+        ({"quantization_config": {"quant_method": "fp8"}}, UnsupportedModel, r"quantized \(fp8\)"),
+    ],
+)
+def test_a_config_that_cannot_be_read_truthfully_is_refused_at_once(changes, error, words, tmp_path):
+    saved(tmp_path, "gpt_neox")
+    config = json.loads((tmp_path / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for read in (load, read_geometry):
+        with pytest.raises(error, match=words):
+            read(tmp_path)

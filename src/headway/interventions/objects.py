@@ -55,13 +55,14 @@ class Ablate:
             rely on, and so overstates a head's part. `mean`: their mean over all tokens of `reference`, which keeps
             the constant. `resample`: their outputs at the same positions of another, random text of `reference`,
             which keeps outputs that the head really has (Chan et al. 2022, causal scrubbing); of a text that is long
-            enough, if there is one.
+            enough, if there is one. The model must then read whole texts, without a cache.
         reference: token sequences; needed for `mean` and `resample`. A reference shorter than the text starts again
             from its beginning.
         seed: of the choice of texts for `resample`.
 
     Raises:
-        UsageError: an unknown substitute, or no reference where one is needed.
+        UsageError: an unknown substitute, or no reference where one is needed; or, with `resample`, `model` is called
+            with a cache, as `generate` does unless `use_cache=False`.
     """
 
     heads: Sequence[tuple[int, int]]
@@ -89,7 +90,10 @@ class Ablate:
             pools = _outputs(model, self.reference, by_layer)
             random = np.random.default_rng(self.seed)
             changes = {layer: _resample(heads, pools[layer], random) for layer, heads in by_layer.items()}
-        with changing(model, changes):
+        with ExitStack() as stack:
+            if self.with_ == "resample":  # with a cache the new tokens alone pass, whose positions are not seen
+                stack.enter_context(_refusing_a_cache(model, "heads are resampled"))
+            stack.enter_context(changing(model, changes))
             yield
 
 
@@ -270,19 +274,36 @@ class Patch:
             return change
 
         def run_donor(module: torch.nn.Module, args: tuple, options: dict) -> None:
-            # The other model would read the last token alone, and write into this one's cache.
-            if any(options.get(name) is not None for name in ("past_key_values", "cache")):
-                raise UsageError("heads are patched on whole texts: call the model with use_cache=False")
             with torch.inference_mode():
                 self.from_run(*args, **{**options, "use_cache": False})
 
         with ExitStack() as stack:
             recorded = stack.enter_context(recording(self.from_run, by_layer))
             changes = {layer: from_donor(layer, heads) for layer, heads in by_layer.items()}
+            # The other model would read the last token alone, and write into this one's cache.
+            stack.enter_context(_refusing_a_cache(model, "heads are patched"))
             stack.enter_context(changing(model, changes))
             hook = model.register_forward_pre_hook(run_donor, with_kwargs=True)
             stack.callback(hook.remove)
             yield
+
+
+@contextmanager
+def _refusing_a_cache(model: PreTrainedModel, what: str) -> Iterator[None]:
+    """While the block runs, `model` and its base model cannot be called with the keys and values of earlier tokens.
+
+    Raises:
+        UsageError: in such a call.
+    """
+
+    def refuse(module: torch.nn.Module, args: tuple, options: dict) -> None:
+        if any(options.get(name) is not None for name in ("past_key_values", "cache")):
+            raise UsageError(f"{what} on whole texts: call the model with use_cache=False")
+
+    with ExitStack() as stack:
+        for module in {model, model.base_model}:
+            stack.callback(module.register_forward_pre_hook(refuse, with_kwargs=True).remove)
+        yield
 
 
 def _by_layer(heads: Sequence[tuple[int, int]]) -> dict[int, list[int]]:

@@ -151,8 +151,10 @@ class LongAttention(Attention):
         logits = self._logits.of_products(products)
         if self._logits.bias is not None:
             logits = logits + entries(self._logits.bias)
-        probability = (logits - self._log_sum_exp[:, :, first_row:]).exp()
-        return probability if self._logits.mask is None else probability * entries(self._logits.mask)
+        if self._logits.mask is not None:
+            # Before exp: l is over the allowed keys alone, so exp of another key's logit can be infinite.
+            logits = logits.masked_fill(~entries(self._logits.mask), -torch.inf)
+        return (logits - self._log_sum_exp[:, :, first_row:]).exp()
 
     @cached_property
     def mass(self) -> Tensor:
@@ -162,7 +164,7 @@ class LongAttention(Attention):
     def entropy(self) -> Tensor:
         among_tokens = self._fused_entropy() if self._logits.linear else self._plain_entropy()
         entropy = among_tokens.clamp_min(0.0)  # rounding may leave a row that attends to one token below
-        return entropy if self._share is None else self._share * (entropy - self._share.log())
+        return entropy if self._share is None else self._share * entropy + torch.special.entr(self._share)
 
     def _fused_entropy(self) -> Tensor:
         # -sum a log a = l - sum a (s q.k) = l - s q.(sum a k). Moving all keys by one vector changes no attention,

@@ -66,11 +66,16 @@ def _scores(
     parts: list[Part] = []
 
     def read(layer: int, attention: Attention) -> None:
+        if layer in layers or layer >= n_layers:
+            raise UnsupportedModel(
+                f"{type(model).__name__} calls layer {layer} more than once in a forward pass, so one head has several "
+                "attention patterns. headway measures models that call each layer once"
+            )
         of_parts = [attention.of(*part) for part in parts]
         layers[layer] = {
             name: torch.cat([definition.formula(part) for part in of_parts]) for name, definition in definitions.items()
         }
-        if layer == n_layers - 1:
+        if layer == n_layers - 1 and found:  # the first batch is read to its end: a looped model would go on
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read):

@@ -32,12 +32,13 @@ DEFINITIONS_VERSION = 1
 
 @dataclass(frozen=True)
 class Input:
-    """A checkpoint, ready to be measured."""
+    """A checkpoint, ready to be measured. `settings` must be the same at all steps of a run."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     geometry: Geometry
     identities: dict[str, str]
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class HeadScores:
             geometry = models.read_geometry(files.folder)
             model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self.loss)
             tokenizer = models.load_tokenizer(files.tokenizer_folder)
-            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity})
+            settings = {"tokenizer": tokenizer.identity, **models.settings_of(model)}
+            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
 
     def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
         """A row per head, ordered by layer and head.

@@ -2,7 +2,7 @@
 
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
 from headway.models.devices import choose_device
-from headway.models.geometry import Geometry, geometry_of, read_geometry
+from headway.models.geometry import Geometry, geometry_of, read_geometry, settings_of
 from headway.models.loading import DTYPES, load, torch_dtype
 from headway.models.tokenizers import Tokenizer, load_tokenizer
 from headway.models.weights import LAYOUTS, HeadWeights
@@ -22,5 +22,6 @@ __all__ = [
     "load",
     "load_tokenizer",
     "read_geometry",
+    "settings_of",
     "torch_dtype",
 ]

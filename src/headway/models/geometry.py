@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -101,6 +102,28 @@ def _rotary_dim(model: PreTrainedModel) -> int:
     return 2 * max(sizes, default=0)
 
 
+# What config.json says of the file and of the software, and nothing of the model's numbers.
+_BOOKKEEPING = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "architectures",
+        "auto_map",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What the model's config says that decides its numbers, as JSON; defaults that config.json leaves out included."""
+    config = model.config.get_text_config()
+    return {name: value for name, value in json.loads(config.to_json_string(False)).items() if name not in _BOOKKEEPING}
+
+
 def config_text(folder: str | PathLike[str]) -> str:
     """The folder's config.json.
 
@@ -121,11 +144,12 @@ def read_config(text: str, folder: str) -> PreTrainedConfig:
 
     Raises:
         CheckpointError: it is not JSON, or holds values that its architecture refuses.
-        UnsupportedModel: transformers has no architecture of its name.
+        UnsupportedModel: transformers has no architecture of its name, or the weights are quantized.
     """
     from transformers import CONFIG_MAPPING
 
     values = _json_object(text, folder)
+    _require_buildable(values, folder)
     model_type = str(values.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedModel(
@@ -146,6 +170,32 @@ def _json_object(text: str, folder: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{folder}/config.json is not a JSON object but {type(values).__name__}")
     return values
+
+
+# More layers, experts and the like than any model has. They are built one by one, so a damaged number would not end.
+_MOST_MODULES = 10_000
+_COUNTED = re.compile(r"layers?|experts|blocks", re.IGNORECASE)
+
+
+def _require_buildable(values: Mapping[str, Any], folder: str) -> None:
+    """
+    Raises:
+        CheckpointError: a number of modules is beyond `_MOST_MODULES`.
+        UnsupportedModel: the weights are quantized.
+    """
+    for name, value in values.items():
+        if isinstance(value, dict) and name.endswith("_config"):
+            _require_buildable(value, folder)
+        if isinstance(value, int) and value > _MOST_MODULES and _COUNTED.search(name):
+            raise CheckpointError(
+                f"{folder}/config.json says {name} {value:,}; more than {_MOST_MODULES:,} are taken for damage"
+            )
+    if quantized := values.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise UnsupportedModel(
+            f"{folder}/config.json says that the weights are quantized ({method}), and their codes are not weights. "
+            "Use a checkpoint that is not quantized"
+        )
 
 
 _building = threading.Lock()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UsageError
 from headway.models.architectures import renamed
 from headway.models.geometry import config_text, skeleton
-from headway.models.tensors import TensorFiles, require_finite
+from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:
     import torch
@@ -43,17 +44,20 @@ def load(
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, of another shape than config.json says, or not finite.
-        UnsupportedModel: transformers does not know its architecture.
+        UnsupportedModel: transformers does not know its architecture, or the weights are quantized.
     """
     folder = Path(folder)
     model = copy.deepcopy(skeleton(config_text(folder), str(folder)))
-    kept = model if lm_head else model.base_model
     prefix = f"{model.base_model_prefix}."
     expected = model.state_dict(keep_vars=True)
     stored = _Stored(TensorFiles(folder), expected, prefix, model.config.model_type)
     wanted = [name for name in expected if lm_head or name.startswith(prefix)]
-    values = _read(wanted, expected, stored, folder, torch_dtype(dtype), device)
-    model.load_state_dict(values, strict=False, assign=True)
+    if stored.unexpected:
+        model = _converted(model, stored, wanted, torch_dtype(dtype))
+    else:
+        values = _read(wanted, expected, stored, folder, torch_dtype(dtype), device)
+        model.load_state_dict(values, strict=False, assign=True)
+    kept = model if lm_head else model.base_model
     return kept.to(device).eval()  # type: ignore[return-value]  # moves the buffers that no file stores
 
 
@@ -71,10 +75,15 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 class _Stored:
-    """The files' tensors by the names that the causal language model gives them."""
+    """The files' tensors by the names that the causal language model gives them.
+
+    Attributes:
+        files: the tensors by their stored names.
+        unexpected: names that the model does not have; those of buffers that older models stored are passed over.
+    """
 
     def __init__(self, files: TensorFiles, expected: Mapping[str, Tensor], prefix: str, model_type: str) -> None:
-        self._files = files
+        self.files = files
         # A base model that was saved alone lacks the prefix that it has inside the causal language model.
         bare = not any(name.startswith(prefix) for name in files.names)
 
@@ -84,18 +93,87 @@ class _Stored:
             return prefix + name if bare else renamed(name, model_type)
 
         self._stored_name = {own_name(name): name for name in files.names}
-        unexpected = [name for name in self._stored_name if name not in expected and not _STORED_BUFFERS.search(name)]
-        if unexpected:
-            raise CheckpointError(
-                f"{files.folder}: the weights hold {_listed(unexpected)}, which the model of config.json does not "
-                "have: config and weights belong to different models"
-            )
+        self.unexpected = [
+            name for name in self._stored_name if name not in expected and not _STORED_BUFFERS.search(name)
+        ]
 
     def __contains__(self, name: str) -> bool:
         return name in self._stored_name
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._files[self._stored_name[name]]
+        return self.files[self._stored_name[name]]
+
+
+def _converted(
+    skeleton: PreTrainedModel, stored: _Stored, wanted: Iterable[str], dtype: torch.dtype
+) -> PreTrainedModel:
+    """The model whose files use other names or shapes than the installed transformers has in memory, such as a tensor
+    for each expert. transformers' own loading converts them; nothing that it leaves open is accepted.
+
+    It reads in float32 and casts afterwards: in another dtype it would change PyTorch's default dtype meanwhile, also
+    for the thread that computes.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, of another shape than config.json says, or not finite.
+        UnsupportedModel: a tensor is quantized.
+    """
+    import torch
+
+    files, folder = stored.files, stored.files.folder
+    tensors = {name: files[name] for name in files.names if not _STORED_BUFFERS.search(name)}
+    for name, tensor in tensors.items():
+        require_unquantized(name, tensor, folder)
+        require_finite(name, tensor, folder)
+    try:
+        with _silent_transformers():
+            loaded: Any = type(skeleton).from_pretrained(
+                None, config=skeleton.config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
+            )
+    except Exception as error:  # each conversion fails in its own way where experts are missing or misshapen
+        raise CheckpointError(
+            f"{folder}: transformers cannot convert the weights, which hold {_listed(stored.unexpected)}, to the model "
+            f"of config.json ({_first_line(error)}): the files are not complete, or belong to different models"
+        ) from error
+    model, found = loaded
+    if unexpected := sorted(found["unexpected_keys"]):
+        raise _unexpected(unexpected, folder)
+    if missing := sorted(set(found["missing_keys"]) & set(wanted)):
+        raise _missing(missing, folder)
+    return model.to(dtype)
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Without the progress bar and the report of transformers' loading, whose findings are errors here."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _unexpected(names: list[str], folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: the weights hold {_listed(names)}, which the model of config.json does not have: config and weights "
+        "belong to different models"
+    )
+
+
+def _missing(names: list[str], folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: the weights lack {_listed(names)}, which the model of config.json needs: the files are not complete, "
+        "or config and weights belong to different models"
+    )
 
 
 def _read(
@@ -106,20 +184,20 @@ def _read(
     dtype: torch.dtype,
     device: str,
 ) -> dict[str, Tensor]:
-    """What fills the `wanted` of the `expected` names; names that share a parameter get one."""
+    """What fills the `wanted` of the `expected` names. Names that share a parameter by config.json get one, unless the
+    files store two that differ: then each gets its own, as in transformers.
+    """
     sharing = _sharing(expected)
     sources = {name: [other for other in sharing[name] if other in stored] for name in wanted}
     missing = [name for name, found in sources.items() if not found]
     if missing:
-        raise CheckpointError(
-            f"{folder}: the weights lack {_listed(missing)}, which the model of config.json needs: the files are "
-            "not complete, or config and weights belong to different models"
-        )
+        raise _missing(missing, folder)
     filled: dict[str, Tensor] = {}
-    for name, (source, *others) in sources.items():
+    for name, found in sources.items():
+        tied = len(found) < 2 or all(stored[found[0]].equal(stored[other]) for other in found[1:])
+        source = found[0] if tied or name not in stored else name
         if source not in filled:
             filled[source] = _ready(source, expected[source], stored[source], folder, dtype, device)
-            _require_equal(source, others, stored, folder)
         filled[name] = filled[source]
     return filled
 
@@ -132,14 +210,6 @@ def _sharing(expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
     return {name: names_of[id(slot)] for name, slot in expected.items()}
 
 
-def _require_equal(source: str, others: list[str], stored: _Stored, folder: Path) -> None:
-    for other in others:
-        if not stored[source].equal(stored[other]):
-            raise CheckpointError(
-                f"{folder}: config.json ties {other!r} to {source!r}, but the weights store two that differ"
-            )
-
-
 def _ready(name: str, slot: Tensor, tensor: Tensor, folder: Path, dtype: torch.dtype, device: str) -> Tensor:
     from torch import nn
 
@@ -148,6 +218,8 @@ def _ready(name: str, slot: Tensor, tensor: Tensor, folder: Path, dtype: torch.d
             f"{folder}: tensor {name!r} has shape {tuple(tensor.shape)}, where the model of config.json has "
             f"{tuple(slot.shape)}: config and weights belong to different models"
         )
+    if slot.is_floating_point():
+        require_unquantized(name, tensor, folder)
     converted = tensor.to(dtype) if tensor.is_floating_point() else tensor
     require_finite(name, converted, folder)
     converted = converted.to(device)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.errors import CheckpointError
+from headway.errors import CheckpointError, UnsupportedModel
 from headway.suites import hub
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ _SAFETENSORS, _BIN = "model.safetensors", "pytorch_model.bin"
 class TensorFiles:
     """A folder's weights: safetensors in one file or in shards, else PyTorch's .bin, which is never unpickled freely.
 
-    A tensor of a safetensors file is a view into the memory-mapped file, copied only where it is written to.
+    A tensor of a safetensors file is a view into the memory-mapped file, copied only where it is written to. Names are
+    without what PyTorch's wrappers put before them (torch.compile, DistributedDataParallel, FSDP, activation
+    checkpointing).
 
     Raises:
         CheckpointError: there are none, a shard is missing, or a file is truncated or not what its name says.
@@ -33,6 +36,7 @@ class TensorFiles:
         self._get: dict[str, Callable[[], Tensor]] = {}
         for path in self._files():
             self._get |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
+        self._get = {_unwrapped(name, self._get): get for name, get in self._get.items()}
 
     @property
     def names(self) -> list[str]:
@@ -56,6 +60,27 @@ class TensorFiles:
             if index.exists():
                 return _shards(index)
         raise CheckpointError(f"{self.folder} holds no weights: neither {_SAFETENSORS} nor {_BIN}, whole or in shards")
+
+
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+
+def _unwrapped(name: str, names: Collection[str]) -> str:
+    if all(one.startswith("module.") for one in names):
+        name = name.removeprefix("module.")
+    return _WRAPPERS.sub("", name)
+
+
+def require_unquantized(name: str, tensor: Tensor, folder: Path) -> None:
+    """
+    Raises:
+        UnsupportedModel: the numbers in `tensor` are codes of a quantization, not weights.
+    """
+    if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+        raise UnsupportedModel(
+            f"{folder}: tensor {name!r} is stored as {str(tensor.dtype).removeprefix('torch.')}, so its weights are "
+            "quantized. headway reads float16, bfloat16, float32 and float64: use a checkpoint that is not quantized"
+        )
 
 
 def require_finite(name: str, tensor: Tensor, folder: Path) -> None:

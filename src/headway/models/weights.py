@@ -10,7 +10,7 @@ import numpy as np
 from headway.errors import UnsupportedModel, UsageError
 from headway.models.architectures import KINDS, architecture_of
 from headway.models.geometry import read_geometry
-from headway.models.tensors import TensorFiles, require_finite
+from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +62,7 @@ class HeadWeights:
         Raises:
             UsageError: there is no such kind or layer.
             CheckpointError: the tensor is missing, of another shape than config.json says, or not finite.
+            UnsupportedModel: it is quantized.
         """
         import torch
 
@@ -71,6 +72,7 @@ class HeadWeights:
             raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.geometry.n_layers - 1}")
         place = self._places[kind]
         name, tensor = self._tensor(f"{self._architecture.layer.format(layer=layer)}.{place.tensor}")
+        require_unquantized(name, tensor, self._files.folder)
         try:
             heads = place.read(tensor, self.geometry)
         except RuntimeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from headway.report.audited import Audited, audited
 from headway.report.numbers import Cell, Listing
 from headway.rundir import RunDirectory
+from headway.sweep import differing_settings
 from headway.words import count, listed, plain
 
 
@@ -47,7 +48,10 @@ def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measur
     return Measurement(
         suite=name,
         subtitle=" · ".join(part for part in (f"Suite: {name}", f"run directory: {directory.path.name}", when) if part),
-        sentences=_failure_sentence(failed),
+        sentences=[
+            *_failure_sentence(failed),
+            *(sentence for table in tables for sentence in differing_settings(directory, table)),
+        ],
         facts=_facts(tables, manifest.get("headway")),
         records=[(name, _record(entry)) for name, entry in tables.items()],
         failures=Listing(

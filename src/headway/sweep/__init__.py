@@ -3,6 +3,7 @@
 from headway.sweep.executors import Executor, InProcess, Processes
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.run import Summary, begun, run, store, stored_rows
+from headway.sweep.settings import differing_settings
 from headway.sweep.status import Status, status
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Summary",
     "Work",
     "begun",
+    "differing_settings",
     "run",
     "status",
     "store",

@@ -25,6 +25,8 @@ from headway.sweep.versions import versions
 class Input(Protocol):
     """What a job reads of a checkpoint. `identities` has, by the keys of all checkpoints that were read for it, the
     hashes of their files, as `suites.files` states them; and what the job was `given` for it.
+
+    An input may have `settings`, as JSON: what must be the same at all steps of a run, by name.
     """
 
     @property
@@ -125,7 +127,8 @@ class Work:
             with self.job.read(checkpoint) as input:
                 frame = compute(checkpoint, input)
                 identities = input.identities
-            metadata = self._metadata(checkpoint, identities, time.perf_counter() - start)
+                settings = getattr(input, "settings", {})
+            metadata = self._metadata(identities, settings, time.perf_counter() - start)
             self._rundir.write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
             raise
@@ -137,12 +140,13 @@ class Work:
             return Outcome(checkpoint, time.perf_counter() - start, words, "unexpected", traceback.format_exc())
         return Outcome(checkpoint, time.perf_counter() - start)
 
-    def _metadata(self, checkpoint: Checkpoint, identities: Mapping[str, str], seconds: float) -> dict[str, str]:
+    def _metadata(self, identities: Mapping[str, str], settings: Mapping[str, Any], seconds: float) -> dict[str, str]:
         """What the part says of itself. `seconds` are those of a clock that never jumps."""
         inputs = {key: [self.stamps.get(key, ""), identity] for key, identity in identities.items()}
         return {
             "job": self.made_from,
             "inputs": json.dumps(inputs),
+            "settings": json.dumps(settings),
             "versions": json.dumps(versions()),
             "seconds": f"{seconds:.3f}",
         }

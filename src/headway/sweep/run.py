@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.keeping import Keeping
 from headway.sweep.places import moved, places, settle
+from headway.sweep.settings import differing_settings
 from headway.sweep.versions import versions
 from headway.words import count, plain
 
@@ -91,6 +93,8 @@ def run(
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
     _require_written(directory, job.table, by_key.keys() - {outcome.checkpoint.key for outcome in failed})
+    for sentence in differing_settings(directory, job.table):
+        warnings.warn(sentence, stacklevel=3)
     return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
 
 

@@ -1,0 +1,71 @@
+"""Settings that must not differ between the steps of a run: its tokenizer, and what config.json says of the model.
+
+A family of checkpoints is one model at several times. Where a step has another tokenizer or other rotary frequencies, its
+numbers are of another model, and a jump there is no development.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from headway.errors import StorageError
+from headway.parts import SUFFIX, read_part_metadata
+from headway.rundir import RunDirectory
+from headway.words import count
+
+_AT_ONCE = 8  # partitions that are looked at
+_MOST_STEPS = 6  # that a sentence lists
+
+
+def differing_settings(directory: RunDirectory, table: str) -> list[str]:
+    """A sentence for each run and setting whose value differs between the steps of `table`."""
+    paths = directory.parts(table)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        found = list(zip(paths, threads.map(_settings, paths), strict=True))
+    runs: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for path, settings in found:
+        run, _, step = path.name.removesuffix(SUFFIX).rpartition("@")
+        if settings:
+            runs[run][int(step)] = settings
+    return [sentence for run, steps in runs.items() for sentence in _sentences(run, steps)]
+
+
+def _settings(part: Path) -> dict[str, Any]:
+    try:
+        return json.loads(read_part_metadata(part).get("settings", "{}"))
+    except (StorageError, ValueError):
+        return {}
+
+
+def _sentences(run: str, steps: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    names = sorted({name for settings in steps.values() for name in settings})
+    return [_sentence(run, name, values) for name in names if len(values := _by_value(name, steps)) > 1]
+
+
+def _by_value(name: str, steps: Mapping[int, Mapping[str, Any]]) -> dict[str, list[int]]:
+    """The steps that have each value of a setting."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for step in sorted(steps):
+        found[json.dumps(steps[step].get(name), sort_keys=True)].append(step)
+    return found
+
+
+def _sentence(run: str, name: str, values: Mapping[str, list[int]]) -> str:
+    told = "; ".join(f"{_short(value)} at {_listed(steps)}" for value, steps in values.items())
+    return (
+        f"{run}: {name} differs between steps ({told}), so these steps are not comparable. Leave some out with --where"
+    )
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= 40 else f"{value[:39]}…"
+
+
+def _listed(steps: list[int]) -> str:
+    more = f" and {len(steps) - _MOST_STEPS} more" if len(steps) > _MOST_STEPS else ""
+    return f"{count(len(steps), 'step')} ({', '.join(map(str, steps[:_MOST_STEPS]))}{more})"
