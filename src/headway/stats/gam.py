@@ -20,10 +20,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import Smooth, parse
-from headway.stats.functions import Factor, Value
-from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.smooth_tests import SmoothTest, wood_test
 from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
 from headway.stats.smooths import Basis, basis_of, sum_to_zero
@@ -197,20 +197,25 @@ class AdditiveModel:
         Raises:
             StatisticsError: there is no such smooth, or the order or level is impossible.
         """
-        found = next((one for one in self.terms if one.label == term), None)
-        if found is None:
+        found = [one for one in self.terms if one.label == term]
+        if not found:
             raise StatisticsError(f"the model has no smooth {term!r}; it has {', '.join(t.label for t in self.terms)}")
+        if len(found) > 1:
+            raise StatisticsError(
+                f"the model has {len(found)} smooths called {term!r}: rename a column that `by` names"
+            )
         if order not in (1, 2):
             raise StatisticsError(f"the derivative of order {order} cannot be given: order is 1 or 2")
         if not 0 < level < 1:
             raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
-        values = self._values(new, (found.variable, *([found.by] if found.by else [])))
-        matrix = found.columns(values, order)
-        slope = matrix @ self.coefficients[found.where]
-        std_error = _standard_errors(matrix, self.vcov[found.where, found.where])
+        smooth = found[0]
+        values = self._values(new, (smooth.variable, *([smooth.by] if smooth.by else [])))
+        matrix = smooth.columns(values, order)
+        slope = matrix @ self.coefficients[smooth.where]
+        std_error = _standard_errors(matrix, self.vcov[smooth.where, smooth.where])
         margin = t_quantile((1 + level) / 2, self.df_resid) * std_error
         columns = {"derivative": slope, "se": std_error, "lower": slope - margin, "upper": slope + margin}
-        return pl.DataFrame({found.variable: _numbers(values[found.variable]), **columns})
+        return pl.DataFrame({smooth.variable: _numbers(values[smooth.variable]), **columns})
 
     def summary(self) -> str:
         """The fit in words and tables, as mgcv's summary prints it."""
@@ -221,13 +226,13 @@ class AdditiveModel:
     def _values(self, new: Any, variables: tuple[str, ...] | None = None) -> dict[str, Value]:
         if new is None:
             return self.frame.values
-        return self.frame.of_new(as_polars(new), variables or self.frame.formula.nodes)
+        return self.frame.of_new(Table(new), variables or self.frame.formula.variables)
 
     def _matrix(self, values: dict[str, Value]) -> Array:
         formula = self.frame.formula
         n_rows = len(_column(next(iter(values.values())))) if values else self.n
         full = design(values, formula.intercept, formula.terms, n_rows)
-        parametric = full.keep([full.names.index(name) for name in self.x.names]).matrix
+        parametric = full.keep(self.x.places).matrix
         return np.hstack([parametric, *(term.columns(values) for term in self.terms)])
 
 
@@ -311,7 +316,9 @@ def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bo
         return [(smooth.label, None, True)]
     by = frame.values[smooth.by]
     if isinstance(by, Factor):
-        return [(f"{smooth.label}{level}", level, True) for level in by.levels]
+        # The curves of an ordered factor are differences from that of its first level, which is s(x) without `by`.
+        levels = by.levels[1:] if by.ordered else by.levels
+        return [(f"{smooth.label}{level}", level, True) for level in levels]
     return [(smooth.label, None, bool(np.ptp(by) == 0))]
 
 

@@ -16,11 +16,11 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Table
 from headway.stats.deviance import Shape, State
 from headway.stats.distributions import chi2_p, f_p, normal_quantile, t_p, t_quantile
 from headway.stats.formula import parse
-from headway.stats.functions import Value, as_factor
-from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, products, random_terms
@@ -321,32 +321,22 @@ class MixedModel:
         if new is None:
             return self.fitted if random else self.x.matrix @ self.beta
         formula = self.frame.formula
-        table = as_polars(new)
+        table = Table(new)
         fixed = {variable for term in formula.terms for variable in term}
         values = self.frame.of_new(table, fixed)
         full = design(values, formula.intercept, formula.terms, table.height)
-        out = full.keep([full.names.index(name) for name in self.x.names]).matrix @ self.beta
+        out = full.keep(self.x.places).matrix @ self.beta
         if random:
             for term, modes in zip(self.terms, self._modes, strict=True):
                 out = out + self._group_effect(term, modes, table)
         return out
 
-    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: pl.DataFrame) -> np.ndarray:
+    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: Table) -> np.ndarray:
         bar = term.bar
         effects = {variable for effect in bar.terms for variable in effect}
         values = self.frame.of_new(table, effects)
         columns = design(values, bar.intercept, bar.terms, table.height).matrix
-        groups = self.frame.of_new(table, bar.group, new_levels=True)
-        code = {level: number for number, level in enumerate(term.group.levels)}
-        labels = [":".join(parts) for parts in zip(*(_labels(groups[g]) for g in bar.group), strict=True)]
-        unseen = sorted({label for label in labels if label not in code})
-        if unseen:
-            raise StatisticsError(
-                f"{bar.group_name} has levels that the fit has not seen ({', '.join(unseen[:5])}): "
-                "predict(new, random=False) gives the prediction for the population"
-            )
-        rows = np.array([code[label] for label in labels], dtype=int)
-        return np.einsum("np,np->n", columns, modes[rows])
+        return np.einsum("np,np->n", columns, modes[self.frame.group_of_new(table, bar.group)])
 
     # inference ------------------------------------------------------------------------------------------------
 
@@ -382,11 +372,15 @@ class MixedModel:
                 "leave the term out of the formula, or compare two fits by lrt"
             )
         formula = self.frame.formula
-        sums = self.frame.design(formula.intercept, formula.terms, sum_to_zero=True)
+        sums, treatment = (
+            self.frame.design(formula.intercept, formula.terms, coding) for coding in ("sum", "treatment")
+        )
+        to_treatment = np.linalg.lstsq(treatment.matrix, self.x.matrix, rcond=None)[0]
         rows = []
         for number, term in enumerate(formula.terms, start=1):
-            columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, self.x))
-            test = self._satterthwaite.f_test(type_three(sums.matrix, self.x.matrix, *columns), self.beta)
+            columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, treatment))
+            combinations = type_three(sums.matrix, treatment.matrix, *columns) @ to_treatment
+            test = self._satterthwaite.f_test(combinations, self.beta)
             mean_square = test.f * self.sigma**2
             p = float(f_p(test.f, test.df_1, test.df_2))
             rows.append((":".join(term), mean_square * test.df_1, mean_square, test.df_1, test.df_2, test.f, p))
@@ -408,11 +402,6 @@ _ANOVA_SCHEMA = {
     "f": pl.Float64,
     "p": pl.Float64,
 }
-
-
-def _labels(value: Value) -> list[str]:
-    factor = as_factor(value)
-    return [factor.levels[code] if code >= 0 else "a missing value" for code in factor.codes]
 
 
 class LikelihoodRatio(NamedTuple):
