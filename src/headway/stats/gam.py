@@ -128,8 +128,11 @@ class AdditiveModel:
 
     @property
     def deviance_explained(self) -> float:
-        """The share of the sum of squares about the mean that the fit takes away."""
-        null = self.frame.y - self.frame.y.mean()
+        """The share of the null model's deviance that the fit takes away.
+
+        The null model is the mean, or 0 for a formula without an intercept, even if factor levels make up for one.
+        """
+        null = self.frame.y - (self.frame.y.mean() if self.frame.formula.intercept else 0.0)
         return float(1 - self.residuals @ self.residuals / (null @ null))
 
     @cached_property
