@@ -38,6 +38,12 @@ class RandomTerm:
     scale: np.ndarray
 
     @property
+    def text(self) -> str:
+        """As a formula has it."""
+        effects = ["1" if self.bar.intercept else "0", *(":".join(effect) for effect in self.bar.terms)]
+        return f"({' + '.join(effects)} | {self.bar.group_name})"
+
+    @property
     def n_effects(self) -> int:
         return len(self.effects)
 

@@ -84,7 +84,9 @@ fits <- list(
 )
 nests <- list(
   c("crossed", "y ~ x + (1 | subject)", "y ~ x + (x | subject)"),
-  c("unbalanced", "y ~ x + (1 | g)", "y ~ x + z + f + (1 | g)")
+  c("unbalanced", "y ~ x + (1 | g)", "y ~ x + z + f + (1 | g)"),
+  c("unbalanced", "y ~ x + (x || g)", "y ~ x + (x | g)"),
+  c("nested", "y ~ x + (1 | batch)", "y ~ x + (1 | batch/cask)")
 )
 linear <- list(
   c("crossed", "y ~ x * recipe + same"), c("crossed", "y ~ 0 + recipe + x"), c("crossed", "y ~ x - 1"),
