@@ -62,10 +62,10 @@ def jobs(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
 SMOOTHS = (
     "s(x)", "s(x, k=4)", "s(x, k=20)", "s(x, bs='cr')", "s(x) + z", "s(x) + s(z, k=6)", "f + s(x, by=f)",
 )  # fmt: skip
-# Both optimise to about 1e-7 of the score, near whose minimum edf and the curve are good to about 1e-5; the sign that
-# decides F is R's to choose, and its p comes from an integral that is good to some 1e-6: see test_gam.py.
-GAM_ALLOWED = {"score": 1e-7, "f": 0.05, "p": 1e-5}
-GAM_ELSEWHERE = 3e-5
+# Fits whose scores agree to 1e-7 of it are compared. Near a minimum that leaves all else good to the root of that, 3e-4.
+# The sign that decides F is R's to choose: either value is taken.
+GAM_ALLOWED = {"score": 1e-7}
+GAM_ELSEWHERE = 3e-4
 
 
 def random_curve(rng: np.random.Generator, n: int) -> dict[str, list[Any]]:
@@ -93,7 +93,6 @@ def gam_differences(fit: Any, r: dict[str, Any]) -> dict[str, float]:
     pairs = {
         "edf": (fit.smooths["edf"], r["edf"]),
         "ref_df": (fit.smooths["ref_df"], r["ref_df"]),
-        "f": (fit.smooths["f"], r["f"]),
         "score": (fit.score, r["score"]),
         "scale": (fit.scale, r["scale"]),
     }
@@ -101,8 +100,12 @@ def gam_differences(fit: Any, r: dict[str, Any]) -> dict[str, float]:
         name: np.max(np.abs(np.asarray(ours) / np.asarray(theirs) - 1)) for name, (ours, theirs) in pairs.items()
     }
     p = np.max(np.abs(np.asarray(fit.smooths["p"]) - np.asarray(r["p"])))
+    f = max(
+        min(abs(ours / theirs - 1) for ours in (test.f, test.f_alternative))
+        for test, theirs in zip(fit.smooth_tests, np.atleast_1d(r["f"]), strict=True)
+    )
     fitted = np.max(np.abs(np.asarray(fit.fitted) - np.asarray(r["fitted"]))) / r["scale"] ** 0.5
-    return {name: float(value) for name, value in {**relative, "p": p, "fitted": fitted}.items()}
+    return {name: float(value) for name, value in {**relative, "f": f, "p": p, "fitted": fitted}.items()}
 
 
 def compare_gams(tasks: list[dict[str, Any]]) -> bool:

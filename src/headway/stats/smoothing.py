@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 _MAX_STEP = 5.0  # in log λ
 _MAX_HALVINGS = 30
 _MAX_ITERATIONS = 200
+_LEAP = 10.0  # in log λ
 # The slope at rest, in units of the criterion's `size`: about 1e-9 of a degree of freedom. Rounding of the criteria is
 # some 1e-14, and the next Newton step would square what is left.
 _AT_REST = 1e-9
@@ -195,39 +196,65 @@ def reml(problem: Problem, parameters: Array) -> Value:
 
 
 def minimise_gcv(problem: Problem) -> Minimum:
-    """The minimum of GCV in log λ that lies downhill from the start."""
-    at, here = _minimise(lambda point: gcv(problem, point), problem.initial())
+    """The minimum of GCV in log λ that lies downhill from the start.
+
+    Where the Hessian is not positive definite a step of length 1 is taken downhill. GCV has local minima, and this road
+    leads to mgcv's. Like mgcv it ends by asking whether a much larger λ is better still, since a curve and a straight line
+    can both be minima.
+    """
+
+    def criterion(point: Array) -> Value:
+        return gcv(problem, point)
+
+    at, here = _minimise(criterion, problem.initial(), _gcv_steps)
+    for smooth in np.eye(len(at)):
+        leap = at + _LEAP * smooth
+        if criterion(leap).score < here.score * (1 - _ROUNDING):
+            at, here = _minimise(criterion, leap, _gcv_steps)
     return Minimum(at, here.score, here.slope <= _AT_REST)
 
 
 def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
-    """The minimum of REML in (log λ, log φ), started at a tenth of the variance of y."""
+    """The minimum of REML in (log λ, log φ), started at a tenth of the variance of y.
+
+    Where the Hessian is not positive definite the better of two steps is taken: Newton's with the eigenvalues made positive,
+    and one of length 1 downhill.
+    """
     start = np.append(problem.initial(), np.log(y_variance / 10))
-    at, here = _minimise(lambda point: reml(problem, point), start)
+    at, here = _minimise(lambda point: reml(problem, point), start, _reml_steps)
     return Minimum(at[:-1], here.score, here.slope <= _AT_REST)
 
 
-def _minimise(criterion: Callable[[Array], Value], at: Array) -> tuple[Array, Value]:
-    """Where the search ends, and the criterion there.
+def _gcv_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+    return [newton] if convex else [_steepest_step(value)]
 
-    Newton's method with the eigenvalues of the Hessian made positive; where they were not, the better of this and a step
-    of length 1 downhill. A log λ on its way to infinity (the data want a straight line) is left where its slope is 0.
+
+def _reml_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+    return [newton] if convex else [newton, _steepest_step(value)]
+
+
+def _minimise(
+    criterion: Callable[[Array], Value], at: Array, steps: Callable[[Value, Array, bool], list[Array]]
+) -> tuple[Array, Value]:
+    """Where Newton's method ends, and the criterion there.
+
+    A log λ on its way to infinity (the data want a straight line) is left where its slope is 0. Of the points that `steps`
+    lead to the lowest is taken; where none is lower, a step downhill is tried.
     """
     here = criterion(at)
     for _ in range(_MAX_ITERATIONS):
         if here.slope <= _AT_REST:
             break
         moving = np.abs(here.gradient) > _AT_REST * here.size / len(at)
-        steps = [_newton_step(here, moving)] + ([] if _is_convex(here) else [_steepest_step(here)])
-        found = [point for step in steps if (point := _descend(criterion, at, here, step))]
-        if not found:
+        convex = bool(np.linalg.eigvalsh(here.hessian[np.ix_(moving, moving)])[0] > 0)
+        tried = steps(here, _newton_step(here, moving), convex)
+        lower = [point for step in tried if (point := _descend(criterion, at, here, step))]
+        if not lower and (point := _descend(criterion, at, here, _steepest_step(here))):
+            lower = [point]
+        if not lower:
             break
-        at, here = min(found, key=lambda point: point[1].score)
+        at, here = min(lower, key=lambda point: point[1].score)
     return at, here
-
-
-def _is_convex(value: Value) -> bool:
-    return bool(np.linalg.eigvalsh(value.hessian)[0] > 0)
 
 
 def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
