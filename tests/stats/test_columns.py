@@ -192,6 +192,10 @@ def test_two_pandas_columns_of_one_name_are_refused_where_they_are_named():
         stats.ols("y ~ x", data)
 
 
+def test_a_list_of_whole_and_other_numbers_is_numbers():
+    assert stats.ols("y ~ x", {"y": [1.0, 2, 4, 9], "x": [1, 2.5, None, 4]}).n_obs == 3
+
+
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(StatisticsError, match="column 'x' has 2 values, and another has 3"):
         stats.ols("y ~ x", {"y": [1.0, 2, 4], "x": [1.0, 2]})

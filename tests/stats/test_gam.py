@@ -65,6 +65,12 @@ def test_more_basis_functions_than_values_is_an_error_that_says_so():
         stats.gam("y ~ s(x)", data)
 
 
+def test_an_ordered_factor_of_one_level_leaves_no_curve():
+    data = wavy(0).with_columns(f=pl.lit("only"))
+    with pytest.raises(StatisticsError, match=r"ordered\(f\) is ordered and has one level only, only"):
+        stats.gam("y ~ s(x) + s(x, by=ordered(f))", data)
+
+
 FORMULAS = ["y ~ s(x)", "y ~ s(x, bs='cr', k=6)", "y ~ z + s(x, k=8)", "y ~ f + s(x, by=f)"]
 
 

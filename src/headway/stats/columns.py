@@ -139,7 +139,7 @@ class Table:
             series = values
         else:
             try:
-                series = pl.from_pandas(values) if _is_pandas(values) else pl.DataFrame({name: values}).to_series()
+                series = pl.from_pandas(values) if _is_pandas(values) else _plain(name, values)
             except Exception as error:  # polars and pyarrow have a dozen types of error for this
                 raise StatisticsError(
                     f"column {name!r} cannot be read: it holds {_types(values)}. Turn it into numbers or text first"
@@ -158,6 +158,12 @@ def _is_pandas(data: Any) -> bool:
 
 def _length(values: Any) -> int:
     return len(values) if hasattr(values, "__len__") and not isinstance(values, str) else 1
+
+
+def _plain(name: str, values: Any) -> pl.Series:
+    if isinstance(values, list) and {type(value) for value in values} - {type(None)} == {int, float}:
+        values = [value if value is None else float(value) for value in values]  # polars would refuse [1, 2.5]
+    return pl.DataFrame({name: values}).to_series()
 
 
 def _types(values: Any) -> str:

@@ -245,7 +245,8 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     Args:
         formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k`, 10 unless told, is
             the largest dimension of a curve; `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression
-            spline); `by` gives each level of a factor a curve of its own, or multiplies the curve by a number.
+            spline); `by` gives each level of a factor a curve of its own (of an ordered factor each but the first), or
+            multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
         method: what chooses the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
 
@@ -321,6 +322,11 @@ def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bo
     if isinstance(by, Factor):
         # The curves of an ordered factor are differences from that of its first level, which is s(x) without `by`.
         levels = by.levels[1:] if by.ordered else by.levels
+        if not levels:
+            raise StatisticsError(
+                f"{smooth.label}: {smooth.by} is ordered and has one level only, {by.levels[0]}, which gets no curve of its own. "
+                "Leave `by` out"
+            )
         return [(f"{smooth.label}{level}", level, True) for level in levels]
     return [(smooth.label, None, bool(np.ptp(by) == 0))]
 
