@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -62,10 +63,10 @@ def jobs(n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
 SMOOTHS = (
     "s(x)", "s(x, k=4)", "s(x, k=20)", "s(x, bs='cr')", "s(x) + z", "s(x) + s(z, k=6)", "f + s(x, by=f)",
 )  # fmt: skip
-# Both optimise to about 1e-7 of the score, near whose minimum edf and the curve are good to about 1e-5; the sign that
-# decides F is R's to choose, and its p comes from an integral that is good to some 1e-6: see test_gam.py.
-GAM_ALLOWED = {"score": 1e-7, "f": 0.05, "p": 1e-5}
-GAM_ELSEWHERE = 3e-5
+# Fits whose scores agree to 1e-7 of it are compared. Near a minimum that leaves all else good to the root of that, 3e-4.
+# The sign that decides F is R's to choose: either value is taken.
+GAM_ALLOWED = {"score": 1e-7}
+GAM_ELSEWHERE = 3e-4
 
 
 def random_curve(rng: np.random.Generator, n: int) -> dict[str, list[Any]]:
@@ -93,7 +94,6 @@ def gam_differences(fit: Any, r: dict[str, Any]) -> dict[str, float]:
     pairs = {
         "edf": (fit.smooths["edf"], r["edf"]),
         "ref_df": (fit.smooths["ref_df"], r["ref_df"]),
-        "f": (fit.smooths["f"], r["f"]),
         "score": (fit.score, r["score"]),
         "scale": (fit.scale, r["scale"]),
     }
@@ -101,8 +101,12 @@ def gam_differences(fit: Any, r: dict[str, Any]) -> dict[str, float]:
         name: np.max(np.abs(np.asarray(ours) / np.asarray(theirs) - 1)) for name, (ours, theirs) in pairs.items()
     }
     p = np.max(np.abs(np.asarray(fit.smooths["p"]) - np.asarray(r["p"])))
+    f = max(
+        min(abs(ours / theirs - 1) for ours in (test.f, test.f_alternative))
+        for test, theirs in zip(fit.smooth_tests, np.atleast_1d(r["f"]), strict=True)
+    )
     fitted = np.max(np.abs(np.asarray(fit.fitted) - np.asarray(r["fitted"]))) / r["scale"] ** 0.5
-    return {name: float(value) for name, value in {**relative, "p": p, "fitted": fitted}.items()}
+    return {name: float(value) for name, value in {**relative, "f": f, "p": p, "fitted": fitted}.items()}
 
 
 def compare_gams(tasks: list[dict[str, Any]]) -> bool:
@@ -119,6 +123,24 @@ def compare_gams(tasks: list[dict[str, Any]]) -> bool:
             found[quantity] = max(found.get(quantity, (0.0, "")), (difference, where))
     print(f"\n{len(tasks)} GAMs; R stopped above headway's score in {stopped_short}")
     return report("additive models", found, lambda quantity: GAM_ALLOWED.get(quantity, GAM_ELSEWHERE))
+
+
+# mag ~ s(depth) + s(stations) on R's data `quakes`, by GCV: what gam(…, control = gam.control(mgcv.tol = 1e-12)) of mgcv 1.8-41
+# says of mag * 1e4. In other units it stops elsewhere: see docs/statistics.md.
+QUAKES_EDF = (8.275472860, 2.678381577)
+
+
+def compare_quakes() -> bool:
+    """Fits R's earthquakes in several units of the response; whether all have the edf of the minimum."""
+    write = "write.csv(quakes[, c('mag', 'depth', 'stations')], row.names = FALSE)"
+    table = subprocess.run(["Rscript", "-e", write], check=True, capture_output=True).stdout
+    data = pl.read_csv(table)
+    found: dict[str, tuple[float, str]] = {}
+    for unit in (1e-8, 1e-4, 1.0, 1e4, 1e8):
+        fit = stats.gam("mag ~ s(depth) + s(stations)", data.with_columns(pl.col("mag") * unit))
+        difference = float(np.max(np.abs(fit.smooths["edf"].to_numpy() / QUAKES_EDF - 1)))
+        found["edf"] = max(found.get("edf", (0.0, "")), (difference, f"quakes, mag * {unit:g}"))
+    return report("earthquakes in any unit", found, lambda _: 1e-7)
 
 
 def ask_r(script: str, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -178,6 +200,7 @@ def main() -> int:
         return 1
     sound = compare(jobs(asked.n, np.random.default_rng(asked.seed)))
     sound = compare_gams(gam_jobs(asked.n, np.random.default_rng(asked.seed))) and sound
+    sound = compare_quakes() and sound
     return 0 if sound else 1
 
 

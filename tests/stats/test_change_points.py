@@ -47,6 +47,13 @@ def test_an_interval_is_of_whole_grid_intervals_at_the_last_step_too():
         assert lower <= before < after <= upper
 
 
+@pytest.mark.parametrize("level", [3.0, 0.1, 3e-8, 1e100 / 3, 0.0])
+def test_a_constant_has_no_change_even_where_its_mean_is_rounded(level):
+    for values in (np.full(12, level), np.full((7, 12), level)):
+        found = stats.change_points(STEPS, values, n_boot=99)
+        assert (found.verdict, found.p_change) == ("none", 1.0)
+
+
 def test_too_few_steps_are_refused():
     with pytest.raises(StatisticsError):
         stats.change_points([0, 1, 2], [0.0, 1.0, 2.0])

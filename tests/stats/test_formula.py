@@ -8,7 +8,10 @@ import polars as pl
 import pytest
 
 import support_stats
+from headway import stats
 from headway.errors import StatisticsError
+from headway.stats.columns import Table
+from headway.stats.contrasts import polynomials
 from headway.stats.formula import Bar, Smooth, parse
 from headway.stats.model_frame import model_frame, without_collinear
 from headway.stats.random_effects import random_terms
@@ -121,7 +124,7 @@ def test_scale_remembers_the_fitted_rows():
     formula = parse("y ~ scale(x)")
     data = pl.DataFrame({"y": [1.0, 2.0, 3.0], "x": [1.0, 2.0, 6.0]})
     frame = model_frame(formula, data)
-    new = frame.of_new(pl.DataFrame({"x": [3.0]}), ["scale(x)"])["scale(x)"]
+    new = frame.of_new(Table(pl.DataFrame({"x": [3.0]})), ["scale(x)"])["scale(x)"]
     np.testing.assert_allclose(new, 0.0, atol=1e-15)  # 3 is the mean of the rows that were fitted
     np.testing.assert_allclose(frame.values["scale(x)"].std(ddof=1), 1.0)
 
@@ -132,3 +135,27 @@ def test_collinear_columns_are_the_later_ones():
     kept, dropped = without_collinear(model_frame(formula, data).design(formula.intercept, formula.terms))
     assert dropped == ("I(2 * a - b)",)
     assert kept.names == ("(Intercept)", "a", "b", "I(a^2)")
+
+
+def test_an_ordered_factor_is_coded_by_polynomials():
+    """R: coef(lm(y ~ of)) with of <- factor(…, levels = c("lo", "mid", "hi"), ordered = TRUE)."""
+    pd = pytest.importorskip("pandas")
+    words = ["lo", "lo", "mid", "mid", "hi", "hi"]
+    of = pd.Categorical(words, categories=["lo", "mid", "hi"], ordered=True)
+    data = pd.DataFrame({"y": [1.0, 2, 4, 5, 9, 10], "of": of})
+    fit = stats.ols("y ~ of", data)
+    assert fit.x.names == ("(Intercept)", "of.L", "of.Q")
+    np.testing.assert_allclose(fit.beta, [31 / 6, 4 * 2**0.5, (2 / 3) ** 0.5], rtol=1e-12)
+    np.testing.assert_allclose(fit.predict(data.assign(of=words)), fit.fitted, rtol=1e-12)  # new rows need no order
+    enum = pl.DataFrame({"y": data["y"].to_numpy(), "of": pl.Series(words, dtype=pl.Enum(["lo", "mid", "hi"]))})
+    np.testing.assert_allclose(stats.ols("y ~ ordered(of)", enum).beta, fit.beta, rtol=1e-12)
+    assert stats.ols("y ~ of", enum).x.names == ("(Intercept)", "ofmid", "ofhi")
+
+
+def test_polynomials_of_many_levels_are_orthonormal_and_of_too_many_are_refused():
+    contrasts, suffixes = polynomials("f", 95)
+    whole = np.column_stack([np.full(95, 95**-0.5), contrasts])
+    np.testing.assert_allclose(whole.T @ whole, np.eye(95), atol=1e-12)
+    assert suffixes[:4] + suffixes[-1:] == [".L", ".Q", ".C", "^4", "^94"]
+    with pytest.raises(StatisticsError, match="f is ordered and has 96 levels"):
+        polynomials("f", 96)

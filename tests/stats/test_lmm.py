@@ -49,6 +49,99 @@ def test_likelihood_ratio_agrees_with_r(r):
     assert test.small.method == test.big.method == "ML"
 
 
+@pytest.mark.parametrize(
+    ("small", "big", "words"),
+    [
+        ("y ~ x + (1 | g)", "y ~ z + f + (1 | g)", r"does not hold x of the first"),
+        ("y ~ f + (1 | g)", "y ~ x * z + (1 | g) + (1 | h)", r"does not hold fhi, flo|does not hold flo, fmid"),
+        ("y ~ x + (1 | h)", "y ~ x + z + (1 | g)", r"does not hold \(1 \| h\)"),
+        ("y ~ x + (x | g)", "y ~ x + z + f + (x || g)", r"does not hold \(1 \+ x \| g\)"),
+        ("y ~ x + (1 | g)", "y ~ x + z + (0 + x | g)", r"does not hold \(1 \| g\)"),
+        ("y ~ log10(n_params) + (1 | g)", "y ~ n_params + x + (1 | g)", r"does not hold log10\(n_params\)"),
+    ],
+)
+def test_models_that_are_not_nested_are_refused(small, big, words):
+    table = TABLES["unbalanced"]
+    for method in ("REML", "ML"):
+        with pytest.raises(StatisticsError, match=words):
+            stats.lrt(stats.lmm(small, table, method=method), stats.lmm(big, table, method=method))
+
+
+@pytest.mark.parametrize(
+    ("small", "big"),
+    [
+        ("y ~ I(x - 2*z) + (1 | g)", "y ~ x + z + (1 | g)"),  # spanned, under other names
+        ("y ~ x + (1 | factor(g))", "y ~ x + (f | g)"),
+        ("y ~ ordered(f) + (1 | g)", "y ~ f + x + (1 | g)"),
+        ("y ~ x + (1 | g) + (1 | h)", "y ~ x + (x | h) + (1 | g)"),
+    ],
+)
+def test_models_that_are_nested_under_other_names_are_compared(small, big):
+    table = TABLES["unbalanced"]
+    test = stats.lrt(stats.lmm(small, table), stats.lmm(big, table, method="ML"))
+    assert test.df > 0
+    # R's anova takes what refits by ML say
+    refits = [stats.lmm(formula, table, method="ML").log_lik for formula in (small, big)]
+    np.testing.assert_allclose(test.chi2, 2 * (refits[1] - refits[0]), rtol=1e-9)
+
+
+def test_lrt_is_for_mixed_models():
+    table = TABLES["unbalanced"]
+    mixed, plain = stats.lmm("y ~ x + (1 | g)", table), stats.ols("y ~ x", table)
+    with pytest.raises(StatisticsError, match="the first is a fit of ols"):
+        stats.lrt(plain, mixed)
+    with pytest.raises(StatisticsError, match="the second is a fit of gam"):
+        stats.lrt(mixed, stats.gam("y ~ s(x)", table))
+
+
+# Fits that are not determined -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("random", "terms", "as_good"),
+    [
+        # lmer warns of each by REML or ML: "failed to converge", "degenerate Hessian", "nearly unidentifiable"
+        ("(f || g)", ("(1 | g)", "(0 + f | g)"), "(0 + f | g)"),
+        ("(1 | g) + (1 | g)", ("(1 | g)", "(1 | g)"), "(1 | g)"),
+        ("(1 | g) + (1 | twin)", ("(1 | g)", "(1 | twin)"), "(1 | g)"),
+        ("(x || g) + (1 | g)", ("(1 | g)", "(1 | g)"), "(x || g)"),
+        ("(0 + x | g) + (x | g)", ("(0 + x | g)", "(1 + x | g)"), "(x | g)"),
+        ("(even | g)", ("(1 + even | g)",), None),  # a number of two values that do not vary within a group
+        ("(x + I(2*x) | g)", ("(1 + x + I(2 * x) | g)",), "(x | g)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["REML", "ML"])
+def test_a_fit_that_the_data_do_not_determine_says_so(random, terms, as_good, method):
+    number = pl.col("g").str.slice(1).cast(pl.Int64)
+    table = TABLES["unbalanced"].with_columns(twin=pl.col("g").str.reverse(), even=number % 2)
+    fit = stats.lmm(f"y ~ x + {random}", table, method=method)
+    assert fit.undetermined == terms
+    assert "the data do not determine the variances of" in fit.summary()
+    if as_good:  # what the terms add to each other is nothing
+        one = stats.lmm(f"y ~ x + {as_good}", table, method=method)
+        assert not one.undetermined
+        np.testing.assert_allclose(fit.criterion, one.criterion, atol=1e-6)
+
+
+def test_the_variance_between_groups_that_are_fixed_effects_is_determined_by_ml_alone():
+    """R: lmer(y ~ x + g + (1 | g)) gives 3.934, where its search started, by REML, and 0 by ML."""
+    table = TABLES["unbalanced"]
+    assert stats.lmm("y ~ x + g + (1 | g)", table, method="REML").undetermined == ("(1 | g)",)
+    by_ml = stats.lmm("y ~ x + g + (1 | g)", table, method="ML")
+    assert (by_ml.undetermined, by_ml.singular) == ((), True)
+
+
+@pytest.mark.parametrize("r", R["lmm"], ids=lambda r: f"{r['table']}: {r['formula']} {r['method']}")
+def test_fits_that_r_takes_are_determined(r):
+    table = TABLES[r["table"]]
+    assert not stats.lmm(r["formula"], table, method=r["method"]).undetermined
+
+
+def test_effects_far_from_orthogonal_are_determined():
+    table = TABLES["unbalanced"].with_columns(x=pl.col("x") + 1e5)
+    assert not stats.lmm("y ~ x + (x | g)", table).undetermined
+
+
 # Closed forms ---------------------------------------------------------------------------------------------------
 
 

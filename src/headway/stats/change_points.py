@@ -39,6 +39,7 @@ _GRADUAL = ("line", "smooth", "sigmoid")
 _LEAST_POINTS = 6
 _MOST_POINTS = 200
 _NULL_BATCH, _NULL_BATCHES, _NULL_VALUES = 1000, 20, 400_000  # series in a batch, batches, numbers in all
+_SAME = 1e-14  # of the mean: a series that departs from it by less is constant, and the mean was rounded
 _ROUNDING = 1e-14  # of the total sum of squares: a smaller residual is a perfect fit
 
 
@@ -206,7 +207,9 @@ def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
 
 
 def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
-    if fits["constant"].rss[0] == 0:
+    constant = fits["constant"]
+    t, level = constant.fitted.shape[1], abs(constant.fitted[0, 0])
+    if np.sqrt(constant.rss[0] / t) <= _SAME * level:
         return 1.0
     null = _null_gains(*candidates.key)
     beyond = len(null) - int(np.searchsorted(null, _gain(fits)[0], side="left"))

@@ -260,11 +260,11 @@ def _derivatives(state: State) -> Derivatives:
     w = np.array([-_flat(d[entry[0]]).T @ _flat(gd) for entry, gd in zip(entries, g_d, strict=True)])
 
     log_det_2, w_2 = np.empty((k, k)), np.empty((k, k, m, m))
-    traces = _PairTraces(state)
+    traces = PairTraces(state)
     for a, b in zip(*np.triu_indices(k), strict=True):
         (i, *at_a), (j, *at_b) = entries[a], entries[b]
         log_det_2[a, b] = -traces(i, g[a], j, g[b])
-        cross = _flat(g_d[a]).T @ _k_times(state, i, j, _flat(g_d[b]))
+        cross = _flat(g_d[a]).T @ k_times(state, i, j, _flat(g_d[b]))
         w_2[a, b] = cross + cross.T
         if i == j:
             g_ab = _g_second(len(factors[i]), at_a, at_b)
@@ -305,7 +305,7 @@ def _g_second(p: int, at_a: list[int], at_b: list[int]) -> np.ndarray:
     return out
 
 
-class _PairTraces:
+class PairTraces:
     """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j >= i. What two pairs share is computed once.
 
     The first term's K_11 = P - H S H' and K_1r = H (I - S Ã) have a row for each of its effects, and are not formed.
@@ -350,7 +350,7 @@ class _PairTraces:
         return self.kept[key]
 
 
-def _k_times(state: State, i: int, j: int, x: np.ndarray) -> np.ndarray:
+def k_times(state: State, i: int, j: int, x: np.ndarray) -> np.ndarray:
     """K_ij x for i <= j, x (q_j, m)."""
     slices = state.shape.slices
     if j == 0:

@@ -65,6 +65,18 @@ class Formula:
     smooths: tuple[Smooth, ...]
     nodes: dict[str, Node] = field(compare=False, hash=False)
 
+    @property
+    def grouping(self) -> tuple[str, ...]:
+        """The variables that stand behind a `|`."""
+        return tuple(dict.fromkeys(variable for bar in self.bars for variable in bar.group))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables of terms, effects and smooths."""
+        terms = (*self.terms, *(term for bar in self.bars for term in bar.terms))
+        smooths = (name for smooth in self.smooths for name in (smooth.variable, smooth.by) if name)
+        return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths]))
+
     def refuse_bars(self, what: str) -> None:
         """Raises StatisticsError if there is a random term: `what` does not know them."""
         at = self.text.find("|")

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
 _BINDING = {"~": 1, "||": 2, "|": 2, "+": 4, "-": 4, "*": 5, "/": 5, "%in%": 6, ":": 7, "^": 9}
 _BINDING |= dict.fromkeys(("<", ">", "<=", ">=", "==", "!="), 3)
 _SIGN_BINDING = 8
+_RESERVED = {"TRUE": 1.0, "FALSE": 0.0}  # no column hides these, unless it stands in backticks
 _TIGHT = {"^", "/", ":"}  # R writes these without spaces around them
 
 
@@ -56,7 +57,7 @@ class Name(Node):
 
     def __str__(self) -> str:
         plain = re.fullmatch(r"[^\W\d][\w.]*|\.[^\W\d][\w.]*", self.name)
-        return self.name if plain else f"`{self.name}`"
+        return self.name if plain and self.name not in _RESERVED else f"`{self.name}`"
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ class _Parser:
             quoted = token.text.startswith("`")
             if self.token.text == "(" and not quoted:
                 return self.call(token)
+            if token.text in _RESERVED:
+                return Number(token.at, _RESERVED[token.text], token.text)
             return Name(token.at, token.text.strip("`"))
         if token.text in ("+", "-"):
             self.advance()

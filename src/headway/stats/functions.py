@@ -1,7 +1,8 @@
 """Computes a formula's variables from columns: arithmetic, R's functions, and factors.
 
-A value is a float64 array (NaN = missing), or a Factor. What a function learns from the data, the centre and
-spread of `scale(x)`, stays in a memory, so that new rows are treated as the fitted ones were.
+A value is a float64 array (NaN = missing), or a Factor. Integers stay integers until arithmetic needs them as floats.
+What a function learns from the data, the centre and spread of `scale(x)`, stays in a memory, so that new rows are treated
+as the fitted ones were.
 """
 
 from __future__ import annotations
@@ -9,35 +10,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from headway.stats.columns import Column, Factor, Integers, Value, as_factor
 from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at
 
-
-class Factor(NamedTuple):
-    """A categorical column: `levels[codes[i]]` is row i's level; code -1 is missing."""
-
-    codes: np.ndarray
-    levels: tuple[str, ...]
-
-    @property
-    def logical(self) -> bool:
-        return self.levels == ("FALSE", "TRUE")
-
-    def take(self, rows: np.ndarray) -> Factor:
-        """The rows of a mask or index, without the levels that are no longer used."""
-        codes = self.codes[rows]
-        used = np.unique(codes[codes >= 0])
-        if len(used) == len(self.levels):
-            return Factor(codes, self.levels)
-        new = np.full(len(self.levels) + 1, -1)
-        new[used] = np.arange(len(used))
-        return Factor(new[codes], tuple(self.levels[level] for level in used))
-
-
-Value = np.ndarray | Factor
 Constant = float | str
 Memory = dict[str, tuple[float, float]]
 
@@ -65,24 +43,9 @@ _ELEMENTWISE: dict[str, Callable] = {
     "exp": np.exp,
     "abs": np.abs,
 }
-FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "I")
-_CONSTANTS = {"TRUE": 1.0, "FALSE": 0.0, "pi": float(np.pi)}
-
-
-def number_label(value: float) -> str:
-    """A number as the name of a level: 15 significant digits, as R's as.character gives."""
-    return f"{value:.15g}"
-
-
-def as_factor(value: Value) -> Factor:
-    """A column as a factor; the levels of numbers stand in their order."""
-    if isinstance(value, Factor):
-        return value
-    known = ~np.isnan(value)
-    levels, inverse = np.unique(value[known], return_inverse=True)
-    codes = np.full(len(value), -1)
-    codes[known] = inverse
-    return Factor(codes, tuple(map(number_label, levels.tolist())))
+FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "ordered", "I")
+# A column of this name hides the constant, as in R.
+CONSTANTS = {"pi": float(np.pi)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +57,7 @@ class Evaluator:
     """
 
     text: str
-    columns: Mapping[str, Value]
+    columns: Mapping[str, Column]
     n_rows: int
     memory: Memory
     learning: bool
@@ -111,14 +74,26 @@ class Evaluator:
             raise error_at(self.text, node.at, f"{node} is a text, not a column")
         if isinstance(value, Factor):
             return value
+        if isinstance(value, Integers):
+            value = value.numbers
         return np.broadcast_to(np.asarray(value, dtype=np.float64), self.n_rows).copy()
 
-    def _evaluate(self, node: Node) -> Value | Constant:
+    def factor(self, node: Node) -> Factor:
+        """A variable as a factor in every row; numbers become levels.
+
+        Raises:
+            StatisticsError: text where numbers are needed; the message points at it.
+        """
+        with np.errstate(all="ignore"):
+            value = self._evaluate(node)
+        return as_factor(value if isinstance(value, Factor | Integers) else self.variable(node))
+
+    def _evaluate(self, node: Node) -> Column | Constant:
         match node:
             case Number(value=value) | Text(value=value):
                 return value
             case Name(name=name):
-                return self.columns[name] if name in self.columns else _CONSTANTS[name]
+                return self.columns[name] if name in self.columns else CONSTANTS[name]
             case Group(inner=inner):
                 return self._evaluate(inner)
             case Call():
@@ -133,6 +108,8 @@ class Evaluator:
 
     def _numbers(self, node: Node) -> np.ndarray | float:
         value = self._evaluate(node)
+        if isinstance(value, Integers):
+            return value.numbers
         if isinstance(value, Factor) and value.logical:
             return np.where(value.codes < 0, np.nan, value.codes)
         if isinstance(value, Factor | str):
@@ -141,6 +118,8 @@ class Evaluator:
 
     def _compare(self, sign: str, left: Node, right: Node) -> Factor:
         a, b = self._evaluate(left), self._evaluate(right)
+        if isinstance(a, Integers) and isinstance(b, str):  # id == "9007199254740993": digit by digit
+            a = a.factor
         if isinstance(a, Factor) and isinstance(b, str) and sign in ("==", "!="):
             code = a.levels.index(b) if b in a.levels else len(a.levels)
             truth, missing = _COMPARISONS[sign](a.codes, code), a.codes < 0
@@ -150,7 +129,7 @@ class Evaluator:
         codes = np.where(missing, -1, np.asarray(truth, dtype=int))
         return Factor(np.broadcast_to(codes, self.n_rows), ("FALSE", "TRUE"))
 
-    def _call(self, node: Call) -> Value | Constant:
+    def _call(self, node: Call) -> Column | Constant:
         n_most = 2 if node.function == "log" else 1
         options = dict(node.keywords)
         allowed = {"log": {"base"}, "scale": {"center", "scale"}}.get(node.function, set())
@@ -162,8 +141,9 @@ class Evaluator:
         if node.function == "I":
             return self._evaluate(argument)
         if node.function == "factor":
-            value = self._evaluate(argument)
-            return value if isinstance(value, Factor) else as_factor(self.variable(argument))
+            return self.factor(argument)
+        if node.function == "ordered":
+            return self.factor(argument)._replace(ordered=True)
         x = self._numbers(argument)
         if node.function == "scale":
             return self._scale(node, np.asarray(x), options)
@@ -192,10 +172,10 @@ _SIGNATURES = {"log": " and a base: log(x, base)", "scale": ", center = TRUE/FAL
 
 
 def names_in(node: Node) -> list[Name]:
-    """The columns that an expression names, in order."""
+    """The names in an expression, in order. Each is a column, or a constant that no column hides."""
     match node:
-        case Name(name=name):
-            return [] if name in _CONSTANTS else [node]
+        case Name():
+            return [node]
         case Group(inner=inner):
             return names_in(inner)
         case Operation(operands=operands):

@@ -20,10 +20,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import Smooth, parse
-from headway.stats.functions import Factor, Value
-from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.smooth_tests import SmoothTest, wood_test
 from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
 from headway.stats.smooths import Basis, basis_of, sum_to_zero
@@ -128,8 +128,11 @@ class AdditiveModel:
 
     @property
     def deviance_explained(self) -> float:
-        """The share of the sum of squares about the mean that the fit takes away."""
-        null = self.frame.y - self.frame.y.mean()
+        """The share of the null model's deviance that the fit takes away.
+
+        The null model is the mean, or 0 for a formula without an intercept, even if factor levels make up for one.
+        """
+        null = self.frame.y - (self.frame.y.mean() if self.frame.formula.intercept else 0.0)
         return float(1 - self.residuals @ self.residuals / (null @ null))
 
     @cached_property
@@ -197,20 +200,25 @@ class AdditiveModel:
         Raises:
             StatisticsError: there is no such smooth, or the order or level is impossible.
         """
-        found = next((one for one in self.terms if one.label == term), None)
-        if found is None:
+        found = [one for one in self.terms if one.label == term]
+        if not found:
             raise StatisticsError(f"the model has no smooth {term!r}; it has {', '.join(t.label for t in self.terms)}")
+        if len(found) > 1:
+            raise StatisticsError(
+                f"the model has {len(found)} smooths called {term!r}: rename a column that `by` names"
+            )
         if order not in (1, 2):
             raise StatisticsError(f"the derivative of order {order} cannot be given: order is 1 or 2")
         if not 0 < level < 1:
             raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
-        values = self._values(new, (found.variable, *([found.by] if found.by else [])))
-        matrix = found.columns(values, order)
-        slope = matrix @ self.coefficients[found.where]
-        std_error = _standard_errors(matrix, self.vcov[found.where, found.where])
+        smooth = found[0]
+        values = self._values(new, (smooth.variable, *([smooth.by] if smooth.by else [])))
+        matrix = smooth.columns(values, order)
+        slope = matrix @ self.coefficients[smooth.where]
+        std_error = _standard_errors(matrix, self.vcov[smooth.where, smooth.where])
         margin = t_quantile((1 + level) / 2, self.df_resid) * std_error
         columns = {"derivative": slope, "se": std_error, "lower": slope - margin, "upper": slope + margin}
-        return pl.DataFrame({found.variable: _numbers(values[found.variable]), **columns})
+        return pl.DataFrame({smooth.variable: _numbers(values[smooth.variable]), **columns})
 
     def summary(self) -> str:
         """The fit in words and tables, as mgcv's summary prints it."""
@@ -221,13 +229,13 @@ class AdditiveModel:
     def _values(self, new: Any, variables: tuple[str, ...] | None = None) -> dict[str, Value]:
         if new is None:
             return self.frame.values
-        return self.frame.of_new(as_polars(new), variables or self.frame.formula.nodes)
+        return self.frame.of_new(Table(new), variables or self.frame.formula.variables)
 
     def _matrix(self, values: dict[str, Value]) -> Array:
         formula = self.frame.formula
         n_rows = len(_column(next(iter(values.values())))) if values else self.n
         full = design(values, formula.intercept, formula.terms, n_rows)
-        parametric = full.keep([full.names.index(name) for name in self.x.names]).matrix
+        parametric = full.keep(self.x.places).matrix
         return np.hstack([parametric, *(term.columns(values) for term in self.terms)])
 
 
@@ -237,7 +245,8 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     Args:
         formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k`, 10 unless told, is
             the largest dimension of a curve; `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression
-            spline); `by` gives each level of a factor a curve of its own, or multiplies the curve by a number.
+            spline); `by` gives each level of a factor a curve of its own (of an ordered factor each but the first), or
+            multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
         method: what chooses the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
 
@@ -311,7 +320,14 @@ def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bo
         return [(smooth.label, None, True)]
     by = frame.values[smooth.by]
     if isinstance(by, Factor):
-        return [(f"{smooth.label}{level}", level, True) for level in by.levels]
+        # The curves of an ordered factor are differences from that of its first level, which is s(x) without `by`.
+        levels = by.levels[1:] if by.ordered else by.levels
+        if not levels:
+            raise StatisticsError(
+                f"{smooth.label}: {smooth.by} is ordered and has one level only, {by.levels[0]}, which gets no curve of its own. "
+                "Leave `by` out"
+            )
+        return [(f"{smooth.label}{level}", level, True) for level in levels]
     return [(smooth.label, None, bool(np.ptp(by) == 0))]
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Table
 from headway.stats.deviance import Shape, State
-from headway.stats.distributions import chi2_p, f_p, normal_quantile, t_p, t_quantile
+from headway.stats.distributions import f_p, normal_quantile, t_p, t_quantile
 from headway.stats.formula import parse
-from headway.stats.functions import Value, as_factor
-from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.identifiability import undetermined
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, products, random_terms
@@ -47,10 +48,15 @@ def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
     parsed.refuse_smooths("lmm")
     if not parsed.bars:
         raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one, or use ols")
-    return _fit(model_frame(parsed, data), method)
+    return fit_frame(model_frame(parsed, data), method)
 
 
-def _fit(frame: ModelFrame, method: str) -> MixedModel:
+def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
+    """Fits the model of a frame by "REML" or "ML".
+
+    Raises:
+        StatisticsError: the formula or the data do not allow the model; the message says which part.
+    """
     formula = frame.formula
     x, dropped = without_collinear(frame.design(formula.intercept, formula.terms))
     n, p = x.matrix.shape
@@ -134,12 +140,17 @@ class MixedModel:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Rows and columns that were left out, and whether the fit is singular or did not converge, in words."""
+        """Rows and columns that were left out; whether the fit is singular, not determined or did not converge; in words."""
         said = list(self.frame.notices)
         if self.dropped:
             said.append(f"fixed effects that others already hold were left out: {', '.join(self.dropped)}")
         if self.singular:
             said.append("boundary (singular) fit: a variance is estimated as 0, or a correlation as -1 or 1")
+        if self.undetermined:
+            said.append(
+                f"the data do not determine the variances of {' and '.join(self.undetermined)}: other values fit as well. "
+                "Leave out a term or an effect that others already hold"
+            )
         if not self.converged:
             said.append(
                 "the fit did not converge: the estimates are not to be trusted. Are the random effects too many?"
@@ -259,6 +270,12 @@ class MixedModel:
         return bool(np.any(own < _SINGULAR))
 
     @cached_property
+    def undetermined(self) -> tuple[str, ...]:
+        """The random terms whose variances can be traded for others without any change of the fit, as in (1 | g) + (1 | g)."""
+        basis = np.linalg.qr(self.x.matrix)[0]
+        return tuple(self.terms[number].text for number in undetermined(self.terms, self._state, basis))
+
+    @cached_property
     def _modes(self) -> list[np.ndarray]:
         """b̂ = G Z'V⁻¹(y - Xβ̂) of each term, (l, p)."""
         state = self._state
@@ -321,32 +338,22 @@ class MixedModel:
         if new is None:
             return self.fitted if random else self.x.matrix @ self.beta
         formula = self.frame.formula
-        table = as_polars(new)
+        table = Table(new)
         fixed = {variable for term in formula.terms for variable in term}
         values = self.frame.of_new(table, fixed)
         full = design(values, formula.intercept, formula.terms, table.height)
-        out = full.keep([full.names.index(name) for name in self.x.names]).matrix @ self.beta
+        out = full.keep(self.x.places).matrix @ self.beta
         if random:
             for term, modes in zip(self.terms, self._modes, strict=True):
                 out = out + self._group_effect(term, modes, table)
         return out
 
-    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: pl.DataFrame) -> np.ndarray:
+    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: Table) -> np.ndarray:
         bar = term.bar
         effects = {variable for effect in bar.terms for variable in effect}
         values = self.frame.of_new(table, effects)
         columns = design(values, bar.intercept, bar.terms, table.height).matrix
-        groups = self.frame.of_new(table, bar.group, new_levels=True)
-        code = {level: number for number, level in enumerate(term.group.levels)}
-        labels = [":".join(parts) for parts in zip(*(_labels(groups[g]) for g in bar.group), strict=True)]
-        unseen = sorted({label for label in labels if label not in code})
-        if unseen:
-            raise StatisticsError(
-                f"{bar.group_name} has levels that the fit has not seen ({', '.join(unseen[:5])}): "
-                "predict(new, random=False) gives the prediction for the population"
-            )
-        rows = np.array([code[label] for label in labels], dtype=int)
-        return np.einsum("np,np->n", columns, modes[rows])
+        return np.einsum("np,np->n", columns, modes[self.frame.group_of_new(table, bar.group)])
 
     # inference ------------------------------------------------------------------------------------------------
 
@@ -382,11 +389,15 @@ class MixedModel:
                 "leave the term out of the formula, or compare two fits by lrt"
             )
         formula = self.frame.formula
-        sums = self.frame.design(formula.intercept, formula.terms, sum_to_zero=True)
+        sums, treatment = (
+            self.frame.design(formula.intercept, formula.terms, coding) for coding in ("sum", "treatment")
+        )
+        to_treatment = np.linalg.lstsq(treatment.matrix, self.x.matrix, rcond=None)[0]
         rows = []
         for number, term in enumerate(formula.terms, start=1):
-            columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, self.x))
-            test = self._satterthwaite.f_test(type_three(sums.matrix, self.x.matrix, *columns), self.beta)
+            columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, treatment))
+            combinations = type_three(sums.matrix, treatment.matrix, *columns) @ to_treatment
+            test = self._satterthwaite.f_test(combinations, self.beta)
             mean_square = test.f * self.sigma**2
             p = float(f_p(test.f, test.df_1, test.df_2))
             rows.append((":".join(term), mean_square * test.df_1, mean_square, test.df_1, test.df_2, test.f, p))
@@ -408,40 +419,3 @@ _ANOVA_SCHEMA = {
     "f": pl.Float64,
     "p": pl.Float64,
 }
-
-
-def _labels(value: Value) -> list[str]:
-    factor = as_factor(value)
-    return [factor.levels[code] if code >= 0 else "a missing value" for code in factor.codes]
-
-
-class LikelihoodRatio(NamedTuple):
-    """The test of a model against one that holds it. `small` and `big` are the fits by ML that were compared."""
-
-    chi2: float
-    df: int
-    p: float
-    small: MixedModel
-    big: MixedModel
-
-
-def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
-    """The likelihood-ratio test of two nested mixed models; fits by REML are fitted again by ML, as R's anova does.
-
-    Raises:
-        StatisticsError: they are fitted to other rows, or the first has no fewer parameters than the second.
-    """
-    if small.n_obs != big.n_obs or not np.array_equal(small.frame.y, big.frame.y):
-        raise StatisticsError(
-            f"the two models are fitted to other rows ({small.n_obs} and {big.n_obs}) or another response: "
-            "leave out rows with missing values first, and fit both to the same table"
-        )
-    df = big.n_parameters - small.n_parameters
-    if df <= 0:
-        raise StatisticsError(
-            f"the first model has {small.n_parameters} parameters and the second {big.n_parameters}: "
-            "give the smaller one first, and one that the other holds"
-        )
-    small, big = (fit if fit.method == "ML" else _fit(fit.frame, "ML") for fit in (small, big))
-    chi2 = max(small.criterion - big.criterion, 0.0)
-    return LikelihoodRatio(chi2, df, chi2_p(chi2, df), small, big)

@@ -6,42 +6,54 @@
     frame.values["log10(step)"]                 float64 array or Factor, of the rows that are kept
     frame.group(("a", "b"))                     Factor of the interaction a:b
     frame.of_new(rows, ["x", "g"])              the same variables in other rows, coded as here
+    frame.group_of_new(rows, ("a", "b"))        the levels of the interaction in other rows
 
 Rows with a missing value in any variable are dropped and counted, as R's na.omit does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Column, Factor, Integers, Table, Value, as_factor
+from headway.stats.contrasts import polynomials
 from headway.stats.formula import INTERCEPT, Formula, Term
 from headway.stats.formula_syntax import Name, Node, error_at
-from headway.stats.functions import Evaluator, Factor, Memory, Value, as_factor, names_in
+from headway.stats.functions import CONSTANTS, Evaluator, Memory, names_in
 
 # A column counts as collinear when what the columns before it leave of it is smaller than this share: lm's own limit.
 COLLINEAR = 1e-7
 
 
+# A factor's own contrasts (polynomials if it is ordered, else treatment), or one kind for all factors.
+Coding = Literal["own", "treatment", "sum"]
+
+
 class Design(NamedTuple):
-    """A model matrix (n, p), R's name of each column, and the number of each column's term (0 = intercept)."""
+    """A model matrix (n, p), R's name of each column, and the number of each column's term (0 = intercept).
+
+    `places` are the columns' numbers in the design with no column left out. New rows take their columns by these, since
+    names may be alike: level `y2` of a factor `g`, and a column `gy2`.
+    """
 
     matrix: np.ndarray
     names: tuple[str, ...]
     assign: tuple[int, ...]
+    places: tuple[int, ...]
 
-    def keep(self, columns: list[int]) -> Design:
+    def keep(self, columns: Sequence[int]) -> Design:
         return Design(
-            self.matrix[:, columns],
+            self.matrix[:, list(columns)],
             tuple(self.names[j] for j in columns),
             tuple(self.assign[j] for j in columns),
+            tuple(self.places[j] for j in columns),
         )
 
 
@@ -51,18 +63,22 @@ class ModelFrame:
 
     Attributes:
         y: the response, (n_obs,).
-        values: each variable, by its text.
+        values: each variable, by its text, but for those that only group.
+        groups: each variable after a `|`, by its text.
         rows: which rows of the table are kept, (n_obs,).
         n_dropped: rows left out for a missing value.
         notices: what a reader should know, in words.
+        hidden: constants that a column of the table hides.
     """
 
     formula: Formula
     y: np.ndarray
     values: dict[str, Value]
+    groups: dict[str, Factor]
     rows: np.ndarray
     n_dropped: int
     notices: tuple[str, ...]
+    hidden: frozenset[str]
     memory: Memory
 
     @property
@@ -80,35 +96,61 @@ class ModelFrame:
             raise StatisticsError(f"{variable} is categorical, and {what} needs numbers")
         return value
 
-    def factor(self, variable: str) -> Factor:
-        """A variable as a factor; numbers become levels."""
-        return as_factor(self.values[variable])
-
     def group(self, group: Term) -> Factor:
         """The interaction of the group's columns; only combinations that occur are levels."""
-        return reduce(_interaction, (self.factor(variable) for variable in group))
+        parts = [self.groups[variable] for variable in group]
+        codes, used = _combinations(parts)
+        return Factor(codes, _combined_labels(parts, used))
 
-    def design(self, intercept: bool, terms: Iterable[Term], sum_to_zero: bool = False) -> Design:
-        """The model matrix, by treatment or sum-to-zero contrasts, with R's column names and order."""
-        return design(self.values, intercept, tuple(terms), self.n_obs, sum_to_zero)
+    def group_of_new(self, table: Table, group: Term) -> np.ndarray:
+        """Each row's level of `group` in another table, as a code of `self.group(group)`.
 
-    def of_new(self, data: Any, variables: Iterable[str], new_levels: bool = False) -> dict[str, Value]:
+        Raises:
+            StatisticsError: a column is missing, or a row has a combination of levels that the fit has not seen.
+        """
+        evaluator = self._evaluator(table, group)
+        parts = [evaluator.factor(self.formula.nodes[variable]) for variable in group]
+        fitted = [self.groups[variable] for variable in group]
+        number = {tuple(row): code for code, row in enumerate(_combinations(fitted)[1].tolist())}
+        places = np.column_stack([new.recoded(old.levels) for new, old in zip(parts, fitted, strict=True)])
+        codes = np.array([number.get(tuple(row), -1) for row in places.tolist()], dtype=int)
+        if np.any(codes < 0):
+            words = [
+                [p.levels[p.codes[row]] if p.codes[row] >= 0 else "a missing value" for p in parts]
+                for row in np.flatnonzero(codes < 0)
+            ]
+            unseen = sorted({":".join(row) for row in words})
+            raise StatisticsError(
+                f"{':'.join(group)} has levels that the fit has not seen ({', '.join(unseen[:5])}): "
+                "predict(new, random=False) gives the prediction for the population"
+            )
+        return codes
+
+    def design(self, intercept: bool, terms: Iterable[Term], coding: Coding = "own") -> Design:
+        """The model matrix, with R's column names and order."""
+        return design(self.values, intercept, tuple(terms), self.n_obs, coding)
+
+    def of_new(self, table: Table, variables: Collection[str]) -> dict[str, Value]:
         """`variables` in the rows of another table; factors have the levels of the fit.
 
         Rows with missing values stay: NaN in numbers, code -1 in factors.
 
-        Args:
-            new_levels: leave every column as it is, whatever the fit has seen of it.
-
         Raises:
             StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
         """
-        table = as_polars(data)
-        nodes = {variable: self.formula.nodes[variable] for variable in variables}
-        columns = _read_columns(table, nodes.values(), self.formula.text)
-        evaluator = Evaluator(self.formula.text, columns, table.height, self.memory, learning=False)
-        values = {name: evaluator.variable(node) for name, node in nodes.items()}
-        return values if new_levels else {name: _as_fitted(name, v, self.values[name]) for name, v in values.items()}
+        evaluator = self._evaluator(table, variables)
+        new: dict[str, Value] = {}
+        for name in variables:
+            node, fitted = self.formula.nodes[name], self.values[name]
+            categorical = isinstance(fitted, Factor)
+            value = evaluator.factor(node) if categorical else evaluator.variable(node)
+            new[name] = _as_fitted(name, value, fitted)
+        return new
+
+    def _evaluator(self, table: Table, variables: Iterable[str]) -> Evaluator:
+        nodes = [self.formula.nodes[variable] for variable in variables]
+        columns = _read_columns(table, nodes, self.formula.text, self.hidden)
+        return Evaluator(self.formula.text, columns, table.height, self.memory, learning=False)
 
 
 def model_frame(formula: Formula, data: Any) -> ModelFrame:
@@ -118,21 +160,24 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
         StatisticsError: a column is missing, not of a usable type, or infinite; the response is not numeric; or no
             whole row is left.
     """
-    table = as_polars(data)
+    table = Table(data)
     if table.height == 0:
         raise StatisticsError("the table is empty: it has no rows to fit the model to")
     nodes = {str(formula.response): formula.response, **formula.nodes}
-    columns = _read_columns(table, nodes.values(), formula.text)
+    hidden = frozenset(CONSTANTS.keys() & set(table.names))
+    columns = _read_columns(table, nodes.values(), formula.text, hidden)
     evaluator = Evaluator(formula.text, columns, table.height, memory={}, learning=True)
-    values = {name: evaluator.variable(node) for name, node in nodes.items()}
+    only_group = set(formula.grouping) - {str(formula.response), *formula.variables}
+    values = {name: evaluator.variable(node) for name, node in nodes.items() if name not in only_group}
+    groups = {name: evaluator.factor(nodes[name]) for name in formula.grouping}
 
     notices = []
-    for name, node in nodes.items():
-        _refuse_infinite(name, values[name])
-        n_undefined = int(np.sum(_missing(values[name]) & ~_any_missing(node, columns, table.height)))
+    for name, value in {**groups, **values}.items():
+        _refuse_infinite(name, value)
+        n_undefined = int(np.sum(_missing(value) & ~_any_missing(nodes[name], columns, table.height)))
         if n_undefined:
             notices.append(f"{name} is not a number in {_rows(n_undefined)} where its column is")
-    whole = ~np.any([_missing(value) for value in values.values()], axis=0)
+    whole = ~np.any([_missing(value) for value in (*values.values(), *groups.values())], axis=0)
     n_dropped = int(np.sum(~whole))
     if n_dropped:
         notices.append(f"{_rows(n_dropped)} of {table.height} dropped for a missing value")
@@ -140,26 +185,24 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
         raise StatisticsError(f"no row is left: every one of {_rows(table.height)} has a missing value")
     rows = np.flatnonzero(whole)
     values = {name: _take(value, rows) for name, value in values.items()}
+    groups = {name: group.take(rows) for name, group in groups.items()}
 
-    y = (
-        values.pop(str(formula.response))
-        if str(formula.response) not in formula.nodes
-        else values[str(formula.response)]
-    )
+    y = values[str(formula.response)]
     if isinstance(y, Factor):
         if not y.logical:
             raise error_at(formula.text, formula.response.at, f"the response {formula.response} is not numeric")
         y = y.codes.astype(np.float64)
-    return ModelFrame(formula, y, values, rows, n_dropped, tuple(notices), evaluator.memory)
+    return ModelFrame(formula, y, values, groups, rows, n_dropped, tuple(notices), hidden, evaluator.memory)
 
 
 def design(
-    values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...], n_rows: int, sum_to_zero: bool = False
+    values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...], n_rows: int, coding: Coding = "own"
 ) -> Design:
     """The model matrix of `terms`.
 
     A factor is coded by contrasts in a term whose margin (the term without it) is in the model, and by one indicator
     per level elsewhere; without an intercept the first factor gets indicators too (Chambers & Hastie 1992, §2.4).
+    The contrasts of an ordered factor are orthogonal polynomials, those of others compare with the first level.
     """
     blocks = [np.ones((n_rows, 1))] if intercept else []
     names = ["(Intercept)"] if intercept else []
@@ -173,7 +216,7 @@ def design(
             whole = frozenset(term) - {variable} not in in_model
             if isinstance(value, Factor) and first_factor_is_whole:
                 whole, first_factor_is_whole = True, False
-            columns, suffixes = _columns(value, whole, sum_to_zero)
+            columns, suffixes = _columns(variable, value, whole, coding)
             # the first factor varies fastest, as in R
             block = (columns[:, :, None] * block[:, None, :]).reshape(n_rows, -1)
             labels = [f"{label}:{variable}{suffix}".lstrip(":") for suffix in suffixes for label in labels]
@@ -181,7 +224,7 @@ def design(
         names += labels
         assign += [number] * len(labels)
     matrix = np.concatenate(blocks, axis=1) if blocks else np.empty((n_rows, 0))
-    return Design(np.ascontiguousarray(matrix), tuple(names), tuple(assign))
+    return Design(np.ascontiguousarray(matrix), tuple(names), tuple(assign), tuple(range(len(names))))
 
 
 def without_collinear(full: Design) -> tuple[Design, tuple[str, ...]]:
@@ -204,61 +247,27 @@ def without_collinear(full: Design) -> tuple[Design, tuple[str, ...]]:
     return full.keep(kept), tuple(name for j, name in enumerate(full.names) if j not in kept)
 
 
-def as_polars(data: Any) -> pl.DataFrame:
-    """A polars frame of any table that is one.
-
-    Raises:
-        StatisticsError: it is no table.
-    """
-    if isinstance(data, pl.DataFrame):
-        return data
-    if isinstance(data, pl.LazyFrame):
-        return data.collect()
-    if isinstance(data, Mapping):
-        return pl.DataFrame(dict(data))
-    if type(data).__module__.split(".")[0] == "pandas" and hasattr(data, "columns"):
-        return pl.DataFrame([_from_pandas(str(name), data[name]) for name in data.columns])
-    raise StatisticsError(f"the data are a {type(data).__name__}: pass a polars or pandas data frame")
-
-
-def _from_pandas(name: str, column: Any) -> pl.Series:
-    if str(column.dtype) == "category":
-        categories = pl.Enum([str(category) for category in column.cat.categories])
-        return pl.Series(name, [None if value != value else str(value) for value in column], dtype=categories)
-    series = pl.from_pandas(column)
-    return series.alias(name)
-
-
-def _read_columns(table: pl.DataFrame, nodes: Iterable[Node], text: str) -> dict[str, Value]:
+def _read_columns(table: Table, nodes: Iterable[Node], text: str, hidden: Collection[str]) -> dict[str, Column]:
+    """The columns that the expressions name; `hidden` are constants that a column hides."""
     wanted = {name.name: name for node in nodes for name in names_in(node)}
-    return {name: _read(table, place, text) for name, place in wanted.items()}
+    return {
+        name: _read(table, place, text) for name, place in wanted.items() if name not in CONSTANTS or name in hidden
+    }
 
 
-def _read(table: pl.DataFrame, place: Name, text: str) -> Value:
-    if place.name not in table.columns:
-        lower = {name.lower(): name for name in table.columns}
+def _read(table: Table, place: Name, text: str) -> Column:
+    if place.name not in table.names:
+        lower = {name.lower(): name for name in table.names}
         close = [lower[name] for name in get_close_matches(place.name.lower(), lower, n=3, cutoff=0.6)]
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(table.columns)}"
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(table.names)}"
         raise error_at(text, place.at, f"the table has no column {place.name!r}: {hint}")
-    column = table.get_column(place.name)
-    dtype = column.dtype
-    if dtype.is_numeric():
-        return column.cast(pl.Float64).to_numpy()
-    if dtype == pl.Boolean:
-        return Factor(column.cast(pl.Int64).fill_null(-1).to_numpy(), ("FALSE", "TRUE"))
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        occurring = column.drop_nulls().unique().cast(pl.String).sort()
-        levels = dtype.categories if isinstance(dtype, pl.Enum) else occurring
-        coded = column.cast(pl.Enum(levels)).to_physical().cast(pl.Int64)
-        return Factor(coded.fill_null(-1).to_numpy(), tuple(levels.to_list()))
-    if dtype == pl.Null:
-        return np.full(table.height, np.nan)
-    raise error_at(
-        text, place.at, f"column {place.name!r} is of type {dtype}: turn it into numbers, text or booleans first"
-    )
+    try:
+        return table.column(place.name)
+    except StatisticsError as error:
+        raise error_at(text, place.at, str(error)) from error
 
 
-def _columns(value: Value, whole: bool, sum_to_zero: bool) -> tuple[np.ndarray, list[str]]:
+def _columns(variable: str, value: Value, whole: bool, coding: Coding) -> tuple[np.ndarray, list[str]]:
     """The columns of one variable in a term, and what each adds to the variable's name."""
     if not isinstance(value, Factor):
         return value[:, None], [""]
@@ -266,16 +275,33 @@ def _columns(value: Value, whole: bool, sum_to_zero: bool) -> tuple[np.ndarray, 
     indicators[value.codes < 0] = np.nan
     if whole:
         return indicators, list(value.levels)
-    if sum_to_zero:  # level i less the last one
+    if coding == "sum":  # level i less the last one
         return indicators[:, :-1] - indicators[:, -1:], [str(number) for number in range(1, len(value.levels))]
+    if coding == "own" and value.ordered:
+        contrasts, suffixes = polynomials(variable, len(value.levels))
+        return indicators @ contrasts, suffixes
     return indicators[:, 1:], list(value.levels[1:])
 
 
-def _interaction(a: Factor, b: Factor) -> Factor:
-    combined = a.codes * len(b.levels) + b.codes
-    used, codes = np.unique(combined, return_inverse=True)
-    pairs = zip(*np.divmod(used, len(b.levels)), strict=True)
-    return Factor(codes, tuple(f"{a.levels[i]}:{b.levels[j]}" for i, j in pairs))
+def _combinations(parts: Sequence[Factor]) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's combination of levels, by number, and the levels (combinations, parts) of each that occurs."""
+    codes, used = parts[0].codes, np.arange(len(parts[0].levels))[:, None]
+    for part in parts[1:]:
+        cells, codes = np.unique(codes * len(part.levels) + part.codes, return_inverse=True)
+        before, own = np.divmod(cells, len(part.levels))
+        used = np.column_stack([used[before], own])
+    return codes, used
+
+
+def _combined_labels(parts: Sequence[Factor], used: np.ndarray) -> tuple[str, ...]:
+    """`a:b` for each combination. Where two would be alike (`x:y` with `z`, `x` with `y:z`) words with a colon are quoted."""
+    words = [[part.levels[code] for part, code in zip(parts, row, strict=True)] for row in used]
+    labels = [":".join(row) for row in words]
+    if len(set(labels)) < len(labels):
+        labels = [
+            ":".join(json.dumps(w, ensure_ascii=False) if set(w) & set(':"') else w for w in row) for row in words
+        ]
+    return tuple(labels)
 
 
 def _as_fitted(name: str, value: Value, fitted: Value) -> Value:
@@ -284,21 +310,22 @@ def _as_fitted(name: str, value: Value, fitted: Value) -> Value:
             raise StatisticsError(f"{name} is categorical in the new rows, and numeric where the model was fitted")
         return value
     value = as_factor(value)
-    code = {level: number for number, level in enumerate(fitted.levels)}
-    used = np.unique(value.codes[value.codes >= 0])
-    unseen = [value.levels[level] for level in used if value.levels[level] not in code]
-    if unseen:
-        raise StatisticsError(f"{name} has a level that the model has not seen: {', '.join(unseen[:5])}")
-    lookup = np.array([code.get(level, -1) for level in value.levels] + [-1])
-    return Factor(lookup[value.codes], fitted.levels)
+    codes = value.recoded(fitted.levels)
+    unseen = np.unique(value.codes[(codes < 0) & (value.codes >= 0)])
+    if len(unseen):
+        words = ", ".join(value.levels[level] for level in unseen[:5])
+        raise StatisticsError(f"{name} has a level that the model has not seen: {words}")
+    return Factor(codes, fitted.levels, fitted.ordered)
 
 
-def _missing(value: Value) -> np.ndarray:
+def _missing(value: Column) -> np.ndarray:
+    if isinstance(value, Integers):
+        return value.series.is_null().to_numpy()
     return value.codes < 0 if isinstance(value, Factor) else np.isnan(value)
 
 
-def _any_missing(node: Node, columns: Mapping[str, Value], n_rows: int) -> np.ndarray:
-    missing = [_missing(columns[name.name]) for name in names_in(node)]
+def _any_missing(node: Node, columns: Mapping[str, Column], n_rows: int) -> np.ndarray:
+    missing = [_missing(columns[name.name]) for name in names_in(node) if name.name in columns]
     return np.any(missing, axis=0) if missing else np.zeros(n_rows, dtype=bool)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Table
 from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.stats.formula import parse
-from headway.stats.model_frame import Design, ModelFrame, as_polars, design, model_frame, without_collinear
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import Quantiles, quantiles
 
 
@@ -187,10 +188,10 @@ class LinearModel:
         """
         if new is None:
             return self.fitted
-        formula, table = self.frame.formula, as_polars(new)
-        values = self.frame.of_new(table, {variable for term in formula.terms for variable in term})
+        formula, table = self.frame.formula, Table(new)
+        values = self.frame.of_new(table, formula.variables)
         full = design(values, formula.intercept, formula.terms, table.height)
-        return full.keep([full.names.index(name) for name in self.x.names]).matrix @ self.beta
+        return full.keep(self.x.places).matrix @ self.beta
 
     def summary(self) -> str:
         """The fit in words and tables, as R's summary.lm prints it."""

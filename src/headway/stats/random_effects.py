@@ -6,14 +6,14 @@ is the one with most levels; r stands for all terms but the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import chain, count, pairwise
 
 import numpy as np
 
 from headway.errors import StatisticsError
+from headway.stats.columns import Factor
 from headway.stats.formula import Bar
-from headway.stats.functions import Factor
 from headway.stats.model_frame import ModelFrame
 
 
@@ -36,6 +36,12 @@ class RandomTerm:
     group: Factor
     columns: np.ndarray
     scale: np.ndarray
+
+    @property
+    def text(self) -> str:
+        """As a formula has it."""
+        effects = ["1" if self.bar.intercept else "0", *(":".join(effect) for effect in self.bar.terms)]
+        return f"({' + '.join(effects)} | {self.bar.group_name})"
 
     @property
     def n_effects(self) -> int:
@@ -94,14 +100,12 @@ def random_terms(frame: ModelFrame) -> list[RandomTerm]:
     n_levels = [term.n_levels for term in terms]
     if any(later > earlier for earlier, later in pairwise(n_levels)):
         terms = sorted(terms, key=lambda term: term.n_levels)[::-1]  # ties in reverse, as lme4 has them
-    seen: dict[str, int] = {}
-    named = []
+    named: dict[str, RandomTerm] = {}
     for term in terms:
-        number = seen.get(term.name, 0)
-        seen[term.name] = number + 1
-        name = f"{term.name}.{number}" if number else term.name
-        named.append(RandomTerm(term.bar, name, term.effects, term.group, term.columns, term.scale))
-    return named
+        names = chain([term.name], (f"{term.name}.{number}" for number in count(1)))
+        name = next(name for name in names if name not in named)
+        named[name] = replace(term, name=name)
+    return list(named.values())
 
 
 def _random_term(frame: ModelFrame, bar: Bar) -> RandomTerm:

@@ -84,15 +84,15 @@ def _pooled(df: np.ndarray) -> float:
 def type_three(
     marginal: np.ndarray, treatment: np.ndarray, in_marginal: list[int], in_treatment: list[int]
 ) -> np.ndarray:
-    """The combinations of β that a type III test of one term asks about.
+    """The combinations of coefficients by treatment contrasts that a type III test of one term asks about.
 
     Type III tests a term averaged over the other factors' levels with equal weights: it is the test of the term's own
-    coefficients where factors are coded to sum to zero. Both codings span one space, so β_sum = C β. The rows of C are
+    coefficients where factors are coded to sum to zero. Both codings span one space, so β_sum = C β_treatment. The rows of C are
     then combined so that each asks about one coefficient of the term; with unequal df their choice matters.
 
     Args:
         marginal: (n, p) the design by sum-to-zero contrasts.
-        treatment: (n, p) the design of β.
+        treatment: (n, p) the design by treatment contrasts.
         in_marginal, in_treatment: the term's columns in each.
     """
     c = np.linalg.lstsq(marginal, treatment, rcond=None)[0][in_marginal]

@@ -5,8 +5,9 @@
 All is done on R and z of the QR decomposition X = QR, z = Q'y: (p, p) and (p,), however many rows there are.
 
 Sources: Wood (2004) Stable and efficient multiple smoothing parameter estimation for GAMs, JASA 99, 673-686 (GCV);
-Wood (2011) Fast stable REML and ML estimation of semiparametric GLMs, JRSS-B 73, 3-36 (REML). Starting values, limits
-and tolerances are those that mgcv 1.8 shows from outside, so that the same local minimum is found.
+Wood (2011) Fast stable REML and ML estimation of semiparametric GLMs, JRSS-B 73, 3-36 (REML). Starting values and limits
+are those that mgcv 1.8 shows from outside, so that the same local minimum is found. Tolerances are not: mgcv's depend on
+the unit of y, and may end a search far above the minimum.
 """
 
 from __future__ import annotations
@@ -23,23 +24,32 @@ Array = NDArray[np.float64]
 _MAX_STEP = 5.0  # in log λ
 _MAX_HALVINGS = 30
 _MAX_ITERATIONS = 200
-_GCV_TOLERANCE = 1e-7
-_GCV_MIN_ITERATIONS = 3
-_GCV_LEAP = 10.0
-_REML_TOLERANCE = 1e-6
-_REML_FLAT = 0.1  # as a share of the tolerance
+_LEAP = 10.0  # in log λ
+# The slope at rest, in units of the criterion's `size`: about 1e-9 of a degree of freedom. Rounding of the criteria is
+# some 1e-14, and the next Newton step would square what is left.
+_AT_REST = 1e-9
+_ROUNDING = 1e-13  # two scores this close, in the same units, are one
 
 
 class Value(NamedTuple):
-    """A criterion with its gradient (m,) and Hessian (m, m)."""
+    """A criterion with its gradient (m,) and Hessian (m, m).
+
+    `size` is what a difference in it is measured by: no unit of y decides when a search ends.
+    """
 
     score: float
     gradient: Array
     hessian: Array
+    size: float
+
+    @property
+    def slope(self) -> float:
+        """The largest entry of the gradient, in units of `size`."""
+        return float(np.abs(self.gradient).max(initial=0)) / self.size
 
 
 class Minimum(NamedTuple):
-    """Where a criterion is least: log λ (m,), the criterion there, and whether the search came to rest."""
+    """Where a criterion is least: log λ (m,), the criterion there, and whether its slope is 0."""
 
     log_sp: Array
     score: float
@@ -136,8 +146,9 @@ def gcv(problem: Problem, log_sp: Array) -> Value:
 
     cross = np.outer(d_rss, d_df)
     n = problem.n
+    score = n * rss / df**2
     return Value(
-        n * rss / df**2,
+        score,
         n * (d_rss / df**2 - 2 * rss * d_df / df**3),
         n
         * (
@@ -146,6 +157,7 @@ def gcv(problem: Problem, log_sp: Array) -> Value:
             - 2 * rss * dd_df / df**3
             + 6 * rss * np.outer(d_df, d_df) / df**4
         ),
+        size=score,  # GCV has the unit of y²
     )
 
 
@@ -180,81 +192,77 @@ def reml(problem: Problem, parameters: Array) -> Value:
     hessian[:-1, :-1] = dd_p / (2 * phi) + dd_log_det / 2
     hessian[-1, :-1] = hessian[:-1, -1] = -d_p / (2 * phi)
     hessian[-1, -1] = p / (2 * phi)
-    return Value(float(score), gradient, hessian)
+    return Value(float(score), gradient, hessian, size=float(free))  # a log-likelihood has no unit, and grows with n
 
 
 def minimise_gcv(problem: Problem) -> Minimum:
     """The minimum of GCV in log λ that lies downhill from the start.
 
-    Newton's method where the Hessian is positive definite, a step of length 1 downhill elsewhere, halved until it helps.
-    Where GCV falls for ever (the data want a straight line) λ is at last raised by a leap of 10, as mgcv ends up doing.
+    Where the Hessian is not positive definite a step of length 1 is taken downhill. GCV has local minima, and this road
+    leads to mgcv's. Like mgcv it ends by asking whether a much larger λ is better still, since a curve and a straight line
+    can both be minima.
     """
 
     def criterion(point: Array) -> Value:
         return gcv(problem, point)
 
-    at = problem.initial()
-    here = criterion(at)
-    converged = False
-    for iteration in range(1, _MAX_ITERATIONS):
-        step = _newton_step(here) if _is_convex(here) else _steepest_step(here)
-        found = _descend(criterion, at, here, step) or _descend(criterion, at, here, _steepest_step(here))
-        if found is None:
-            converged = True
-            break
-        change = here.score - found[1].score
-        at, here = found
-        if iteration >= _GCV_MIN_ITERATIONS and change < _GCV_TOLERANCE * (1 + abs(here.score)):
-            converged = True
-            break
-    for j in range(len(at)):
-        leap = at + _GCV_LEAP * (np.arange(len(at)) == j)
-        there = criterion(leap)
-        if there.score < here.score:
-            at, here = leap, there
-    return Minimum(at, here.score, converged)
+    at, here = _minimise(criterion, problem.initial(), _gcv_steps)
+    for smooth in np.eye(len(at)):
+        leap = at + _LEAP * smooth
+        if criterion(leap).score < here.score * (1 - _ROUNDING):
+            at, here = _minimise(criterion, leap, _gcv_steps)
+    return Minimum(at, here.score, here.slope <= _AT_REST)
 
 
 def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
     """The minimum of REML in (log λ, log φ), started at a tenth of the variance of y.
 
-    Newton's method with the eigenvalues of the Hessian made positive; where they were not, the better of this and a step
-    of length 1 downhill. A log λ along which REML has become flat stays where it is: it is on its way to infinity.
+    Where the Hessian is not positive definite the better of two steps is taken: Newton's with the eigenvalues made positive,
+    and one of length 1 downhill.
     """
+    start = np.append(problem.initial(), np.log(y_variance / 10))
+    at, here = _minimise(lambda point: reml(problem, point), start, _reml_steps)
+    return Minimum(at[:-1], here.score, here.slope <= _AT_REST)
 
-    def criterion(point: Array) -> Value:
-        return reml(problem, point)
 
-    at = np.append(problem.initial(), np.log(y_variance / 10))
+def _gcv_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+    return [newton] if convex else [_steepest_step(value)]
+
+
+def _reml_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+    return [newton] if convex else [newton, _steepest_step(value)]
+
+
+def _minimise(
+    criterion: Callable[[Array], Value], at: Array, steps: Callable[[Value, Array, bool], list[Array]]
+) -> tuple[Array, Value]:
+    """Where Newton's method ends, and the criterion there.
+
+    A log λ on its way to infinity (the data want a straight line) is left where its slope is 0. Of the points that `steps`
+    lead to the lowest is taken; where none is lower, a step downhill is tried.
+    """
     here = criterion(at)
-    converged = False
     for _ in range(_MAX_ITERATIONS):
-        tolerance = _REML_TOLERANCE * (abs(here.score) + abs(at[-1]))
-        flat = np.maximum(np.abs(here.gradient), np.abs(np.diag(here.hessian))) < _REML_FLAT * tolerance
-        steps = [_newton_step(here, ~flat)] + ([] if _is_convex(here) else [_steepest_step(here)])
-        found = [point for step in steps if (point := _descend(criterion, at, here, step))]
-        if not found:
-            converged = True
+        if here.slope <= _AT_REST:
             break
-        before = here
-        at, here = min(found, key=lambda point: point[1].score)
-        if before.score - here.score < tolerance and np.abs(here.gradient).max() < 5 * tolerance:
-            converged = True
+        moving = np.abs(here.gradient) > _AT_REST * here.size / len(at)
+        convex = bool(np.linalg.eigvalsh(here.hessian[np.ix_(moving, moving)])[0] > 0)
+        tried = steps(here, _newton_step(here, moving), convex)
+        lower = [point for step in tried if (point := _descend(criterion, at, here, step))]
+        if not lower and (point := _descend(criterion, at, here, _steepest_step(here))):
+            lower = [point]
+        if not lower:
             break
-    return Minimum(at[:-1], here.score, converged)
+        at, here = min(lower, key=lambda point: point[1].score)
+    return at, here
 
 
-def _is_convex(value: Value) -> bool:
-    return bool(np.linalg.eigvalsh(value.hessian)[0] > 0)
-
-
-def _newton_step(value: Value, active: NDArray[np.bool_] | None = None) -> Array:
-    """-|H|⁻¹g in the `active` parameters, |H| having H's absolute eigenvalues; no component beyond the limit."""
-    active = np.ones(len(value.gradient), dtype=bool) if active is None else active
-    eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(active, active)])
+def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
+    """-|H|⁻¹g in the `moving` parameters, |H| having H's absolute eigenvalues; no component beyond the limit."""
+    eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(moving, moving)])
     size = np.maximum(np.abs(eigenvalues), np.abs(eigenvalues).max(initial=0) * np.finfo(float).eps ** 0.5)
     step = np.zeros(len(value.gradient))
-    step[active] = -vectors @ ((vectors.T @ value.gradient[active]) / size)
+    step[moving] = -vectors @ ((vectors.T @ value.gradient[moving]) / size)
     return step * min(1.0, _MAX_STEP / max(np.abs(step).max(initial=0), _MAX_STEP))
 
 
@@ -264,10 +272,15 @@ def _steepest_step(value: Value) -> Array:
 
 
 def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: Array) -> tuple[Array, Value] | None:
-    """The first of the points at + step, at + step/2, at + step/4... that is lower; None where none is."""
+    """The first of the points at + step, at + step/2, at + step/4... that is lower; None where none is.
+
+    Close to the minimum scores differ by rounding alone, while slopes still tell: there a point may be flatter instead.
+    """
     for _ in range(_MAX_HALVINGS):
         there = criterion(at + step)
-        if there.score < here.score:
+        gain = here.score - there.score
+        as_low = abs(gain) <= _ROUNDING * max(here.size, abs(here.score))
+        if there.slope < here.slope if as_low else gain > 0:
             return at + step, there
         step = step / 2
     return None

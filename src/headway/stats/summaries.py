@@ -76,12 +76,13 @@ def _random_lines(fit: MixedModel) -> list[str]:
         ("Variance", signif(random["variance"].to_list(), 4)),
         ("Std.Dev.", signif(random["sd"].to_list(), 4)),
     ]
-    correlations = {(row[0], row[2], row[1]): row[3] for row in fit.random_correlations.iter_rows()}
-    if correlations:
-        cells = []
-        for term in fit.terms:
-            for a, effect in enumerate(term.effects):
-                cells.append(" ".join(f"{correlations[term.name, effect, other]:5.2f}" for other in term.effects[:a]))
+    if fit.random_correlations.height:
+        correlations = iter(fit.random_correlations["correlation"])  # in this very order; two effects may share a name
+        cells = [
+            " ".join(f"{next(correlations):5.2f}" for _ in range(effect))
+            for term in fit.terms
+            for effect in range(term.n_effects)
+        ]
         width = max(map(len, [*cells, "Corr"]))
         columns.append(("Corr".ljust(width), [cell.ljust(width) for cell in [*cells, ""]]))
     return [" " + line for line in table(shown, columns, left=2, corner="Groups")]

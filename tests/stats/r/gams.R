@@ -16,7 +16,8 @@ by$y <- ifelse(by$g == "a", wave(by$x), by$x) + rnorm(160, sd = 0.3)
 short <- make(log10(1 + c(0, 2^(0:9), 1e3, 1e4, 5e4, 1e5, 143e3)) / 5, sd = 0.05)
 cases <- list()
 add <- function(name, formula, data, ...) for (method in c("GCV.Cp", "REML")) {
-  cases[[length(cases) + 1]] <<- c(list(name = name, formula = formula, method = method, data = as.list(data)),
+  cases[[length(cases) + 1]] <<- c(list(name = name, formula = formula, method = method, data = as.list(data),
+    levels = if (is.ordered(data$o)) list(o = levels(data$o))),
     describe_gam(formula, data, method))
 }
 add("uneven x", "y ~ s(x)", uneven); add("k = 3", "y ~ s(x, k=3)", uneven); add("k = 30", "y ~ s(x, k=30)", uneven)
@@ -25,4 +26,11 @@ add("noise", "y ~ s(x)", noise); add("a line", "y ~ s(x)", line); add("a run's s
 add("two smooths", "y ~ s(x) + s(w)", two); add("a smooth and a term", "y ~ s(x) + w", two)
 add("by a factor", "y ~ g + s(x, by=g)", by)
 add("cubic regression", "y ~ s(x, bs='cr')", uneven); add("cubic regression, k = 5", "y ~ s(x, bs='cr', k=5)", ties)
+# Levels of an ordered factor stand in their order in `levels` of the case.
+faint <- data.frame(x = runif(200), w = runif(200)); faint$y <- 4 + 0.02 * wave(faint$x) + 0.01 * faint$w^2 + rnorm(200, sd = 0.03)
+add("a faint signal", "y ~ s(x) + s(w)", faint)
+add("no intercept", "y ~ s(x) - 1", uneven); add("levels for an intercept", "y ~ 0 + g + s(x)", by)
+of <- data.frame(x = runif(200), o = factor(sample(c("lo", "mid", "hi"), 200, TRUE), levels = c("lo", "mid", "hi"), ordered = TRUE))
+of$y <- wave(of$x) + ifelse(of$o == "hi", of$x^2, 0) + as.integer(of$o) / 2 + rnorm(200, sd = 0.3)
+add("by an ordered factor", "y ~ o + s(x) + s(x, by=o)", of); add("by an ordered factor alone", "y ~ s(x, by=o, k=6)", of)
 write(toJSON(list(mgcv = as.character(packageVersion("mgcv")), cases = cases), digits = NA, auto_unbox = TRUE), file.path(here, "gams.json"))

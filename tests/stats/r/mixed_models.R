@@ -77,17 +77,24 @@ fits <- list(
   c("none", "y ~ x + (1 | g)"),
   c("line", "y ~ x + (x | g)"),
   c("holes", "y ~ x + (1 | subject)"),
-  c("twice", "y ~ x + z + w + (1 | g)")
+  c("twice", "y ~ x + z + w + (1 | g)"),
+  c("crossed", "y ~ ordered(recipe) * x + (1 | subject)"),
+  c("unbalanced", "y ~ x + z + (0 + ordered(f) | g)"),
+  c("unbalanced", "y ~ ordered(f) + x + (ordered(f) | g)")
 )
 nests <- list(
   c("crossed", "y ~ x + (1 | subject)", "y ~ x + (x | subject)"),
-  c("unbalanced", "y ~ x + (1 | g)", "y ~ x + z + f + (1 | g)")
+  c("unbalanced", "y ~ x + (1 | g)", "y ~ x + z + f + (1 | g)"),
+  c("unbalanced", "y ~ x + (x || g)", "y ~ x + (x | g)"),
+  c("nested", "y ~ x + (1 | batch)", "y ~ x + (1 | batch/cask)")
 )
 linear <- list(
   c("crossed", "y ~ x * recipe + same"), c("crossed", "y ~ 0 + recipe + x"), c("crossed", "y ~ x - 1"),
   c("crossed", "big ~ x + I(x^2)"), c("unbalanced", "y ~ log10(n_params) * x + f"), c("twice", "y ~ x + w + z"),
   c("holes", "y ~ x"), c("crossed", "y ~ 1"), c("unbalanced", "y ~ f:x"), c("unbalanced", "y ~ f/x"),
-  c("unbalanced", "y ~ log(n_params, 2) + exp(z) + log2(n_params + 1)"), c("crossed", "y ~ factor(z > 5) + x")
+  c("unbalanced", "y ~ log(n_params, 2) + exp(z) + log2(n_params + 1)"), c("crossed", "y ~ factor(z > 5) + x"),
+  c("crossed", "y ~ ordered(recipe) + x"), c("crossed", "y ~ 0 + ordered(recipe) + x"), c("unbalanced", "y ~ ordered(h) * x"),
+  c("unbalanced", "y ~ x + ordered(x > 0):ordered(f)")
 )
 
 names_of <- c(
@@ -95,7 +102,8 @@ names_of <- c(
   "y ~ 0 + recipe:same", "y ~ 0 + recipe * same", "y ~ x * recipe - x", "y ~ recipe/x", "y ~ (recipe + same)/x",
   "y ~ I(x + 1) + I(x^2) + I((x + 2)/3) + I(-x) + I(x*2)", "y ~ I(x > 0)", "y ~ factor(z > 3)", "y ~ recipe %in% same + same",
   "y ~ 0 + recipe:x + same", "y ~ x:z:recipe + recipe", "y ~ (recipe + same + x)^2 - recipe:same", "y ~ scale(x) + log(abs(z), 2)",
-  "y ~ -1 + x", "y ~ 1 + x * z:recipe", "y~x+log1p(z)*same", "y ~ exp(-x) + sqrt(z)/recipe", "y ~ (x + z + same)^3 - 1"
+  "y ~ -1 + x", "y ~ 1 + x * z:recipe", "y~x+log1p(z)*same", "y ~ exp(-x) + sqrt(z)/recipe", "y ~ (x + z + same)^3 - 1",
+  "y ~ ordered(recipe) * x", "y ~ 0 + ordered(recipe)", "y ~ x:ordered(recipe)", "y ~ 0 + same + ordered(recipe):same", "y ~ ordered(item)"
 )
 random_order <- c(
   "y ~ (1 | h) + (1 | g) + (1 | k)", "y ~ (1 | h) + (1 | k) + (1 | g)", "y ~ x + (x || g) + (1 | h)", "y ~ (1 | h/f)",

@@ -1,0 +1,90 @@
+"""The likelihood-ratio test of two mixed models, one of which holds the other."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headway.errors import StatisticsError
+from headway.stats.distributions import chi2_p
+from headway.stats.lmm import MixedModel, fit_frame
+from headway.stats.model_frame import COLLINEAR
+from headway.stats.random_effects import RandomTerm
+
+
+class LikelihoodRatio(NamedTuple):
+    """The test of a model against one that holds it. `small` and `big` are the fits by ML that were compared."""
+
+    chi2: float
+    df: int
+    p: float
+    small: MixedModel
+    big: MixedModel
+
+
+def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
+    """The likelihood-ratio test of two nested mixed models; fits by REML are fitted again by ML, as R's anova does.
+
+    The second model holds the first if its fixed effects span those of the first, and if for each random term of the first
+    it has a term of the same groups whose effects span that term's.
+
+    Raises:
+        StatisticsError: one is no fit of `lmm`, they are fitted to other rows, or the second does not hold the first.
+    """
+    _refuse_others(small, big)
+    if small.n_obs != big.n_obs or not np.array_equal(small.frame.y, big.frame.y):
+        raise StatisticsError(
+            f"the two models are fitted to other rows ({small.n_obs} and {big.n_obs}) or another response: "
+            "leave out rows with missing values first, and fit both to the same table"
+        )
+    df = big.n_parameters - small.n_parameters
+    if df <= 0:
+        raise StatisticsError(
+            f"the first model has {small.n_parameters} parameters and the second {big.n_parameters}: "
+            "give the smaller one first, and one that the other holds"
+        )
+    alone = [*_fixed_alone(small, big), *_random_alone(small, big)]
+    if alone:
+        raise StatisticsError(
+            f"the models are not nested: the second one does not hold {', '.join(alone)} of the first. "
+            "Add it to the second model, or compare the two by AIC, fitted by ML"
+        )
+    small, big = (fit if fit.method == "ML" else fit_frame(fit.frame, "ML") for fit in (small, big))
+    chi2 = max(small.criterion - big.criterion, 0.0)
+    return LikelihoodRatio(chi2, df, chi2_p(chi2, df), small, big)
+
+
+def _refuse_others(*fits: Any) -> None:
+    for place, fit in zip(("first", "second"), fits, strict=True):
+        if not isinstance(fit, MixedModel):
+            kind = {"LinearModel": "a fit of ols", "AdditiveModel": "a fit of gam"}.get(type(fit).__name__)
+            raise StatisticsError(
+                f"lrt compares two fits of lmm, and the {place} is {kind or f'a {type(fit).__name__}'}. "
+                "Compare fits of ols by aic or bic; a term of a gam is tested in its `smooths` and `parametric`"
+            )
+
+
+def _fixed_alone(small: MixedModel, big: MixedModel) -> list[str]:
+    """The fixed effects of `small` that those of `big` do not span."""
+    outside = _outside(small.x.matrix, big.x.matrix)
+    return [name for name, out in zip(small.x.names, outside, strict=True) if out]
+
+
+def _random_alone(small: MixedModel, big: MixedModel) -> list[str]:
+    """The random terms of `small` that no term of `big` holds."""
+    return [term.text for term in small.terms if not any(_holds(other, term) for other in big.terms)]
+
+
+def _holds(big: RandomTerm, small: RandomTerm) -> bool:
+    """Whether both group the rows alike, and the effects of `big` span those of `small`."""
+    pairs = len(np.unique(big.group.codes * small.n_levels + small.group.codes))
+    return pairs == big.n_levels == small.n_levels and not _outside(small.columns, big.columns).any()
+
+
+def _outside(columns: np.ndarray, spanning: np.ndarray) -> np.ndarray:
+    """Which of `columns` (n, p) are no combinations of those of `spanning` (n, q), to `lm`'s limit."""
+    u, s, _ = np.linalg.svd(spanning / np.linalg.norm(spanning, axis=0), full_matrices=False)
+    basis = u[:, s > COLLINEAR * s.max(initial=0)]
+    rest = columns - basis @ (basis.T @ columns)
+    return np.linalg.norm(rest, axis=0) > COLLINEAR * np.linalg.norm(columns, axis=0)
