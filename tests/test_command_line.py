@@ -332,6 +332,55 @@ def test_the_version_is_said(monkeypatch, capsys):
     assert run_and_read(monkeypatch, capsys, "--version") == (0, f"headway {headway.__version__}\n", "")
 
 
+def another_rotary_base(place):
+    config = weights_of(place, 8).with_name("config.json")
+    values = json.loads(config.read_text())
+    values["rope_parameters"]["rope_theta"] = 5e5
+    values["transformers_version"] = "4.0"
+    config.write_text(json.dumps(values))
+
+
+def another_vocabulary(place):
+    file = weights_of(place, 8).with_name("tokenizer.json")
+    file.write_text(file.read_text().replace('"w5": 5', '"w5": 6').replace('"w6": 6', '"w6": 5'))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"), [(another_rotary_base, "rope_parameters"), (another_vocabulary, "tokenizer")]
+)
+def test_settings_that_differ_between_steps_are_warned_of(place, monkeypatch, capsys, change, name):
+    change(place)
+    monkeypatch.chdir(place)
+    warnings.simplefilter("always")  # two commands in one process
+    for _ in range(2):  # also where all parts are there already
+        code, said = run(monkeypatch, capsys, *MEASURE)
+        assert code == 0, said
+        (warning,) = [line for line in said.splitlines() if "differs between steps" in line]
+        assert warning.startswith(f"headway: warning: toy-1m-seed1: {name} differs between steps (")
+        assert "at 1 step (0);" in warning
+        assert "at 1 step (8))" in warning
+
+
+def test_a_folder_of_an_unsafe_name_is_left_out(place, monkeypatch, capsys):
+    shutil.copytree(place / "suite" / "toy-1m-seed1", place / "suite" / "copy of toy")
+    monkeypatch.chdir(place)
+    code, said = run(monkeypatch, capsys, *MEASURE)
+    assert code == 0, said
+    assert "copy of toy is left out: the run name 'copy of toy' cannot be part of a file name" in said
+    assert len(list((place / "out" / "heads").iterdir())) == 2
+
+
+def test_a_report_of_fewer_checkpoints_says_so(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE, "--scores", "prev,self,prev_self_ratio")[0] == 0
+    assert run(monkeypatch, capsys, "analyze", "out", "--bootstraps", 0)[0] == 0
+    shutil.copytree(weights_of(place, 8).parent, weights_of(place, 16).parent)
+    assert run(monkeypatch, capsys, *MEASURE, "--scores", "prev,self,prev_self_ratio")[0] == 0
+    code, said = run(monkeypatch, capsys, "report", "out", "--format", "md")
+    assert (code, "analysed before the table heads changed" in said) == (0, True), said
+    assert "Out of date" in (place / "out" / "report.md").read_text()
+
+
 # --- an audit -------------------------------------------------------------------------------------------------------
 
 

@@ -245,3 +245,28 @@ def test_a_table_that_is_stored_again_is_left_alone(directory):
     assert sweep.stored_rows("heads", directory, {"file": 1}) is None
     sweep.store(frame, "heads", directory, identity={"file": 1})
     assert directory.read("heads")["x"].to_list() == [1, 2, 3]
+
+
+# --- settings that differ between the steps of a run ----------------------------------------------------------------
+
+
+def with_settings(directory, settings):
+    for (run, step), own in settings.items():
+        directory.write_part("heads", run, step, ROW, {"settings": json.dumps(own)})
+    return sweep.differing_settings(directory, "heads")
+
+
+def test_settings_that_differ_are_named_with_their_steps(directory):
+    early, late = {"rope_theta": 1e4, "tokenizer": "a" * 64}, {"rope_theta": 5e5, "tokenizer": "a" * 64}
+    (said,) = with_settings(directory, {("r1", 0): early, ("r1", 8): early, ("r1", 16): late, ("r2", 0): late})
+    assert said == (
+        "r1: rope_theta differs between steps (10000.0 at 2 steps (0, 8); 500000.0 at 1 step (16)), so these steps are "
+        "not comparable. Leave some out with --where"
+    )
+
+
+def test_equal_settings_are_not_named(directory):
+    same = {"a": [1, {"b": None}]}
+    assert with_settings(directory, {("r1", 0): same, ("r1", 8): same, ("r2", 0): {"a": 2}}) == []
+    directory.part_path("heads", "r1", 8).write_bytes(b"PAR1")
+    assert sweep.differing_settings(directory, "heads") == []

@@ -1,14 +1,15 @@
 """A real Ray cluster of several nodes on this machine; one is lost in the middle."""
 
 import os
+import socket
 import threading
 import time
 
 import pytest
 
-from headway.errors import StorageError
+from headway.errors import StorageError, UsageError
 from headway.rundir import RunDirectory
-from headway.sweep import run
+from headway.sweep import ray_tasks, run
 from headway.sweep.ray_tasks import RayTasks
 from support_sweep import Squares, expected, found, grid
 
@@ -27,6 +28,23 @@ def cluster(monkeypatch):
     yield cluster, nodes
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere.invalid:6379", "::1:x"])
+def test_an_address_of_nothing_is_refused_at_once(tmp_path, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # not listening: a connection is refused
+        address = address.format(port=free.getsockname()[1])
+        with pytest.raises(UsageError, match=r"no Ray cluster answers at .*Check --ray-address"):
+            run(Squares(), grid(1, 2), RunDirectory(tmp_path / "out"), executor=RayTasks(address))
+
+
+def test_what_listens_but_is_no_cluster_is_refused_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_tasks, "HEALTH_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(UsageError, match="something listens there, but it is no head node of Ray"):
+            run(Squares(), grid(1, 2), RunDirectory(tmp_path / "out"), executor=RayTasks(address))
 
 
 @pytest.mark.slow

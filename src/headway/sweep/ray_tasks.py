@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from headway.sweep.executors import ATTEMPTS, InProcess
 from headway.sweep.job import Outcome, Work
 
 CONNECT_S = 10.0  # seconds within which a cluster must accept a connection
+HEALTH_S = 60.0  # seconds within which its head node must say that it is well
 _WAY_OUT = "Check --ray-address with `ray status --address ADDRESS`, or use --workers"
 CHECKPOINTS_A_TASK = 4  # enough for a task to read one ahead while it computes, few enough to lose with a node
 
@@ -54,19 +57,23 @@ def _connect(address: str | None) -> Any:
         raise UsageError("Ray is not installed: pip install 'headway[ray]'") from error
     if not ray.is_initialized():
         address = address or os.environ.get("RAY_ADDRESS")
-        _require_listener(address)
+        _require_cluster(address)
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"no Ray cluster answers at {address!r}: {error}. {_WAY_OUT}") from error
+        except (ConnectionError, ImportError, RuntimeError, ValueError) as error:
+            raise _no_cluster(address, error) from error
     return ray
 
 
-def _require_listener(address: str | None) -> None:
-    """Ray itself tries for minutes to reach an address at which nothing listens.
+def _no_cluster(address: str | None, reason: object) -> UsageError:
+    return UsageError(f"no Ray cluster answers at {address!r}: {str(reason).rstrip('.')}. {_WAY_OUT}")
+
+
+def _require_cluster(address: str | None) -> None:
+    """Refuses an address at which Ray itself would try for minutes.
 
     Raises:
-        UsageError: `address` names a host and a port, and nobody accepts a connection there.
+        UsageError: `address` names a host and a port, and no cluster answers there.
     """
     place = (address or "").removeprefix("ray://").split("/")[0]
     host, colon, port = place.rpartition(":")
@@ -75,8 +82,13 @@ def _require_listener(address: str | None) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UsageError(f"no Ray cluster answers at {address!r}: {reason}. {_WAY_OUT}") from error
+        raise _no_cluster(address, (isinstance(error, OSError) and error.strerror) or error) from error
+    if not (address or "").startswith("ray://"):  # such a client has a bound of its own
+        try:
+            ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", place]
+            subprocess.run(ask, check=True, capture_output=True, timeout=HEALTH_S)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise _no_cluster(address, "something listens there, but it is no head node of Ray") from error
 
 
 def _do(work: Work, checkpoints: Sequence[Checkpoint], cpus: float) -> list[Outcome]:
