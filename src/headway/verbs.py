@@ -61,7 +61,8 @@ def measure(
     others go on.
 
     Args:
-        corpus: `texts.txt` (a text a line), `table.xlsx:Column`, `table.csv:Column`, or `nano`, the built-in one.
+        corpus: `texts.txt` (a text a line), `table.csv:Column`, `book.xlsx:Column` (every sheet that has the column),
+            `book.xlsx[A,B]:Column`, or `nano`, the built-in one.
         where: which checkpoints, such as `size=14m,70m seed=1..3 step=0,512,last`; all of them if empty.
         scores: names in `headway.tables.SCORES`.
         loss: record the language-model loss, and accuracy on repeated random tokens, too.
