@@ -144,7 +144,10 @@ def suites() -> None:
 def measure(
     suite: SuiteName,
     out: Out,
-    corpus: Annotated[str, typer.Option(help="texts.txt, table.csv:Column, book.xlsx:Column (all sheets), book.xlsx[A,B]:Column, or nano")] = "",
+    corpus: Annotated[
+        str,
+        typer.Option(help="texts.txt, table.csv:Column, book.xlsx:Column (all sheets), book.xlsx[A,B]:Column, or nano"),
+    ] = "",
     where: Where = "",
     scores: Annotated[str, typer.Option(help="names separated by commas, or all")] = ",".join(DEFAULT_SCORES),
     loss: Annotated[bool, typer.Option("--loss", help="record loss and accuracy on repeated tokens, too")] = False,

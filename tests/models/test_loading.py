@@ -301,7 +301,10 @@ def converted(folder, name):
 class TestConvertedNames:
     def test_the_model_is_the_one_that_was_saved(self, name, tmp_path):
         model = converted(tmp_path, name)
-        if name != "Gemma3TextConfig":  # whose names once were refused for a stored buffer
+        if name not in (
+            "Gemma3TextConfig",
+            "GraniteMoeConfig",
+        ):  # the names of some releases of transformers are the same
             assert load_file(tmp_path / "model.safetensors").keys() != model.state_dict().keys()
         found = load(tmp_path, lm_head=True)
         for key, tensor in model.state_dict().items():

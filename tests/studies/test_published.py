@@ -69,6 +69,22 @@ def test_a_missing_score_is_kept_as_missing(tmp_path):
         assert heads["prev"].to_list() == [0.25]
 
 
+def test_numbers_as_r_writes_them_are_read_wherever_they_stand(tmp_path):
+    """R's write.csv writes 100001 as 100001 and 100000 as 1e+05; the first such row may come late."""
+    rows = [ROW | {"step_modded": step, "revision": None} for step in range(1, 10_003)]
+    path = csv(
+        tmp_path, *rows, ROW | {"step_modded": "1e+05", "revision": None, "n_params": "1.4e7", "mean_1back": "5e-4"}
+    )
+    last = read_published([path]).filter(pl.col("step") == 99_999).row(0, named=True)
+    assert (last["n_params"], last["prev"]) == (14_000_000, 5e-4)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    path = csv(tmp_path, ROW)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_published([path])["run"].to_list() == ["pythia-14m-seed7"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -79,10 +95,10 @@ def test_a_missing_score_is_kept_as_missing(tmp_path):
         ({"mean_1back": "high"}, "column mean_1back must hold a finite number"),
         (
             {"mean_1back": "inf"},
-            "column mean_1back must hold a finite number, or NA where there is none; row 1 has inf",
+            "column mean_1back must hold a finite number, or NA where there is none; row 1 has 'inf'",
         ),
         ({"mean_first": float("-inf")}, "column mean_first must hold a finite number"),
-        ({"n_params": "inf"}, "column n_params must hold a whole number; row 1 has inf"),
+        ({"n_params": "inf"}, "column n_params must hold a whole number; row 1 has 'inf'"),
         ({"n_params": "NAN"}, "column n_params must hold a whole number; row 1 has 'NAN'"),
         ({"revision": "step511"}, "revision 'step511' does not go with step_modded 513"),
         ({"seed_name": None}, "column seed_name is empty in row 1"),
