@@ -21,6 +21,9 @@ Faults (`plant(kind, match, times, **options)`; they hit requests whose path hol
     "cut"                 the connection closes after `after` bytes, though more were announced
     "truncated"           `after` bytes are announced and sent: the file itself is too short
     "wrong_bytes"         the right length, but one byte differs
+    "html"                a login page of the network, with status 200
+    "drip"                a byte every `seconds`, `after` of them
+`hub.spoil` changes what is answered in JSON, and `hub.headers` replace those of any answer, as a hostile server would.
 A missing revision or file is one that was not added; `hub.gate(repo)` asks for terms to be accepted.
 """
 
@@ -28,16 +31,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
@@ -117,6 +122,8 @@ class HubServer:
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.waited: list[float] = []
+        self.spoil: Callable[[Any], Any] = lambda told: told
+        self.headers: dict[str, str] = {}
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -192,9 +199,20 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(url.path)
         self.noted = Asked(self.command, path, range=self.headers.get("Range", ""))
         self.hub.asked.append(self.noted)
-        fault = self.hub._take(path, ("timeout", "429", "500", "503"))
+        fault = self.hub._take(path, ("timeout", "429", "500", "503", "html", "drip"))
         if fault is not None and fault.kind == "timeout":
             time.sleep(fault.seconds)
+            self.close_connection = True
+            return
+        if fault is not None and fault.kind == "html":
+            self._reply(200, b"<html>Please sign in</html>", {"Content-Type": "text/html; charset=utf-8"})
+            return
+        if fault is not None and fault.kind == "drip":
+            self._head(200, 10**6, {"Content-Type": "application/json"})
+            for _ in range(fault.after):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(fault.seconds)
             self.close_connection = True
             return
         if fault is not None:
@@ -300,7 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _json(self, value: object) -> None:
-        self._reply(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+        self._reply(200, json.dumps(self.hub.spoil(value)).encode(), {"Content-Type": "application/json"})
 
     def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
         self._reply(status, b"{}", {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})})
@@ -308,7 +326,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.noted.status = status
         self.send_response(status)
-        for name, value in {"Content-Length": str(length), **headers}.items():
+        for name, value in {"Content-Length": str(length), **headers, **self.hub.headers}.items():
             self.send_header(name, value)
         self.end_headers()
 
@@ -321,20 +339,17 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
     """A server that huggingface_hub takes for the Hub; its cache is in `folder`. `hub.waited` notes each pause."""
-    from huggingface_hub import constants, file_download
-    from huggingface_hub.utils import _http
-
-    from headway.suites import hub as hub_module
+    from headway.suites import hub_http
 
     with HubServer() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HUB_CACHE", str(folder / "hub-cache"))
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-        monkeypatch.setattr(hub_module, "_SECONDS", 0.3)
+        if "HEADWAY_CACHE" not in os.environ:
+            monkeypatch.setenv("HEADWAY_CACHE", str(folder / "headway-cache"))
+        monkeypatch.setattr(hub_http, "_SECONDS", 0.3)
         clock = SimpleNamespace(**{name: getattr(time, name) for name in dir(time)} | {"sleep": hub.waited.append})
-        for module in (file_download, _http, hub_module):
-            monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(hub_http, "time", clock)
         yield hub
 
 

@@ -332,6 +332,33 @@ def test_the_version_is_said(monkeypatch, capsys):
     assert run_and_read(monkeypatch, capsys, "--version") == (0, f"headway {headway.__version__}\n", "")
 
 
+AWAY = {"down": ("HF_ENDPOINT", "http://127.0.0.1:9"), "offline": ("HF_HUB_OFFLINE", "1")}
+
+
+@pytest.mark.parametrize("keep", ["yes", "no"])
+@pytest.mark.parametrize("away", AWAY)
+def test_a_finished_sweep_survives_a_hub_that_is_away(place, monkeypatch, capsys, hub, away, keep):
+    monkeypatch.chdir(place)
+    command = (*on_the_hub(hub, place), "--keep-files", keep)
+    assert run(monkeypatch, capsys, *command)[0] == 0
+    monkeypatch.setenv(*AWAY[away])
+    code, said, errors = run_and_read(monkeypatch, capsys, *command)
+    assert (code, said.splitlines()[0]) == (0, "0 checkpoints done, 2 kept from before, 0 failed"), errors
+    assert "headway: warning: " in errors
+    if away == "down":
+        assert "The revisions of someone/toy-1m-seed1 are those that it last listed" in errors
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_a_hub_that_is_away_and_an_empty_cache_are_said(place, monkeypatch, capsys, hub, away):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv(*AWAY[away])
+    code, said = run(monkeypatch, capsys, *on_the_hub(hub, place))
+    assert code == 1
+    assert ("127.0.0.1:9 does not answer" if away == "down" else "HF_HUB_OFFLINE is set, and the cache") in said
+    assert not (place / "out").exists()
+
+
 def another_rotary_base(place):
     config = weights_of(place, 8).with_name("config.json")
     values = json.loads(config.read_text())

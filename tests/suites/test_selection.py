@@ -1,5 +1,6 @@
 """Names, the known suites, and the language of --where."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,8 +126,76 @@ def test_any_repository_is_a_suite(hub: HubServer, monkeypatch: pytest.MonkeyPat
     with pytest.raises(SelectionError, match="same name"):
         open_suite("hf:a/x,b/x")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SelectionError, match="has no step 'last'"):
+    with pytest.raises(CheckpointError, match=r"HF_HUB_OFFLINE is set, and the cache .* has no step of it"):
         open_suite("hf:someone/never-cached").checkpoints("step=last")
+
+
+def listed_as(hub: HubServer, *names: str, repo: str = "someone/mine-30m-seed2") -> str:
+    for name in names:
+        hub.add(repo, name, {})
+    return f"hf:{repo}"
+
+
+@pytest.mark.parametrize("suite", ["olmo2", "hf"])
+def test_a_name_without_its_stage_belongs_to_the_first(hub: HubServer, suite: str) -> None:
+    names = ("main", "stage1-step0-tokens0B", "step150-tokens1B", "stage1-step3000-tokens13B")
+    name = listed_as(hub, *names, repo="allenai/OLMo-2-0425-1B")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = open_suite("olmo2" if suite == "olmo2" else name).checkpoints("size=1b")
+    assert [(one.step, one.revision) for one in found] == [(0, names[1]), (150, names[2]), (3000, names[3])]
+
+
+def test_names_that_state_no_step_are_named(hub: HubServer) -> None:
+    name = listed_as(hub, "main", "step5", "fp16", "v1", "best", "average-of-last")
+    with pytest.warns(
+        UserWarning, match="4 revisions whose names state no step are left out: fp16, v1, best and 1 more"
+    ):
+        assert [one.step for one in open_suite(name).checkpoints()] == [5]
+
+
+ANNEALED = ("pretrain_iter_0000000", "pretrain_iter_0002000", "anneal_iter_0001000", "anneal_iter_0002000")
+
+
+def test_annealing_is_a_stage_of_its_own(hub: HubServer) -> None:
+    suite = open_suite(listed_as(hub, *ANNEALED))
+    said = r"several stages: pretrain_iter \(2 steps\), anneal_iter \(2 steps\). pretrain_iter is taken; .*stage=anneal_iter"
+    with pytest.warns(UserWarning, match=said):
+        found = suite.checkpoints()
+    assert [(one.run, one.step) for one in found] == [("mine-30m-seed2", 0), ("mine-30m-seed2", 2000)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = suite.checkpoints("stage=anneal_iter step=1000..")
+        both = suite.checkpoints("stage=pretrain_iter,anneal_iter step=last")
+    assert [(one.run, one.model, one.seed, one.step, one.revision) for one in found] == [
+        ("mine-30m-seed2-anneal_iter", "mine-30m-anneal_iter", "2", 1000, "anneal_iter_0001000"),
+        ("mine-30m-seed2-anneal_iter", "mine-30m-anneal_iter", "2", 2000, "anneal_iter_0002000"),
+    ]
+    assert [one.key for one in both] == ["mine-30m-seed2@2000", "mine-30m-seed2-anneal_iter@2000"]
+    with pytest.raises(SelectionError, match="has no stage 'anneal'; known: anneal_iter, pretrain_iter"):
+        suite.checkpoints("stage=anneal")
+
+
+def test_a_folder_may_hold_several_stages(tmp_path: Path) -> None:
+    for name in ANNEALED:
+        (tmp_path / "mine-30m-seed2" / name).mkdir(parents=True)
+        (tmp_path / "mine-30m-seed2" / name / "config.json").write_text("{}")
+    with pytest.warns(UserWarning, match="several stages"):
+        found = open_suite(tmp_path).checkpoints()
+    assert [one.revision for one in found] == list(ANNEALED[:2])
+
+
+def test_one_step_in_several_stages_can_be_chosen(hub: HubServer) -> None:
+    names = ("stage1-step0-tokens0B", "stage1-step10-tokens1B", "stage2-ingredient1-step10-tokens1B", "step10-tokens1B")
+    suite = open_suite(listed_as(hub, *names))
+    with pytest.warns(
+        UserWarning, match=r"stage1-step \(2 steps\), stage2-ingredient1-step \(1 step\), step \(1 step\)"
+    ):
+        assert [one.revision for one in suite.checkpoints()] == list(names[:2])
+    (second,) = suite.checkpoints("stage=stage2-ingredient1-step")
+    assert second.revision == names[2]
+    (plain,) = suite.checkpoints("stage=step")
+    assert plain.revision == names[3]
 
 
 @pytest.mark.parametrize("name", ["polypythia", "Pythia", "no/such/folder"])

@@ -14,8 +14,7 @@ from headway.cli import app
 from headway.clusters import WeightClusters, predecessors
 from headway.errors import RunDirectoryError
 from headway.rundir import RunDirectory
-from headway.suites import Checkpoint, open_suite, stamps
-from headway.suites import hub as hub_module
+from headway.suites import Checkpoint, hub_http, open_suite, stamps
 from headway.sweep import versions as versions_module
 from hub_server import HubServer
 from support_models import saved
@@ -102,7 +101,7 @@ def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, di
                 UserWarning, match=f"of 2 parts that are kept, it could not be seen of 2 whether .*: .*{why}"
             ):
                 assert sweep.run(Contents(), two_steps, directory).kept == 2
-    assert len(hub.waited) == len(hub_module.PAUSES), "one wait is enough"
+    assert len(hub.waited) == len(hub_http.PAUSES), "one wait is enough"
     assert resumed(two_steps, directory) == (1, 1)
 
 
@@ -110,7 +109,7 @@ def test_a_hub_that_is_away_is_not_waited_for_once_a_repository(hub: HubServer, 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     many = [checkpoint(repo=f"someone/toy-1m-seed{seed}") for seed in range(40)]
     assert set(stamps(many, {"weights"}).out_of_reach) == {one.key for one in many}
-    assert len(hub.waited) <= 8 * len(hub_module.PAUSES), "eight are asked at once"
+    assert len(hub.waited) <= 8 * len(hub_http.PAUSES), "eight are asked at once"
 
 
 # --- in folders -----------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from headway.progress import Progress, Silent
 from headway.suites import hub
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
 from headway.suites.files import content_digest, identity, names_in
+from headway.suites.hub_answers import FileFacts
+from headway.suites.hub_http import Unreachable
 from headway.suites.selection import CONFIG, WEIGHTS, tokenizer_files
 from headway.suites.suite import Suite
 
@@ -129,7 +131,7 @@ def _order(selected: Sequence[Checkpoint]) -> Callable[[Checkpoint], tuple[int, 
 def _facts(checkpoint: Checkpoint) -> Facts:
     try:
         files = _stated(checkpoint)
-    except hub.Unreachable:
+    except Unreachable:
         raise
     except CheckpointError as error:
         # Only the Hub's own word makes a revision missing: a gated repository or a failing server does not.
@@ -162,14 +164,13 @@ def _is_missing(error: CheckpointError) -> bool:
     return isinstance(error.__cause__, RevisionNotFoundError)
 
 
-def _stated(checkpoint: Checkpoint) -> Mapping[str, hub.FileFacts]:
+def _stated(checkpoint: Checkpoint) -> Mapping[str, FileFacts]:
     source = checkpoint.source
     if isinstance(source, FolderSource):
         paths = [source.path / name for name in names_in(source.path)]
         large = {path for path in paths if f".{path.suffix[1:]}" in (".safetensors", ".bin")}
         return {
-            path.name: hub.FileFacts(path.stat().st_size, content_digest(path) if path in large else "")
-            for path in paths
+            path.name: FileFacts(path.stat().st_size, content_digest(path) if path in large else "") for path in paths
         }
     return hub.ask_for_files(source.repo, source.revision).files
 

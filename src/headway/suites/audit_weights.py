@@ -15,9 +15,9 @@ import numpy as np
 
 from headway.errors import CheckpointError, StorageError
 from headway.progress import Progress, Silent
-from headway.suites import hub
 from headway.suites.audit_files import Facts, Finding, equal_in_run, in_threads, steps_in_words, usual
 from headway.suites.audit_signatures import Signature, Signatures
+from headway.suites.hub_http import Unreachable
 
 # A step that only wavers about the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that wavers, too,
 # and a healthy run comes no nearer. Below that by more than the error of signatures:
@@ -109,7 +109,7 @@ def _signature_or_finding(fact: Facts, signatures: Signatures) -> Signature | Fi
         return signatures.of(fact.checkpoint, fact.weights)
     except StorageError:
         raise
-    except hub.Unreachable as error:
+    except Unreachable as error:
         said = f"step {step} was not read ({error}): audit again, and only what is not known yet is read"
         return Finding("not_read", run, (step,), said, note=True)
     except CheckpointError as error:

@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from headway.errors import CheckpointError, StorageError
 from headway.suites import hub
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
+from headway.suites.hub_answers import Listing
+from headway.suites.hub_http import endpoint
 from headway.suites.selection import CONFIG, WeightFiles, tokenizer_files, weight_files
 
 NEED = frozenset({"config", "weights", "tokenizer"})
@@ -172,7 +174,7 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
         yield CheckpointFiles(folder, tokenizer_folder, digest)
 
 
-def hub_weights(source: HubSource, listing: hub.Listing) -> WeightFiles:
+def hub_weights(source: HubSource, listing: Listing) -> WeightFiles:
     """The files of a revision's weights; an index of shards is fetched to know them.
 
     Raises:
@@ -185,13 +187,13 @@ def hub_weights(source: HubSource, listing: hub.Listing) -> WeightFiles:
     return weight_files(listing.files, read, str(source))
 
 
-def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> list[Path]:
+def _hub_tokenizer(source: HubSource, listing: Listing) -> list[Path]:
     """The tokenizer's files, from the first place that has one."""
     places = [(source.repo, source.revision), (source.repo, "main")]
     if source.tokenizer_repo:
         places.append((source.tokenizer_repo, "main"))
     for repo, revision in dict.fromkeys(places):
-        there = listing if (repo, revision) == places[0] else _main_listing(repo, revision, hub.endpoint())
+        there = listing if (repo, revision) == places[0] else _main_listing(repo, revision, endpoint())
         names = tokenizer_files(there.files)
         if names:
             return [hub.fetch(repo, revision, there, name) for name in names]
@@ -199,7 +201,7 @@ def _hub_tokenizer(source: HubSource, listing: hub.Listing) -> list[Path]:
 
 
 @lru_cache(maxsize=256)
-def _main_listing(repo: str, revision: str, endpoint: str) -> hub.Listing:
+def _main_listing(repo: str, revision: str, endpoint: str) -> Listing:
     """Asked once per repository, not once per checkpoint."""
     return hub.list_files(repo, revision)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from headway.errors import RunDirectoryError, SelectionError
 from headway.rundir import safe_name
 from headway.suites.names import parse_run, parse_step
-from headway.suites.suite import Run, Suite, by_step
+from headway.suites.suite import Run, Stages, Suite, by_stage
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class FolderRevisions:
 
     path: Path
 
-    def __call__(self) -> dict[int, str]:
-        return by_step([(parse_step(name), name) for name in _folders(self.path)], str(self.path))
+    def __call__(self) -> Stages:
+        return by_stage(_folders(self.path), str(self.path))
 
     def describe(self) -> str:
-        steps = sorted(self())
+        steps = sorted(step for stage in self().values() for step in stage)
         shown = ", ".join(map(str, steps if len(steps) <= 20 else steps[:17]))
         return f"{len(steps)}: {shown}{'' if len(steps) <= 20 else f', … {steps[-1]}'}"
 

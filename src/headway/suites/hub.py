@@ -1,62 +1,44 @@
-"""What the Hub says and sends: revisions, the files of a revision with their hashes, and the files themselves.
+"""The Hub's revisions and files, with their hashes, and its cache.
 
-Everything goes through huggingface_hub. The endpoint and the cache are those of the environment (`HF_ENDPOINT`,
-`HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`) at the time of the call. What may pass (429, 5xx, timeouts, connections
-that break, files that arrive damaged) is tried again; what will not is one CheckpointError.
+The endpoint and the cache are those of the environment (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`) at
+the time of the call. The cache is laid out as huggingface_hub lays it out, and shared with it.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import json
 import os
 import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import shutil
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
-from headway.errors import CheckpointError, HeadwayError, StorageError
+from headway.errors import CheckpointError, StorageError
+from headway.suites.hub_answers import (
+    FileFacts,
+    Listing,
+    digest_of_blob,
+    is_plain,
+    read_commit,
+    read_listing,
+    read_revisions,
+)
+from headway.suites.hub_http import Damaged, Unreachable, ask, endpoint, persistently, transfer
+from headway.suites.own_cache import own_cache
+from headway.whole_files import to_json, write_whole
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
-
-T = TypeVar("T")
-
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third ... try, where the Hub does not say how long
-_LONGEST_PAUSE = 300.0
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_SECONDS = 30.0  # for a question to be answered
 _NOT_ASKED = "the Hub is not asked, since HF_HUB_OFFLINE is set"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """A file as its source states it. `digest` is `sha256:...` of the content, or `git:...`, git's hash of a blob."""
-
-    size: int
-    digest: str
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The files of one commit by name. `complete` is false where only the cache is known."""
-
-    commit: str
-    files: Mapping[str, FileFacts]
-    complete: bool = True
-
-
-class Damaged(OSError):
-    """A file arrived that is not the one that the Hub states."""
-
-
-def endpoint() -> str:
-    from huggingface_hub import constants
-
-    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+def is_repo(name: str) -> bool:
+    """Whether `name` is written as a repository's: OWNER/NAME."""
+    return bool(_REPO.fullmatch(name))
 
 
 def cache_dir() -> Path:
@@ -71,6 +53,7 @@ def cache_dir() -> Path:
 
 
 def offline() -> bool:
+    """Whether the environment forbids to ask the Hub."""
     from huggingface_hub import constants
 
     asked = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
@@ -78,25 +61,53 @@ def offline() -> bool:
 
 
 def repo_folder(repo: str) -> Path:
-    """Where the cache keeps `repo`."""
+    """The folder of `repo` in the cache.
+
+    Raises:
+        CheckpointError: it is not written as a repository's name, and could lead out of the cache.
+    """
+    if not is_repo(repo):
+        raise CheckpointError(f"{repo!r} does not name a repository of the Hub: write OWNER/NAME")
     return cache_dir() / f"models--{repo.replace('/', '--')}"
 
 
 def list_revisions(repo: str) -> tuple[str, ...]:
-    """The names of the branches and tags of `repo`; offline, of those that the cache has.
+    """The names of the branches and tags of `repo`; of those in the cache where the Hub is not to be asked.
 
     Raises:
-        CheckpointError: there is no such repository, or the Hub does not answer.
+        Unreachable: the Hub does not answer.
+        CheckpointError: there is no such repository, or no right to it.
     """
     if offline():
-        refs = repo_folder(repo) / "refs"
-        return tuple(sorted(str(ref.relative_to(refs)) for ref in refs.rglob("*") if ref.is_file()))
+        return cached_revisions(repo)
     return _list_revisions(repo, endpoint())
 
 
 @lru_cache(maxsize=256)
 def _list_revisions(repo: str, endpoint: str) -> tuple[str, ...]:
-    return tuple(commits(repo))
+    names = tuple(commits(repo))
+    with suppress(StorageError):  # a convenience for later, when the Hub is out of reach
+        write_whole(_listing_file(repo), to_json({"repo": repo, "names": names}))
+    return names
+
+
+def remembered_revisions(repo: str) -> tuple[str, ...]:
+    """The names of the branches and tags of `repo` that the Hub listed when it was last asked; none if it was not."""
+    try:
+        said = json.loads(_listing_file(repo).read_text(encoding="utf-8"))
+        return tuple(name for name in said["names"] if said["repo"] == repo and is_plain(name))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _listing_file(repo: str) -> Path:
+    return own_cache() / "revisions" / f"{hashlib.sha256(repo.encode()).hexdigest()[:24]}.json"
+
+
+def cached_revisions(repo: str) -> tuple[str, ...]:
+    """The names of the branches and tags of `repo` that the cache has."""
+    refs = repo_folder(repo) / "refs"
+    return tuple(sorted(ref.relative_to(refs).as_posix() for ref in refs.rglob("*") if ref.is_file()))
 
 
 def commits(repo: str) -> Mapping[str, str]:
@@ -106,24 +117,10 @@ def commits(repo: str) -> Mapping[str, str]:
         Unreachable: there is no answer, or the Hub is not to be asked.
         CheckpointError: there is no such repository, or no right to it.
     """
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
+    what = f"the revisions of {repo}"
     if offline():
-        raise Unreachable(f"the revisions of {repo}: {_NOT_ASKED}")
-
-    def ask() -> Mapping[str, str]:
-        # HfApi.list_repo_refs would wait forever for an answer that does not come.
-        url = f"{endpoint()}/api/models/{repo}/refs"
-        response = get_session().get(url, headers=build_hf_headers(), timeout=_SECONDS)
-        hf_raise_for_status(response)
-        told, found = response.json(), dict[str, str]()
-        for ref in (ref for kind in ("branches", "tags") for ref in told.get(kind, ())):
-            found[ref["name"]] = (
-                found.get(ref["name"], "") + ref["targetCommit"]
-            )  # a name may be a branch's and a tag's
-        return found
-
-    return persistently(ask, f"the revisions of {repo}")
+        raise Unreachable(f"{what}: {_NOT_ASKED}")
+    return read_revisions(ask(f"/api/models/{quote(repo)}/refs", what), repo)
 
 
 def list_files(repo: str, revision: str) -> Listing:
@@ -147,35 +144,35 @@ def ask_for_files(repo: str, revision: str) -> Listing:
         Unreachable: there is no answer.
         CheckpointError: no such repository or revision, or no right to it.
     """
-    from huggingface_hub import HfApi
-
-    def ask() -> Listing:
-        info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=_SECONDS)
-        return Listing(str(info.sha), {file.rfilename: _facts(file) for file in info.siblings or ()})
-
-    return persistently(ask, f"{repo} at {revision}")
-
-
-def _facts(file: RepoSibling) -> FileFacts:
-    return FileFacts(file.size or 0, f"sha256:{file.lfs.sha256}" if file.lfs else f"git:{file.blob_id}")
+    path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}?blobs=true"
+    return read_listing(ask(path, f"{repo} at {revision}"), repo, revision)
 
 
 def _cached_listing(repo: str, revision: str, why: str) -> Listing:
     folder = repo_folder(repo)
     try:
-        commit = (folder / "refs" / revision).read_text().strip()
+        commit = read_commit(_ref(repo, revision).read_text().strip(), f"{repo} at {revision} in the cache")
         paths = [path for path in (folder / "snapshots" / commit).iterdir() if path.is_file()]
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise CheckpointError(f"{repo} at {revision} is not in the cache {cache_dir()}, and {why}") from None
     return Listing(commit, {path.name: FileFacts(path.stat().st_size, _digest(path)) for path in paths}, complete=False)
+
+
+def _ref(repo: str, revision: str) -> Path:
+    """The file in which the cache notes the commit of `revision`.
+
+    Raises:
+        CheckpointError: no revision can have that name, which could lead out of the cache.
+    """
+    if not is_plain(revision):
+        raise CheckpointError(f"{repo} has no revision {revision!r}: revisions are not named so")
+    return repo_folder(repo) / "refs" / revision
 
 
 def _digest(cached: Path) -> str:
     """A cached file's digest: the cache names contents by it, and links to them; copies are read."""
     name = os.path.basename(os.readlink(cached)) if cached.is_symlink() else ""
-    if re.fullmatch(r"[0-9a-f]{64}", name):
-        return f"sha256:{name}"
-    return f"git:{name}" if re.fullmatch(r"[0-9a-f]{40}", name) else f"sha256:{sha256_of(cached)}"
+    return digest_of_blob(name) or f"sha256:{sha256_of(cached)}"
 
 
 def fetch(repo: str, revision: str, listing: Listing, name: str, *, into: Path | None = None) -> Path:
@@ -188,75 +185,108 @@ def fetch(repo: str, revision: str, listing: Listing, name: str, *, into: Path |
         CheckpointError: it cannot be had, or what arrives is not what the Hub states, also when asked again.
         StorageError: the disk is full, or the cache cannot be written to.
     """
-    facts = listing.files[name]
     cached = in_cache(repo, listing, name)
     if cached is not None:
         return cached
     if not listing.complete:
         raise CheckpointError(f"{repo} at {revision}: {name} in the cache {cache_dir()} is damaged, and it is offline")
-    _discard_damaged(repo, listing, name)
-
-    def download() -> Path:
-        path = _download(repo, revision, listing, name, into)
-        _compare(path, facts, f"{repo} at {revision}: {name}")
-        return path
-
-    return persistently(download, f"{name} of {repo} at {revision}")
+    download = _Download(repo, revision, listing, name)
+    work = download.into_cache if into is None else lambda: download.to(into / name)
+    try:
+        return persistently(work, download.what)
+    finally:
+        download.discard()
 
 
 def in_cache(repo: str, listing: Listing, name: str) -> Path | None:
     """The file in the cache, if it is there and of the size that is stated."""
     path = repo_folder(repo) / "snapshots" / listing.commit / name
-    return path if path.is_file() and path.stat().st_size == listing.files[name].size else None
+    return path if _is_whole(path, listing.files[name]) else None
 
 
-def _discard_damaged(repo: str, listing: Listing, name: str) -> None:
-    """Removes a file of the wrong size from the cache, where it would be taken for the true one."""
-    folder, facts = repo_folder(repo), listing.files[name]
-    for path in (folder / "blobs" / facts.digest.partition(":")[2], folder / "snapshots" / listing.commit / name):
-        if os.path.lexists(path) and not (path.is_file() and path.stat().st_size == facts.size):
-            path.unlink(missing_ok=True)
+def _is_whole(path: Path, facts: FileFacts) -> bool:
+    return path.is_file() and path.stat().st_size == facts.size
 
 
-def _download(repo: str, revision: str, listing: Listing, name: str, into: Path | None) -> Path:
-    from huggingface_hub import hf_hub_download
+class _Download:
+    """One file on its way; what arrived of it before a connection broke is not asked for again."""
 
-    path = hf_hub_download(
-        repo,
-        name,
-        # By name, the cache notes which commit it is, and finds it when offline; by commit, no other can come.
-        revision=revision if into is None else listing.commit,
-        cache_dir=cache_dir(),
-        local_dir=into,
-        endpoint=endpoint(),
-        tqdm_class=_silent_bar(),
-    )
-    return Path(path)
+    def __init__(self, repo: str, revision: str, listing: Listing, name: str) -> None:
+        self.repo, self.revision, self.commit, self.name = repo, revision, listing.commit, name
+        self.facts = listing.files[name]
+        self.what = f"{repo} at {revision}: {name}"
+        # Its own in each process: locks do not hold on every file system of a cluster.
+        self._ending = f".{uuid.uuid4().hex[:8]}.incomplete"
+        self._partial: Path | None = None
+
+    def into_cache(self) -> Path:
+        """Downloads to the cache's `blobs`, and links to that from its `snapshots`."""
+        from huggingface_hub.utils import WeakFileLock
+
+        folder = repo_folder(self.repo)
+        blob, link = folder / "blobs" / self.facts.blob, folder / "snapshots" / self.commit / self.name
+        lock = cache_dir() / ".locks" / folder.name / f"{self.facts.blob}.lock"
+        for path in (blob, link, lock):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):  # so that threads and processes do not fetch it twice
+            if not _is_whole(blob, self.facts):
+                self.to(blob)
+            _link(link, blob, self.facts)
+        _note(self.repo, self.revision, self.commit)
+        return link
+
+    def to(self, target: Path) -> Path:
+        """Downloads by the commit, so that nothing else can come, and moves it to `target` if it is what is stated."""
+        self._partial = target.with_name(target.name + self._ending)
+        transfer(
+            f"/{quote(self.repo)}/resolve/{self.commit}/{quote(self.name)}", self._partial, self.facts.size, self.what
+        )
+        try:
+            _compare(self._partial, self.facts, self.what)
+        except Damaged:
+            self.discard()
+            raise
+        os.replace(self._partial, target)
+        return target
+
+    def discard(self) -> None:
+        if self._partial is not None:
+            self._partial.unlink(missing_ok=True)
 
 
-@lru_cache(maxsize=1)
-def _silent_bar() -> type:
-    from huggingface_hub.utils import tqdm
+def _link(link: Path, blob: Path, facts: FileFacts) -> None:
+    """Makes `link` stand for `blob`, as a copy on file systems without links."""
+    if _is_whole(link, facts):
+        return
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    except OSError:
+        shutil.copyfile(blob, link)
 
-    class Silent(tqdm):
-        def __init__(self, *args: object, **options: object) -> None:
-            super().__init__(*args, **{**options, "disable": True})
 
-    return Silent
+def _note(repo: str, revision: str, commit: str) -> None:
+    """Notes in the cache which commit `revision` is, so that it is found where the Hub is out of reach."""
+    ref = _ref(repo, revision)
+    if revision == commit or (ref.is_file() and ref.read_text(errors="replace") == commit):
+        return
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    passing = ref.with_name(f"{ref.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        passing.write_text(commit)
+        os.replace(passing, ref)
+    finally:
+        with suppress(OSError):
+            passing.unlink(missing_ok=True)
 
 
 def _compare(path: Path, facts: FileFacts, what: str) -> None:
     size = path.stat().st_size
-    kind, _, stated = facts.digest.partition(":")
-    found = "" if size != facts.size else sha256_of(path) if kind == "sha256" else git_hash_of(path)
-    if found == stated:
-        return
-    # Left in the cache it would be taken for the true one.
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
     if size != facts.size:
         raise Damaged(f"{what} arrived with {size} bytes where the Hub states {facts.size}")
-    raise Damaged(f"{what} arrived with the hash {found[:12]}… where the Hub states {stated[:12]}…")
+    found = sha256_of(path) if facts.digest.startswith("sha256:") else git_hash_of(path)
+    if found != facts.blob:
+        raise Damaged(f"{what} arrived with the hash {found[:12]}… where the Hub states {facts.blob[:12]}…")
 
 
 def sha256_of(path: Path) -> str:
@@ -269,93 +299,3 @@ def git_hash_of(path: Path) -> str:
     """The name that git gives a file's content: what the Hub states of files that are not in large-file storage."""
     data = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-# --- trying again, and saying what went wrong -----------------------------------------------------------------------
-
-
-class Unreachable(CheckpointError):
-    """The Hub did not answer, though asked several times."""
-
-
-def persistently(call: Callable[[], T], what: str) -> T:
-    """`call()`, tried again after a pause where what went wrong may pass.
-
-    Raises:
-        Unreachable: there was no answer to the last try.
-        CheckpointError: it went wrong for good.
-        StorageError: what came cannot be stored.
-    """
-    for pause in (*PAUSES, None):
-        try:
-            return call()
-        except HeadwayError:
-            raise
-        except Exception as error:
-            cause = _root(error)
-            if pause is None or not _may_pass(cause):
-                raise _explained(cause, what) from error
-            time.sleep(_asked_pause(cause) or pause)
-    raise AssertionError("the last try returns or raises")
-
-
-def _root(error: Exception) -> Exception:
-    """The error that huggingface_hub wrapped into "nothing in the cache either", if it did."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    cause = error.__cause__
-    return cause if isinstance(error, LocalEntryNotFoundError) and isinstance(cause, Exception) else error
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _is_transport(error: Exception) -> bool:
-    from huggingface_hub import errors
-
-    # `HTTPError` is that of the HTTP library that huggingface_hub uses: timeouts and broken connections are of it too.
-    return isinstance(error, errors.HTTPError) and _status(error) is None
-
-
-def _may_pass(error: Exception) -> bool:
-    damaged = isinstance(error, Damaged) or (isinstance(error, OSError) and "Consistency check failed" in str(error))
-    return _status(error) in _PASSING or _is_transport(error) or damaged
-
-
-def _asked_pause(error: Exception) -> float | None:
-    """How long the Hub asks to wait: `Retry-After`, or `RateLimit: "api";r=0;t=55`."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    after, limit = headers.get("retry-after", ""), re.search(r"r=0;\s*t=(\d+)", headers.get("ratelimit", ""))
-    if after.strip().isdigit():
-        return min(float(after), _LONGEST_PAUSE)
-    return min(float(limit[1]) + 1, _LONGEST_PAUSE) if limit else None
-
-
-def _explained(error: Exception, what: str) -> HeadwayError:
-    from huggingface_hub import errors
-
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-    if isinstance(error, errors.GatedRepoError):
-        return CheckpointError(
-            f"{what}: the repository is gated. Accept its terms on the Hub, then sign in (`hf auth login`, or HF_TOKEN)"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return CheckpointError(f"{what}: the repository has no such revision")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return CheckpointError(
-            f"{what}: the Hub has no such repository, or it is private; sign in if it is (`hf auth login`, or HF_TOKEN)"
-        )
-    if isinstance(error, errors.EntryNotFoundError):
-        return CheckpointError(f"{what}: the Hub lists the file but does not serve it")
-    if _status(error) is not None:
-        return CheckpointError(f"{what}: the Hub answers {_status(error)} ({reason}); try again later")
-    if _is_transport(error):
-        return Unreachable(f"{what}: {endpoint()} does not answer ({type(error).__name__}: {reason}); try again later")
-    if isinstance(error, Damaged) or "Consistency check failed" in reason:
-        return CheckpointError(f"{reason}, {len(PAUSES) + 1} times; the file on the Hub seems to be damaged")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        return StorageError(
-            f"{what} cannot be stored in {cache_dir()}: {error.strerror}; free space, or set HF_HUB_CACHE"
-        )
-    return CheckpointError(f"{what}: {type(error).__name__}: {reason}")

@@ -6,10 +6,12 @@ import re
 from typing import NamedTuple
 
 UNKNOWN_SEED = "unknown"
+PLAIN = "step"  # the stage of revisions that name none
 
 # step1000, checkpoint-1000, global_step1000, stage1-step10000-tokens21B, 1000
 _STEP = re.compile(r"(?:^|[-_.])(?:global[-_]?step|step|checkpoint|ckpt|iter)[-_]?(\d+)(?![\d.]*[a-zA-Z])")
 _BARE_STEP = re.compile(r"\d+")
+_TOKENS = re.compile(r"[-_.]tokens[-_]?\d+[KMBT]?", re.IGNORECASE)
 
 _NUMBERED_SIZE = re.compile(r"(?:^|[-_])(\d+(?:\.\d+)?[kmb])(?=$|[-_])", re.IGNORECASE)
 _NAMED_SIZES = ("micro", "tiny", "mini", "small", "base", "medium", "large", "xl", "xxl")
@@ -31,12 +33,35 @@ class RunName(NamedTuple):
     seed: str
 
 
+class Stated(NamedTuple):
+    """What a revision's name states.
+
+    Attributes:
+        stage: the name without its numbers of steps and tokens, such as `anneal_iter` of anneal_iter_0001000: revisions
+            of one stage of training differ by these numbers alone. `PLAIN` where it states nothing but the step.
+    """
+
+    step: int
+    stage: str
+
+
+def parse_revision(revision: str) -> Stated | None:
+    """The step and the stage that a revision's name states; None if it states no step."""
+    if _BARE_STEP.fullmatch(revision):
+        return Stated(int(revision), PLAIN)
+    found = _STEP.search(revision)
+    if not found:
+        return None
+    before, after = revision[: found.start(1)], _TOKENS.sub("", revision[found.end(1) :])
+    if not revision[: found.start()] and not after.strip("-_."):
+        return Stated(int(found[1]), PLAIN)
+    return Stated(int(found[1]), (before.rstrip("-_.") + after).strip("-_."))
+
+
 def parse_step(revision: str) -> int | None:
     """The step that a revision's name states, or None."""
-    if _BARE_STEP.fullmatch(revision):
-        return int(revision)
-    found = _STEP.search(revision)
-    return int(found[1]) if found else None
+    stated = parse_revision(revision)
+    return stated.step if stated else None
 
 
 def parse_run(run: str) -> RunName:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,10 +9,11 @@ from os import PathLike
 from pathlib import Path
 
 from headway.errors import SelectionError
+from headway.suites import hub
 from headway.suites.folder import folder_suite
 from headway.suites.names import PYTHIA_SEED, RunName, natural_order, parse_run, size_order
 from headway.suites.revisions import HubRevisions, OlmoStage2, olmo_stage1
-from headway.suites.suite import Run, Suite, SuiteInfo
+from headway.suites.suite import Run, Stages, Suite, SuiteInfo
 
 # 0, 1, 2, 4 ... 512, then every 1,000 to 143,000: 154 steps.
 PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 144_000, 1000))
@@ -30,8 +30,8 @@ _EARLY_SMALL = (
 class PythiaSteps:
     """The grid that every Pythia run shares, known without asking."""
 
-    def __call__(self) -> dict[int, str]:
-        return {step: f"step{step}" for step in PYTHIA_STEPS}
+    def __call__(self) -> Stages:
+        return {"step": {step: f"step{step}" for step in PYTHIA_STEPS}}
 
     def describe(self) -> str:
         return f"{len(PYTHIA_STEPS)}: 0, 1, 2, 4 … 512, then every 1,000 to 143,000"
@@ -182,7 +182,6 @@ _KNOWN: dict[str, Callable[[], Suite]] = {
     "stanford-gpt2": _stanford_gpt2,
 }
 _HUB = "hf:"
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def open_suite(name: str | PathLike[str]) -> Suite:
@@ -221,7 +220,7 @@ def known_suites() -> list[SuiteInfo]:
 
 def _hub_suite(repos: Sequence[str]) -> Suite:
     for repo in repos:
-        if not _REPO.fullmatch(repo):
+        if not hub.is_repo(repo):
             raise SelectionError(f"{repo!r} does not name a repository of the Hub: write {_HUB}OWNER/NAME")
     names = [repo.split("/")[1] for repo in repos]
     if len(set(names)) < len(names):

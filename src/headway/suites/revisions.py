@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headway.suites import hub
-from headway.suites.names import parse_step
-from headway.suites.suite import by_step
+from headway.suites.hub_http import Unreachable
+from headway.suites.names import parse_revision
+from headway.suites.suite import Stages, by_stage, by_step
+from headway.words import count
 
-_OLMO = re.compile(r"(?:stage1|stage2-ingredient(\d+))-step(\d+)-tokens\d+B")
-
-
-def named_steps(names: Sequence[str], repo: str) -> dict[int, str]:
-    """Every revision whose name states a step: checkpoint-1000, step1000."""
-    return by_step([(parse_step(name), name) for name in names], repo)
+# Some early revisions of the first stage lack its name: step150-tokens1B.
+_OLMO = re.compile(r"(?:stage1-|stage2-ingredient(\d+)-)?step(\d+)-tokens\d+B")
 
 
-def olmo_stage1(names: Sequence[str], repo: str) -> dict[int, str]:
-    """`stage1-step10000-tokens21B`: the first stage of pretraining."""
-    return by_step([(step, name) for name, ingredient, step in _olmo(names) if ingredient is None], repo)
+def olmo_stage1(names: Sequence[str], repo: str) -> Stages:
+    """`stage1-step10000-tokens21B`, or `step150-tokens1B`: the first stage of pretraining."""
+    return {"stage1": by_step([(step, name) for name, ingredient, step in _olmo(names) if ingredient is None], repo)}
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class OlmoStage2:
 
     ingredient: int
 
-    def __call__(self, names: Sequence[str], repo: str) -> dict[int, str]:
-        start = max(olmo_stage1(names, repo), default=0)
+    def __call__(self, names: Sequence[str], repo: str) -> Stages:
+        start = max(olmo_stage1(names, repo)["stage1"], default=0)
         own = [(start + step, name) for name, ingredient, step in _olmo(names) if ingredient == self.ingredient]
-        return by_step(own, repo)
+        return {"stage2": by_step(own, repo)}
 
 
 def _olmo(names: Sequence[str]) -> list[tuple[str, int | None, int]]:
@@ -43,15 +42,45 @@ def _olmo(names: Sequence[str]) -> list[tuple[str, int | None, int]]:
     return [(name, int(said[1]) if said[1] else None, int(said[2])) for name, said in found if said]
 
 
+# Branches of every repository, which hold the end of training or another format of it.
+_NO_STEP = frozenset({"main", "refs/convert/parquet"})
+
+
 @dataclass(frozen=True)
 class HubRevisions:
-    """The revisions of `repo`, listed when they are asked for; `read` gives the step of each."""
+    """The revisions of `repo`, listed when they are asked for; `read` gives the stage and the step of each.
+
+    Where the Hub is out of reach, or is not to be asked and nothing of it is in the cache, those of the last listing
+    are taken, with a warning: a finished sweep needs no more.
+    """
 
     repo: str
-    read: Callable[[Sequence[str], str], dict[int, str]] = named_steps
+    read: Callable[[Sequence[str], str], Stages] = by_stage
 
-    def __call__(self) -> dict[int, str]:
-        return self.read(hub.list_revisions(self.repo), self.repo)
+    def __call__(self) -> Stages:
+        try:
+            names = hub.list_revisions(self.repo)
+            if hub.offline() and not any(self.read(names, self.repo).values()):
+                raise Unreachable(
+                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {hub.cache_dir()} has no step of it"
+                )
+        except Unreachable as error:
+            names = hub.remembered_revisions(self.repo)
+            if not names:
+                raise
+            warnings.warn(f"{error}. The revisions of {self.repo} are those that it last listed", stacklevel=4)
+        self._say_unread(names)
+        return self.read(names, self.repo)
+
+    def _say_unread(self, names: Sequence[str]) -> None:
+        unread = [name for name in names if name not in _NO_STEP and parse_revision(name) is None]
+        if unread:
+            more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+            warnings.warn(
+                f"{self.repo}: {count(len(unread), 'revision')} whose names state no step "
+                f"{'is' if len(unread) == 1 else 'are'} left out: {', '.join(unread[:3])}{more}",
+                stacklevel=5,
+            )
 
     def describe(self) -> str:
         return "listed from the Hub when used"

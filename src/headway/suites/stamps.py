@@ -15,6 +15,7 @@ from headway.errors import CheckpointError
 from headway.suites import hub
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
 from headway.suites.files import forget_listings
+from headway.suites.hub_http import Unreachable
 from headway.suites.selection import TOKENIZER_FILES
 
 _AT_ONCE = 8  # questions to the Hub
@@ -85,7 +86,7 @@ def _commits(repositories: list[str]) -> dict[str, Mapping[str, str] | Checkpoin
             return away[0]
         try:
             return hub.commits(repo)
-        except hub.Unreachable as error:
+        except Unreachable as error:
             away.append(error)
             return error
         except CheckpointError as error:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from headway.errors import SelectionError
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
-from headway.suites.names import natural_order, size_order
+from headway.suites.names import PLAIN, natural_order, parse_revision, size_order
 from headway.suites.where import Where, parse_where
 from headway.words import count
+
+# Of each stage of training, the revision of each step. The first stage is the one that is taken unless another is named.
+Stages = Mapping[str, Mapping[int, str]]
 
 
 class Revisions(Protocol):
     """Which revision holds which step. Asking may ask the Hub; `describe()` does not ask it."""
 
-    def __call__(self) -> Mapping[int, str]: ...
+    def __call__(self) -> Stages: ...
 
     def describe(self) -> str: ...
 
@@ -33,6 +38,10 @@ class Run:
     place: str | Path
     revisions: Revisions
     tokenizer_repo: str = ""
+
+    def of_stage(self, stage: str) -> Run:
+        """The same run in a later stage of training, whose steps count anew."""
+        return replace(self, name=f"{self.name}-{stage}", model=f"{self.model}-{stage}")
 
     def source(self, revision: str) -> Source:
         if isinstance(self.place, Path):
@@ -117,15 +126,30 @@ class Suite:
             CheckpointError: the Hub has to be asked for a run's revisions and does not tell.
         """
         asked = parse_where(where)
-        runs = self._choose_runs(asked)
-        revisions = {run.name: dict(sorted(run.revisions().items())) for run in runs}
-        steps = self._choose_steps(asked, revisions)
+        runs = {run.name: (run, steps) for one in self._choose_runs(asked) for run, steps in self._stages(one, asked)}
+        revisions = {name: dict(sorted(steps.items())) for name, (_, steps) in runs.items()}
+        chosen = self._choose_steps(asked, revisions)
         return [
             self._checkpoint(run, step, revision)
-            for run in runs
-            for step, revision in revisions[run.name].items()
-            if step in steps[run.name]
+            for name, (run, _) in runs.items()
+            for step, revision in revisions[name].items()
+            if step in chosen[name]
         ]
+
+    def _stages(self, run: Run, where: Where) -> list[tuple[Run, Mapping[int, str]]]:
+        """The stages of `run` that are asked for. Each but the first is a run of its own, named after its stage."""
+        stages = run.revisions()
+        default, *others = stages
+        if others and "stage" not in where.items:
+            told = ", ".join(f"{name} ({count(len(steps), 'step')})" for name, steps in stages.items())
+            warnings.warn(
+                f"the revisions of {run.name} are of several stages: {told}. {default} is taken; choose others with "
+                f'--where "stage={others[0]}"',
+                stacklevel=5,
+            )
+            return [(run, stages[default])]
+        asked = where.choose("stage", list(stages), run.name)
+        return [(run if name == default else run.of_stage(name), stages[name]) for name in stages if name in asked]
 
     def _choose_runs(self, where: Where) -> list[Run]:
         of = f"the suite {self.name!r}"
@@ -153,6 +177,31 @@ class Suite:
 
     def _checkpoint(self, run: Run, step: int, revision: str) -> Checkpoint:
         return Checkpoint(self.name, run.name, run.model, run.size, run.seed, step, revision, run.source(revision))
+
+
+_FIRST_STAGE = re.compile(r"pre-?train|stage-?1(?!\d)", re.IGNORECASE)
+
+
+def by_stage(names: Iterable[str], place: str) -> Stages:
+    """The revisions whose names state a step, by stage: names of one stage differ by their numbers alone.
+
+    First comes the stage that is called pretraining or stage 1, else the one with most steps. Names that state nothing
+    but a step, beside others that name stages, belong to the first where it lacks their steps.
+
+    Raises:
+        SelectionError: two revisions of one stage state the same step.
+    """
+    found: dict[str, list[tuple[int, str]]] = {PLAIN: []}
+    for name in names:
+        if stated := parse_revision(name):
+            found.setdefault(stated.stage, []).append((stated.step, name))
+    stages = {stage: by_step(steps, place) for stage, steps in found.items()}
+    ordered = sorted(stages, key=lambda stage: (not _FIRST_STAGE.search(stage), -len(stages[stage]), stage))
+    first = ordered[0]
+    plain = stages[PLAIN]
+    stages[PLAIN] = {step: name for step, name in plain.items() if first == PLAIN or step in stages[first]}
+    stages[first] = {**plain, **stages[first]}
+    return {stage: stages[stage] for stage in ordered if stage == first or stages[stage]}
 
 
 def by_step(steps: Iterable[tuple[int | None, str]], place: str) -> dict[int, str]:

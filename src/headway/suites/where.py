@@ -1,7 +1,7 @@
 """The language of `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
 
     where := clause*            all of them hold
-    clause := axis=item,item    axis is size, seed, step or run
+    clause := axis=item,item    axis is size, seed, step, run or stage (where revisions are of several stages of training)
     item := value | a..b | a.. | ..b | first | last
 
 A range holds the known values between its ends, which need not be known themselves.
@@ -19,7 +19,7 @@ from typing import Any
 from headway.errors import SelectionError
 from headway.suites.names import natural_order, size_order
 
-AXES = ("size", "seed", "step", "run")
+AXES = ("size", "seed", "step", "run", "stage")
 _CLAUSE = re.compile(r"([^\s=]+)\s*=")
 _EXAMPLE = 'write it like "size=14m,70m seed=1..3 step=0,512,last"'
 _MANY = 40
@@ -116,6 +116,7 @@ _ORDER: dict[str, Callable[[str], Any]] = {
     "seed": natural_order,
     "step": _step_order,
     "run": natural_order,
+    "stage": natural_order,
 }
 
 

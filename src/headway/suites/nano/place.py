@@ -8,7 +8,6 @@ FOLDER/RUN/stepN/         files as on the Hub; a run's folder is there when the 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 from headway.errors import UsageError
 from headway.suites.nano.data import train_tokenizer
 from headway.suites.nano.recipe import Recipe
+from headway.suites.own_cache import own_cache
 from headway.whole_files import to_json, write_whole
 
 
 def cache_folder() -> Path:
     """Where suites are kept that were made without being told where: HEADWAY_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("HEADWAY_CACHE") or user_cache_path("headway")) / "nano"
+    return own_cache() / "nano"
 
 
 def tokenizer_path(folder: Path) -> Path:

@@ -1,0 +1,257 @@
+"""Asks the Hub over HTTP: never forever, again where a fault may pass, and with one explained error where it does not.
+
+Requests go through huggingface_hub's session, so that its proxies, certificates and tokens hold. Its own downloads are
+not used: they make paths of a server's `ETag` and `X-Repo-Commit`, and sleep for as long as `Retry-After` says.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from headway.errors import CheckpointError, HeadwayError, StorageError
+
+T = TypeVar("T")
+
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third ... try, where the Hub does not say how long
+_PATIENCE = 300.0  # seconds that pauses may take together, for one file or question
+_WORTH_A_WORD = 20.0  # a pause that a person would wonder about
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_SECONDS = 30.0  # between two bytes
+_WINDOW = 60.0  # in so many seconds ...
+_LEAST = 60 * 1024  # ... so many bytes must arrive: 1 KiB/s
+_MOST = 256 * 2**20  # bytes in the answer to a question; that for 10,000 files has 3 MiB
+
+
+class Unreachable(CheckpointError):
+    """The Hub did not answer, though asked several times."""
+
+
+class Damaged(OSError):
+    """A file arrived that is not the one that the Hub states."""
+
+
+class TooSlow(OSError):
+    """An answer dripped."""
+
+
+def endpoint() -> str:
+    """The address of the Hub, as the environment has it now."""
+    from huggingface_hub import constants
+
+    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+
+
+def ask(path: str, what: str) -> Any:
+    """The JSON that the Hub answers to a question.
+
+    Raises:
+        Unreachable: there is no answer, or it is not the Hub that answers.
+        CheckpointError: the Hub refuses.
+    """
+
+    def question(meter: _Meter) -> bytes:
+        with _opened(f"{endpoint()}{path}", {}, what) as response:
+            answer = bytearray()
+            for chunk in response.iter_bytes():
+                meter.add(len(chunk))
+                answer += chunk
+                if len(answer) > _MOST:
+                    raise Unreachable(f"{what}: {_host()} did not answer as the Hub does (its answer has no end)")
+            return bytes(answer)
+
+    answer = persistently(lambda: _watched(question), what)
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise Unreachable(f"{what}: {_host()} did not answer as the Hub does (it sent no JSON)") from error
+
+
+def transfer(path: str, partial: Path, size: int, what: str) -> None:
+    """Appends to `partial` what it lacks of the file at `path`, which has `size` bytes.
+
+    Raises:
+        Exception: what `persistently` explains; what arrived until then is kept in `partial`.
+    """
+    start = partial.stat().st_size if partial.exists() else 0
+    if start and start == size:
+        return
+
+    def rest(meter: _Meter) -> None:
+        wanted = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with _opened(f"{endpoint()}{path}", wanted, what) as response, partial.open("ab") as file:
+            if response.status_code != 206:
+                file.truncate(0)
+            for chunk in response.iter_bytes():
+                meter.add(len(chunk))
+                file.write(chunk)
+                if file.tell() > size:
+                    raise Damaged(f"{what} arrives with more bytes than the {size} that the Hub states")
+
+    _watched(rest)
+
+
+@contextmanager
+def _opened(url: str, headers: Mapping[str, str], what: str) -> Iterator[Any]:
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    with get_session().stream(
+        "GET", url, headers={**build_hf_headers(), **headers}, timeout=_SECONDS, follow_redirects=True
+    ) as response:
+        hf_raise_for_status(response)
+        if response.headers.get("content-type", "").strip().lower().startswith("text/html"):
+            raise Unreachable(
+                f"{what}: {_host()} did not answer as the Hub does (it sent HTML: a login page of your network?)"
+            )
+        yield response
+
+
+def _host() -> str:
+    return urlsplit(endpoint()).netloc or endpoint()
+
+
+class _Meter:
+    """Counts the bytes of an answer. Where nobody waits for it any more, counting raises."""
+
+    def __init__(self) -> None:
+        self.bytes, self.given_up = 0, False
+
+    def add(self, number: int) -> None:
+        if self.given_up:
+            raise TooSlow("given up")
+        self.bytes += number
+
+
+def _watched(work: Callable[[_Meter], T]) -> T:
+    """`work(meter)`, given up where it dripped for a minute.
+
+    A timeout of the HTTP library is for the next byte, so that an answer byte by byte never meets it, not even in its
+    headers. A thread of its own can be left behind; it is a daemon, so that it keeps no process alive.
+    """
+    meter, outcome = _Meter(), Future[T]()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(meter))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        while True:
+            before = meter.bytes
+            if wait([outcome], timeout=_WINDOW).done:
+                return outcome.result()
+            if meter.bytes - before < _LEAST:
+                raise TooSlow(f"{meter.bytes - before} bytes arrived in {_WINDOW:g} s")
+    finally:
+        meter.given_up = True
+
+
+# --- trying again, and saying what went wrong -----------------------------------------------------------------------
+
+
+def persistently(call: Callable[[], T], what: str) -> T:
+    """`call()`, tried again after a pause where what went wrong may pass: five times for each kind of fault.
+
+    Raises:
+        Unreachable: there was no answer to the last try.
+        CheckpointError: it went wrong for good.
+        StorageError: what came cannot be stored.
+    """
+    waited, met = 0.0, Counter[str]()
+    while True:
+        try:
+            return call()
+        except HeadwayError:
+            raise
+        except Exception as error:
+            kind = str(_status(error) or ("transport" if _is_transport(error) else type(error).__name__))
+            if met[kind] == len(PAUSES) or waited >= _PATIENCE or not _may_pass(error):
+                raise _explained(error, what, waited) from error
+            asked = _asked_pause(error)
+            pause = min(asked or PAUSES[met[kind]], _PATIENCE - waited)
+            met[kind] += 1
+            if pause >= _WORTH_A_WORD:
+                warnings.warn(
+                    f"{what}: {_host()} answers {_status(error)} and asks to wait {asked:,.0f} s; "
+                    f"waiting {pause:,.0f} s",
+                    stacklevel=2,
+                )
+            time.sleep(pause)
+            waited += pause
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _is_transport(error: Exception) -> bool:
+    from huggingface_hub import errors
+
+    # `HTTPError` is that of the HTTP library that huggingface_hub uses: timeouts and broken connections are of it too.
+    return isinstance(error, errors.HTTPError) and _status(error) is None
+
+
+def _may_pass(error: Exception) -> bool:
+    return _status(error) in _PASSING or _is_transport(error) or isinstance(error, (Damaged, TooSlow))
+
+
+def _asked_pause(error: Exception) -> float | None:
+    """How long the Hub asks to wait: `Retry-After`, or `RateLimit: "api";r=0;t=55`."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    after, limit = headers.get("retry-after", "").strip(), re.search(r"r=0;\s*t=(\d+)", headers.get("ratelimit", ""))
+    if re.fullmatch(r"[0-9]{1,9}", after):
+        return float(after)
+    return float(limit[1][:9]) + 1 if limit else None
+
+
+def _explained(error: Exception, what: str, waited: float) -> HeadwayError:
+    from huggingface_hub import errors
+
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    if isinstance(error, errors.GatedRepoError):
+        return CheckpointError(
+            f"{what}: the repository is gated. Accept its terms on the Hub, then sign in (`hf auth login`, or HF_TOKEN)"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return CheckpointError(f"{what}: the repository has no such revision")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return CheckpointError(
+            f"{what}: the Hub has no such repository, or it is private; sign in if it is (`hf auth login`, or HF_TOKEN)"
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return CheckpointError(f"{what}: the Hub lists the file but does not serve it")
+    if _status(error) is not None:
+        asked = _asked_pause(error)
+        if asked is not None and waited:
+            return CheckpointError(
+                f"{what}: the Hub answers {_status(error)} and asks to wait {asked:,.0f} s more, after {waited:,.0f} s "
+                "of waiting. Run the same command again later"
+            )
+        return CheckpointError(f"{what}: the Hub answers {_status(error)} ({reason}); try again later")
+    if isinstance(error, TooSlow):
+        return Unreachable(f"{what}: {_host()} answers too slowly ({reason}), {len(PAUSES) + 1} times; try again later")
+    if _is_transport(error):
+        return Unreachable(f"{what}: {endpoint()} does not answer ({type(error).__name__}: {reason}); try again later")
+    if isinstance(error, Damaged):
+        return CheckpointError(f"{reason}, {len(PAUSES) + 1} times; the file on the Hub seems to be damaged")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        from headway.suites.hub import cache_dir
+
+        return StorageError(
+            f"{what} cannot be stored in {cache_dir()}: {error.strerror}; free space, or set HF_HUB_CACHE"
+        )
+    return CheckpointError(f"{what}: {type(error).__name__}: {reason}")
