@@ -7,7 +7,8 @@ import polars as pl
 
 from headway.clusters.quality import adjusted_rand
 from headway.studies.result import Result
-from headway.studies.weight_clusters.timeline import LEVEL, main_series
+from headway.studies.weight_clusters.corrections import LEVEL
+from headway.studies.weight_clusters.timeline import main_series
 from headway.studies.weight_clusters.transitions import published_rule
 
 # The silhouette above which study 1 speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
@@ -20,9 +21,9 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
     """One row per run, layer and kind of raw weights, at the run's last step: each published rule (`published_...`) and the
     rule that allows for what it leaves out (`corrected_...`).
 
-    `clusters`: silhouette above 0.2 (inferred from its table) | groups of several heads beyond every null, corrected.
+    `clusters`: silhouette above 0.2 (inferred from its table) | groups of several heads, norms aside, beyond every null, corrected.
     `differ`: Kolmogorov-Smirnov or t over pooled weights with p < 1e-6 | over heads, corrected, for both tests too.
-    `sudden`: largest change above 0.2 | such groups at the last step, and `change_points` says abrupt of their silhouette.
+    `sudden`: largest change above 0.2 | such groups at the last step, and `change_points` says abrupt.
     """
     raw = main_series(lines).filter(pl.col("feature") == "raw")
     last = raw.filter(pl.col("step") == pl.col("step").max().over("run", "layer", "kind"))
@@ -30,8 +31,8 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
     together = last.join(own, on=["run", "layer", "kind"], how="left", suffix="_of_run")
     groups = pl.col("groups").fill_null(False)
     return together.select(
-        "run", "size", "seed", "layer", "kind", "step", "silhouette", "null_high", "q", "lone_heads", "outliers",
-        "silhouette_rest", "rest_p", "q_groups",
+        "run", "size", "seed", "layer", "kind", "step", "silhouette", "null_high", "q", "lone_heads",
+        "group_labels", "group_k", "group_silhouette", "q_groups",
         published_clusters=pl.col("silhouette") > STRONG,
         corrected_clusters=groups,
         published_ks_p="published_ks_p",
