@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 SEEDS = 3
+CLAIMS = ("left the others", "at an earlier step", "Undecidable")
 
 
 def headline(name: str, spread: float, seed: int) -> list[str]:
@@ -46,7 +47,7 @@ def main() -> None:
         for suite, said in zip(suites, pool.map(headline, *zip(*suites, strict=True)), strict=True):
             name, spread, _ = suite
             missing = untold(name, said)
-            wrong = bool(missing) or (name == "nothing" and any("left the others" in words for words in said))
+            wrong = bool(missing) or (name == "nothing" and any(claim in " ".join(said) for claim in CLAIMS))
             if name == "nothing":
                 claims += wrong
             else:

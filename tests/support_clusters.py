@@ -86,7 +86,7 @@ def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options
 
 # Suites whose truth is known ------------------------------------------------------------------------------
 
-TRUTH_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+TRUTH_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TRUTH_AT = 32  # the step at which what is abrupt happens
 SPREADS = (0.0, 0.15, 0.3)
 
@@ -97,7 +97,7 @@ def _abrupt(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
 
 
 def _gradual(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
-    return {"q": two_groups(random, 0.12 * np.log2(step + 1))}
+    return {"q": two_groups(random, 0.1 * np.log2(step + 1))}
 
 
 def _three(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:

@@ -6,7 +6,8 @@ the head of the largest norm is the best cluster of its own. Groups are therefor
 1. Heads without a norm, or with more than twice the median norm, are set aside. One such head would rule the covariance.
 2. k-means parts the directions of the others in two. A head that is alone in its cluster is set aside as well, and the
    search is repeated until none is.
-3. The silhouette of these two groups is compared with draws of heads without groups, which go through the same search:
+3. The silhouette, of two or of three groups, is compared with draws of heads without groups, which go through the same
+   search, lone heads and all:
 
     directions   heads in random directions: is there anything that heads share?
     permutation  heads permuted within each block of columns: do heads differ in the same way all over their weights?
@@ -16,7 +17,9 @@ the head of the largest norm is the best cluster of its own. Groups are therefor
    All of them must be beaten: `p` is the largest of theirs. Draws are added as long as few of them reach the observed
    silhouette (Besag & Clifford 1991, Biometrika 78, 301-304), so that p is fine where it is small and cheap where not.
 4. A further group must improve the parting by more than it does in 5 % of draws that have the groups found so far and
-   nothing else: heads rotated about the means of their groups (after McLachlan 1987, Appl. Stat. 36, 318-324).
+   nothing else, heads rotated about the means of their groups (after McLachlan 1987, Appl. Stat. 36, 318-324), and the
+   silhouette must rise (Rousseeuw 1987), since residuals of subspaces are not as even as a rotation makes them.
+5. A head that was set aside for its norm joins a group if it is no farther from it than its members are.
 
 Legend: B problems, H heads, k clusters, n draws.
 """
@@ -36,9 +39,11 @@ from headway.clusters.quality import dispersion, silhouette
 from headway.clusters.spaces import HeadSpace, Units, permuted, rotated, unit_distances
 
 LEVEL = 0.05
-FEWEST_HEADS = 4  # two groups of two
+_LEAST_SIZE = 2  # heads of a group
+FEWEST_HEADS = 2 * _LEAST_SIZE
 _TOO_LARGE = 2.0  # norm by the median one
 _ASIDE = -1
+_STARTS = 5  # of k-means with three clusters, half of the usual: a worse optimum is one in the draws as well
 _ENOUGH = 20  # draws that reach the observed silhouette: with so many p is not small
 _ROUNDING = 1e-12
 
@@ -46,7 +51,8 @@ Draw = Callable[[int], Mapping[str, Floats]]  # n -> squared distances (n, H, H)
 
 
 class Parted(NamedTuple):
-    """`labels` (B, H), -1 for heads that were alone, and the `silhouette` (B,) of the others: 0 where too few are left."""
+    """`labels` (B, H) of two clusters, -1 for heads that were alone, and the larger `silhouette` (B,) of two or three
+    clusters of the others: 0 where too few are left."""
 
     labels: Ints
     silhouette: Floats
@@ -97,9 +103,10 @@ def find_groups(
     p, n_draws = sequential_p(observed, _draws(space, kept, most, random), fewest, most)
     k = 1
     if max(p.values()) <= LEVEL:
-        kept = np.flatnonzero(labels != _ASIDE)
+        of_usual_norm, kept = kept, np.flatnonzero(labels != _ASIDE)
         labels[kept] = _refined(_among(space.gram, kept), labels[kept], most_groups, fewest, random)
         k = int(labels.max()) + 1
+        _join(space.gram, labels, np.setdiff1d(np.arange(space.n_heads), of_usual_norm))
     return Groups(labels, k, observed, p, n_draws)
 
 
@@ -131,7 +138,7 @@ def part(squared_distances: Floats) -> Parted:
         done = ~alone.any(axis=1)
         labels[at[done, None], heads[done]] = found[done]
         if done.any():
-            values[at[done]] = silhouette(d[done], found[done])
+            values[at[done]] = _best_silhouette(d[done], found[done])
         n_alone = alone.sum(axis=1)
         for n in np.unique(n_alone[~done]):
             which = n_alone == n
@@ -139,11 +146,24 @@ def part(squared_distances: Floats) -> Parted:
     return Parted(labels, values)
 
 
+def _best_silhouette(d: Floats, two: Ints) -> Floats:
+    """(B,) of the two clusters, or of three where these are better and none of their heads is alone."""
+    best = silhouette(d, two)
+    if d.shape[-1] < 3 * _LEAST_SIZE:
+        return best
+    three = kmeans(d, 3, starts=_STARTS).labels
+    least = (three[..., None] == np.arange(3)).sum(axis=1).min(axis=1)
+    return np.where(least >= _LEAST_SIZE, np.maximum(best, silhouette(d, three)), best)
+
+
 def _draws(space: HeadSpace, kept: Ints, most: int, random: np.random.Generator) -> Callable[[int], dict[str, Floats]]:
     """Gives the silhouettes of the next n draws of each null."""
     gram = _among(space.gram, kept)
     norms = np.sqrt(np.diag(gram))
-    blocks = None if space.blocks is None else _among(space.blocks, kept) / np.outer(norms, norms)
+    blocks = None
+    if space.blocks is not None:  # joined two by two, which halves the time of the permutations
+        joined = np.add.reduceat(space.blocks, np.arange(0, len(space.blocks), 2))
+        blocks = _among(joined, kept) / np.outer(norms, norms)
     which = tuple(range(len(kept))) if space.units.exchangeable else tuple(kept.tolist())
     in_random_directions = _of_units(space.units, which, most)
     done = 0
@@ -204,7 +224,8 @@ def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Ge
     d = unit_distances(gram)[None]
     for k in range(2, most):
         finer = kmeans(d, k + 1).labels
-        if np.bincount(finer[0], minlength=k + 1).min() < 2 or dispersion(d, labels[None])[0] <= _ROUNDING:
+        small = np.bincount(finer[0], minlength=k + 1).min() < _LEAST_SIZE
+        if small or silhouette(d, finer)[0] <= silhouette(d, labels[None])[0]:
             break
         drawn = unit_distances(rotated(gram, random, n, labels))
         improved = _improvement(drawn, kmeans(drawn, k).labels, kmeans(drawn, k + 1).labels)
@@ -213,6 +234,23 @@ def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Ge
             break
         labels = finer[0]
     return labels
+
+
+def _join(gram: Floats, labels: Ints, aside: Ints) -> None:
+    """Labels the heads of unusual norm that lie within a group."""
+    members = labels[:, None] == np.arange(labels.max() + 1)
+    for head in aside:
+        if gram[head, head] > 0:
+            of_norm = np.flatnonzero((labels != _ASIDE) | (np.arange(len(labels)) == head))
+            d = np.sqrt(unit_distances(_among(gram, of_norm)))
+            own = members[of_norm].astype(np.float64)
+            sums = d @ own  # (heads, k) of distances to each group
+            size = own.sum(axis=0)
+            mine = int(np.flatnonzero(of_norm == head)[0])
+            nearest = int((sums[mine] / size).argmin())
+            farthest = (sums[own[:, nearest] > 0, nearest] / (size[nearest] - 1)).max()
+            if sums[mine, nearest] / size[nearest] <= farthest:
+                labels[head] = nearest
 
 
 def _improvement(d: Floats, labels: Ints, finer: Ints) -> Floats:
