@@ -57,7 +57,7 @@ class WeightClusters:
         methods: `kmeans`, `ward`, or both.
         ks: numbers of clusters; those that a layer has too few heads for are left out.
         nulls: draws of each null; 0 leaves out nulls, groups, stability and the gap statistic.
-        most_draws: draws for the p of groups, where few of them reach what was observed; at least `nulls`.
+        most_draws: draws for the p of groups, where few of them reach what was observed; `nulls` if that is more.
         seed: of the nulls. k-means has the published seed of its own.
         layers: which layers, each once; all if None.
         labels: partitions given by the user, described beside those found.
@@ -91,10 +91,6 @@ class WeightClusters:
             raise UsageError(f"numbers of clusters {self.ks}: each must be given once and be at least 2")
         if self.nulls < 0 or 0 < self.nulls < 19:
             raise UsageError(f"{self.nulls} draws of a null cannot give p = 0.05: use 19 or more, or 0 for no nulls")
-        if 0 < self.most_draws < self.nulls:
-            raise UsageError(
-                f"at most {self.most_draws} draws for groups, but {self.nulls} of each null: raise --most-draws to {self.nulls}"
-            )
         if self.layers is not None and len(set(self.layers)) < len(self.layers):
             raise UsageError(f"layers {', '.join(map(str, self.layers))}: each must be given once, or it counts twice")
         names = [given.name for given in self.labels]
@@ -204,7 +200,7 @@ class WeightClusters:
             return [together]
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         if self.nulls:
-            together |= _group_row(find_groups(space, max(self.ks), self.nulls, self.most_draws, random))
+            together |= _group_row(find_groups(space, max(self.ks), self.nulls, max(self.nulls, self.most_draws), random))
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
         nulls = null_draws(space, self.nulls, random) if self.nulls else None
