@@ -32,7 +32,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def published_way(folder: Path, layer: int = 6) -> dict[str, Any]:
-    """One layer's Q, K and V as study 1 has it: the whole model loaded, k-means over all weights of a head, five metrics and
+    """One layer's Q, K and V as the published study has it: the whole model loaded, k-means over all weights of a head, five metrics and
     two tests."""
     from scipy.stats import ks_2samp, ttest_ind, wasserstein_distance
     from sklearn.cluster import KMeans

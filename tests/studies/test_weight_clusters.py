@@ -316,7 +316,7 @@ def test_a_directory_without_its_tables_says_what_to_do(tmp_path):
 
 
 def test_published_rule_on_the_published_numbers():
-    """The silhouettes that study 1 prints, and what it makes of them: keys' 0.193 is not above its own 0.2."""
+    """The silhouettes that the published study prints, and what it makes of them: keys' 0.193 is not above its own 0.2."""
     steps = [1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000]
     printed = {
         "q": [0.019, 0.056, 0.048, 0.054, 0.050, 0.051, 0.646, 0.606],
@@ -392,4 +392,4 @@ def test_both_readings_of_a_fused_weight_are_compared_at_every_step(tmp_path):
     assert (queries["silhouette"] < 0.2).all()
     assert queries.filter(pl.col("silhouette_published_layout") > 0.2)["step"].to_list() == [32, 64, 128, 256]
     said = [finding for finding in result.values["findings"] if "series jump" in finding]
-    assert said == ["By the published rule 1 of 4 series jump read as study 1 read them, 0 read by head."]
+    assert said == ["By the published rule 1 of 4 series jump read as the published study read them, 0 read by head."]

@@ -52,7 +52,7 @@ class WeightClusters:
     """Clusters of the heads of every layer, and whether they are real.
 
     Attributes:
-        layout: how a fused weight is read: `true`, or `published` as study 1 read it, for comparison.
+        layout: how a fused weight is read: `true`, or `published` as the published study read it, for comparison.
         features: `raw`, `circuit`, or both.
         methods: `kmeans`, `ward`, or both.
         ks: numbers of clusters; those that a layer has too few heads for are left out.

@@ -37,7 +37,7 @@ class Spread(NamedTuple):
     Attributes:
         centre_distance: largest distance between two centres.
         within_variance: mean over clusters of the mean over columns of the variance within the cluster.
-        separation_ratio: the first by the second, as study 1 has it; it depends on the unit of the weights.
+        separation_ratio: the first by the second, as the published study has it; it depends on the unit of the weights.
         between_share: sum of squares between clusters, as a share of all; from 0 to 1, without unit.
     """
 

@@ -95,7 +95,7 @@ class HeadSpace:
 
 
 def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
-    """Heads as their flattened matrices, as study 1 took them.
+    """Heads as their flattened matrices, as the published study took them.
 
     Args:
         weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O

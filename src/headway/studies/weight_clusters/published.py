@@ -1,4 +1,4 @@
-"""What study 1 would have said, beside what the controls say."""
+"""What the published study would have said, beside what the controls say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.timeline import main_series
 from headway.studies.weight_clusters.transitions import published_rule
 
-# The silhouette above which study 1 speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
+# The silhouette above which the published study speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
 STRONG = 0.2
 SIGNIFICANT = 1e-6  # and the p of its pooled tests
 _READINGS = ("silhouette", "silhouette_published_layout")
@@ -71,7 +71,7 @@ def _readings(both: pl.DataFrame) -> list[str]:
     last = both.filter(pl.col("step") == pl.col("step").max().over("run"))
     by_head, misread = (int((last[name] > STRONG).sum()) for name in _READINGS)
     said = [
-        f"Read as study 1 read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
+        f"Read as the published study read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
         f"read by head, {by_head} have. The labels of the two readings agree by an adjusted Rand index of "
         f"{np.mean(last['ari'].to_numpy()):.2f} on average, where 0 is chance."
     ]
@@ -80,6 +80,6 @@ def _readings(both: pl.DataFrame) -> list[str]:
         jumps = [sum(published_rule(one["step"].to_list(), one[name].to_numpy()).get("published_sudden", False)
                      for one in series) for name in _READINGS]  # fmt: skip
         said.append(
-            f"By the published rule {jumps[1]} of {len(series)} series jump read as study 1 read them, {jumps[0]} read by head."
+            f"By the published rule {jumps[1]} of {len(series)} series jump read as the published study read them, {jumps[0]} read by head."
         )
     return said

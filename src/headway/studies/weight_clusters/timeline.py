@@ -11,7 +11,7 @@ from headway.studies.weight_clusters.followed import followed
 SILHOUETTE_NULLS = ("directions", "initial", "permutation")  # whose bands are of the silhouette
 NULLS = (*SILHOUETTE_NULLS, "covariance")  # the last one's band is of the share between clusters
 SERIES = ("suite", "run", "model", "size", "seed", "layer", "kind", "feature", "clustering", "k")
-MAIN = {"clustering": "kmeans", "k": 2}  # what study 1 looked at
+MAIN = {"clustering": "kmeans", "k": 2}  # what the published study looked at
 
 _METRICS = ("silhouette", "centre_distance", "within_variance", "separation_ratio", "between_share", "wasserstein")
 _BANDS = tuple(f"{null}_{name}" for null in NULLS for name in ("p", "low", "median", "high"))

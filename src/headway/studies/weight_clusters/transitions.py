@@ -97,7 +97,7 @@ def _values(runs: list[pl.DataFrame], steps: list[int], column: str) -> np.ndarr
 
 
 def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
-    """Study 1's rule: the largest absolute change between neighbouring checkpoints, sudden if above 0.2."""
+    """The published study's rule: the largest absolute change between neighbouring checkpoints, sudden if above 0.2."""
     if len(steps) < 2 or not np.isfinite(silhouettes).any():
         return {}
     changes = np.diff(silhouettes)
