@@ -91,7 +91,6 @@ TRUTH_AT = 32  # the step at which what is abrupt happens
 SPREADS = (0.0, 0.15, 0.3)
 
 
-
 def _abrupt(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
     return {"q": two_groups(random, 0.8 if step >= TRUTH_AT else 0.0)}
 

@@ -58,7 +58,9 @@ def test_permutation_within_blocks():
     orders = [random.permuted(np.arange(5)[None], axis=1)[0] for _ in range(HIDDEN)]
     by_hand = np.stack([weights[order, :, column] for column, order in enumerate(orders)], axis=-1)
     expected = raw_space(by_hand).squared_distances
-    np.testing.assert_allclose(distances_of(permuted(space.blocks, np.random.default_rng(2), 1))[0], expected, atol=1e-12)
+    np.testing.assert_allclose(
+        distances_of(permuted(space.blocks, np.random.default_rng(2), 1))[0], expected, atol=1e-12
+    )
 
 
 def test_rotation_keeps_the_spectrum_and_nothing_else():

@@ -102,9 +102,10 @@ def test_lines_of_layers_and_heads_keep_their_colours_whatever_the_run(items, re
 def test_the_outlier_is_named_with_its_norm_and_onset(items):
     outliers = items["clusters-outliers"]
     assert isinstance(outliers, Table)
-    assert outliers.frame.select("kind", "head", "onset_after", "onset", "left", "alone").rows() == [
-        ("K", "6", 8, 32, "yes", "yes")
-    ] * 2
+    assert (
+        outliers.frame.select("kind", "head", "onset_after", "onset", "left", "alone").rows()
+        == [("K", "6", 8, 32, "yes", "yes")] * 2
+    )
     assert outliers.frame["norm_ratio"].to_list() == pytest.approx([4, 4], rel=0.1)
 
 

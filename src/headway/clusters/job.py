@@ -200,7 +200,9 @@ class WeightClusters:
             return [together]
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         if self.nulls:
-            together |= _group_row(find_groups(space, max(self.ks), self.nulls, max(self.nulls, self.most_draws), random))
+            together |= _group_row(
+                find_groups(space, max(self.ks), self.nulls, max(self.nulls, self.most_draws), random)
+            )
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
         nulls = null_draws(space, self.nulls, random) if self.nulls else None

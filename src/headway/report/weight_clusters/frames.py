@@ -100,8 +100,11 @@ def outliers(table: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
     lone = last.filter(pl.col("feature") == "raw").select("run", "layer", "kind", "lone_heads")
     beside = table.with_columns(upper()).join(lone, on=["run", "layer", "kind"], how="left")
     alone = pl.col("lone_heads").list.contains(pl.col("head")).fill_null(False)
-    return beside.with_columns(alone=alone).filter(pl.col("left") | pl.col("alone")).drop("lone_heads").sort(
-        "left", "norm_ratio", descending=True, maintain_order=True
+    return (
+        beside.with_columns(alone=alone)
+        .filter(pl.col("left") | pl.col("alone"))
+        .drop("lone_heads")
+        .sort("left", "norm_ratio", descending=True, maintain_order=True)
     )
 
 

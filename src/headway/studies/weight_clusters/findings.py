@@ -121,12 +121,13 @@ def _group_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.D
 def _undecided(transitions: pl.DataFrame, lines: pl.DataFrame, several: bool) -> Iterable[str]:
     rows = transitions.filter("undecided")
     if len(rows):
-        draws = lines["group_draws"].max()
+        draws = max(lines["group_draws"].drop_nulls().to_list())
+        needed = max(rows["needed_draws"].to_list())
         named = [_place(row, _of_run(row, several)) for row in rows.iter_rows(named=True)]
         yield (
             f"Undecidable with {draws:,} draws: {_few(named)}. None of the draws parts as well as the heads do, but p of "
-            f"{1 / (draws + 1):.2g} does not survive correction for {len(transitions):,} tests; "  # type: ignore[operator]
-            f"--most-draws {rows['needed_draws'].max():,} can decide."
+            f"{1 / (draws + 1):.2g} does not survive correction for {count(len(transitions), 'layer and kind', 'layers and kinds')}; "
+            f"--most-draws {needed} can decide."
         )
 
 
@@ -134,7 +135,7 @@ def _outliers(outliers: pl.DataFrame, several: bool) -> Iterable[str]:
     """Single heads that left the others, the largest ratio first."""
     left = outliers.filter("left").sort("norm_ratio", descending=True)
     for row in left.head(_MOST_NAMED).iter_rows(named=True):
-        since = "at step {:,}".format(row["onset"]) if row["onset_after"] is not None else "from the first step on"
+        since = f"at step {row['onset']:,}" if row["onset_after"] is not None else "from the first step on"
         yield (
             f"Head {row['head']} of {_place(row, _of_run(row, several))} left the others {since}: its norm is now "
             f"{row['norm_ratio']:.2g} times their median."

@@ -105,7 +105,8 @@ def _farthest(values: Floats) -> tuple[tuple[int, ...], float]:
     """The head farthest from the others, or the two, and p."""
     order = np.argsort(-np.abs(values - np.median(values)), kind="stable")
     one, two = _grubbs(values, order[:1]), _grubbs(values, order[:2])
-    return (tuple(sorted(order[:2].tolist())), min(1.0, 2 * two)) if two < one else ((int(order[0]),), min(1.0, 2 * one))
+    taken = order[:2] if two < one else order[:1]
+    return tuple(sorted(taken.tolist())), min(1.0, 2 * min(one, two))
 
 
 def _grubbs(values: Floats, taken: NDArray[np.intp]) -> float:

@@ -185,7 +185,7 @@ def _verdict(row: dict[str, Any], runs: list[pl.DataFrame], words: str) -> str:
 def _where(row: dict[str, Any], run: pl.DataFrame) -> str:
     if row["undecided"]:
         return (
-            f"Undecidable with {run['group_draws'].max():,} draws: none of them reached what was observed, but so few cannot "
+            f"Undecidable with {count(max(run['group_draws'].drop_nulls().to_list()), 'draw')}: none of them reached what was observed, but so few cannot "
             f"survive correction. {row['needed_draws']:,} might."
         )
     if row["last_beyond"]:
@@ -194,8 +194,8 @@ def _where(row: dict[str, Any], run: pl.DataFrame) -> str:
             since += f" (not yet at {row['beyond_after']:,}, the step before it in this grid)"
         return f"Groups of {' and '.join(map(str, row['last_sizes']))} heads{since}.{_left_out(run)}"
     if run["groups"].any():
-        there = run.filter("groups")["step"]
-        return f"No groups at the last step, but at {count(len(there), 'step')} between {there.min():,} and {there.max():,}."
+        there = run.filter("groups")["step"].to_list()
+        return f"No groups at the last step, but at {count(len(there), 'step')} from {there[0]:,} to {there[-1]:,}."
     return "No groups: at no step do heads part better than heads without groups, corrected for all that was looked at."
 
 
