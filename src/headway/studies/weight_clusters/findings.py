@@ -84,9 +84,9 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> Iterable[str]
         places = last.group_by(_PLACE, maintain_order=True).agg(pl.len(), pl.col("group_silhouette").mean())
         places = places.sort("len", "group_silhouette", descending=True, maintain_order=True)
         named = [_group_words(place, transitions, last, several) for place in places.iter_rows(named=True)]
-        yield f"Heads form groups in {len(there)} of {looked_at}, at the last step: {_few_long(named)}."
+        yield f"Heads form groups in {len(there)} of {looked_at} at the last step. {_few_long(named)}."
     else:
-        yield f"Heads form no groups in any of {looked_at}, at the last step."
+        yield f"Heads form no groups in any of {looked_at} at the last step."
     if earlier:
         yield f"In {earlier} others they did at an earlier step."
 
