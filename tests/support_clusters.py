@@ -82,3 +82,80 @@ def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options
             rundir.write_part(job.table, run, step, frame, {})
             before = weights
     return rundir
+
+
+# Suites whose truth is known ------------------------------------------------------------------------------
+
+TRUTH_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+TRUTH_AT = 32  # the step at which what is abrupt happens
+SPREADS = (0.0, 0.15, 0.3)
+
+
+def _abrupt(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    return {"q": two_groups(random, 0.8 if step >= TRUTH_AT else 0.0)}
+
+
+def _gradual(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    return {"q": two_groups(random, 0.1 * np.log2(step + 1))}
+
+
+def _three(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    centres = noise(random, 3)[np.arange(12) % 3]
+    return {"q": noise(random) + (centres if step >= TRUTH_AT else 0)}
+
+
+def _outlier(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    return {"v": one_outlier(random, 4 if step >= TRUTH_AT else 1)}
+
+
+def _circuit(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    """Even and odd heads share circuits, each head in a basis of its own: nothing that raw weights show."""
+    sides = {}
+    bases = np.linalg.qr(random.normal(size=(12, HEAD_DIM, HEAD_DIM)))[0]
+    for kind in "qk":
+        own = noise(random, 2)[np.arange(12) % 2] if step >= TRUTH_AT else 0
+        sides[kind] = (bases @ (noise(random) + own)).astype(np.float32)
+    return sides
+
+
+def _norms(random: np.random.Generator, step: int) -> dict[str, np.ndarray]:
+    """Even heads grow: no groups but of norm."""
+    return {"q": noise(random) * np.where((np.arange(12) % 2 == 0) & (step >= TRUTH_AT), 2, 1)[:, None, None]}
+
+
+TRUTHS = {
+    "abrupt": (_abrupt, ("Q in layer 0: 2 groups of 6 and 6 heads since step 32, which arose abruptly between steps 16 and 32",)),
+    "gradual": (_gradual, ("Q in layer 0: 2 groups of 6 and 6 heads", "which grew gradually")),
+    "three groups": (_three, ("Q in layer 0: 3 groups of 4, 4 and 4 heads since step 32",)),
+    "outlier": (_outlier, ("Heads form no groups", "Head 6 of V in layer 0 left the others at step 32: its norm is now ")),
+    "circuit only": (_circuit, ("QK circuit's subspaces in layer 0: 2 groups of 6 and 6 heads since step 32",)),
+    "norms only": (_norms, ("Heads form no groups", "differ in norm; in Q in layer 0 by a factor of ")),
+    "nothing": (lambda random, step: {}, ("Heads form no groups",)),
+}  # fmt: skip
+
+
+def truth_suite(rundir, name: str, spread: float, seed: int, steps=TRUTH_STEPS, **options):
+    """The clusters table of a suite of one run of which `TRUTHS` says what its headline must say.
+
+    Heads' log norms differ by `spread` throughout training, as they do in trained models.
+    """
+    from headway.clusters import WeightClusters
+    from headway.clusters.job import ClusterInput
+
+    plant, _ = TRUTHS[name]
+    job = WeightClusters(**options)
+    of_run = np.random.default_rng([seed, list(TRUTHS).index(name)])
+    norms = {kind: np.exp(of_run.normal(0, spread, (12, 1, 1))) for kind in "qkvo"}
+    for at, step in enumerate(steps):
+        random = np.random.default_rng([seed, at, list(TRUTHS).index(name)])
+        heads = {kind: noise(random) for kind in "qkvo"} | plant(random, step)
+        weights = PlantedWeights({kind: (heads[kind] * norms[kind]).astype(np.float32) for kind in "qkvo"})
+        rundir.write_part("clusters", "toy-seed1", step, job.compute(planted_checkpoint("toy-seed1", step),
+                                                                     ClusterInput(weights, {})), {})  # fmt: skip
+    return rundir
+
+
+def untold(name: str, headline: list[str]) -> list[str]:
+    """What of a suite's truth its headline does not say."""
+    said = " ".join(headline)
+    return [words for words in TRUTHS[name][1] if words not in said]

@@ -182,16 +182,22 @@ CLUSTERS_COLUMNS = (
     ),
     Column("stability", pl.Float64(), "", "mean adjusted Rand index with clusters of random 4/5 of the heads"),
     Column("lone_heads", pl.List(pl.Int32()), "", "heads that are a cluster of their own: outliers"),
-    Column(
-        "outliers", pl.List(pl.Int32()), "", "lone heads, and those alone among the rest, until none is: all taken away"
-    ),
-    Column("silhouette_rest", pl.Float64(), "", "silhouette of the heads that are left, clusters searched anew"),
-    Column("rest_p", pl.Float64(), "probability", "k = 2: largest p of all nulls for the heads that are left"),
-    Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k"),
+    Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k, by the null that leaves least of it"),
     Column("gap_std_error", pl.Float64(), "log", "its standard error (Tibshirani's s_k)"),
     Column("gap_margin", pl.Float64(), "log", "what the gap of heads without clusters exceeds in 5 % of draws"),
-    Column("gap_k", pl.Int32(), "clusters", "k = 1: number of clusters by the gap statistic, one included"),
-    Column("all_equal", pl.Boolean(), "", "k = 1: the heads are equal, so that there are no clusters"),
+    Column(
+        "group_labels", pl.List(pl.Int32()), "", "k = 1: each head's group, by directions; null where it is set aside"
+    ),
+    Column("group_k", pl.Int32(), "groups", "k = 1: how many groups; 1 if p > 0.05"),
+    Column("group_silhouette", pl.Float64(), "", "k = 1: silhouette of the best two groups, of directions"),
+    Column("group_p", pl.Float64(), "probability", "k = 1: largest p of these two groups, of the nulls below"),
+    Column("group_draws", pl.Int32(), "draws", "k = 1: how many of each null"),
+    *(
+        Column(f"group_{null}_p", pl.Float64(), "probability", f"k = 1: p of the groups by the null {null!r}")
+        for null in ("directions", "permutation", "covariance")
+    ),
+    Column("all_equal", pl.Boolean(), "", "k = 1: all heads are copies of one, so that there are no clusters"),
+    Column("n_distinct", pl.Int32(), "heads", "k = 1: how many heads are left when copies count once"),
     Column("norms", pl.List(pl.Float64()), "weight", "k = 1: each head's Frobenius norm"),
     Column("coordinates", pl.List(pl.List(pl.Float64())), "weight", "k = 1: each head's principal coordinates"),
     Column("explained", pl.List(pl.Float64()), "fraction", "k = 1: variance explained by each coordinate"),

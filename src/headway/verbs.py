@@ -166,6 +166,7 @@ def cluster(
     layers: Sequence[int] | None = None,
     labels: Sequence[str] = (),
     nulls: int = 99,
+    most_draws: int = 1999,
     keep_files: bool = True,
     executor: Executor | None = None,
     force: bool = False,
@@ -181,6 +182,7 @@ def cluster(
         layers: counted from 0; all if None.
         labels: clusters of the user's own: `even_odd`, or files with columns `head` and `label`.
         nulls: draws of each null; 0 leaves nulls out.
+        most_draws: draws up to which the p of groups is refined, where few draws reach what was observed.
 
     The others, and what is raised, are as in `measure`.
     """
@@ -196,6 +198,7 @@ def cluster(
         methods=tuple(methods),
         ks=tuple(ks),
         nulls=nulls,
+        most_draws=most_draws,
         layers=None if layers is None else tuple(layers),
         labels=tuple(map(open_labels, labels)),
         previous=predecessors(checkpoints),

@@ -134,10 +134,10 @@ def test_arrangements_are_all_or_random():
     assert (many.sum(axis=1) == 12).all()
 
 
-def test_gap_chooses_by_the_one_standard_error_rule():
+def test_gap_is_what_lies_below_the_dispersion_of_null_draws():
     null = np.exp(np.array([[3.0, 2.0, 1.0], [3.2, 2.2, 1.2]]))
     observed = np.exp(np.array([3.0, 1.0, 0.1]))
     found = gap(observed, null)
     np.testing.assert_allclose(found.value, [0.1, 1.1, 1.0])
     np.testing.assert_allclose(found.std_error, 0.1 * np.sqrt(1.5))
-    assert found.chosen == 2
+    np.testing.assert_allclose(found.margin, 0.09)  # of two draws 0.2 apart, the 5 % quantile lies 0.01 above the lower

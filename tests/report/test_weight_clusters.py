@@ -99,14 +99,14 @@ def test_lines_of_layers_and_heads_keep_their_colours_whatever_the_run(items, re
             assert low <= values.min() <= values.max() <= high, "beyond its domain a scale invents colours"
 
 
-def test_the_outlier_is_named_with_its_norm_and_the_silhouette_without_it(items):
+def test_the_outlier_is_named_with_its_norm_and_onset(items):
     outliers = items["clusters-outliers"]
     assert isinstance(outliers, Table)
-    planted = outliers.frame.filter(pl.col("kind") == "K")
-    assert planted["head"].to_list() == ["6", "6"]
-    assert (planted["norm"] > 3 * planted["median_norm"]).all()
-    assert (planted["silhouette_rest"] < 0.1).all()
-    assert (planted["rest_p"] > 0.05).all()
+    assert (
+        outliers.frame.select("kind", "head", "onset_after", "onset", "left", "alone").rows()
+        == [("K", "6", 8, 32, "yes", "yes")] * 2
+    )
+    assert outliers.frame["norm_ratio"].to_list() == pytest.approx([4, 4], rel=0.1)
 
 
 def test_bands_stand_behind_silhouette_and_share_at_every_k(result):
@@ -120,11 +120,11 @@ def test_bands_stand_behind_silhouette_and_share_at_every_k(result):
     assert bands["start"].null_count() == 0
 
 
-def test_the_number_of_clusters_is_that_planted(result):
+def test_the_number_of_groups_is_that_planted(result):
     counts = chapter(result).tables["cluster_counts"]
-    queries = counts.filter(pl.col("kind") == "Q", pl.col("step") >= 32)["gap_k"]
+    queries = counts.filter(pl.col("kind") == "Q", pl.col("step") >= 32)["group_k"]
     assert set(queries) == {2}
-    assert set(counts.filter(pl.col("kind") == "K", pl.col("step") >= 32)["gap_k"]) == {1}
+    assert set(counts.filter(pl.col("kind") == "K", pl.col("step") >= 32)["group_k"]) == {1}
 
 
 def test_changes_say_since_which_step(result):

@@ -64,3 +64,18 @@ def test_prompts_that_were_not_asked_are_said():
     result = Result("weight_clusters", {"findings": []})
     prompts(result, frame(tables.PROMPTS_COLUMNS, [answer, answer | {"run": "toy-seed2"}]))
     assert result.notes == ["Not asked of toy-seed1, toy-seed2: the prompt 'one' has 99 tokens."]
+
+
+def test_answers_of_earlier_steps_are_not_pooled_with_those_of_the_last():
+    """The figure shows one step, at first the last: the headline is of that."""
+    answer = {
+        "run": "toy-seed1", "layers": [0], "kind": "q", "clustering": "kmeans", "prompt": "2 + 2 =", "cluster": 0,
+        "n_controls": 30,
+    }  # fmt: skip
+    result = Result("weight_clusters", {"findings": []})
+    steps = [(0, False, 0.0), (4, False, 0.0), (8, True, 0.25)]
+    rows = [answer | {"step": step, "clusters_differ": own, "controls_differ": other} for step, own, other in steps]
+    prompts(result, frame(tables.PROMPTS_COLUMNS, rows))
+    assert result.values["findings"] == [
+        "At the last step, the clusters' heads alone answer differently in 100% of cases; random groups of their sizes do in 25%."
+    ]

@@ -9,28 +9,28 @@ from headway.clusters.job import ClusterInput
 from headway.errors import RunDirectoryError
 from headway.rundir import RunDirectory
 from headway.studies import Result, weight_clusters
+from headway.studies.weight_clusters.corrections import benjamini_hochberg, by_family, holm, simes
+from headway.studies.weight_clusters.outliers import departure
 from headway.studies.weight_clusters.published import STRONG
-from headway.studies.weight_clusters.timeline import benjamini_hochberg, holm
 from headway.studies.weight_clusters.transitions import published_rule
 from support_clusters import (
+    TRUTHS,
     PlantedWeights,
     noise,
     one_outlier,
     planted_checkpoint,
     planted_sweep,
     shared_directions,
+    truth_suite,
     two_groups,
+    untold,
 )
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-# p counts draws: with fewer it cannot be small enough to survive the correction over all these kinds and steps.
-NULLS = 499
-
-
 def sweep(rundir, plant, runs=("toy-seed1",), steps=STEPS, **options):
-    return planted_sweep(rundir, plant, runs=runs, steps=steps, nulls=NULLS, **options)
+    return planted_sweep(rundir, plant, runs=runs, steps=steps, nulls=39, **options)
 
 
 def abrupt(random, step):
@@ -60,7 +60,8 @@ def test_groups_are_found_at_the_step_where_they_were_planted(analysed):
         assert (found["published_from"], found["published_to"], found["published_sudden"]) == (16, 32, True)
         assert found["change"] == "abrupt"
         assert (found["change_from"], found["change_to"]) == (16, 32)
-        assert "Groups beyond every null since step 32" in found["verdict"]
+        assert "Groups of 6 and 6 heads since step 32 (not yet at 16" in found["verdict"]
+        assert "They arose abruptly between steps 16 and 32" in found["verdict"]
     together = transition(analysed, "q", None)
     assert (together["n_runs"], together["last_beyond"], together["change"]) == (2, True, "abrupt")
 
@@ -73,8 +74,16 @@ def test_an_outlier_is_not_called_a_cluster(analysed):
     assert said["published_clusters"].all()
     assert not said["corrected_clusters"].any()
     assert said["lone_heads"].to_list() == [[6], [6]]
-    assert "head 6 is alone" in found["verdict"]
-    assert "form no groups" in found["verdict"]
+    assert "No groups" in found["verdict"]
+    left = analysed.tables["outliers"].filter("left")
+    assert set(left.select("run", "kind", "head", "onset_after", "onset").rows()) == {
+        ("toy-seed1", "v", 6, 16, 32),
+        ("toy-seed2", "v", 6, 16, 32),
+    }
+    assert left["norm_ratio"].to_list() == pytest.approx([4, 4], rel=0.1)
+    assert any(
+        "Head 6 of V in layer 0 of toy-seed1 left the others at step 32" in said for said in analysed.values["headline"]
+    )
 
 
 def test_groups_behind_an_outlier_are_groups(tmp_path):
@@ -88,14 +97,98 @@ def test_groups_behind_an_outlier_are_groups(tmp_path):
     result = weight_clusters.study(sweep(RunDirectory(tmp_path), masked), bootstraps=199)
     found = transition(result, "q")
     assert (found["beyond_after"], found["beyond_from"], found["change"]) == (16, 32, "abrupt")
-    assert "head 6 is alone" in found["verdict"]
-    assert "groups are those of the other heads" in found["verdict"]
+    assert found["last_sizes"] == [6, 6]  # head 6 by its direction
     said = result.tables["published"].filter(pl.col("kind") == "q").row(0, named=True)
     assert said["corrected_clusters"]
     assert said["corrected_sudden"]
-    assert said["outliers"] == [6]
+    assert said["lone_heads"] == [6]
     last = result.tables["timeline"].filter(pl.col("kind") == "q", pl.col("step") == 256, pl.col("k") == 2)
     assert not last.filter(pl.col("clustering") == "kmeans")["beyond"].any()
+    assert result.tables["outliers"].filter("left").select("kind", "head", "onset").rows() == [("q", 6, 32)]
+
+
+@pytest.mark.parametrize("steps", [(0, 1, 2, 4, 8, 16, 32, 64, 128, 256), (256,)])
+def test_two_heads_that_leave_together_do_not_hide_each_other(steps):
+    random = np.random.default_rng(0)
+    logs = random.normal(0, 0.1, 12) + random.normal(0, 0.05, (len(steps), 12))
+    at = len(steps) // 2
+    logs[at:, [3, 8]] += np.log(4)
+    found = departure(logs)
+    assert found.since == {3: at, 8: at}
+    assert found.p < 0.001
+
+
+def test_norms_that_differ_are_no_departure():
+    """p of 2,000 layers in which nothing leaves: at most 5 % of them at 0.05; 4 standard errors of that are 2 %."""
+    random = np.random.default_rng(0)
+    lasting = (departure(random.normal(0, 0.3, 12) + random.normal(0, 0.05, (6, 12))).p for _ in range(1000))
+    passing = (departure(random.normal(0, 0.3, (6, 12))).p for _ in range(1000))
+    for p in (list(lasting), list(passing)):
+        assert np.mean(np.array(p) <= 0.05) <= 0.05 + 0.028
+
+
+def test_the_final_groups_are_followed_back(analysed):
+    """The change test sees a number at every step, of one partition: nothing before step 32, all of it from there on."""
+    lines = analysed.tables["timeline"].filter(pl.col("clustering") == "kmeans", pl.col("k") == 2)
+    own = lines.filter(pl.col("kind") == "q", pl.col("run") == "toy-seed1").sort("step")
+    values = own["silhouette_final"].to_numpy()
+    assert np.abs(values[:6]).max() < 0.05
+    assert values[6:].min() > 0.35
+    assert values[-1] == pytest.approx(own["group_silhouette"][-1], abs=1e-9)  # rounding of places and norms
+    assert lines.filter(pl.col("kind") == "k")["silhouette_final"].null_count() == 2 * len(STEPS)
+
+
+def test_three_clusters_with_a_lone_head_stay_in_the_family(analysed):
+    lines = analysed.tables["timeline"].filter(pl.col("k") == 3, pl.col("clustering") == "kmeans")
+    assert lines["p_groups"].null_count() == 0
+    assert (lines.filter(pl.col("lone_heads").list.len() > 0)["p_groups"] == 1).all()
+
+
+def test_few_draws_leave_it_undecided(tmp_path):
+    def parted(random, step):
+        return {"q": two_groups(random, 1.0 if step >= 32 else 0.0)}
+
+    rundir = planted_sweep(RunDirectory(tmp_path), parted, steps=STEPS, nulls=19, most_draws=19)
+    result = weight_clusters.study(rundir, bootstraps=99)
+    found = transition(result, "q")
+    assert (found["undecided"], found["last_beyond"], found["change"]) == (True, False, None)
+    # Simes over ten steps of which four are at 1/20, Benjamini-Hochberg over four kinds: 1/20 · 10/4 · 4 must reach 0.05.
+    assert found["q_series"] == pytest.approx(0.5)
+    assert found["needed_draws"] == 200
+    assert "Undecidable with 19 draws" in found["verdict"]
+    headline = " ".join(result.values["headline"])
+    assert "Undecidable with 19 draws: Q in layer 0" in headline
+    assert "--most-draws 200" in headline
+
+
+def test_equal_heads_are_told_as_such(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    random = np.random.default_rng(0)
+    one = noise(random, 1)
+    for step in (0, 1):
+        planted = {"q": np.repeat(one, 4, axis=0), "k": noise(random, 2)[[0, 1, 0, 1]]}
+        weights = PlantedWeights(planted | {kind: np.repeat(one, 4, axis=0) for kind in "vo"}, n_heads=4)
+        frame = WeightClusters(features=("raw",)).compute(planted_checkpoint("a1", step), ClusterInput(weights, {}))
+        floats = frame.select(pl.selectors.float())
+        assert all(floats[name].drop_nulls().is_finite().all() for name in floats.columns)
+        rundir.write_part("clusters", "a1", step, frame, {})
+    result = weight_clusters.study(rundir, bootstraps=0)
+    headline = result.values["headline"]
+    assert "All heads are equal in Q in layer 0, V in layer 0 and O in layer 0." in headline
+    assert "K in layer 0 has 2 kinds of identical heads, of 4 heads." in headline
+    assert not any("No nulls were drawn" in words for words in [*headline, *result.notes])
+
+
+def test_nothing_but_equal_heads(tmp_path):
+    rundir = RunDirectory(tmp_path)
+    equal = PlantedWeights(
+        {kind: np.repeat(noise(np.random.default_rng(0), 1), 4, axis=0) for kind in "qkvo"}, n_heads=4
+    )
+    frame = WeightClusters(features=("raw",)).compute(planted_checkpoint("a1", 0), ClusterInput(equal, {}))
+    rundir.write_part("clusters", "a1", 0, frame, {})
+    result = weight_clusters.study(rundir, bootstraps=0)
+    assert result.values["headline"] == ["All heads are equal in Q in layer 0, K in layer 0, V in layer 0 and 1 other."]
+    assert not any("No nulls were drawn" in note for note in result.notes)
 
 
 def grown(random, step):
@@ -189,12 +282,12 @@ def test_heads_and_maps_are_complete(analysed):
 def test_false_positives_over_200_null_suites(tmp_path):
     """A suite counts if any of its four kinds, at its only step, is beyond the nulls after correction. At 5 % the false
     discovery rate of all-null families is the chance of any, so 10 of 200 at most: 22 leaves out 1 in 1,000."""
-    job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=99)
+    job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=39)
     positive = 0
     for seed in range(200):
         rows = job.compute(planted_checkpoint("toy-seed1", 0), ClusterInput(PlantedWeights(seed=seed), {}))
         lines = weight_clusters.timeline(rows)
-        positive += bool(lines["beyond"].any())
+        positive += bool(lines["beyond"].any() or lines["groups"].any())
     assert positive <= 22
 
 
@@ -203,7 +296,7 @@ def test_result_travels_through_files(analysed, tmp_path):
     loaded = Result.load(RunDirectory(tmp_path), "weight_clusters")
     assert loaded.values == analysed.values
     assert loaded.tables["timeline"].equals(analysed.tables["timeline"])
-    assert any("clustered by the published rule" in finding for finding in loaded.values["findings"])
+    assert any("By the published rule" in finding for finding in loaded.values["findings"])
 
 
 def test_without_nulls_nothing_is_claimed(tmp_path):
@@ -228,7 +321,7 @@ def test_a_directory_without_its_tables_says_what_to_do(tmp_path):
 
 
 def test_published_rule_on_the_published_numbers():
-    """The silhouettes that study 1 prints, and what it makes of them: keys' 0.193 is not above its own 0.2."""
+    """The silhouettes that the published study prints, and what it makes of them: keys' 0.193 is not above its own 0.2."""
     steps = [1000, 5000, 10000, 20000, 40000, 80000, 120000, 143000]
     printed = {
         "q": [0.019, 0.056, 0.048, 0.054, 0.050, 0.051, 0.646, 0.606],
@@ -250,6 +343,37 @@ def test_corrections_are_those_of_r():
     p = np.array([0.01, 0.04, 0.03, 0.005, 0.5])
     np.testing.assert_allclose(benjamini_hochberg(p), [0.025, 0.05, 0.05, 0.025, 0.5])
     np.testing.assert_allclose(holm(p), [0.04, 0.09, 0.09, 0.025, 0.5])
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_the_headline_says_what_was_planted(tmp_path, name):
+    """At norms of spread 0.15 in log; `benchmarks/cluster_truth.py` does the same at three spreads and seeds, by default
+    options. Those that are left out here look at the same groups in other ways."""
+    features = ("circuit",) if name == "circuit only" else ("raw",)
+    rundir = truth_suite(
+        RunDirectory(tmp_path), name, 0.15, 1, features=features, methods=("kmeans",), ks=(2, 3), nulls=39
+    )
+    headline = weight_clusters.study(rundir, bootstraps=199).values["headline"]
+    assert not untold(name, headline), headline
+    if name in ("outlier", "norms only", "nothing"):
+        assert not any(
+            claim in said for said in headline for claim in ("Undecidable", "form groups in 1", "at an earlier step")
+        )
+    if name != "outlier":
+        assert not any("left the others" in said for said in headline)
+
+
+def test_families_are_corrected_before_their_tests():
+    """Four families of four: by hand, Simes gives 0.004 for the first, 0.5 for the others."""
+    p = np.array([0.001, 0.002, 0.003, 0.9, *[0.5] * 12])
+    families = np.repeat([3, 1, 2, 0], 4)
+    assert simes(p[:4]) == pytest.approx(0.004)
+    found = by_family(p, families)
+    np.testing.assert_allclose(found.of_family[:4], 4 * 0.004)
+    # Benjamini-Hochberg within the family, at a quarter of the level, but never less than that of the family.
+    np.testing.assert_allclose(found.of_test[:4], [0.016, 0.016, 0.016, 1.0])
+    np.testing.assert_allclose(found.of_family[4:], 0.5)
+    assert (found.of_test[4:] >= 0.5).all()
 
 
 def test_kinds_with_too_few_heads_are_named_once(tmp_path):
@@ -291,4 +415,4 @@ def test_both_readings_of_a_fused_weight_are_compared_at_every_step(tmp_path):
     assert (queries["silhouette"] < 0.2).all()
     assert queries.filter(pl.col("silhouette_published_layout") > 0.2)["step"].to_list() == [32, 64, 128, 256]
     said = [finding for finding in result.values["findings"] if "series jump" in finding]
-    assert said == ["By the published rule 1 of 4 series jump read as study 1 read them, 0 read by head."]
+    assert said == ["By the published rule 1 of 4 series jump read as the published study read them, 0 read by head."]

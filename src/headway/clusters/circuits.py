@@ -15,6 +15,7 @@ Legend: H heads, d head_dim, N hidden_size, G key-value heads, each shared by H 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -115,25 +116,31 @@ def spectrum_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
     shape = _Shape(n_heads, n_kv_heads, d, n)
     return HeadSpace(
         squared_distances=distances_between(values),
+        gram=values @ values.T,
         norms=norms,
         n_columns=values.shape[1],
         resolution=resolution_of(norms),
         directions=partial(_random_spectra, shape, norms=left.norms * right.norms),
         initial=partial(_initial_spectra, shape),
+        units=UnitSpectra(shape),
     )
 
 
 def subspace_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
     """Heads as the pair of subspaces of their circuits. Subspaces have no norms: both nulls are the same draws."""
     n_heads, d, n = left.frame.shape
-    draw = partial(_random_subspaces, _Shape(n_heads, n_kv_heads, d, n))
+    shape = _Shape(n_heads, n_kv_heads, d, n)
+    draw = partial(_random_subspaces, shape)
+    shared_parts = (overlaps(left.frame) + overlaps(right.frame)) / (4 * d)
     return HeadSpace(
-        squared_distances=(subspace_distances(left.frame) + subspace_distances(right.frame)) / 2,
+        squared_distances=distances_of(shared_parts),
+        gram=shared_parts,
         norms=np.linalg.norm(spectra(left, right), axis=1),
         n_columns=1,
         resolution=1e-5,  # `overlaps` is computed in float32
         directions=draw,
         initial=draw,
+        units=UnitSubspaces(shape),
     )
 
 
@@ -149,12 +156,55 @@ class _Shape(NamedTuple):
     n: int
 
 
+@dataclass(frozen=True)
+class UnitSpectra:
+    """The spectra of circuits of matrices in random directions, each scaled to norm 1."""
+
+    shape: _Shape
+
+    @property
+    def n_heads(self) -> int:
+        return self.shape.n_heads
+
+    @property
+    def exchangeable(self) -> bool:
+        return self.shape.n_kv_heads == self.shape.n_heads
+
+    def draw(self, random: np.random.Generator, n: int) -> Floats:
+        values = _pooled_spectra(self.shape, random, n)
+        values /= np.linalg.norm(values, axis=-1, keepdims=True)
+        return distances_of(values @ values.transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class UnitSubspaces:
+    """Pairs of random subspaces, which all have one norm."""
+
+    shape: _Shape
+
+    @property
+    def n_heads(self) -> int:
+        return self.shape.n_heads
+
+    @property
+    def exchangeable(self) -> bool:
+        return self.shape.n_kv_heads == self.shape.n_heads
+
+    def draw(self, random: np.random.Generator, n: int) -> Floats:
+        return _random_subspaces(self.shape, random, n)
+
+
 def _random_spectra(shape: _Shape, random: np.random.Generator, n: int, norms: Floats) -> Floats:
     """Circuits of matrices in random directions, drawn from a pool of such, scaled to norms (H,) or (n, H)."""
+    values = _pooled_spectra(shape, random, n) * norms[..., None]
+    return distances_of(values @ values.transpose(0, 2, 1))
+
+
+def _pooled_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Floats:
+    """(n, H, d) spectra, drawn from the pool without replacement."""
     pool = _spectrum_pool(shape)
     order = random.random((n, len(pool))).argsort(axis=1)[:, : shape.n_kv_heads]
-    values = pool[order].reshape(n, shape.n_heads, -1) * norms[..., None]
-    return distances_of(values @ values.transpose(0, 2, 1))
+    return pool[order].reshape(n, shape.n_heads, -1)
 
 
 def _initial_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Floats:

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from headway import suites, tables
 from headway.clusters.between import between
 from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weights, describe_layer
+from headway.clusters.groups import Groups, find_groups
 from headway.clusters.kmeans import SEED
 from headway.clusters.labels import GivenLabels
 from headway.clusters.partitions import METHODS, Partition
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 # Sorting and searching weights leave Python free; more threads would hold more layers in memory.
 _THREADS = min(4, os.cpu_count() or 1)
 # Part of every part's fingerprint: raise it where numbers change, and old parts are computed anew.
-DEFINITIONS_VERSION = 3
+DEFINITIONS_VERSION = 4
 _ORDER = (*KINDS, *CIRCUITS)
+MOST_DRAWS = 1999
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,12 @@ class WeightClusters:
     """Clusters of the heads of every layer, and whether they are real.
 
     Attributes:
-        layout: how a fused weight is read: `true`, or `published` as study 1 read it, for comparison.
+        layout: how a fused weight is read: `true`, or `published` as the published study read it, for comparison.
         features: `raw`, `circuit`, or both.
         methods: `kmeans`, `ward`, or both.
         ks: numbers of clusters; those that a layer has too few heads for are left out.
-        nulls: draws of each null; 0 leaves out nulls, stability and the gap statistic.
+        nulls: draws of each null; 0 leaves out nulls, groups, stability and the gap statistic.
+        most_draws: draws for the p of groups, where few of them reach what was observed; `nulls` if that is more.
         seed: of the nulls. k-means has the published seed of its own.
         layers: which layers, each once; all if None.
         labels: partitions given by the user, described beside those found.
@@ -67,6 +70,7 @@ class WeightClusters:
     methods: tuple[str, ...] = METHODS
     ks: tuple[int, ...] = (2, 3, 4, 5)
     nulls: int = 99
+    most_draws: int = MOST_DRAWS
     seed: int = SEED
     layers: tuple[int, ...] | None = None
     labels: tuple[GivenLabels, ...] = ()
@@ -101,6 +105,7 @@ class WeightClusters:
             "methods": list(self.methods),
             "ks": list(self.ks),
             "nulls": self.nulls,
+            "most_draws": self.most_draws,
             "seed": self.seed,
             "layers": None if self.layers is None else list(self.layers),
             "labels": [given.identity() for given in self.labels],
@@ -189,10 +194,15 @@ class WeightClusters:
     def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
         space = heads.space
         together = _together(heads, previous_step)
-        ks = [k for k in self.ks if k < space.n_heads]
+        # Copies of a head cannot be parted: no clusters of copies alone, and not more clusters than different heads.
+        ks = [k for k in self.ks if k < space.n_heads and k <= space.n_distinct]
         if space.all_equal or not ks:  # few key-value heads leave a kind without clusters, not the model
             return [together]
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
+        if self.nulls:
+            together |= _group_row(
+                find_groups(space, max(self.ks), self.nulls, max(self.nulls, self.most_draws), random)
+            )
         given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
         partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
         nulls = null_draws(space, self.nulls, random) if self.nulls else None
@@ -203,7 +213,6 @@ class WeightClusters:
             _compare_clusters(heads.weights, partitions, rows, random)
         if nulls is not None and "kmeans" in self.methods:
             gaps = gap_statistic(space, ks, nulls)
-            together["gap_k"] = gaps.chosen
             for row in (together, *rows):
                 if row["clustering"] in ("all", "kmeans"):
                     at = row["k"] - 1
@@ -222,6 +231,7 @@ def _together(heads: Described, previous_step: int | None) -> Row:
         "sizes": [space.n_heads],
         "within_variance": float(space.squared_distances.mean()) / 2 / space.n_columns,
         "all_equal": space.all_equal,
+        "n_distinct": space.n_distinct,
         "norms": space.norms.tolist(),
         "coordinates": principal.coordinates.tolist(),
         "explained": principal.explained.tolist(),
@@ -236,6 +246,20 @@ def _together(heads: Described, previous_step: int | None) -> Row:
             "largest_change": change.largest_change,
         }
     return row
+
+
+def _group_row(found: Groups | None) -> Row:
+    """The columns of groups; none of them where there are too few heads."""
+    if found is None:
+        return {}
+    return {
+        "group_labels": [int(label) if label >= 0 else None for label in found.labels],
+        "group_k": found.k,
+        "group_silhouette": found.silhouette,
+        "group_p": max(found.p.values()),
+        "group_draws": found.n_draws,
+        **{f"group_{null}_p": p for null, p in found.p.items()},
+    }
 
 
 def _compare_clusters(
@@ -257,7 +281,11 @@ def _schema() -> pl.Schema:
 
 def _frame(rows: list[Row]) -> pl.DataFrame:
     here = {name: dtype for name, dtype in _schema().items() if name not in _checkpoint_names()}
-    return pl.DataFrame([{name: row.get(name) for name in here} for row in rows], schema=here)
+    frame = pl.DataFrame([{name: row.get(name) for name in here} for row in rows], schema=here)
+    # What is not defined, such as the ratio of two zeros or the log of none, is missing.
+    return frame.with_columns(
+        pl.when(pl.col(name).is_finite()).then(name) for name, dtype in here.items() if dtype == pl.Float64
+    )
 
 
 def _checkpoint_names() -> set[str]:

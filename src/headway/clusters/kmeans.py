@@ -135,8 +135,11 @@ def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
     moving = np.arange(len(d))
     for _ in range(_MOST_ITERATIONS):
         before, distances = labels[moving], d[moving]
-        _refill_empty_clusters(distances, before, k)
-        now = _nearest(_to_centres(distances, before, k))
+        filled = before.copy()
+        _refill_empty_clusters(distances, filled, k)
+        now = _nearest(_to_centres(distances, filled, k))
+        # Compared with the labels before the refill: where heads are copies of each other, a refilled cluster loses its
+        # head again at once, and a comparison with the refilled labels would go on to the last iteration.
         changed = (now.cluster != before).any(axis=(1, 2))
         labels[moving], inertia[moving] = now.cluster, now.distance.sum(axis=2)
         moving = moving[changed]

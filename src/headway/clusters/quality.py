@@ -37,7 +37,7 @@ class Spread(NamedTuple):
     Attributes:
         centre_distance: largest distance between two centres.
         within_variance: mean over clusters of the mean over columns of the variance within the cluster.
-        separation_ratio: the first by the second, as study 1 has it; it depends on the unit of the weights.
+        separation_ratio: the first by the second, as the published study has it; it depends on the unit of the weights.
         between_share: sum of squares between clusters, as a share of all; from 0 to 1, without unit.
     """
 
@@ -98,18 +98,17 @@ def _pairs(n: Any) -> Any:
 
 
 class Gap(NamedTuple):
-    """`value`, `std_error` and `margin` per k, from 1 up, and the number of clusters chosen."""
+    """`value`, `std_error` and `margin` per k, from 1 up."""
 
     value: Floats
     std_error: Floats
     margin: Floats
-    chosen: int
 
 
 def gap(observed: Floats, null: Floats) -> Gap:
     """The gap statistic (Tibshirani, Walther & Hastie 2001): how far the log dispersion lies below that of heads
-    without clusters. Chosen is the least k whose gap lies within the margin of the next one's: what one null draw's gap exceeds
-    in 5 % of draws. With the one standard error of the paper, a quarter of heads without clusters would get some.
+    without clusters. `margin` is what the gap of one null draw exceeds in 5 % of draws. Infinite where k clusters leave no
+    dispersion.
 
     Args:
         observed: (K,) dispersion for k = 1..K.
@@ -120,6 +119,4 @@ def gap(observed: Floats, null: Floats) -> Gap:
         value = logs.mean(axis=0) - np.log(observed)
     std_error = logs.std(axis=0) * np.sqrt(1 + 1 / len(null))
     margin = logs.mean(axis=0) - np.quantile(logs, 0.05, axis=0)
-    enough = value[:-1] >= value[1:] - margin[1:]
-    chosen = int(np.argmax(enough)) + 1 if enough.any() else len(value)
-    return Gap(value, std_error, margin, chosen)
+    return Gap(value, std_error, margin)

@@ -13,28 +13,26 @@ p = (1 + draws at least as large) / (1 + draws), of the silhouette, but for `cov
 clusters: its draws vary as much in every direction as the heads do, and what tells groups is how much of that lies between
 clusters, as in SigClust (Liu, Hayes, Nobel & Marron 2008), whose covariance is estimated where this one is kept.
 
-A head alone in its cluster is an outlier and hides the groups that others may form. Such heads are taken away until none is
-left, and the nulls are drawn anew for the rest.
+These are the clusters as the published study has them, differences of norm included. Whether heads form groups apart from
+their norms is asked in `groups`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from headway.clusters.kmeans import Floats, Ints
 from headway.clusters.partitions import Partition, search
 from headway.clusters.quality import Gap, adjusted_rand, between_share, dispersion, gap, silhouette, spread
-from headway.clusters.spaces import HeadSpace, permuted, rotated
+from headway.clusters.spaces import HeadSpace, distances_of, permuted, rotated
 
 _SUBSAMPLES = 50
 _KEPT_SHARE = 0.8
 _BAND = (0.05, 0.5, 0.95)
-_PEELED_K = 2  # clusters of which the rest is tested, too: those that claims are made of
 
 Row = dict[str, Any]
 
@@ -78,8 +76,8 @@ def null_draws(space: HeadSpace, n: int, random: np.random.Generator) -> Nulls:
     if not space.alike:
         draws["initial"] = space.initial(random, n)
     if space.blocks is not None:
-        draws["permutation"] = permuted(space.blocks, random, n)
-    draws["covariance"] = rotated(space.squared_distances, random, n)
+        draws["permutation"] = distances_of(permuted(space.blocks, random, n))
+    draws["covariance"] = distances_of(rotated(space.gram, random, n))
     return Nulls(tuple(draws), np.stack(list(draws.values())))
 
 
@@ -93,21 +91,17 @@ def describe(
     space: HeadSpace, partitions: Sequence[Partition], nulls: Nulls | None, random: np.random.Generator
 ) -> list[Row]:
     """One row of numbers for each partition, in their order: its quality, and if there are `nulls` how it compares."""
-    peelings = [peeled(space, partition) for partition in partitions]
-    rows = [_quality(space, *pair) for pair in zip(partitions, peelings, strict=True)]
+    rows = [_quality(space, partition) for partition in partitions]
     if nulls is not None:
         for name in {partition.name for partition in partitions if not partition.given}:  # all k at once is faster
             nulls.clusters(name, *(partition.k for partition in partitions if partition.name == name))
-        rest_nulls = cache(lambda heads: null_draws(space.only(np.array(heads)), nulls.n_draws, random))
-        for row, partition, rest in zip(rows, partitions, peelings, strict=True):
+        for row, partition in zip(rows, partitions, strict=True):
             row.update(_beside(nulls, space, partition, random))
             row["stability"] = stability(space, partition, random)
-            if rest is not None and partition.k == _PEELED_K and not partition.given:
-                row["rest_p"] = _rest_p(rest, space, rest_nulls, random)
     return rows
 
 
-def _quality(space: HeadSpace, partition: Partition, rest: Rest | None) -> Row:
+def _quality(space: HeadSpace, partition: Partition) -> Row:
     d = space.squared_distances
     return {
         "clustering": partition.name,
@@ -117,50 +111,7 @@ def _quality(space: HeadSpace, partition: Partition, rest: Rest | None) -> Row:
         "silhouette": float(silhouette(d[None], partition.labels[None])[0]),
         **spread(d, partition.labels, space.n_columns)._asdict(),
         "lone_heads": partition.lone_heads.tolist(),
-        "outliers": [] if rest is None else np.setdiff1d(np.arange(space.n_heads), rest.heads).tolist(),
-        "silhouette_rest": None if rest is None else rest.silhouette(space),
     }
-
-
-class Rest(NamedTuple):
-    """The heads (n,) that are left without the lone ones, and their clusters; None where too few are left to part."""
-
-    heads: Ints
-    partition: Partition | None
-
-    def silhouette(self, space: HeadSpace) -> float:
-        if self.partition is None:
-            return float("nan")
-        d = space.squared_distances[np.ix_(self.heads, self.heads)]
-        return float(silhouette(d[None], self.partition.labels[None])[0])
-
-
-def peeled(space: HeadSpace, partition: Partition) -> Rest | None:
-    """What is left when lone heads are taken away and clusters searched anew until no head is alone; None where none is.
-
-    Of labels that were given, the lone heads are taken away once, and the labels stay.
-    """
-    heads, left = np.arange(space.n_heads), partition
-    while len(lone := left.lone_heads):
-        kept = np.setdiff1d(np.arange(len(heads)), lone)
-        heads = heads[kept]
-        if len(heads) <= partition.k:
-            return Rest(heads, None)
-        if partition.given:
-            return Rest(heads, replace(left, labels=left.labels[kept]))
-        d = space.squared_distances[np.ix_(heads, heads)][None]
-        left = replace(left, labels=search(left.name, d, [left.k])[left.k][0])
-    return None if left is partition else Rest(heads, left)
-
-
-def _rest_p(
-    rest: Rest, space: HeadSpace, nulls: Callable[[tuple[int, ...]], Nulls], random: np.random.Generator
-) -> float:
-    """The largest p of all nulls for the heads that are left; 1 where they are too few to form groups."""
-    if rest.partition is None:
-        return 1.0
-    row = _beside(nulls(tuple(rest.heads.tolist())), space.only(rest.heads), rest.partition, random)
-    return max(value for name, value in row.items() if name.endswith("_p"))
 
 
 def _beside(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
@@ -217,7 +168,7 @@ def stability(space: HeadSpace, partition: Partition, random: np.random.Generato
 
 
 def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Nulls) -> Gap:
-    """The gap statistic of k-means for k = 1 to the largest of `ks`, against the null that lets the fewest clusters stand.
+    """The gap statistic of k-means for k = 1 to the largest of `ks`, for each k against the null that leaves least of it.
 
     A reference that lies otherwise than heads without clusters finds clusters in the difference: heads in random
     directions have no columns of larger weights, heads mixed by a rotation no head of larger norm. As with p, clusters
@@ -227,4 +178,6 @@ def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Nulls) -> Gap:
     own = space.squared_distances[None]
     observed = np.array([dispersion(own, search("kmeans", own, [k])[k])[0] for k in counts])
     drawn = [nulls.of_all(dispersion, nulls.squared_distances, found) for found in nulls.clusters("kmeans", *counts)]
-    return min((gap(observed, null) for null in np.stack(drawn, axis=-1)), key=lambda one: one.chosen)
+    gaps = [gap(observed, null) for null in np.stack(drawn, axis=-1)]
+    least = np.argmin([one.value for one in gaps], axis=0)
+    return Gap(*(np.choose(least, [one[at] for one in gaps]) for at in range(len(Gap._fields))))

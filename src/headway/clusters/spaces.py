@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.clusters.kmeans import Floats
+from headway.clusters.kmeans import Floats, Ints
 from headway.errors import CheckpointError, UsageError
 
 # (generator, n) -> (n, H, H) squared distances of n draws
 Draw = Callable[[np.random.Generator, int], Floats]
 N_BLOCKS = 64
+
+
+class Units(Protocol):
+    """Heads of norm 1 in random directions. Hashable: spaces of one shape share their draws.
+
+    Attributes:
+        n_heads: how many.
+        exchangeable: any n of them are distributed as any other n.
+    """
+
+    @property
+    def n_heads(self) -> int: ...
+    @property
+    def exchangeable(self) -> bool: ...
+    def __hash__(self) -> int: ...
+    def draw(self, random: np.random.Generator, n: int) -> Floats:
+        """(n, H, H) squared distances."""
+
+
+@dataclass(frozen=True)
+class UnitHeads:
+    """The unit vectors of independent normal weights."""
+
+    n_columns: int
+    n_heads: int
+    exchangeable: bool = True
+
+    def draw(self, random: np.random.Generator, n: int) -> Floats:
+        return random_heads(random, n, self.n_columns, self.n_heads, np.ones(self.n_heads))
 
 
 @dataclass(frozen=True)
@@ -23,21 +53,25 @@ class HeadSpace:
 
     Attributes:
         squared_distances: (H, H).
+        gram: (H, H) inner products of the heads as points.
         norms: (H,) Frobenius norms of the heads' matrices.
         n_columns: dimensions of the space the heads were described in: weights of a head, singular values, ...
         resolution: squared distances up to this one are rounding: such heads are equal.
         directions: draws heads of the same norms in random directions.
         initial: draws heads of independent normal weights of one variance, as a fresh model has.
+        units: draws heads of norm 1 in random directions.
         blocks: (n_blocks, H, H) inner products within each block of columns, for permutations; None where the columns
             depend on each other, so that a permutation would mean nothing.
     """
 
     squared_distances: Floats
+    gram: Floats
     norms: Floats
     n_columns: int
     resolution: float
     directions: Draw
     initial: Draw
+    units: Units
     blocks: Floats | None = None
 
     @property
@@ -50,32 +84,19 @@ class HeadSpace:
         return self.initial is self.directions
 
     @property
+    def n_distinct(self) -> int:
+        """How many heads are left when copies of a head count once; what rounding makes of equal heads is equal."""
+        earlier = np.tril(self.squared_distances <= self.resolution, -1)
+        return int((~earlier.any(axis=1)).sum())
+
+    @property
     def all_equal(self) -> bool:
-        """Whether there are several heads and no distance exceeds what rounding makes of equal ones."""
-        return self.n_heads > 1 and bool(self.squared_distances.max() <= self.resolution)
-
-    def only(self, heads: NDArray[np.integer]) -> HeadSpace:
-        """The space of some of its heads. Null draws are those of all heads, of which the others are then left out."""
-
-        def among(pairs: Floats) -> Floats:
-            return pairs[..., heads[:, None], heads]
-
-        def draw(of_all: Draw) -> Draw:
-            return lambda random, n: among(of_all(random, n))
-
-        directions = draw(self.directions)
-        return replace(
-            self,
-            squared_distances=among(self.squared_distances),
-            norms=self.norms[heads],
-            directions=directions,
-            initial=directions if self.alike else draw(self.initial),
-            blocks=None if self.blocks is None else among(self.blocks),
-        )
+        """Whether there are several heads, all of them copies of one."""
+        return self.n_heads > 1 and self.n_distinct == 1
 
 
 def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
-    """Heads as their flattened matrices, as study 1 took them.
+    """Heads as their flattened matrices, as the published study took them.
 
     Args:
         weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O
@@ -96,11 +117,13 @@ def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> Head
     norms = np.sqrt(np.diag(gram))
     return HeadSpace(
         squared_distances=distances_of(gram),
+        gram=gram,
         norms=norms,
         n_columns=n_columns,
         resolution=resolution_of(norms),
         directions=lambda random, n: random_heads(random, n, n_columns, n_heads, norms),
         initial=lambda random, n: random_heads(random, n, n_columns, n_heads),
+        units=UnitHeads(n_columns, n_heads),
         blocks=blocks,
     )
 
@@ -131,6 +154,12 @@ def distances_of(gram: Floats) -> Floats:
     return distances
 
 
+def unit_distances(gram: Floats) -> Floats:
+    """(..., H, H) squared distances between the heads' directions, 2 - 2 cos, from inner products."""
+    norms = np.sqrt(np.diagonal(gram, axis1=-2, axis2=-1))
+    return distances_of(gram / (norms[..., :, None] * norms[..., None, :]))
+
+
 def random_heads(
     random: np.random.Generator, n: int, n_columns: int, n_heads: int, norms: Floats | None = None
 ) -> Floats:
@@ -158,7 +187,7 @@ def bartlett(random: np.random.Generator, n: int, n_columns: int, n_rows: int) -
 
 
 def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
-    """(n, H, H) squared distances after the heads are permuted within each block of columns, independently.
+    """(n, H, H) inner products after the heads are permuted within each block of columns, independently.
 
     What heads share across blocks is destroyed, what each column holds is kept.
     """
@@ -168,30 +197,26 @@ def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
     for block in blocks:
         order = random.permuted(heads, axis=1)
         gram += block[order[:, :, None], order[:, None, :]]
-    return distances_of(gram)
+    return gram
 
 
-def rotated(squared_distances: Floats, random: np.random.Generator, n: int) -> Floats:
-    """(n, H, H) squared distances after the heads are mixed by a random rotation that keeps their mean.
+def rotated(gram: Floats, random: np.random.Generator, n: int, labels: Ints | None = None) -> Floats:
+    """(n, H, H) inner products after the heads are mixed by a random rotation that keeps their mean, or with `labels` (H,)
+    the mean of every cluster.
 
     Heads drawn from one Gaussian, of whatever covariance, are as likely to be any such mixture of themselves (Langsrud
-    2005): the draws keep the observed spectrum exactly, so that nothing has to be estimated from few heads.
+    2005): the draws keep the observed spectrum exactly, so that nothing has to be estimated from few heads. With labels
+    the same holds of clusters that differ in their means alone.
     """
-    coordinates = principal_coordinates(squared_distances).coordinates
-    scales = np.linalg.norm(coordinates, axis=0)
-    n_heads = len(coordinates)
-    # Signs of a factor's columns, which would make it uniform, cancel in distances.
-    mixed, _ = np.linalg.qr(random.standard_normal((n, n_heads - 1, n_heads - 1)))
-    points = _centred_basis(n_heads) @ mixed * scales
-    return distances_of(points @ points.transpose(0, 2, 1))
-
-
-def _centred_basis(n_heads: int) -> Floats:
-    """(H, H - 1) orthonormal columns of mean 0 (Helmert)."""
-    columns = np.arange(1, n_heads)
-    basis = np.triu(np.ones((n_heads, n_heads - 1)))
-    basis[columns, columns - 1] = -columns
-    return basis / np.sqrt(columns * (columns + 1))
+    n_heads = len(gram)
+    design = np.ones((n_heads, 1)) if labels is None else (labels[:, None] == np.unique(labels)).astype(np.float64)
+    basis, _ = np.linalg.qr(design, mode="complete")
+    kept, free = basis[:, : design.shape[1]], basis[:, design.shape[1] :]
+    mixed, triangle = np.linalg.qr(random.standard_normal((n, free.shape[1], free.shape[1])))
+    # Without these signs the factor is not uniform (Mezzadri 2007).
+    mixed *= np.sign(np.diagonal(triangle, axis1=-2, axis2=-1))[:, None, :]
+    rotation = kept @ kept.T + free @ mixed @ free.T
+    return rotation @ gram @ rotation.transpose(0, 2, 1)
 
 
 @dataclass(frozen=True)

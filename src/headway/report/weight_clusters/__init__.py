@@ -15,7 +15,7 @@ _SECTIONS = (
     heads.who_is_with_whom,
     effects.what_they_do,
     effects.alone,
-    published.what_study_1_said,
+    published.what_was_published,
 )
 
 

@@ -52,7 +52,7 @@ def _beyond_items(context: Context) -> Iterator[Item]:
     yield _outliers(context)
 
 
-_HOW_MANY = "Number of clusters by the gap statistic"
+_HOW_MANY = "How many groups heads form"
 
 
 def _how_many(context: Context) -> Figure:
@@ -60,16 +60,17 @@ def _how_many(context: Context) -> Figure:
     x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
     y = alt.Y("layer:O", title="Layer", sort="descending")
     tooltip = forms.tips(
-        ("layer:O", "layer"), ("kind:N", "weights"), ("step:Q", "step", ",d"), ("gap_k:Q", "clusters", "d")
-    )
-    color = forms.sequential("gap_k", "Clusters", domain=[1, max(5, context.tables[table]["gap_k"].max())])  # type: ignore[type-var]
+        ("layer:O", "layer"), ("kind:N", "weights"), ("step:Q", "step", ",d"), ("group_k:Q", "groups", "d"),
+        ("group_p:Q", "p", ".3~g"), ("group_silhouette:Q", "silhouette of directions", ".3f"),
+    )  # fmt: skip
+    color = forms.sequential("group_k", "Groups", domain=[1, max(5, context.tables[table]["group_k"].max())])  # type: ignore[type-var]
     tiles = forms.tiles(table, x, y, color, tooltip).properties(height=170)
     return Figure(
         name="clusters-how-many",
         title=_HOW_MANY,
-        sentence="One means no clusters. Heads without clusters get more than one in at most about 5 % of cases; groups "
-        "behind an outlier are not counted.",
-        alt="Heat maps of the number of clusters by layer and training step, a panel for each kind of weights.",
+        sentence="One means no groups. The number is uncorrected: by chance, at most 5% of tiles have more than one. Groups "
+        "are sought among heads’ directions, so that norms play no part.",
+        alt="Heat maps of the number of groups by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(tiles, context, table),
         tables=(table,),
         controls=(context.control(table, "run", "Run"), _feature(context, table)),
@@ -89,6 +90,8 @@ def _map(context: Context) -> Figure:
         ("null_high:Q", "95 % of the strictest null", ".3f"),
         ("p:Q", "p", ".3~g"),
         ("q:Q", "p, corrected (false discovery rate)", ".3~g"),
+        ("p_groups:Q", "groups: p", ".3~g"),
+        ("q_groups:Q", "groups: p, corrected", ".3~g"),
     )
     tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette less the nulls’ 95 %"), tooltip)
     base = alt.Chart(forms.named(table))
@@ -96,8 +99,8 @@ def _map(context: Context) -> Figure:
     return Figure(
         name="clusters-map",
         title="Where the silhouette lies beyond what heads without clusters give",
-        sentence="Warm tiles lie above 95 % of the strictest null; a dot marks those with groups of several heads beyond every "
-        "null, corrected for all that was looked at.",
+        sentence="A dot marks heads that form groups, norms aside, corrected for all that was looked at. Warm tiles lie above "
+        "95% of the strictest null by their raw weights, which differences of norm alone can do.",
         alt="Heat maps of silhouette beyond the nulls by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(tiles, marked).properties(height=170), context, table),
         tables=(table,),
@@ -107,7 +110,7 @@ def _map(context: Context) -> Figure:
 
 
 def _feature(context: Context, table: str) -> Control:
-    """Raw weights first, where they are there: what study 1 looked at."""
+    """Raw weights first, where they are there: what the published study looked at."""
     first = context.control(table, "feature", "Features")
     there = set(context.tables[table]["feature"])
     return replace(first, default="raw") if "raw" in there else first
@@ -152,39 +155,40 @@ def _silhouettes(context: Context) -> Figure:
 
 
 def _outliers(context: Context) -> Item:
-    last = context.tables["cluster_last"].filter(pl.col("feature") == "raw", pl.col("lone_heads").list.len() > 0)
-    title = "Clusters of one head"
-    if not len(last):
-        return Missing(title, "At the last step no head is alone in its cluster of raw weights.")
-    rows = last.explode("outliers").rename({"outliers": "head"})
-    heads = context.tables["cluster_heads"]
-    middle = heads.group_by("run", "layer", "kind", "step").agg(median_norm=pl.col("norm").median())
-    rows = rows.join(heads.select("run", "layer", "kind", "step", "head", "norm"), how="left",
-                     on=["run", "layer", "kind", "step", "head"])  # fmt: skip
-    rows = rows.join(middle, how="left", on=["run", "layer", "kind", "step"]).sort("run", "layer", "kind")
+    title = "Single heads that left the others"
+    if not context.has("cluster_outliers"):
+        return Missing(title, "No head differs from the others of its layer by its norm, or is alone in a cluster.")
     return Table(
         "clusters-outliers",
         title,
-        rows.with_columns(pl.col("head").cast(pl.String), pl.col("layer").cast(pl.String)),
+        context.tables["cluster_outliers"].with_columns(
+            pl.col("head").cast(pl.String),
+            pl.col("layer").cast(pl.String),
+            *(pl.col(name).replace_strict(_YES_NO, return_dtype=pl.String) for name in ("left", "alone")),
+        ),
         {
             "run": "Run",
             "layer": "Layer",
             "kind": "Weights",
             "head": "Head",
-            "norm": "Its norm",
-            "median_norm": "Median norm",
-            "silhouette": "Silhouette",
-            "silhouette_rest": "Silhouette without outliers",
-            "rest_p": "p of all nulls without them",
+            "norm_ratio": "Norm by the median, last step",
+            "onset_after": "Left after step",
+            "onset": "and by step",
+            "ratio_before": "Norm by the median, before",
+            "q": "p, corrected",
+            "left": "Left the others",
+            "alone": "Alone in a cluster of raw weights",
         },
-        "A head alone in its cluster is an outlier, often by its norm; the silhouette it makes says nothing about groups. Such "
-        "heads are taken away until none is left; what the others do is in the last two columns.",
-        folded=True,
+        "The head of each layer whose norm departs most from the others’. A head alone in its cluster is an outlier: the silhouette "
+        "that it makes says nothing about groups.",
     )
 
 
+_YES_NO = {True: "yes", False: "no"}
+
+
 def metrics(context: Context) -> Section:
-    lead = ["What study 1 measured, for all layers, with the change of the weights since the step before."]
+    lead = ["What the published study measured, for all layers, with the change of the weights since the step before."]
     return context.section("metrics", "How do the clusters’ measures develop?", lead, _metric_items(context))
 
 
@@ -215,9 +219,9 @@ def _metric_items(context: Context) -> Iterator[Item]:
 
 def transitions(context: Context) -> Section:
     lead = [
-        "The published rule takes the largest change between neighbouring checkpoints. Beside it stands a test whether the "
-        "silhouette, without outliers, changed at all, and whether as a step or gradually, asked only where there ever are "
-        "groups beyond every null."
+        "The published rule takes the largest change of the silhouette between neighbouring checkpoints. Beside it, the final "
+        "groups are followed back through training: did their silhouette change, and abruptly or gradually? It is asked only "
+        "where heads form groups."
     ]
     return context.section("transitions", "When do clusters arise, and do they jump?", lead, _transition_items(context))
 
@@ -286,7 +290,7 @@ def _places(context: Context, table: str) -> Figure:
         name="clusters-transitions",
         title="Where the silhouette changes most",
         sentence="Rings are the published rule’s place; dots with bars are that of the test of change with its 95 % interval, "
-        "absent where no groups ever leave the nulls. Bars span whole intervals of the grid, within which nothing is known.",
+        "absent where heads form no groups. Bars span whole intervals of the grid, within which nothing is known.",
         alt="Steps of the largest change by layer, published rule and test of change, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(rule, found, published).properties(height=170), context, table),
         tables=(table,),

@@ -14,6 +14,8 @@ Tables = Mapping[str, pl.DataFrame]
 KINDS = ("Q", "K", "V", "O", "QK", "OV")
 METRICS = {
     "silhouette": "Silhouette",
+    "group_silhouette": "Silhouette of the best groups of directions",
+    "silhouette_final": "Silhouette of the final groups, followed back",
     "centre_distance": "Distance between centres",
     "within_variance": "Variance within clusters",
     "separation_ratio": "Separation ratio",
@@ -56,11 +58,11 @@ def _of_clusters(tables: Tables) -> dict[str, pl.DataFrame]:
     return {
         "cluster_lines": lines.select(
             "run", "size", "layer", "kind", "feature", "step", "step_modded", "silhouette", "null_high", "excess", "p", "q",
-            "beyond", "groups",
+            "beyond", "groups", "p_groups", "q_groups",
         ),
         "cluster_bands": bands(tables["timeline"]),
-        "cluster_counts": lines.filter(pl.col("gap_k").is_not_null()).select(
-            "run", "layer", "kind", "feature", "step", "gap_k"
+        "cluster_counts": lines.filter(pl.col("group_k").is_not_null()).select(
+            "run", "layer", "kind", "feature", "step", "group_k", "group_p", "group_silhouette"
         ),
         "cluster_metrics": metrics(lines),
         "cluster_heads": together,
@@ -72,6 +74,7 @@ def _of_clusters(tables: Tables) -> dict[str, pl.DataFrame]:
         "cluster_seeds": seeds(main_series(tables["seeds"])),
         "cluster_published": tables["published"].with_columns(upper()),
         "cluster_last": last_steps(lines),
+        "cluster_outliers": outliers(tables["outliers"], last_steps(lines)),
     }  # fmt: skip
 
 
@@ -90,6 +93,19 @@ def place() -> pl.Expr:
 
 def last_steps(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.filter(pl.col("step") == pl.col("step").max().over("run"))
+
+
+def outliers(table: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+    """Heads that left the others by their norm, or are alone in a cluster of raw weights at the last step."""
+    lone = last.filter(pl.col("feature") == "raw").select("run", "layer", "kind", "lone_heads")
+    beside = table.with_columns(upper()).join(lone, on=["run", "layer", "kind"], how="left")
+    alone = pl.col("lone_heads").list.contains(pl.col("head")).fill_null(False)
+    return (
+        beside.with_columns(alone=alone)
+        .filter(pl.col("left") | pl.col("alone"))
+        .drop("lone_heads")
+        .sort("left", "norm_ratio", descending=True, maintain_order=True)
+    )
 
 
 def bands(timeline: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What study 1 would have said, beside what the controls say."""
+"""What the published study would have said, beside what the controls say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RULES = (
         "clusters",
         "Heads cluster",
         f"silhouette above {STRONG} (it states no cut; its table calls 0.28 strong and 0.09 weak)",
-        "groups of several heads beyond every null, corrected",
+        "heads form groups, norms aside, beyond every null, corrected",
     ),
     (
         "differ",
@@ -30,17 +30,17 @@ _RULES = (
         "sudden",
         "Sudden",
         "largest change above 0.2",
-        "such groups are there, and a step fits better than a smooth curve",
+        "such groups are there, and a step fits them better than a smooth curve",
     ),
 )
 
 
-def what_study_1_said(context: Context) -> Section:
+def what_was_published(context: Context) -> Section:
     lead = [
         "Published rules beside corrected ones, on the same weights at the last step. Pooled weights are not independent "
         "samples: with tens of thousands of them any two groups differ."
     ]
-    return context.section("published", "What study 1 would have said", lead, _items(context))
+    return context.section("published", "What the published study would have said", lead, _items(context))
 
 
 def _items(context: Context) -> Iterator[Item]:
@@ -100,7 +100,7 @@ def _layouts(context: Context) -> Table:
             "silhouette_published_layout": "read as published",
             "ari": "Agreement of labels",
         },
-        "Study 1 took thirds of the fused weight for Q, K and V, which mixes heads and kinds; 0 is agreement by chance.",
+        "The published study took thirds of the fused weight for Q, K and V, which mixes heads and kinds; 0 is agreement by chance.",
         folded=True,
     )
 

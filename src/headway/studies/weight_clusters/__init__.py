@@ -13,11 +13,13 @@ from headway.progress import Progress, Silent
 from headway.rundir import RunDirectory
 from headway.studies.result import Result
 from headway.studies.weight_clusters.agreement import between_seeds, composition
+from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads
+from headway.studies.weight_clusters.outliers import outliers
 from headway.studies.weight_clusters.published import STRONG, layouts, published
-from headway.studies.weight_clusters.timeline import LEVEL, layer_map, main_series, timeline
+from headway.studies.weight_clusters.timeline import layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
 
 __all__ = ["LEVEL", "NAME", "STRONG", "TABLES", "main_series", "study"]
@@ -76,5 +78,6 @@ def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, p
     result.tables["transitions"] = transitions(lines, bootstraps=bootstraps, seed=seed)
     progress.advance(note="transitions")
     result.tables["published"] = published(lines, result.tables["transitions"])
-    findings(result)
+    result.tables["outliers"] = outliers(table)
+    findings(result, table)
     progress.advance(note="findings")

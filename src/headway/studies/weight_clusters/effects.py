@@ -78,11 +78,12 @@ def _with_one_step(effects: pl.DataFrame) -> list[str]:
 def prompts(result: Result, table: pl.DataFrame) -> None:
     """Adds the table `prompts`: what each cluster's heads answer alone, and how often random groups differ too."""
     result.tables["prompts"] = (shown := table.filter(pl.col("n_controls") > 0).drop("left_out"))
-    once = shown.unique([*_GROUP, "step", "prompt"], keep="first")
+    last = shown.filter(pl.col("step") == pl.col("step").max().over("run"))
+    once = last.unique([*_GROUP, "prompt"], keep="first")
     if len(once):
         differ, by_chance = (float(once[name].cast(pl.Float64).to_numpy().mean()) for name in _DIFFER)
         result.values["findings"].append(
-            f"The clusters' heads alone answer differently in {differ:.0%} of cases; random groups "
+            f"At the last step, the clusters' heads alone answer differently in {differ:.0%} of cases; random groups "
             f"of their sizes do in {by_chance:.0%}."
         )
     left_out = table.explode("left_out").filter(pl.col("left_out").is_not_null())

@@ -1,4 +1,4 @@
-"""What study 1 would have said, beside what the controls say."""
+"""What the published study would have said, beside what the controls say."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import polars as pl
 
 from headway.clusters.quality import adjusted_rand
 from headway.studies.result import Result
-from headway.studies.weight_clusters.timeline import LEVEL, main_series
+from headway.studies.weight_clusters.corrections import LEVEL
+from headway.studies.weight_clusters.timeline import main_series
 from headway.studies.weight_clusters.transitions import published_rule
 
-# The silhouette above which study 1 speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
+# The silhouette above which the published study speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
 STRONG = 0.2
 SIGNIFICANT = 1e-6  # and the p of its pooled tests
 _READINGS = ("silhouette", "silhouette_published_layout")
@@ -20,9 +21,9 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
     """One row per run, layer and kind of raw weights, at the run's last step: each published rule (`published_...`) and the
     rule that allows for what it leaves out (`corrected_...`).
 
-    `clusters`: silhouette above 0.2 (inferred from its table) | groups of several heads beyond every null, corrected.
+    `clusters`: silhouette above 0.2 (inferred from its table) | groups of several heads, norms aside, beyond every null, corrected.
     `differ`: Kolmogorov-Smirnov or t over pooled weights with p < 1e-6 | over heads, corrected, for both tests too.
-    `sudden`: largest change above 0.2 | such groups at the last step, and `change_points` says abrupt of their silhouette.
+    `sudden`: largest change above 0.2 | such groups at the last step, and `change_points` says abrupt.
     """
     raw = main_series(lines).filter(pl.col("feature") == "raw")
     last = raw.filter(pl.col("step") == pl.col("step").max().over("run", "layer", "kind"))
@@ -30,8 +31,8 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
     together = last.join(own, on=["run", "layer", "kind"], how="left", suffix="_of_run")
     groups = pl.col("groups").fill_null(False)
     return together.select(
-        "run", "size", "seed", "layer", "kind", "step", "silhouette", "null_high", "q", "lone_heads", "outliers",
-        "silhouette_rest", "rest_p", "q_groups",
+        "run", "size", "seed", "layer", "kind", "step", "silhouette", "null_high", "q", "lone_heads",
+        "group_labels", "group_k", "group_silhouette", "q_groups",
         published_clusters=pl.col("silhouette") > STRONG,
         corrected_clusters=groups,
         published_ks_p="published_ks_p",
@@ -70,7 +71,7 @@ def _readings(both: pl.DataFrame) -> list[str]:
     last = both.filter(pl.col("step") == pl.col("step").max().over("run"))
     by_head, misread = (int((last[name] > STRONG).sum()) for name in _READINGS)
     said = [
-        f"Read as study 1 read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
+        f"Read as the published study read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
         f"read by head, {by_head} have. The labels of the two readings agree by an adjusted Rand index of "
         f"{np.mean(last['ari'].to_numpy()):.2f} on average, where 0 is chance."
     ]
@@ -79,6 +80,6 @@ def _readings(both: pl.DataFrame) -> list[str]:
         jumps = [sum(published_rule(one["step"].to_list(), one[name].to_numpy()).get("published_sudden", False)
                      for one in series) for name in _READINGS]  # fmt: skip
         said.append(
-            f"By the published rule {jumps[1]} of {len(series)} series jump read as study 1 read them, {jumps[0]} read by head."
+            f"By the published rule {jumps[1]} of {len(series)} series jump read as the published study read them, {jumps[0]} read by head."
         )
     return said

@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.studies.weight_clusters.timeline import LEVEL, main_series
+from headway.studies.weight_clusters.corrections import LEVEL
+from headway.studies.weight_clusters.timeline import main_series
+from headway.words import count
 
 SUDDEN = 0.2
 _PLACE = ("model", "size", "layer", "kind", "feature")
@@ -35,7 +37,10 @@ _SCHEMA: dict[str, pl.DataType] = {
     "beyond_from": pl.Int64(),
     "beyond_after": pl.Int64(),
     "last_beyond": pl.Boolean(),
-    "last_outliers": pl.List(pl.Int32()),
+    "last_sizes": pl.List(pl.Int32()),
+    "q_series": pl.Float64(),
+    "undecided": pl.Boolean(),
+    "needed_draws": pl.Int64(),
     "change": pl.String(),
     "p_change": pl.Float64(),
     "p_gradual": pl.Float64(),
@@ -53,11 +58,11 @@ def transitions(lines: pl.DataFrame, *, bootstraps: int, seed: int) -> pl.DataFr
     """One row per run, layer, kind and feature, for two clusters by k-means, and, where a size has several runs, one with
     `run` null for their mean, whose interval comes from resampling runs.
 
-    All but the published rule is about groups: clusters of which no head is alone, or those of the heads that are left
-    without the lone ones. `beyond_from` is the first step from which they stay beyond every null (p <= 0.05, uncorrected) to
-    the end, `beyond_after` the step before it in the grid; `last_beyond` says whether they are at the last step, corrected.
-    `change` is the verdict of `stats.change_points` on their silhouette, its places those of the largest change; it is only
-    asked where they are beyond every null, corrected, at some step.
+    All but the published rule is about groups of directions. `beyond_from` is the first step from which they stay beyond every
+    null (p <= 0.05, uncorrected) to the end, `beyond_after` the step before it in the grid; `last_beyond` says whether they
+    are there at the last step, corrected, and `last_sizes` how large they are. `q_series`, `undecided` and `needed_draws` are
+    those of the timeline. `change` is the verdict of `stats.change_points` on the silhouette of the final groups, followed back
+    through training, its places those of the largest change. It is only asked where there are groups at some step, corrected.
     """
     rows = []
     for place in main_series(lines).partition_by(_PLACE, maintain_order=True):
@@ -78,19 +83,21 @@ def _row(runs: list[pl.DataFrame], bootstraps: int, seed: int) -> dict[str, Any]
     else:
         row["last_beyond"] = all(run["groups"][-1] for run in runs) if runs[0]["groups"].null_count() == 0 else None
     words = ""
-    if any(run["groups"].any() for run in runs) and bootstraps >= _LEAST_BOOTSTRAPS:
-        row |= (change := _change(steps, _values(runs, steps, "silhouette_groups"), bootstraps, seed))
+    with_groups = [run for run in runs if run["groups"].any()]
+    if with_groups and bootstraps >= _LEAST_BOOTSTRAPS:
+        row |= (change := _change(steps, _values(with_groups, steps, "silhouette_final"), bootstraps, seed))
         words = change["words"]
     return row | {"verdict": _verdict(row, runs, words)}
 
 
 def _values(runs: list[pl.DataFrame], steps: list[int], column: str) -> np.ndarray:
     """(runs, steps)"""
-    return np.array([run.filter(pl.col("step").is_in(steps))[column] for run in runs]).reshape(len(runs), -1)
+    own = [run.filter(pl.col("step").is_in(steps))[column].to_numpy() for run in runs]
+    return np.array(own, dtype=float).reshape(len(runs), -1)
 
 
 def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
-    """Study 1's rule: the largest absolute change between neighbouring checkpoints, sudden if above 0.2."""
+    """The published study's rule: the largest absolute change between neighbouring checkpoints, sudden if above 0.2."""
     if len(steps) < 2 or not np.isfinite(silhouettes).any():
         return {}
     changes = np.diff(silhouettes)
@@ -107,7 +114,10 @@ def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
 
 def _beyond(run: pl.DataFrame) -> dict[str, Any]:
     """From which step on groups stay beyond the nulls."""
-    last: dict[str, Any] = {"last_beyond": run["groups"][-1], "last_outliers": run["outliers"][-1].to_list()}
+    labels = run["group_labels"][-1]
+    sizes = [] if labels is None else labels.drop_nulls().value_counts()["count"].sort(descending=True).to_list()
+    last = {"last_beyond": run["groups"][-1], "last_sizes": sizes}
+    last |= {name: run[name][-1] for name in ("q_series", "undecided", "needed_draws")}
     steps, beyond = run["step"].to_list(), (run["p_groups"] <= LEVEL).fill_null(False).to_list()
     if not beyond[-1]:
         return last
@@ -128,7 +138,6 @@ def _change(steps: list[int], values: np.ndarray, bootstraps: int, seed: int) ->
         "p_gradual": found.p_gradual,
         "p_abrupt": found.p_abrupt,
         "too_coarse": found.too_coarse,
-        "words": found.words,
     }
     if len(found.places):
         # Of several steps, the one across which the mean changes most.
@@ -141,43 +150,63 @@ def _change(steps: list[int], values: np.ndarray, bootstraps: int, seed: int) ->
             "change_low": largest["lower"],
             "change_high": largest["upper"],
         }
-    return row
+    return row | {"words": _change_words(row)}
+
+
+_CHANGES = {"abrupt": "They arose abruptly", "gradual": "They grew gradually, fastest",
+            "undecided": "Whether they arose abruptly or grew cannot be told; they changed most"}  # fmt: skip
+
+
+def _change_words(row: dict[str, Any]) -> str:
+    """The largest change; smaller ones beside it are seldom more than noise."""
+    if row["change"] == "none":
+        return f"Their silhouette does not change in training (p = {row['p_change']:.2g} for noise alone)."
+    words = f"{_CHANGES[row['change']]} between steps {row['change_from']:,.0f} and {row['change_to']:,.0f}"
+    words += f" (95% interval {row['change_low']:,.0f} to {row['change_high']:,.0f}; p = {row['p_gradual']:.2g} for a gradual "
+    words += f"change, {row['p_abrupt']:.2g} for an abrupt one)."
+    if row["too_coarse"]:
+        words += " The checkpoints are too far apart to tell a jump from growth between them."
+    return words
 
 
 def _verdict(row: dict[str, Any], runs: list[pl.DataFrame], words: str) -> str:
     """The transition in words."""
     if len(runs) > 1:
-        n_beyond = sum(bool(run["groups"][-1]) for run in runs)
-        return " ".join(
-            filter(None, [f"Groups beyond every null at the last step in {n_beyond} of {len(runs)} runs.", words])
+        n_groups = sum(bool(run["groups"][-1]) for run in runs)
+        return " ".join(filter(None, [f"Groups of heads at the last step in {n_groups} of {len(runs)} runs.", words]))
+    run = runs[0]
+    if run["p_groups"].null_count() == len(run):
+        if run["group_draws"].null_count() == len(run) and run["p"].null_count() < len(run):
+            return "Too few heads for two groups."
+        return "No nulls were drawn: nothing says whether the heads form groups."
+    return " ".join(filter(None, [_where(row, run), _copies(run), words]))
+
+
+def _where(row: dict[str, Any], run: pl.DataFrame) -> str:
+    if row["undecided"]:
+        return (
+            f"Undecidable with {count(max(run['group_draws'].drop_nulls().to_list()), 'draw')}: none of them reached what was observed, but so few cannot "
+            f"survive correction. {row['needed_draws']:,} might."
         )
-    if runs[0]["p"].null_count() == len(runs[0]):
-        return "No nulls were drawn: nothing says whether the silhouette is more than noise gives."
-    return " ".join(filter(None, [_where_beyond(row, runs[0]), _outliers(row, runs[0]), words]))
+    if row["last_beyond"]:
+        since = f" since step {row['beyond_from']:,}" if row.get("beyond_from") is not None else ""
+        if row.get("beyond_after") is not None:
+            since += f" (not yet at {row['beyond_after']:,}, the step before it in this grid)"
+        return f"Groups of {' and '.join(map(str, row['last_sizes']))} heads{since}.{_left_out(run)}"
+    if run["groups"].any():
+        there = run.filter("groups")["step"].to_list()
+        return f"No groups at the last step, but at {count(len(there), 'step')} from {there[0]:,} to {there[-1]:,}."
+    return "No groups: at no step do heads part better than heads without groups, corrected for all that was looked at."
 
 
-def _where_beyond(row: dict[str, Any], run: pl.DataFrame) -> str:
-    if row.get("beyond_from") is None:
-        if (run["p_groups"] <= LEVEL).any():
-            return "No groups beyond the nulls at the last step, though at some before it."
-        return "No groups: at no step are clusters more than heads without clusters give."
-    since = f"since step {row['beyond_from']:,}"
-    if row["beyond_after"] is not None:
-        since += f" (not yet at {row['beyond_after']:,}, the step before it in this grid)"
-    if not row["last_beyond"]:
-        return f"Groups beyond every null {since}, but not after correction for all that was looked at."
-    return f"Groups beyond every null {since}."
-
-
-def _outliers(row: dict[str, Any], run: pl.DataFrame) -> str:
-    """Of the last step: which heads are alone, and what the others do."""
-    outliers = row["last_outliers"]
-    if not outliers:
+def _left_out(run: pl.DataFrame) -> str:
+    """Heads that are in none of the last step's groups."""
+    alone = [head for head, label in enumerate(run["group_labels"][-1]) if label is None]
+    if not alone:
         return ""
-    several = len(outliers) > 1
-    named = f"heads {', '.join(map(str, outliers))} are" if several else f"head {outliers[0]} is"
-    alone = f"At the last step {named} alone in {'clusters' if several else 'its cluster'}: "
-    alone += "outliers, not clusters of heads." if several else "an outlier, not a cluster of heads."
-    if row.get("beyond_from") is None:
-        return f"{alone} The other heads form no groups beyond the nulls."
-    return f"{alone} The groups are those of the other heads, with a silhouette of {run['silhouette_groups'][-1]:.2f}."
+    return f" In none of them: {'heads' if len(alone) > 1 else 'head'} {', '.join(map(str, alone))}."
+
+
+def _copies(run: pl.DataFrame) -> str:
+    distinct, n_heads = run["n_distinct"][-1], len(run["labels"][-1])
+    return "" if distinct == n_heads else f"The {n_heads} heads are copies of {distinct}: the others are equal to them."

@@ -1,0 +1,103 @@
+"""Is the truth in the headline? `python benchmarks/cluster_truth.py`: planted suites, and suites without anything.
+
+Every suite has one run of ten steps, one layer of twelve heads, and goes through `cluster` and `analyze` with their default
+options. Planted ones count if the headline says what was planted; those without anything if it claims no groups and no head
+that left the others. The suites are those of `tests/support_clusters.py`.
+
+With --power: the share of layers with two planted groups whose p is at most 0.05, and at most 0.001, which is what a correction
+for some fifty layers and kinds asks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+SEEDS = 3
+DISTANCES, LAYERS = (0.5, 0.7, 1.0, 1.3, 1.6), 40
+CLAIMS = ("left the others", "at an earlier step", "Undecidable")
+
+
+def headline(name: str, spread: float, seed: int) -> list[str]:
+    from headway.rundir import RunDirectory
+    from headway.studies import weight_clusters
+    from support_clusters import truth_suite
+
+    with tempfile.TemporaryDirectory() as place:
+        rundir = truth_suite(RunDirectory(Path(place)), name, spread, seed)
+        return list(weight_clusters.study(rundir).values["headline"])
+
+
+def p_of_two_groups(distance: float, spread: float, seed: int) -> float:
+    """The p of groups of even and odd heads, `distance` of a head's own variation apart."""
+    import numpy as np
+
+    from headway.clusters.groups import find_groups
+    from headway.clusters.spaces import raw_space
+    from support_clusters import two_groups
+
+    random = np.random.default_rng([seed, 7])
+    weights = two_groups(random, distance / 2) * np.exp(random.normal(0, spread, (12, 1, 1)))
+    found = find_groups(raw_space(weights), 5, 99, 999, random)
+    return max(found.p.values()) if found else 1.0
+
+
+def show_power(workers: int) -> None:
+    import numpy as np
+
+    from support_clusters import SPREADS
+
+    print(f"| distance | {' | '.join(f'spread {spread:g}' for spread in SPREADS)} |\n|---|{'---|' * len(SPREADS)}")
+    with ProcessPoolExecutor(workers) as pool:
+        for distance in DISTANCES:
+            cells = []
+            for spread in SPREADS:
+                layers = [(distance, spread, seed) for seed in range(LAYERS)]
+                p = np.array(list(pool.map(p_of_two_groups, *zip(*layers, strict=True))))
+                cells.append(f"{np.mean(p <= 0.05):.0%}, {np.mean(p <= 0.001):.0%}")
+            print(f"| {distance:g} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    from support_clusters import SPREADS, TRUTHS, untold
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--null-suites", type=int, default=200)
+    parser.add_argument("--only", default="", help="one kind of planted suites")
+    parser.add_argument("--power", action="store_true", help="the power by distance and norms instead")
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    if asked.power:
+        show_power(asked.workers)
+        return
+    names = [name for name in TRUTHS if name != "nothing" and asked.only in ("", name)]
+    planted = [(name, spread, seed) for name in names for spread in SPREADS for seed in range(SEEDS)]
+    nothing = [("nothing", SPREADS[seed % len(SPREADS)], seed) for seed in range(asked.null_suites)]
+    told: dict[tuple[str, float], int] = dict.fromkeys(((name, spread) for name, spread, _ in planted), 0)
+    claims = 0
+    with ProcessPoolExecutor(asked.workers) as pool:
+        suites = planted + nothing
+        for suite, said in zip(suites, pool.map(headline, *zip(*suites, strict=True)), strict=True):
+            name, spread, _ = suite
+            missing = untold(name, said)
+            wrong = bool(missing) or (name == "nothing" and any(claim in " ".join(said) for claim in CLAIMS))
+            if name == "nothing":
+                claims += wrong
+            else:
+                told[name, spread] += not wrong
+            if wrong:
+                print(suite, *said[:4], sep="\n    ", flush=True)
+    print(f"| planted | {' | '.join(f'spread {spread:g}' for spread in SPREADS)} |\n|---|{'---|' * len(SPREADS)}")
+    for name in names:
+        print(f"| {name} | {' | '.join(f'{told[name, spread]} of {SEEDS}' for spread in SPREADS)} |")
+    if nothing:
+        print(f"| nothing | any claim in {claims} of {len(nothing)} suites |")
+
+
+if __name__ == "__main__":
+    main()

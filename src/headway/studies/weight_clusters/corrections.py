@@ -1,0 +1,70 @@
+"""p of many tests, corrected for how many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LEVEL = 0.05
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """Least false discovery rate at which each would be a discovery."""
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p), dtype=float)
+
+
+def holm(p: Floats) -> Floats:
+    """Least chance of any error at which each would be rejected."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    corrected = np.empty_like(stepped)
+    corrected[order] = stepped
+    return corrected
+
+
+def simes(p: Floats) -> float:
+    """p of the hypothesis that all of some tests' hypotheses hold: min over i of n p_(i) / i (Simes 1986)."""
+    return float(np.min(np.sort(p) * len(p) / np.arange(1, len(p) + 1)))
+
+
+def over(values: pl.Series, correct: Callable[[Floats], Floats]) -> pl.Series:
+    """The correction of those values that are there."""
+    p = values.to_numpy().astype(float)
+    corrected = np.full(len(p), np.nan)
+    there = np.isfinite(p)
+    if there.any():
+        corrected[there] = correct(p[there])
+    return pl.Series(corrected, dtype=pl.Float64).fill_nan(None)
+
+
+class ByFamily(NamedTuple):
+    """`of_family` and `of_test`: for every test the corrected p of its family, and its own."""
+
+    of_family: Floats
+    of_test: Floats
+
+
+def by_family(p: Floats, family: NDArray[np.integer]) -> ByFamily:
+    """Corrects tests that come in families, such as the steps of one layer's weights.
+
+    First the families: each has the p of Simes, of finding nothing at any of its tests, and these are corrected by
+    Benjamini & Hochberg. Of m families, R are selected. Then the tests of each, by Benjamini & Hochberg at R / m of the
+    level (Benjamini & Bogomolov 2014, J. R. Stat. Soc. B 76, 297-318): the false discovery rate holds for families, and on
+    average within those selected. That costs far less than one correction over all tests, since what is there at one
+    step is there at the next.
+    """
+    names, at = np.unique(family, return_inverse=True)
+    together = benjamini_hochberg(np.array([simes(p[at == name]) for name in range(len(names))]))
+    share = max(1, int((together <= LEVEL).sum())) / len(names)
+    own = np.empty_like(p)
+    for name in range(len(names)):
+        own[at == name] = benjamini_hochberg(p[at == name]) / share
+    return ByFamily(together[at], np.minimum(1.0, np.maximum(together[at], own)))
