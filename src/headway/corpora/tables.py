@@ -86,12 +86,12 @@ def _workbook(path: Path) -> dict[str, pl.DataFrame]:
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
     logger = logging.getLogger(name)
-    before = logger.disabled
-    logger.disabled = True
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # which its children inherit
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)
 
 
 def _texts(where: str, table: pl.DataFrame, column: str) -> list[str | None]:
