@@ -12,6 +12,7 @@ from headway.studies import Result, weight_clusters
 from headway.studies.weight_clusters.corrections import benjamini_hochberg, by_family, holm, simes
 from headway.studies.weight_clusters.outliers import departure
 from headway.studies.weight_clusters.published import STRONG
+from headway.studies.weight_clusters.timeline import _groups
 from headway.studies.weight_clusters.transitions import published_rule
 from support_clusters import (
     TRUTHS,
@@ -158,7 +159,23 @@ def test_few_draws_leave_it_undecided(tmp_path):
     assert "Undecidable with 19 draws" in found["verdict"]
     headline = " ".join(result.values["headline"])
     assert "Undecidable with 19 draws: Q in layer 0" in headline
+    assert "Heads form no groups in 3 of 4 layers and kinds of weights at the last step." in headline
     assert "--most-draws 200" in headline
+
+
+def test_what_was_not_sought_is_not_undecided():
+    """Where no two groups were found among the heads, p is 1 without a draw."""
+    lines = pl.DataFrame(
+        {
+            "run": "a", "layer": [0, 0, 1, 1], "kind": "q", "feature": "raw",
+            "p_groups": [1.0, 0.6, 0.01, 1.0], "group_draws": [0, 99, 99, 0],
+        }
+    )  # fmt: skip
+    assert _groups(lines)["undecided"].to_list() == [False, False, False, False]
+    few = pl.concat([lines, lines.with_columns(pl.col("layer") + 2)]).with_columns(
+        p_groups=pl.Series([1.0, 0.05, 0.05, 1.0] * 2), group_draws=pl.Series([0, 19, 19, 0] * 2)
+    )
+    assert _groups(few)["undecided"].to_list() == [True] * 8
 
 
 def test_equal_heads_are_told_as_such(tmp_path):

@@ -85,8 +85,9 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> Iterable[str]
         places = places.sort("len", "group_silhouette", descending=True, maintain_order=True)
         named = [_group_words(place, transitions, last, several) for place in places.iter_rows(named=True)]
         yield f"Heads form groups in {len(there)} of {looked_at} at the last step. {_few_long(named)}."
-    else:
-        yield f"Heads form no groups in any of {looked_at} at the last step."
+    elif n_decided := len(tested) - int(tested["undecided"].sum()):
+        of = "any" if n_decided == len(tested) else str(n_decided)
+        yield f"Heads form no groups in {of} of {looked_at} at the last step."
     if earlier:
         yield f"In {earlier} others they did at an earlier step."
 
@@ -192,7 +193,7 @@ def _published(table: pl.DataFrame) -> list[str]:
     lone = int((table["published_clusters"] & (table["lone_heads"].list.len() > 0)).sum())
     said = [
         f"By the published rule (silhouette above {STRONG}), {table['published_clusters'].sum()} of "
-        f"{count(n, 'layer and kind', 'layers and kinds')} of raw weights are clustered at the last step; heads form groups in "
+        f"{count(n, 'layer and kind', 'layers and kinds')} of raw weights are clustered at the last step; groups are found in "
         f"{table['corrected_clusters'].sum()}."
     ]
     if lone:

@@ -94,7 +94,8 @@ def _groups(lines: pl.DataFrame) -> pl.DataFrame:
     if there.any():
         series = lines.select(pl.struct("run", "layer", "kind", "feature").rank("dense")).to_series().to_numpy()
         of_series[there], of_step[there] = by_family(p[there], series[there].astype(np.int64))
-    at_floor = pl.col("p_groups") * (pl.col("group_draws") + 1) < 1.5  # no draw reached what was observed
+    # No draw reached what was observed; where nothing could be sought, p is 1 without any draw.
+    at_floor = (pl.col("group_draws") > 0) & (pl.col("p_groups") * (pl.col("group_draws") + 1) < 1.5)
     place = ("run", "layer", "kind", "feature")
     return lines.with_columns(
         q_groups=pl.Series(of_step, dtype=pl.Float64).fill_nan(None),
