@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,7 +325,7 @@ def test_equal_weights_in_other_files(folder: Path) -> None:
     write(folder / RUNS[0] / "step32", {**trained(1, 2), "norm.weight": torch.ones(53)})
     found = deep(folder)
     assert warnings(found) == {("equal_weights", RUNS[0], (2, 32))}
-    assert any("steps 2 and 32 have equal weights, though their files differ: at most" in f.message
+    assert any("steps 2 and 32 have equal weights in every matrix, though their files differ: at most" in f.message
                for f in found.findings)  # fmt: skip
 
 
@@ -615,3 +616,156 @@ def test_an_audit_is_saved(suite: Suite, hub: HubServer, tmp_path: Path) -> None
     assert said["n_flagged"] == 1
     assert {"kind": "equal_weights", "run": RUNS[0], "steps": [4], "note": False}.items() <= said["findings"][1].items()
     assert (tmp_path / "run" / "audit.parquet").stat().st_size > 0
+
+
+# --- a part of the weights of another step --------------------------------------------------------------------------
+
+
+def in_shards(seed: int, *steps: int) -> dict[str, bytes | Path | Stated]:
+    """Weights in three files, each of the step named."""
+    n = len(steps)
+    shards = {
+        f"model-{i:05d}-of-{n:05d}.safetensors": Stated(MIB, f"{i:04d}{seed:04d}{step:08d}" * 4)
+        for i, step in enumerate(steps, 1)
+    }
+    return {"config.json": CONFIG, "tokenizer.json": TOKENIZER, "model.safetensors.index.json": b"{}"} | shards
+
+
+@pytest.fixture
+def sharded(hub: HubServer) -> Suite:
+    for seed, run in enumerate(RUNS, 1):
+        for step in STEPS:
+            put(hub, run, step, in_shards(seed, *[max(step, 1)] * 3))
+    return open_suite("hf:" + ",".join(f"someone/{run}" for run in RUNS))
+
+
+def test_sound_shards_are_sound(sharded: Suite) -> None:
+    assert not warnings(audit(sharded))
+
+
+@pytest.mark.parametrize(("later", "steps"), [(64, (4,)), (16, (4, 16))])
+def test_a_shard_of_a_later_step(hub: HubServer, sharded: Suite, later: int, steps: tuple[int, ...]) -> None:
+    put(hub, RUNS[0], 4, in_shards(1, 4, later, 4))
+    found = audit(sharded)
+    assert warnings(found) == {("equal_shard", RUNS[0], steps)}
+    (finding,) = [f for f in found.findings if f.kind == "equal_shard"]
+    assert finding.message.startswith(
+        f"model-00002-of-00003.safetensors of steps 4 and {later} is one and the same file, although other files"
+    )
+    assert {asked.path.split("/")[1] for asked in hub.asked} == {"api"}, "nothing is downloaded"
+
+
+def with_layers(seed: int, step: int, layers: int = 6) -> dict[str, torch.Tensor]:
+    return {
+        f"model.layers.{layer}.{name}": tensor
+        for layer in range(layers)
+        for name, tensor in trained(100 * seed + layer, step).items()
+    }
+
+
+@pytest.fixture
+def deep_folder(tmp_path: Path) -> Path:
+    for seed, run in enumerate(RUNS[:2], 1):
+        for step in STEPS:
+            write(tmp_path / "layered" / run / f"step{step}", with_layers(seed, step))
+    return tmp_path / "layered"
+
+
+def test_sound_layers_are_sound(deep_folder: Path) -> None:
+    assert not warnings(deep(deep_folder))
+
+
+@pytest.mark.parametrize(("later", "steps"), [(64, (4,)), (16, (4, 16))])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_layers_of_a_later_step(deep_folder: Path, later: int, steps: tuple[int, ...], n_layers: int) -> None:
+    mixed, other = with_layers(1, 4), with_layers(1, later)
+    names = [name for name in mixed if int(name.split(".")[2]) in range(2, 2 + n_layers)]
+    write(deep_folder / RUNS[0] / "step4", mixed | {name: other[name] for name in names})
+    found = deep(deep_folder)
+    assert warnings(found) == {("out_of_place", RUNS[0], steps)}
+    (finding,) = [f for f in found.findings if f.kind == "out_of_place"]
+    assert finding.message.startswith("model.layers.2")
+    assert f"those of step {later}" in finding.message
+
+
+# --- equal weights that hashes do not show, and ties ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_equal_weights_in_other_files_of_another_run(folder: Path, zeros: bool) -> None:
+    tensors = trained(1, 8)
+    tensors["a.weight"][:3] = 0.0
+    write(folder / RUNS[0] / "step8", tensors)
+    if zeros:
+        tensors["a.weight"][:3] = -0.0
+    target = folder / RUNS[1] / "step8"
+    write(target, tensors)
+    (target / "model.safetensors").write_bytes(save(tensors, metadata={"saved": "again"}))
+    found = deep(folder)
+    assert {("equal_weights", RUNS[0], (8,)), ("equal_weights", RUNS[1], (8,))} <= warnings(found)
+    assert any(
+        f.message == f"step 8: {RUNS[0]} has the weights of {RUNS[1]}, though their files differ"
+        for f in found.findings
+    )
+
+
+def test_of_two_steps_with_other_tensors_neither_is_called_right(tmp_path: Path) -> None:
+    for step in (0, 8):
+        write(
+            tmp_path / "two" / RUNS[0] / f"step{step}",
+            trained(1, step) | ({"c.weight": torch.ones(3, 2)} if step else {}),
+        )
+    found = deep(tmp_path / "two")
+    assert ("odd_shape", RUNS[0], (0, 8)) in warnings(found)
+    assert any("which are right is not known" in f.message for f in found.findings)
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def config(**settings: object) -> bytes:
+    return json.dumps({"model_type": "gpt_neox", "rope_theta": 1e4, "transformers_version": "5.0"} | settings).encode()
+
+
+def with_config(hub: HubServer, step: int, content: bytes, name: str = "config.json") -> None:
+    put(hub, RUNS[0], step, stated(1, max(step, 1)) | {name: content})
+
+
+def test_settings_that_differ_between_steps(hub: HubServer, suite: Suite) -> None:
+    for step in STEPS:
+        with_config(hub, step, config(rope_theta=5e5 if step in (2, 4) else 1e4, transformers_version=f"4.{step}"))
+    found = audit(suite)
+    assert warnings(found) == {("other_settings", RUNS[0], (2, 4))}
+    assert any(
+        f.message == "steps 2 and 4: rope_theta is 500000.0, where the run's others have 10000.0"
+        for f in found.findings
+    )
+
+
+def test_other_words_of_the_same_config_are_no_finding(hub: HubServer, suite: Suite) -> None:
+    for step in STEPS:
+        with_config(hub, step, config(transformers_version=f"4.{step}", torch_dtype="float16" if step else "bfloat16"))
+    assert not warnings(audit(suite))
+
+
+def test_another_tokenizer(hub: HubServer, suite: Suite) -> None:
+    with_config(hub, 8, b'{"version": "2.0"}', "tokenizer.json")
+    found = audit(suite)
+    assert warnings(found) == {("other_settings", RUNS[0], (8,))}
+    assert any(f.message == "step 8: another tokenizer.json than the run's others" for f in found.findings)
+
+
+def test_settings_in_folders(folder: Path) -> None:
+    (folder / RUNS[0] / "step8" / "config.json").write_bytes(CONFIG.replace(b"}", b', "rope_theta": 3}'))
+    (folder / RUNS[1] / "step8" / "tokenizer.json").write_bytes(b"{}")
+    found = warnings(audit(open_suite(folder)))
+    assert found == {("other_settings", RUNS[0], (8,)), ("other_settings", RUNS[1], (8,))}
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder: Path, name: str) -> None:
+    path = folder / RUNS[0] / "step8" / name
+    path.unlink()
+    os.mkfifo(path)
+    for found in (audit(open_suite(folder)), deep(folder)):
+        assert {finding.steps for finding in found.findings if finding.run == RUNS[0] and not finding.note} == {(8,)}

@@ -5,12 +5,14 @@ Revisions with equal weights, missing and odd-sized files, steps that are absent
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from headway.errors import CheckpointError
@@ -22,6 +24,7 @@ from headway.suites.hub_answers import FileFacts
 from headway.suites.hub_http import Unreachable
 from headway.suites.selection import CONFIG, WEIGHTS, tokenizer_files
 from headway.suites.suite import Suite
+from headway.whole_files import require_regular
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -33,6 +36,10 @@ _HEADERS = {"safetensors": 1024, "bin": 65536}
 MEANING = {
     "equal_weights": "The weights are the same, by their files’ hashes or by every entry that was compared. Which of the "
     "steps is right is not known.",
+    "equal_shard": "A file of the weights is also a file of another step’s weights, although the others of these steps "
+    "differ: a part of the weights is of another step. Which of the two is right is not known.",
+    "other_settings": "The step’s config.json or tokenizer differs from that of the run’s other steps in what decides its "
+    "numbers, so the steps are not comparable.",
     "missing_revision": "The step belongs to the suite’s grid, but its repository does not hold it.",
     "missing_files": "A file that is needed is not among those listed, or lies there in another form than the others.",
     "odd_size": "The weights’ files are longer or shorter than at the run’s other steps: cut off, of another precision, "
@@ -74,6 +81,10 @@ class Facts:
 
     Attributes:
         weights: their identity; empty where they are missing.
+        shards: the digests of the files of the weights by name.
+        tokenizer: the digests of the tokenizer's files by name; empty where it has none of its own.
+        config: the digest of config.json; `settings` is what it says that decides numbers, known where it differs from
+            that of the run's other steps.
         reference: whether it was not selected, and is here for the others to be compared with.
         first: whether it is its run's first step.
     """
@@ -85,6 +96,10 @@ class Facts:
     form: str = ""
     n_bytes: int = 0
     problems: tuple[tuple[str, str], ...] = ()
+    shards: Mapping[str, str] = field(default_factory=dict)
+    tokenizer: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = None) -> list[Facts]:
@@ -109,7 +124,44 @@ def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = N
             c = found.checkpoint
             facts.append(replace(found, reference=c not in asked, first=c in firsts))
             progress.advance(1, c.key)
-    return facts
+    return _with_settings(facts)
+
+
+def _with_settings(facts: Sequence[Facts]) -> list[Facts]:
+    """Reads config.json of the runs in which it differs between steps, each content once."""
+    configs: dict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        configs[fact.checkpoint.run].add(fact.config)
+    read: dict[str, Mapping[str, Any]] = {}
+    found = []
+    for fact in facts:
+        if fact.config and len(configs[fact.checkpoint.run] - {""}) > 1:
+            if fact.config not in read:
+                read[fact.config] = _settings(fact.checkpoint)
+            fact = replace(fact, settings=read[fact.config])
+        found.append(fact)
+    return found
+
+
+# What config.json says of the file and of the software, and nothing of the model's numbers.
+_BOOKKEEPING = frozenset(
+    {"_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype",
+     "transformers_version", "use_cache"}
+)  # fmt: skip
+
+
+def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """What the checkpoint's config.json says that decides numbers; nothing where it cannot be read."""
+    source = checkpoint.source
+    try:
+        if isinstance(source, FolderSource):
+            path = source.path / CONFIG
+        else:
+            path = hub.fetch(source.repo, source.revision, hub.list_files(source.repo, source.revision), CONFIG)
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {name: value for name, value in told.items() if name not in _BOOKKEEPING}
+    except (CheckpointError, OSError, ValueError, AttributeError, RecursionError):
+        return {}  # damage is found where the checkpoint is used
 
 
 @contextmanager
@@ -155,7 +207,14 @@ def _facts(checkpoint: Checkpoint) -> Facts:
         form=names[0].rpartition(".")[2] if names else "",
         n_bytes=sum(files[name].size for name in names) if whole else 0,
         problems=tuple(problems),
+        shards=digests if whole else {},
+        tokenizer={name: files[name].digest for name in _TOKENS & set(files)},
+        config=files[CONFIG].digest if CONFIG in files else "",
     )
+
+
+# The files of a tokenizer that decide which tokens a text has.
+_TOKENS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"})
 
 
 def _is_missing(error: CheckpointError) -> bool:
@@ -168,11 +227,23 @@ def _stated(checkpoint: Checkpoint) -> Mapping[str, FileFacts]:
     source = checkpoint.source
     if isinstance(source, FolderSource):
         paths = [source.path / name for name in names_in(source.path)]
-        large = {path for path in paths if f".{path.suffix[1:]}" in (".safetensors", ".bin")}
-        return {
-            path.name: FileFacts(path.stat().st_size, content_digest(path) if path in large else "") for path in paths
-        }
+        return {path.name: FileFacts(path.stat().st_size, _digest_of(path)) for path in paths}
     return hub.ask_for_files(source.repo, source.revision).files
+
+
+def _digest_of(path: Path) -> str:
+    """The digest of a file that decides something, empty for others.
+
+    Raises:
+        CheckpointError: it is a pipe or device, or cannot be read.
+    """
+    if path.suffix not in (".safetensors", ".bin") and path.name not in {CONFIG, *_TOKENS}:
+        return ""
+    try:
+        require_regular(path)
+        return content_digest(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _weights(names: Collection[str]) -> tuple[list[str], list[str]]:
@@ -206,8 +277,10 @@ def find(facts: Sequence[Facts]) -> list[Finding]:
         findings += _odd_sizes(run, own)
         last = max(fact.checkpoint.step for fact in own)
         findings += equal_in_run(run, _groups(own, lambda fact: fact.checkpoint.step), last)
+        findings += _equal_shards(run, own, last)
+        findings += _other_settings(run, own)
     findings += _absent(by_run)
-    findings += _equal_across_runs(by_run)
+    findings += equal_across_runs(by_run)
     return findings
 
 
@@ -276,7 +349,60 @@ def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str
         yield Finding("equal_weights", run, tuple(found), said, note=note)
 
 
-def _equal_across_runs(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
+def _equal_shards(run: str, facts: Sequence[Facts], last: int) -> Iterator[Finding]:
+    """Files that two steps share although others of theirs differ: a part of the weights is of another step."""
+    holders: dict[str, dict[int, str]] = defaultdict(dict)
+    weights = {fact.checkpoint.step: fact.weights for fact in facts}
+    for fact in facts:
+        for name, digest in fact.shards.items() if len(fact.shards) > 1 else ():
+            holders[digest].setdefault(fact.checkpoint.step, name)
+    for held in holders.values():
+        steps = sorted(held)
+        if len({weights[step] for step in steps}) < 2 or steps == [0, 1]:
+            continue
+        names = dict.fromkeys(held[step] for step in steps)
+        same = f"{' and '.join(names)} of {steps_in_words(steps)} {'is' if len(names) == 1 else 'are'} one and the same file"
+        if steps[-1] == last:
+            said = f"{same}, although other files of their weights differ: a part of the last step stands at the others"
+            yield Finding("equal_shard", run, tuple(steps[:-1]), said)
+        else:
+            said = f"{same}, although other files of their weights differ: at most one of these steps is right"
+            yield Finding("equal_shard", run, tuple(steps), said)
+
+
+def _other_settings(run: str, facts: Sequence[Facts]) -> Iterator[Finding]:
+    """Settings of config.json, and tokenizers, that differ between the steps of a run. Most steps are taken to be right."""
+    told = [(fact.checkpoint.step, fact.settings) for fact in facts if fact.settings]
+    for name in sorted({name for _, settings in told for name in settings}):
+        yield from _differing(run, name, {step: json.dumps(own.get(name), sort_keys=True) for step, own in told})
+    for name in sorted({name for fact in facts for name in fact.tokenizer}):
+        digests = {fact.checkpoint.step: fact.tokenizer[name] for fact in facts if name in fact.tokenizer}
+        yield from _differing(run, name, digests, shown=False)
+
+
+def _differing(run: str, name: str, values: Mapping[int, str], shown: bool = True) -> Iterator[Finding]:
+    if len(set(values.values())) < 2:
+        return
+    common = usual([values[step] for step in sorted(values)])
+    odd: dict[str, list[int]] = defaultdict(list)
+    for step in sorted(values):
+        if values[step] != common:
+            odd[values[step]].append(step)
+    for value, steps in odd.items():
+        said = (
+            f"{name} is {_cut(value)}, where the run's others have {_cut(common)}"
+            if shown
+            else f"another {name} than the run's others"
+        )
+        yield Finding("other_settings", run, tuple(steps), f"{steps_in_words(steps)}: {said}")
+
+
+def _cut(value: str) -> str:
+    return value if len(value) <= 60 else f"{value[:59]}…"
+
+
+def equal_across_runs(by_run: Mapping[str, Sequence[Facts]], although: str = "") -> Iterator[Finding]:
+    """What is to be said of runs that share weights. `although` says what makes that remarkable."""
     firsts = {(run, fact.checkpoint.step) for run, facts in by_run.items() for fact in facts if fact.first}
     shared: dict[tuple[str, ...], list[dict[str, list[int]]]] = defaultdict(list)
     for keys in _groups(
@@ -293,7 +419,7 @@ def _equal_across_runs(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Findin
         for run in runs:
             own = sorted(step for steps in found for step in steps[run])
             others = ", ".join(other for other in runs if other != run)
-            said = f"begins with the weights of {others}" if begins else f"has the weights of {others}"
+            said = f"{'begins with' if begins else 'has'} the weights of {others}{although}"
             yield Finding("equal_weights", run, tuple(own), f"{steps_in_words(own)}: {run} {said}", note=begins)
 
 

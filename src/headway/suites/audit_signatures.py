@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 ENTRIES = 256
 # Raise it when the code makes other signatures of the same weights, so that none that was kept is taken for a new one.
-_VERSION = 1
+_VERSION = 2
+_LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
 _GOLDEN = (5**0.5 - 1) / 2
 # Masks and frequencies, which some files store and others do not: no weights.
 _BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|\brotary_emb\.inv_freq$")
@@ -53,16 +54,29 @@ class Signature:
         shapes: of every floating-point tensor, by its name.
         directions: of every finite matrix, up to 256 entries scaled to length 1 (float32; zeros stay zeros).
         not_finite: the tensors that hold NaN or infinities.
+        content: a hash of all values of all these tensors; files' headers and the signs of zeros do not count.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     directions: Mapping[str, np.ndarray]
     not_finite: tuple[str, ...] = ()
+    content: str = ""
 
     def digest(self) -> str:
-        """The same for two signatures whose directions are the same."""
-        parts = [name.encode() + direction.tobytes() for name, direction in sorted(self.directions.items())]
+        """The same for two signatures whose directions are the same; the signs of zeros do not count."""
+        parts = [name.encode() + (direction + 0.0).tobytes() for name, direction in sorted(self.directions.items())]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+    def layers(self) -> dict[str, Signature]:
+        """The signature of each layer alone, by the part of its tensors' names up to the layer's number."""
+        names: dict[str, list[str]] = {}
+        for name in self.directions:
+            if found := _LAYER.match(name):
+                names.setdefault(found[0].rstrip("."), []).append(name)
+        return {
+            layer: Signature({name: self.shapes[name] for name in own}, {name: self.directions[name] for name in own})
+            for layer, own in names.items()
+        }
 
     def shared(self, other: Signature) -> list[str]:
         """The matrices that both have, in the same shape."""
@@ -85,7 +99,7 @@ class Signature:
 
 def sign(tensors: Tensors) -> Signature:
     """Reads every tensor once, one at a time."""
-    shapes, directions, not_finite = {}, {}, []
+    shapes, directions, not_finite, content = {}, {}, [], hashlib.sha256()
     for name in sorted(tensors.names):
         if _BUFFERS.search(name):
             continue
@@ -93,13 +107,22 @@ def sign(tensors: Tensors) -> Signature:
         if not tensor.is_floating_point() or tensor.numel() == 0:
             continue
         shapes[name] = tuple(tensor.shape)
+        content.update(f"{name} {tensor.dtype} {shapes[name]}".encode())
+        content.update(_values(tensor))
         # The extremes of a tensor are finite only if all of it is.
         if not all(extreme.isfinite() for extreme in tensor.aminmax()):
             not_finite.append(name)
         # Gains and biases start at 1 and 0 in every run: they say nothing of where it began.
         elif tensor.ndim >= 2:
             directions[name] = _direction(tensor)
-    return Signature(shapes, directions, tuple(not_finite))
+    return Signature(shapes, directions, tuple(not_finite), content.hexdigest())
+
+
+def _values(tensor: Tensor) -> bytes:
+    """The bytes of a tensor in which -0 became 0."""
+    import torch
+
+    return (tensor + 0.0).contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _direction(tensor: Tensor) -> np.ndarray:
@@ -154,7 +177,7 @@ class Signatures:
                 said = file.metadata()
                 directions = {name: file.get_tensor(name) for name in list(file.keys())}
             shapes = {name: tuple(shape) for name, shape in json.loads(said["shapes"]).items()}
-            return Signature(shapes, directions, tuple(json.loads(said["not_finite"])))
+            return Signature(shapes, directions, tuple(json.loads(said["not_finite"])), said["content"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None  # not there, or damaged: it is computed
 
@@ -162,5 +185,9 @@ class Signatures:
 def _encoded(signature: Signature) -> bytes:
     from safetensors.numpy import save
 
-    said = {"shapes": json.dumps(signature.shapes), "not_finite": json.dumps(signature.not_finite)}
+    said = {
+        "shapes": json.dumps(signature.shapes),
+        "not_finite": json.dumps(signature.not_finite),
+        "content": signature.content,
+    }
     return save(dict(signature.directions), metadata=said)

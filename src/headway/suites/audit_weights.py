@@ -6,8 +6,9 @@ One run at a time: its checkpoints' signatures are held, and one more of each ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,7 +16,15 @@ import numpy as np
 
 from headway.errors import CheckpointError, StorageError
 from headway.progress import Progress, Silent
-from headway.suites.audit_files import Facts, Finding, equal_in_run, in_threads, steps_in_words, usual
+from headway.suites.audit_files import (
+    Facts,
+    Finding,
+    equal_across_runs,
+    equal_in_run,
+    in_threads,
+    steps_in_words,
+    usual,
+)
 from headway.suites.audit_signatures import Signature, Signatures
 from headway.suites.hub_http import Unreachable
 
@@ -49,6 +58,7 @@ def weight_findings(
     for fact in facts:
         if fact.weights:
             by_run[fact.checkpoint.run].append(fact)
+    digests: dict[tuple[str, int], str] = {}
     starts = _starts([own[0] for own in by_run.values() if own[0].checkpoint.step == 0], signatures, progress)
     findings: list[Finding] = []
     progress.start("weights", sum(map(len, by_run.values())))
@@ -61,15 +71,35 @@ def weight_findings(
                     findings.append(found)
                 else:
                     steps.append(Read(fact.checkpoint.step, fact.weights, found))
+                    if not found.not_finite:
+                        digests[run, fact.checkpoint.step] = found.content
         if steps:
             findings += _of_one_run(run, steps, starts)
-    return findings
+    return [*findings, *_equal_in_other_files_of_runs(by_run, digests)]
+
+
+def _equal_in_other_files_of_runs(
+    by_run: Mapping[str, Sequence[Facts]], digests: Mapping[tuple[str, int], str]
+) -> Iterator[Finding]:
+    """Runs that share weights which hashes do not show: with another header, or with other signs of zero."""
+    files: dict[str, set[str]] = defaultdict(set)
+    of: dict[str, list[Facts]] = defaultdict(list)
+    for run, facts in by_run.items():
+        for fact in facts:
+            if digest := digests.get((run, fact.checkpoint.step)):
+                files[digest].add(fact.weights)
+                of[run].append(replace(fact, weights=digest))
+    hidden = {run: [fact for fact in facts if len(files[fact.weights]) > 1] for run, facts in of.items()}
+    yield from equal_across_runs(hidden, ", though their files differ")
 
 
 def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
     yield from _not_finite(run, steps)
-    common = usual([frozenset(step.signature.shapes.items()) for step in steps])
-    yield from _odd_shapes(run, steps, dict(common))
+    shapes = [frozenset(step.signature.shapes.items()) for step in steps]
+    common = usual(shapes)
+    yield from _odd_shapes(
+        run, steps, dict(common), tied=shapes.count(common) * 2 <= len(shapes) and len(set(shapes)) > 1
+    )
     # Any two that share more than half with the usual tensors share some with each other.
     comparable = [
         step
@@ -77,7 +107,9 @@ def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]
         if not step.signature.not_finite and 2 * len(common & step.signature.shapes.items()) > len(common)
     ]
     yield from _equal_in_other_files(run, comparable)
-    yield from _out_of_place(run, comparable)
+    whole = list(_out_of_place(run, comparable))
+    yield from whole
+    yield from _layers_out_of_place(run, comparable, {step for finding in whole for step in finding.steps})
     yield from _not_from_own_start(run, comparable, starts)
 
 
@@ -128,8 +160,12 @@ def _not_finite(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
             yield Finding("not_finite", run, (step,), said)
 
 
-def _odd_shapes(run: str, steps: Sequence[Read], common: Mapping[str, tuple[int, ...]]) -> Iterator[Finding]:
-    """Steps whose tensors are not those that the run has at most of its steps."""
+def _odd_shapes(
+    run: str, steps: Sequence[Read], common: Mapping[str, tuple[int, ...]], tied: bool
+) -> Iterator[Finding]:
+    """Steps whose tensors are not those that the run has at most of its steps; where no tensors are those of most, every
+    step is named, since it is not known which are right.
+    """
     for step, _, signature in steps:
         own = signature.shapes
         more = [f"{name} ({_size(own[name])})" for name in own if name not in common]
@@ -144,10 +180,14 @@ def _odd_shapes(run: str, steps: Sequence[Read], common: Mapping[str, tuple[int,
             for words, names in (("has also", more), ("lacks", lacking), ("has in another shape", other))
             if names
         ]
-        if said:
+        if said and not tied:
             yield Finding(
                 "odd_shape", run, (step,), f"step {step}, compared with most steps of its run, {'; '.join(said)}"
             )
+        elif said:
+            like = [other.step for other in steps if other.signature.shapes == common]
+            told = f"step {step}, compared with {steps_in_words(like)}, {'; '.join(said)}; which are right is not known"
+            yield Finding("odd_shape", run, (step, *like), told)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -160,12 +200,12 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _equal_in_other_files(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
-    """Equal weights that hashes do not show: saved twice, in another format or with another header."""
+    """Equal matrices that hashes do not show: saved twice, in another format or with another header."""
     groups: dict[str, list[Read]] = defaultdict(list)
     for step in steps:
         groups[step.signature.digest()].append(step)
     found = [[step.step for step in group] for group in groups.values() if len({step.weights for step in group}) > 1]
-    yield from equal_in_run(run, found, steps[-1].step if steps else 0, ", though their files differ")
+    yield from equal_in_run(run, found, steps[-1].step if steps else 0, " in every matrix, though their files differ")
 
 
 def _out_of_place(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
@@ -185,6 +225,49 @@ def _out_of_place(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
                 f"from its nearest neighbour, and steps after it up to {later.max():.2g} from the last"
             )
             yield Finding("out_of_place", run, (steps[i].step,), said)
+
+
+def _layers_out_of_place(run: str, steps: Sequence[Read], known: Collection[int]) -> Iterator[Finding]:
+    """Steps some of whose layers belong to another step, as where one shard is another step's.
+
+    Layers are many, and each is but a part of a signature: a layer must lie nearer to the end than half of what a whole
+    checkpoint must, or be that of a later step although the layer changed between the two.
+    """
+    layers, whole = [step.signature.layers() for step in steps], [step.signature.digest() for step in steps]
+    found: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for layer in layers[-1] if layers else ():
+        own = [(i, there[layer]) for i, there in enumerate(layers) if layer in there]
+        points = [point for _, point in own]
+        at = [i for i, _ in own]
+        for i, j in _returns([point.digest() for point in points]):
+            if whole[at[i]] != whole[at[j]] and not {steps[at[i]].step, steps[at[j]].step} & set(known):
+                found[at[i], at[j]].append(layer)
+        to_end = np.array([point.distance(points[-1]) for point in points])
+        gaps = np.array([a.distance(b) for a, b in pairwise(points)])
+        for i in range(len(points) - 2):
+            later = to_end[i + 1 : -1]
+            most = np.quantile(later, 0.75, method="lower") if len(later) > 1 else 0.0
+            if (
+                0 < to_end[i] < _CLEARLY / 2 * max(gaps[max(i - 1, 0) : i + 1].min(), most)
+                and steps[at[i]].step not in known
+            ):
+                found[at[i], at[-1]].append(layer)
+    for (i, j), names in found.items():
+        last = j == len(steps) - 1
+        said = (
+            f"{_listed(names)} of step {steps[i].step} {'is' if len(names) == 1 else 'are'} those of step {steps[j].step}"
+            f"{', the last' if last else ''}, and not where the step's other layers are"
+        )
+        yield Finding("out_of_place", run, (steps[i].step,) if last else (steps[i].step, steps[j].step), said)
+
+
+def _returns(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Pairs of places of equal digests with another between them: the first place of each digest with each later one."""
+    first: dict[str, int] = {}
+    for j, digest in enumerate(digests):
+        i = first.setdefault(digest, j)
+        if any(other != digest for other in digests[i + 1 : j]):
+            yield i, j
 
 
 def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
