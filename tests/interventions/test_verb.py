@@ -290,7 +290,7 @@ def test_clusters_that_were_chosen_otherwise_are_refused(tmp_path):
     options = {"kinds": ("q",), "clustering": "mine"}
     intervened(folder, **options)
     for words, other in OTHERWISE.items():
-        with pytest.raises(RunDirectoryError, match=f"made from something else .*{words}"):
+        with pytest.raises(RunDirectoryError, match=f"computed with other settings .*{words}"):
             intervened(folder, **options | other)
     mine.write_text(mine.read_text().replace("1,b", "1,a"))
     clustered(folder, labels=[str(mine)], force=True)
