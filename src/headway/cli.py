@@ -59,7 +59,7 @@ Layers = Annotated[str, typer.Option(help="layers, counted from 0, separated by 
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
 KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
 Force = Annotated[
-    bool, typer.Option("--force", help="replace what was made from something else, or with other versions")
+    bool, typer.Option("--force", help="overwrite results that were computed with other settings or package versions")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="worker processes (with GPUs: one a GPU)")]
 Ray = Annotated[bool, typer.Option("--ray", help="do the work as Ray tasks (pip install 'headway[ray]')")]

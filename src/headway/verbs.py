@@ -71,7 +71,8 @@ def measure(
         device: cpu, cuda, or auto.
         keep_files: whether weights from the Hub stay in its cache after use.
         executor: where the work is done; in this process if None.
-        force: replace what was made from something else, or with other versions of headway, torch or transformers.
+        force: overwrite results that were computed with other settings, or other versions of headway, torch or
+            transformers.
 
     Returns:
         How many checkpoints were done and kept, and which failed.

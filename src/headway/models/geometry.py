@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.models.architectures import require_attention_interface
+from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -102,26 +103,10 @@ def _rotary_dim(model: PreTrainedModel) -> int:
     return 2 * max(sizes, default=0)
 
 
-# What config.json says of the file and of the software, and nothing of the model's numbers.
-_BOOKKEEPING = frozenset(
-    {
-        "_attn_implementation_autoset",
-        "_commit_hash",
-        "_name_or_path",
-        "architectures",
-        "auto_map",
-        "dtype",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    }
-)
-
-
 def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     """What the model's config says that decides its numbers, as JSON; defaults that config.json leaves out included."""
     config = model.config.get_text_config()
-    return {name: value for name, value in json.loads(config.to_json_string(False)).items() if name not in _BOOKKEEPING}
+    return deciding(json.loads(config.to_json_string(False)))
 
 
 def config_text(folder: str | PathLike[str]) -> str:

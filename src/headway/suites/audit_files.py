@@ -22,7 +22,7 @@ from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
 from headway.suites.files import content_digest, identity, names_in
 from headway.suites.hub_answers import FileFacts
 from headway.suites.hub_http import Unreachable
-from headway.suites.selection import CONFIG, WEIGHTS, tokenizer_files
+from headway.suites.selection import CONFIG, WEIGHTS, deciding, tokenizer_files
 from headway.suites.suite import Suite
 from headway.whole_files import require_regular
 
@@ -143,13 +143,6 @@ def _with_settings(facts: Sequence[Facts]) -> list[Facts]:
     return found
 
 
-# What config.json says of the file and of the software, and nothing of the model's numbers.
-_BOOKKEEPING = frozenset(
-    {"_attn_implementation_autoset", "_commit_hash", "_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype",
-     "transformers_version", "use_cache"}
-)  # fmt: skip
-
-
 def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
     """What the checkpoint's config.json says that decides numbers; nothing where it cannot be read."""
     source = checkpoint.source
@@ -159,7 +152,7 @@ def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
         else:
             path = hub.fetch(source.repo, source.revision, hub.list_files(source.repo, source.revision), CONFIG)
         told = json.loads(path.read_text(encoding="utf-8"))
-        return {name: value for name, value in told.items() if name not in _BOOKKEEPING}
+        return deciding(told)
     except (CheckpointError, OSError, ValueError, AttributeError, RecursionError):
         return {}  # damage is found where the checkpoint is used
 

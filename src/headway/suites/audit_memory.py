@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headway.rundir import to_json, write_whole
 from headway.suites.checkpoint import Checkpoint, HubSource
+from headway.suites.own_cache import own_cache
 
 
 class Flag(NamedTuple):
@@ -65,9 +65,7 @@ def remember(
 
 def cache_folder() -> Path:
     """Where audits keep what they found and read: HEADWAY_CACHE, or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("HEADWAY_CACHE") or user_cache_path("headway")) / "audits"
+    return own_cache() / "audits"
 
 
 def _file(place: str) -> Path:

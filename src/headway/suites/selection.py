@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from headway.errors import CheckpointError
 
@@ -69,3 +69,24 @@ def tokenizer_files(names: Collection[str]) -> Sequence[str]:
     if not any(all(name in names for name in needed) for needed in _ONE_MAKES_A_TOKENIZER):
         return ()
     return [name for name in TOKENIZER_FILES if name in names]
+
+
+# What config.json says of the file and of the software, and nothing of the model's numbers.
+_BOOKKEEPING = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "architectures",
+        "auto_map",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a config.json that decide a model's numbers, which must be the same at all steps of a run."""
+    return {name: value for name, value in config.items() if name not in _BOOKKEEPING}
