@@ -87,6 +87,13 @@ def test_equal_to_eager_attention(architecture, texts):
     assert_equal(found, eager(model, texts), texts)
 
 
+@pytest.mark.parametrize("scaling", [{"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}])
+def test_gpt2s_own_scaling(texts, scaling):
+    """As in Stanford's GPT-2 runs; transformers before 5.4 ignored it outside of eager attention."""
+    model = random_model("gpt2", **scaling)
+    assert_equal(head_scores(model, texts, TABLE), eager(model, texts), texts)
+
+
 def test_float64_agrees_to_its_own_roundings(texts):
     model = random_model("gpt_neox").double()
     found = head_scores(model, texts, TABLE)
