@@ -20,6 +20,7 @@ Faults (`plant(kind, match, times, **options)`; they hit requests whose path hol
     "reset"               the connection is reset after `after` bytes of the content
     "cut"                 the connection closes after `after` bytes, though more were announced
     "truncated"           `after` bytes are announced and sent: the file itself is too short
+    "too_long"            `after` bytes follow the content
     "wrong_bytes"         the right length, but one byte differs
     "html"                a login page of the network, with status 200
     "drip"                a byte every `seconds`, `after` of them
@@ -48,7 +49,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import pytest
 
 LARGE = (".safetensors", ".bin", ".pt", ".h5")
-_IN_CONTENT = ("reset", "cut", "truncated", "wrong_bytes")
+_IN_CONTENT = ("reset", "cut", "truncated", "too_long", "wrong_bytes")
 
 
 @dataclass(frozen=True)
@@ -300,11 +301,16 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         if fault is not None and fault.kind == "truncated":
             data = data[: fault.after]
+        if fault is not None and fault.kind == "too_long":
+            data += bytes(fault.after)
         start = int(self.noted.range.removeprefix("bytes=").split("-")[0]) if self.noted.range else 0
+        if start and start >= len(data):
+            self._reply(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+            return
         body = data[start:]
         if start:
             headers = {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
-        if fault is None or fault.kind in ("wrong_bytes", "truncated"):
+        if fault is None or fault.kind in ("wrong_bytes", "truncated", "too_long"):
             self.noted.whole = self.command == "GET" and start == 0
             self._reply(206 if start else 200, body, {**headers, "Accept-Ranges": "bytes"})
             return

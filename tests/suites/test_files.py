@@ -133,7 +133,7 @@ def test_a_tokenizer_is_looked_for_in_main_and_in_the_repository_that_shares_it(
 
 PASSING = [
     ("429", {"retry_after": 7}), ("503", {}), ("500", {}), ("timeout", {}), ("reset", {}), ("cut", {}),
-    ("truncated", {}), ("wrong_bytes", {}),
+    ("truncated", {}), ("too_long", {}), ("wrong_bytes", {}),
 ]  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_a_passing_fault_is_overcome(hub: HubServer, kind: str, options: dict, k
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [p for p in PASSING if p[0] not in ("reset", "cut", "truncated", "wrong_bytes")]
+    ("kind", "options"), [p for p in PASSING if p[0] not in ("reset", "cut", "truncated", "too_long", "wrong_bytes")]
 )
 def test_a_passing_fault_of_a_question_is_overcome(hub: HubServer, kind: str, options: dict) -> None:
     hub.add(REPO, "step0", small(model__safetensors=weights()))

@@ -238,13 +238,12 @@ class _Download:
     def to(self, target: Path) -> Path:
         """Downloads by the commit, so that nothing else can come, and moves it to `target` if it is what is stated."""
         self._partial = target.with_name(target.name + self._ending)
-        transfer(
-            f"/{quote(self.repo)}/resolve/{self.commit}/{quote(self.name)}", self._partial, self.facts.size, self.what
-        )
+        path = f"/{quote(self.repo)}/resolve/{self.commit}/{quote(self.name)}"
         try:
+            transfer(path, self._partial, self.facts.size, self.what)
             _compare(self._partial, self.facts, self.what)
         except Damaged:
-            self.discard()
+            self.discard()  # the next try must not go on from it
             raise
         os.replace(self._partial, target)
         return target
