@@ -92,11 +92,15 @@ OLMO = ["main", "stage1-step0-tokens0B", "stage1-step10000-tokens21B", "stage1-s
 def test_olmo_steps_are_listed_from_the_hub(hub: HubServer) -> None:
     for revision in OLMO:
         hub.add("allenai/OLMo-2-0425-1B", revision, {})
-    first = open_suite("olmo2").checkpoints("size=1B")
+    with pytest.warns(
+        UserWarning, match=r"1 revision with names that are not understood is left out: stage3-step9-tokens1B"
+    ):
+        first = open_suite("olmo2").checkpoints("size=1B")
     assert [(c.step, c.revision) for c in first] == [
         (0, "stage1-step0-tokens0B"), (9000, "stage1-step9000-tokens19B"), (10000, "stage1-step10000-tokens21B"),
     ]  # fmt: skip
-    second = open_suite("olmo2-stage2").checkpoints("size=1b seed=ingredient1..ingredient2")
+    with pytest.warns(UserWarning, match="stage3-step9-tokens1B"):
+        second = open_suite("olmo2-stage2").checkpoints("size=1b seed=ingredient1..ingredient2")
     assert [(c.run, c.step) for c in second] == [
         ("OLMo-2-0425-1B-stage2-ingredient1", 10000), ("OLMo-2-0425-1B-stage2-ingredient1", 10500),
         ("OLMo-2-0425-1B-stage2-ingredient2", 10500),
@@ -149,12 +153,19 @@ def test_a_name_without_its_stage_belongs_to_the_first(hub: HubServer, suite: st
 def test_names_that_state_no_step_are_named(hub: HubServer) -> None:
     name = listed_as(hub, "main", "step5", "fp16", "v1", "best", "average-of-last")
     with pytest.warns(
-        UserWarning, match="4 revisions whose names state no step are left out: fp16, v1, best and 1 more"
+        UserWarning, match="4 revisions with names that are not understood are left out: fp16, v1, best and 1 more"
     ):
         assert [one.step for one in open_suite(name).checkpoints()] == [5]
 
 
 ANNEALED = ("pretrain_iter_0000000", "pretrain_iter_0002000", "anneal_iter_0001000", "anneal_iter_0002000")
+
+
+def test_a_step_that_olmo_has_under_two_names_is_taken_under_the_one_with_its_stage(hub: HubServer) -> None:
+    for revision in ("step150-tokens1B", "stage1-step150-tokens1B", "step300-tokens2B"):
+        hub.add("allenai/OLMo-2-0425-1B", revision, {})
+    found = open_suite("olmo2").checkpoints("size=1b")
+    assert [c.revision for c in found] == ["stage1-step150-tokens1B", "step300-tokens2B"]
 
 
 def test_annealing_is_a_stage_of_its_own(hub: HubServer) -> None:

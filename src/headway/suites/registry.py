@@ -12,7 +12,7 @@ from headway.errors import SelectionError
 from headway.suites import hub
 from headway.suites.folder import folder_suite
 from headway.suites.names import PYTHIA_SEED, RunName, natural_order, parse_run, size_order
-from headway.suites.revisions import HubRevisions, OlmoStage2, olmo_stage1
+from headway.suites.revisions import HubRevisions, OlmoStage2, is_olmo, olmo_stage1
 from headway.suites.suite import Run, Stages, Suite, SuiteInfo
 
 # 0, 1, 2, 4 ... 512, then every 1,000 to 143,000: 154 steps.
@@ -96,7 +96,7 @@ def _olmo2() -> Suite:
     return Suite(
         "olmo2",
         [
-            _hub_run(repo, RunName(repo.split("/")[1], size, "stage1"), HubRevisions(repo, olmo_stage1))
+            _hub_run(repo, RunName(repo.split("/")[1], size, "stage1"), HubRevisions(repo, olmo_stage1, is_olmo))
             for size, repo in _OLMO.items()
         ],
         about="OLMo 2, first stage of pretraining; one run a size",
@@ -112,7 +112,7 @@ def _olmo2_stage2() -> Suite:
             _hub_run(
                 repo,
                 RunName(repo.split("/")[1], size, f"ingredient{i}"),
-                HubRevisions(repo, OlmoStage2(i)),
+                HubRevisions(repo, OlmoStage2(i), is_olmo),
                 suffix=f"-stage2-ingredient{i}",
             )
             for size, repo in _OLMO.items()
