@@ -100,7 +100,12 @@ def transfer(path: str, partial: Path, size: int, what: str) -> None:
                 if file.tell() > size:
                     raise Damaged(f"{what} arrives with more bytes than the {size} that the Hub states")
 
-    _watched(rest)
+    try:
+        _watched(rest)
+    except Exception as error:
+        if _status(error) == 416:  # a file that is shorter than what arrived of it: the next try must start anew
+            raise Damaged(f"{what} ends before byte {start:,} of the {size:,} that the Hub states") from error
+        raise
 
 
 @contextmanager
