@@ -24,7 +24,7 @@ CLAIMS = ("left the others", "at an earlier step", "Undecidable")
 
 
 def headline(name: str, spread: float, seed: int) -> list[str]:
-    from headway.rundir import RunDirectory
+    from headway.store.directory import RunDirectory
     from headway.studies import weight_clusters
     from support_clusters import truth_suite
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.sweep.run import claim
 
 SIZES = (100, 1_000, 10_000)
@@ -45,7 +45,7 @@ def costs(folder: Path, n: int) -> list[float]:
     failure = {"table": "heads", "job": job, "checkpoint": "other@0", "error": "there is no such revision"}
     return [
         milliseconds(sync, min(n, 1_000)),
-        milliseconds(lambda step: directory.write_part("heads", "run", step, HEADS, {"job": job}), n),
+        milliseconds(lambda step: directory.write_partition("heads", "run", step, HEADS, {"job": job}), n),
         milliseconds(lambda _: directory.add_failure(failure), FAILURES),
         milliseconds(lambda _: directory.jobs("heads"), 1) / n,
     ]

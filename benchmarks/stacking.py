@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
-import measure as benchmark
-from headway.measure import heads
+import attention as benchmark
+from headway.attention import heads
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ import torch
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+import attention as benchmark
 import headway
-import measure as benchmark
 
 WORDS = 50_000
 

@@ -79,7 +79,7 @@ def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options
             weights = PlantedWeights(planted, seed=int(run[-1]) * 100 + at)
             previous_step = steps[at - 1] if at else None
             frame = job.compute(planted_checkpoint(run, step), ClusterInput(weights, {}, before, previous_step))
-            rundir.write_part(job.table, run, step, frame, {})
+            rundir.write_partition(job.table, run, step, frame, {})
             before = weights
     return rundir
 
@@ -150,7 +150,7 @@ def truth_suite(rundir, name: str, spread: float, seed: int, steps=TRUTH_STEPS, 
         random = np.random.default_rng([seed, at, list(TRUTHS).index(name)])
         heads = {kind: noise(random) for kind in "qkvo"} | plant(random, step)
         weights = PlantedWeights({kind: (heads[kind] * norms[kind]).astype(np.float32) for kind in "qkvo"})
-        rundir.write_part("clusters", "toy-seed1", step, job.compute(planted_checkpoint("toy-seed1", step),
+        rundir.write_partition("clusters", "toy-seed1", step, job.compute(planted_checkpoint("toy-seed1", step),
                                                                      ClusterInput(weights, {})), {})  # fmt: skip
     return rundir
 

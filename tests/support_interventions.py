@@ -1,4 +1,4 @@
-"""Folder suites of tiny models that read words w0 to w22, for what goes through the verbs."""
+"""Folder suites of tiny models that read words w0 to w22, for what goes through the api."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from headway.rundir import RunDirectory
+from headway.api import cluster, intervene
+from headway.store.directory import RunDirectory
 from headway.sweep import Summary
-from headway.verbs import cluster, intervene
 
 WORDS = [f"w{i}" for i in range(23)]
 RUN = "toy-1m-seed1"

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, Result
 from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, schema
 
@@ -62,7 +62,7 @@ def heads_frame(sizes=("1m", "5m", "31m"), seeds=("1", "2", "3"), steps=STEPS, n
 def studied(frame: pl.DataFrame, bootstraps: int = 20) -> Result:
     """The study's result on a heads table that need not lie in files."""
     holder = SimpleNamespace(read=lambda table: frame)
-    return STUDIES["previous_token"](holder, bootstraps=bootstraps)
+    return STUDIES["development"](holder, bootstraps=bootstraps)
 
 
 def run_directory(path, result: Result | None) -> RunDirectory:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.tables import HEADS_COLUMNS, schema
 
 SIZES = {"3m": (3_000_000, 3, 5), "11m": (11_000_000, 5, 7), "37m": (37_000_000, 7, 2)}  # n_params, layers, heads
@@ -57,5 +57,5 @@ def _checkpoint(size: str, seed: int, step: int, value: Value, score: str) -> pl
 def write_heads(rundir: RunDirectory, table: pl.DataFrame) -> RunDirectory:
     """`table` as the parts of a run directory."""
     for (run, step), part in table.group_by("run", "step", maintain_order=True):
-        rundir.write_part("heads", str(run), int(step), part, {})
+        rundir.write_partition("heads", str(run), int(step), part, {})
     return rundir

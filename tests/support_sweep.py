@@ -17,7 +17,7 @@ import torch
 from safetensors.numpy import load_file
 
 from headway.errors import CheckpointError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.suites import Checkpoint, FolderSource, files
 from headway.sweep.run import claim
 

@@ -1,8 +1,6 @@
 """An import goes only downwards, and light commands stay light."""
 
 import ast
-import inspect
-import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,33 +8,31 @@ from pathlib import Path
 import pytest
 
 import headway
-from headway import verbs
 
 SOURCE = Path(headway.__file__).parent
 # From the top. Rooms on one line do not know each other.
 FLOORS = [
     ["__main__"],
     ["__init__", "cli"],
-    ["verbs"],
-    ["report"],
+    ["api"],
+    ["reporting"],
     ["studies"],
     ["published"],
+    ["attention", "clusters", "interventions"],
+    ["abilities"],
     ["sweep"],
-    ["measure", "clusters", "interventions"],
+    ["integrity"],
     ["models"],
     ["corpora"],
     ["suites"],
+    ["nano"],
+    ["store"],
     ["stats"],
-    ["rundir"],
-    ["parts"],
-    ["whole_files"],
-    ["tables", "progress", "errors", "words"],
-    ["ctrl_c"],
+    ["tables", "progress", "errors", "text"],
+    ["interrupts"],
     ["terminal"],
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
-# callable_room forwards headway.measure(...) to the verb of that name: the one call that goes up.
-APART = {"callable_room"}
 
 
 def room(module: str) -> str:
@@ -59,11 +55,11 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
 def test_imports_go_downwards(path):
     here = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if here in APART | {"__init__"}:
+    if here == "__init__":
         return
     for name in imports(path):
         there = room(name)
-        if there in APART | {here, "__version__"}:
+        if there in {here, "__version__"}:
             continue
         assert FLOOR[there] > FLOOR[here], f"{path.relative_to(SOURCE)} imports {name}, which is not below it"
 
@@ -86,21 +82,10 @@ def test_statistics_and_studies_know_nothing_of_torch():
 
 def test_what_is_exported_is_there():
     for name in headway.__all__:
-        assert callable(getattr(headway, name)) or name == "stats", name
+        assert callable(getattr(headway, name)), name
     with pytest.raises(AttributeError, match="headway has no 'mesure'"):
         headway.mesure  # noqa: B018
 
 
-@pytest.mark.parametrize("verb", ["measure", "report"])
-def test_a_room_that_can_be_called_is_documented_as_its_verb(verb):
-    room, called = getattr(headway, verb), getattr(verbs, verb)
-    assert inspect.signature(room) == inspect.signature(called)
-    shown = pydoc.plain(pydoc.render_doc(room))
-    assert f"NAME\n    headway.{verb} - {verb}{inspect.signature(called)}\n" in shown
-    for line in inspect.getdoc(called).splitlines():
-        assert line in shown
-    assert inspect.cleandoc(vars(room)["__doc__"]).splitlines()[0] in shown
-
-
-def test_help_on_a_verb_loads_no_torch():
+def test_help_on_a_function_loads_no_torch():
     assert "torch" not in loaded_by("import headway, pydoc; pydoc.render_doc(headway.measure)")

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 import headway
 from headway import cli
-from headway.measure import HeadScores
+from headway.attention import HeadScores
 from support_models import saved
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -207,7 +207,7 @@ def test_the_manifest_says_how_to_repeat_it(place, monkeypatch, capsys):
     assert run(monkeypatch, capsys, *MEASURE, "--where", "step=8")[0] == 0
     entry = json.loads((place / "out" / "manifest.json").read_text())["tables"]["heads"]
     assert entry["asked"] == {"suite": "suite", "where": "step=8", "corpus": str(place / "texts.txt"), "device": DEVICE}
-    assert entry["places"] == {"toy-1m-seed1": str(place / "suite" / "toy-1m-seed1")}
+    assert entry["sources"] == {"toy-1m-seed1": str(place / "suite" / "toy-1m-seed1")}
     assert entry["identity"]["corpus"]["sha256"]
     assert entry["identity"]["dtype"] == "float32"
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.terminal import printable
 from support_models import saved_suite
 

@@ -6,8 +6,8 @@
     headway.analyze("runs/mine")
     headway.report("runs/mine")
 
-`headway.measure` and `headway.report` are verbs and rooms at once: `headway.measure.head_scores(model, sequences)`.
-Everything is imported when it is first used.
+The functions are documented in `headway.api`. Subpackages such as `headway.suites` and `headway.stats` are imported
+when they are first used, so that `import headway` takes no time.
 """
 
 from importlib import import_module
@@ -19,29 +19,46 @@ __all__ = [
     "analyze",
     "audit",
     "cluster",
+    "head_scores",
     "import_heads",
     "intervene",
     "measure",
     "open_suite",
     "report",
-    "stats",
     "status",
 ]
 
 if TYPE_CHECKING:
-    from headway import measure, report, stats
-    from headway.verbs import analyze, audit, cluster, import_heads, intervene, open_suite, status
+    from headway.api import analyze, audit, cluster, import_heads, intervene, measure, open_suite, report, status
+    from headway.attention import head_scores
 
-_ROOMS = frozenset({"measure", "report", "stats"})
+_PACKAGES = (
+    "abilities",
+    "attention",
+    "clusters",
+    "corpora",
+    "integrity",
+    "interventions",
+    "models",
+    "nano",
+    "reporting",
+    "stats",
+    "store",
+    "studies",
+    "suites",
+    "sweep",
+    "tables",
+)
+_HOMES = dict.fromkeys(__all__, "headway.api") | {"head_scores": "headway.attention"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return import_module(f"headway.{name}")
-    if name in __all__:
-        return getattr(import_module("headway.verbs"), name)
-    raise AttributeError(f"headway has no {name!r}; it has {', '.join(__all__)}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"headway has no {name!r}; it has {', '.join(__dir__())}")
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_PACKAGES, "__version__"]

@@ -1,11 +1,11 @@
 """Where the command `headway` starts, and `python -m headway`: Ctrl-C is heard from here on, while all else is imported."""
 
-from headway import ctrl_c, terminal
+from headway import interrupts, terminal
 
 
 def main() -> None:
     terminal.prepare()
-    ctrl_c.end_at_once()
+    interrupts.end_at_once()
     from headway import cli
 
     cli.main()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway import __version__, ctrl_c
+from headway import __version__, interrupts
+from headway.attention import DEFAULT_SCORES
 from headway.errors import HeadwayError, UsageError
-from headway.measure import DEFAULT_SCORES
 from headway.progress import Showing
 from headway.terminal import printable, say
-from headway.words import count
+from headway.text import count
 
 if TYPE_CHECKING:
     from headway.studies import Result
@@ -73,9 +73,9 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
-    except ctrl_c.Stopped:
-        ctrl_c.ignore()
-        _stop(ctrl_c.STOPPED, ctrl_c.EXIT_CODE)
+    except interrupts.Stopped:
+        interrupts.ignore()
+        _stop(interrupts.STOPPED, interrupts.EXIT_CODE)
     except HeadwayError as error:
         _stop(str(error), error.exit_code)
     except BrokenPipeError:
@@ -163,11 +163,11 @@ def measure(
     force: Force = False,
 ) -> None:
     """Score every head of every checkpoint on a corpus."""
-    from headway import verbs
+    from headway import api
     from headway.tables import SCORES
 
     with Showing() as progress:
-        summary = verbs.measure(
+        summary = api.measure(
             suite,
             out=out,
             corpus=corpus or None,
@@ -206,10 +206,10 @@ def cluster(
     force: Force = False,
 ) -> None:
     """Cluster the heads of every layer by their weights, with controls."""
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        summary = verbs.cluster(
+        summary = api.cluster(
             suite,
             out=out,
             where=where,
@@ -252,10 +252,10 @@ def intervene(
     force: Force = False,
 ) -> None:
     """Take away and swap clusters of heads, beside random groups of heads."""
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        summaries = verbs.intervene(
+        summaries = api.intervene(
             suite,
             out=out,
             where=where,
@@ -286,9 +286,9 @@ def import_heads(
     force: Force = False,
 ) -> None:
     """Read per-head tables as studies publish them."""
-    from headway import verbs
+    from headway import api
 
-    rows = verbs.import_heads(files, out=out, suite=suite, force=force)
+    rows = api.import_heads(files, out=out, suite=suite, force=force)
     _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
@@ -296,15 +296,15 @@ def import_heads(
 def analyze(
     directory: Directory,
     study: Annotated[str, typer.Option(help="studies separated by commas; all that have a table if empty")] = "",
-    score: Annotated[str, typer.Option(help="the score that previous_token studies")] = "prev_self_ratio",
+    score: Annotated[str, typer.Option(help="the score to study")] = "prev_self_ratio",
     bootstraps: Annotated[int, typer.Option(min=0, help="resamples for intervals and tests; 0 leaves them out")] = 1000,
     seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
 ) -> None:
     """Run the studies, and print what they found."""
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        results = verbs.analyze(
+        results = api.analyze(
             directory,
             studies=_words(study),
             score=score,
@@ -322,10 +322,10 @@ def report(
     format: Annotated[str, typer.Option(help="html: one file that opens offline; md: for a repository")] = "html",
 ) -> None:
     """Write the report, and each figure as SVG and PNG."""
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        path = verbs.report(directory, format=format, progress=progress)
+        path = api.report(directory, format=format, progress=progress)
     _echo(f"The report is {path}")
 
 
@@ -347,12 +347,10 @@ def audit(
     Each run's last step is compared with, whether --where selects it or not. What was found is kept in the user's
     cache, where measure and cluster look. Ends with exit code 1 if anything but notes was found.
     """
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        found = verbs.audit(
-            suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress
-        )
+        found = api.audit(suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress)
     for finding in found.findings:
         _echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     notes = sum(finding.note for finding in found.findings)
@@ -373,10 +371,10 @@ def status(
     ] = False,
 ) -> None:
     """How far a sweep is, from its files alone."""
-    from headway import verbs
+    from headway import api
     from headway.progress import clock
 
-    states = verbs.status(directory, verify=verify)
+    states = api.status(directory, verify=verify)
     for state in states:
         left = f", {clock(state.left / state.rate)} left" if state.rate and state.left else ""
         _echo(
@@ -404,7 +402,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="runs trained at once; 0: one a core")] = 0,
 ) -> None:
     """Train the nano suite; what is there already is kept."""
-    from headway.suites import nano as suite
+    from headway import nano as suite
 
     with Showing() as progress:
         folder = suite.train(preset, out=out, device=device, workers=workers or None, progress=progress)
@@ -414,10 +412,10 @@ def train(
 @app.command()
 def demo(out: Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory")] = "headway-demo") -> None:
     """Train the nano suite, measure and cluster it, intervene, analyse, and write the report."""
-    from headway import verbs
+    from headway import api
 
     with Showing() as progress:
-        results, path = verbs.demo(out, progress=progress)
+        results, path = api.demo(out, progress=progress)
     _print_headlines(results)
     _echo(f"The report is {path}")
 

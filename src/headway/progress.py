@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from headway import ctrl_c
+from headway import interrupts
 from headway.terminal import log, printable, say
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing: the default of the Python verbs."""
+    """Shows nothing: the default of the Python api."""
 
     def start(self, what: str, total: int, done: int = 0) -> None:
         pass
@@ -124,7 +124,7 @@ class Showing:
 
     def __enter__(self) -> Progress:
         self._open = ExitStack()
-        self._open.enter_context(ctrl_c.answered())
+        self._open.enter_context(interrupts.answered())
         progress: Progress = Bar() if sys.stderr.isatty() else Lines()
         return self._open.enter_context(closing(progress))
 

@@ -16,7 +16,7 @@ from headway.errors import CorpusError
 from headway.interventions.groups import Grouping
 from headway.interventions.job import ClusterEffects
 from headway.interventions.prompts import Prompt, PromptAnswers, prompts_of, read_prompts
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.suites import open_suite
 from support_interventions import RUN, neox, write_suite
 

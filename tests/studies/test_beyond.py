@@ -4,25 +4,25 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headway.studies.previous_token.draft import Draft
-from headway.studies.previous_token.emergence import emergence
-from headway.studies.previous_token.extrapolation import extrapolation, line_with_intervals
-from headway.studies.previous_token.growth import growth
-from headway.studies.previous_token.heads import read_heads
-from headway.studies.previous_token.identity import identity
-from headway.studies.previous_token.intervals import PUBLISHED, onset_intervals
-from headway.studies.previous_token.matching import _tests, match, matching
-from headway.studies.previous_token.onset import onset
-from headway.studies.previous_token.position import kendalls_w, position
-from headway.studies.previous_token.seeds import interval_widths, seeds, t_power, two_sizes
+from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.emergence import emergence
+from headway.studies.development.extrapolation import extrapolation, line_with_intervals
+from headway.studies.development.growth import growth
+from headway.studies.development.heads import read_heads
+from headway.studies.development.identity import identity
+from headway.studies.development.intervals import PUBLISHED, onset_intervals
+from headway.studies.development.matching import _tests, match, matching
+from headway.studies.development.onset import onset
+from headway.studies.development.position import kendalls_w, position
+from headway.studies.development.seeds import interval_widths, seeds, t_power, two_sizes
 from support_studies import SIZES, STEPS, heads_table
 
 SCORE = "prev_self_ratio"
 RNG = np.random.default_rng
 
 
-def studied(table: pl.DataFrame, *parts, bootstraps: int = 200) -> Draft:
-    draft = Draft(read_heads(table, SCORE), bootstraps, 0)
+def studied(table: pl.DataFrame, *parts, bootstraps: int = 200) -> ResultBuilder:
+    draft = ResultBuilder(read_heads(table, SCORE), bootstraps, 0)
     for part in (growth, onset, *parts):
         part(draft)
     return draft

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.studies.previous_token.censored import normal_regression, resampled_weights, shares_until
+from headway.studies.development.censored import normal_regression, resampled_weights, shares_until
 
 # R 4.2, survival: d <- data.frame(l=LOWER, u=UPPER, x=X) with NA for an open end;
 # survreg(Surv(l, u, type="interval2") ~ x, d, dist="gaussian"); survfit(Surv(l, u, type="interval2") ~ 1, d)

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from headway.published import read_published
-from headway.studies.previous_token.draft import Draft
-from headway.studies.previous_token.final import by_layer, by_sixths, layer_maxima, ntile
-from headway.studies.previous_token.growth import growth, peaks, slopes
-from headway.studies.previous_token.heads import read_heads
-from headway.studies.previous_token.onset import THRESHOLDS, at_thresholds, averaged, onset
+from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.final import by_layer, by_sixths, layer_maxima, ntile
+from headway.studies.development.growth import growth, peaks, slopes
+from headway.studies.development.heads import read_heads
+from headway.studies.development.onset import THRESHOLDS, at_thresholds, averaged, onset
 from support_studies import heads_table
 
 SCORE = "prev_self_ratio"
@@ -81,7 +81,7 @@ def test_steps_0_and_1_are_the_duplicates_of_every_published_run(published):
 
 
 def test_peaks_and_slopes_are_the_published(published, reference):
-    draft = Draft(published, 0, 0)
+    draft = ResultBuilder(published, 0, 0)
     growth(draft)
     expected = json.loads((reference / "expected.json").read_text())["tables"]
     for name in ("peak_mean_by_size", "slope_mean_by_size"):
@@ -132,7 +132,7 @@ def test_onset_is_the_first_step_that_climbs_faster_than_the_threshold():
 
 
 def test_onset_tables_stand_for_every_run(planted):
-    draft = Draft(planted, 0, 0)
+    draft = ResultBuilder(planted, 0, 0)
     onset(draft)
     assert draft.tables["onset"].height == 9
     assert draft.tables["onset_thresholds"].height == 9 * 15

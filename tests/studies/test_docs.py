@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import STUDIES
-from headway.studies.previous_token.heads import RUN_COLUMNS, SIZE_COLUMNS
+from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS
 from support_studies import heads_table, write_heads
 
 DOCS = Path(__file__).parents[2] / "docs" / "previous-token.md"
@@ -29,7 +29,7 @@ def documented() -> dict[str, set[str]]:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     rundir = write_heads(RunDirectory(tmp_path_factory.mktemp("docs")), heads_table())
-    return STUDIES["previous_token"](rundir, bootstraps=20).tables
+    return STUDIES["development"](rundir, bootstraps=20).tables
 
 
 def test_every_table_is_documented_and_made(tables):

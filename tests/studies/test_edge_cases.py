@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from headway.errors import StatisticsError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, Result
 from headway.tables import SCORES
 from support_studies import heads_table, rise, write_heads
@@ -17,11 +17,11 @@ SCORE = "prev_self_ratio"
 
 def study(tmp_path, table: pl.DataFrame, **options) -> Result:
     rundir = write_heads(RunDirectory(tmp_path), table)
-    result = STUDIES["previous_token"](rundir, **{"bootstraps": 20} | options)
+    result = STUDIES["development"](rundir, **{"bootstraps": 20} | options)
     result.save(rundir)
-    text = (rundir.analysis / "previous_token.json").read_text()
+    text = (rundir.analysis / "development.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
-    assert Result.load(rundir, "previous_token").values == result.values
+    assert Result.load(rundir, "development").values == result.values
     return result
 
 

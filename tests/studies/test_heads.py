@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from headway.errors import StatisticsError
-from headway.studies.previous_token.heads import read_heads
+from headway.studies.development.heads import read_heads
 from support_studies import STEPS, heads_table
 
 SCORE = "prev_self_ratio"

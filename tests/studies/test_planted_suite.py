@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import Result
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import Result
 
 # expected.json: df of mixed models within 0.05 of the printed value, since R's own come from numerical derivatives
@@ -63,7 +63,7 @@ def result(reference, tmp_path_factory) -> Result:
     out = tmp_path_factory.mktemp("published") / "run"
     headway("import-heads", reference / "pythia_heads.csv.gz", "--out", out)
     headway("analyze", out, "--bootstraps", 0)
-    return Result.load(RunDirectory(out), "previous_token")
+    return Result.load(RunDirectory(out), "development")
 
 
 def headway(*words) -> None:

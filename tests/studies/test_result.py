@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from headway.errors import RunDirectoryError, StorageError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import Result
 
 
@@ -83,17 +83,17 @@ def test_a_result_under_another_name_is_said(tmp_path):
 def test_a_result_knows_whether_its_tables_have_changed(tmp_path):
     rundir = RunDirectory(tmp_path)
     row = pl.DataFrame({"x": [1.0]})
-    rundir.write_part("heads", "a", 0, row, {})
+    rundir.write_partition("heads", "a", 0, row, {})
     Result("toy", {}, sources={"heads": rundir.contents("heads")}).save(rundir)
     loaded = Result.load(rundir, "toy")
     assert loaded.changed_since(rundir) == []
-    rundir.write_part("heads", "a", 0, row, {})
+    rundir.write_partition("heads", "a", 0, row, {})
     assert loaded.changed_since(rundir) == [], "the same numbers again"
-    rundir.write_part("heads", "a", 1, row, {})
+    rundir.write_partition("heads", "a", 1, row, {})
     assert loaded.changed_since(rundir) == ["heads"]
-    rundir.part_path("heads", "a", 1).unlink()
+    rundir.partition_path("heads", "a", 1).unlink()
     assert loaded.changed_since(rundir) == []
-    rundir.write_part("heads", "a", 0, pl.DataFrame({"x": [2.0]}), {})
+    rundir.write_partition("heads", "a", 0, pl.DataFrame({"x": [2.0]}), {})
     assert loaded.changed_since(rundir) == ["heads"]
 
 

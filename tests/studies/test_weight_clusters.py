@@ -7,7 +7,7 @@ import pytest
 from headway.clusters import WeightClusters
 from headway.clusters.job import ClusterInput
 from headway.errors import RunDirectoryError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies import Result, weight_clusters
 from headway.studies.weight_clusters.corrections import benjamini_hochberg, by_family, holm, simes
 from headway.studies.weight_clusters.outliers import departure
@@ -188,7 +188,7 @@ def test_equal_heads_are_told_as_such(tmp_path):
         frame = WeightClusters(features=("raw",)).compute(planted_checkpoint("a1", step), ClusterInput(weights, {}))
         floats = frame.select(pl.selectors.float())
         assert all(floats[name].drop_nulls().is_finite().all() for name in floats.columns)
-        rundir.write_part("clusters", "a1", step, frame, {})
+        rundir.write_partition("clusters", "a1", step, frame, {})
     result = weight_clusters.study(rundir, bootstraps=0)
     headline = result.values["headline"]
     assert "All heads are equal in Q in layer 0, V in layer 0 and O in layer 0." in headline
@@ -202,7 +202,7 @@ def test_nothing_but_equal_heads(tmp_path):
         {kind: np.repeat(noise(np.random.default_rng(0), 1), 4, axis=0) for kind in "qkvo"}, n_heads=4
     )
     frame = WeightClusters(features=("raw",)).compute(planted_checkpoint("a1", 0), ClusterInput(equal, {}))
-    rundir.write_part("clusters", "a1", 0, frame, {})
+    rundir.write_partition("clusters", "a1", 0, frame, {})
     result = weight_clusters.study(rundir, bootstraps=0)
     assert result.values["headline"] == ["All heads are equal in Q in layer 0, K in layer 0, V in layer 0 and 1 other."]
     assert not any("No nulls were drawn" in note for note in result.notes)
@@ -229,7 +229,7 @@ def test_nothing_arises_where_nothing_was_planted(tmp_path, plant):
         for at, step in enumerate((0, 4, 16, 32, 64, 256)):
             weights = PlantedWeights(plant(np.random.default_rng([seed, at]), step), seed=100 * seed + at)
             frame = job.compute(planted_checkpoint("toy-seed1", step), ClusterInput(weights, "id"))
-            rundir.write_part("clusters", "toy-seed1", step, frame, {})
+            rundir.write_partition("clusters", "toy-seed1", step, frame, {})
         tables = weight_clusters.study(rundir, bootstraps=99).tables
         since += tables["transitions"]["beyond_from"].count()
         changed += tables["transitions"]["change"].is_in(["abrupt", "gradual"]).sum()
@@ -322,7 +322,7 @@ def test_without_nulls_nothing_is_claimed(tmp_path):
     for step in (0, 1):
         random = np.random.default_rng(step)
         weights = PlantedWeights({"q": two_groups(random, 1.0), "k": np.ones_like(noise(random))})
-        rundir.write_part(
+        rundir.write_partition(
             "clusters", "a1", step, job.compute(planted_checkpoint("a1", step), ClusterInput(weights, {})), {}
         )
     result = weight_clusters.study(rundir, bootstraps=99)
@@ -398,7 +398,7 @@ def test_kinds_with_too_few_heads_are_named_once(tmp_path):
     job = WeightClusters(methods=("kmeans",), ks=(2,), nulls=19)
     for step in (0, 1):
         frame = job.compute(planted_checkpoint("a1", step), ClusterInput(PlantedWeights(n_heads=8, n_kv_heads=1), "id"))
-        rundir.write_part("clusters", "a1", step, frame, {})
+        rundir.write_partition("clusters", "a1", step, frame, {})
     result = weight_clusters.study(rundir, bootstraps=0)
     assert [note for note in result.notes if "too few to be clustered" in note] == [
         "Of size 1k, K, V have 1 head a layer, too few to be clustered: norms and changes are all there is."
@@ -412,7 +412,7 @@ def test_changes_from_before_the_grid_was_extended_are_told(tmp_path):
         for step, before in zip(steps, previous, strict=True):
             now = ClusterInput(PlantedWeights(seed=step), "id", PlantedWeights(seed=9), before)
             job = WeightClusters(features=("raw",), methods=("kmeans",), ks=(2,), nulls=0)
-            rundir.write_part("clusters", "a1", step, job.compute(planted_checkpoint("a1", step), now), {})
+            rundir.write_partition("clusters", "a1", step, job.compute(planted_checkpoint("a1", step), now), {})
         return weight_clusters.study(rundir, bootstraps=0).notes
 
     assert any(

@@ -13,8 +13,8 @@ from headway import sweep
 from headway.cli import app
 from headway.clusters import WeightClusters, predecessors
 from headway.errors import RunDirectoryError
-from headway.rundir import RunDirectory
-from headway.suites import Checkpoint, hub_http, open_suite, stamps
+from headway.store.directory import RunDirectory
+from headway.suites import Checkpoint, hub_http, open_suite, revisions
 from headway.sweep import versions as versions_module
 from hub_server import HubServer
 from support_models import saved
@@ -108,7 +108,7 @@ def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, di
 def test_a_hub_that_is_away_is_not_waited_for_once_a_repository(hub: HubServer, monkeypatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     many = [checkpoint(repo=f"someone/toy-1m-seed{seed}") for seed in range(40)]
-    assert set(stamps(many, {"weights"}).out_of_reach) == {one.key for one in many}
+    assert set(revisions(many, {"weights"}).out_of_reach) == {one.key for one in many}
     assert len(hub.waited) <= 8 * len(hub_http.PAUSES), "eight are asked at once"
 
 
@@ -228,7 +228,7 @@ def test_parts_of_another_job_are_never_read_with_the_others(directory, tmp_path
     sweep.run(Squares(), grid()[:6], directory)
     other = RunDirectory(tmp_path / "other")
     sweep.run(Squares(factor=2), grid(), other)
-    for part in other.parts("heads")[4:7]:  # the last of them in place of nothing
+    for part in other.partitions("heads")[4:7]:  # the last of them in place of nothing
         (directory.path / "heads" / part.name).write_bytes(part.read_bytes())
     with pytest.raises(
         RunDirectoryError,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from polars.testing import assert_frame_equal
 
-from headway import sweep, verbs
-from headway.rundir import RunDirectory
+from headway import api, sweep
+from headway.store.directory import RunDirectory
 from support_models import saved_suite
 from support_sweep import measure_command
 
@@ -37,7 +37,7 @@ def whole(place):
 
 
 def measured(place: Path, out: str, **options) -> sweep.Summary:
-    return verbs.measure(place / "suite", corpus=str(place / "texts.txt"), out=place / out, **OPTIONS, **options)
+    return api.measure(place / "suite", corpus=str(place / "texts.txt"), out=place / out, **OPTIONS, **options)
 
 
 def files(directory: RunDirectory, pattern: str) -> set[Path]:
@@ -47,7 +47,7 @@ def files(directory: RunDirectory, pattern: str) -> set[Path]:
 def test_killed_at_twenty_random_moments(place, whole):
     # A server that has torch imported forks each attempt: twenty starts of Python would be most of the test.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["headway.verbs", "headway.measure", "headway.models", "transformers.models.auto"])
+    context.set_forkserver_preload(["headway.api", "headway.attention", "headway.models", "transformers.models.auto"])
 
     def start(out: Path):
         options = ("--scores", ",".join(OPTIONS["scores"]), "--loss")
@@ -76,7 +76,7 @@ def test_killed_at_twenty_random_moments(place, whole):
         in_work += len(files(resumed, "*.parquet")) < CHECKPOINTS
         half_written += len(files(resumed, ".*.tmp")) > 0
     assert in_work == KILLS  # every one of them hit an unfinished sweep
-    assert len(resumed.parts("heads")) > 0  # and what earlier ones finished was kept
+    assert len(resumed.partitions("heads")) > 0  # and what earlier ones finished was kept
     assert half_written > 0  # what such kills leave is removed by the sweeps that follow: see below
 
     last = start(resumed.path)

@@ -3,8 +3,8 @@
 import pytest
 from polars.testing import assert_frame_equal
 
-from headway import sweep, verbs
-from headway.rundir import RunDirectory
+from headway import api, sweep
+from headway.store.directory import RunDirectory
 from hub_server import HubServer
 from support_models import saved_suite
 
@@ -23,7 +23,7 @@ def test_a_sweep_over_a_network_at_fault(hub: HubServer, tmp_path, monkeypatch, 
 
     def measured(out: str) -> RunDirectory:
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / f"cache of {out}"))
-        summary = verbs.measure(
+        summary = api.measure(
             f"hf:someone/{RUN}",
             corpus=str(tmp_path / "texts.txt"),
             where="step=0..5",

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from headway.errors import StorageError, UsageError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.sweep import ray_tasks, run
 from headway.sweep.ray_tasks import RayTasks
 from support_sweep import Squares, expected, found, grid
@@ -53,7 +53,7 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster, tmp_path):
     directory = RunDirectory(tmp_path / "out")
 
     def lose_a_node():
-        while len(directory.parts("heads")) < 5:
+        while len(directory.partitions("heads")) < 5:
             time.sleep(0.02)
         cluster.remove_node(nodes[0], allow_graceful=False)
 

@@ -13,7 +13,7 @@ import torch
 
 from headway import sweep
 from headway.errors import RunDirectoryError, SelectionError, StorageError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from support_disk import leave_free
 from support_sweep import Allotted, Squares, Threads, expected, found, grid
 
@@ -65,7 +65,7 @@ def test_a_failed_checkpoint_never_stops_the_others(directory, executor):
 
 def test_what_is_done_is_not_computed_again(directory):
     sweep.run(Squares(), grid()[:6], directory)
-    before = {part.name: part.stat().st_mtime_ns for part in directory.parts("heads")}
+    before = {part.name: part.stat().st_mtime_ns for part in directory.partitions("heads")}
     summary = sweep.run(Squares(), grid(), directory)
     assert (summary.done, summary.kept) == (4, 6)
     assert {name: (directory.path / "heads" / name).stat().st_mtime_ns for name in before} == before
@@ -76,7 +76,7 @@ def test_what_is_done_is_not_computed_again(directory):
 )
 def test_a_damaged_part_is_found_and_computed_again(directory, damage):
     sweep.run(Squares(), grid(), directory)
-    part = directory.parts("heads")[3]
+    part = directory.partitions("heads")[3]
     part.write_bytes(damage(part.read_bytes()))
     with pytest.raises(StorageError, match="is damaged"):
         directory.read("heads")
@@ -163,7 +163,7 @@ sys.path.insert(0, sys.argv[2])
 from support_disk import leave_free
 from support_sweep import Allotted, Squares, grid
 from headway import sweep
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 sweep.run(Squares(seconds=float(sys.argv[3])), grid(4, 10), RunDirectory(sys.argv[1]))
 """
 
@@ -182,7 +182,7 @@ def test_two_sweeps_into_one_directory(directory):
 
 def test_a_sweep_stops_where_another_takes_its_table(directory):
     process = start(directory, 0.02, stderr=subprocess.PIPE)
-    while len(directory.parts("heads")) < 3:
+    while len(directory.partitions("heads")) < 3:
         time.sleep(0.01)
     sweep.run(Squares(factor=2), grid(4, 10)[:7], directory, force=True)
     _, said = process.communicate()
@@ -198,7 +198,7 @@ def test_every_executor_stops_where_another_takes_its_table(directory, executor)
     faults = {"toy-1m-seed1@20": "taken"}
     with pytest.raises(RunDirectoryError, match="another command replaced the table"):
         sweep.run(Squares(faults=faults, marks=str(directory.path)), grid(), directory, executor=executor)
-    assert not directory.parts("heads")
+    assert not directory.partitions("heads")
 
 
 def test_failures_of_another_job_are_not_this_one_s(directory):
@@ -209,7 +209,7 @@ def test_failures_of_another_job_are_not_this_one_s(directory):
 
 def test_ctrl_c_finishes_what_is_in_hand_and_can_be_resumed(directory):
     process = start(directory, 0.05)
-    while not directory.parts("heads"):
+    while not directory.partitions("heads"):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait() != 0
@@ -249,7 +249,7 @@ def test_a_clock_that_jumps_does_not_disturb(directory):
     """No rate is above that of the work itself: a part took 50 ms of a clock that does not jump."""
     sweep.run(Squares(seconds=0.05), grid()[:5], directory)
     day = 24 * 3600
-    parts = directory.parts("heads")
+    parts = directory.partitions("heads")
     for jumped, n_told in [(parts[:0], 5), (parts[:4], 1), (parts, 0)]:
         for jump in (day, -day):
             redate(parts, 0)
@@ -263,7 +263,7 @@ def test_a_clock_that_jumps_does_not_disturb(directory):
 
 def test_status_counts_what_is_left(directory):
     sweep.run(Squares(faults={"toy-1m-seed1@10": "missing"}), grid(), directory)
-    directory.parts("heads")[0].unlink()
+    directory.partitions("heads")[0].unlink()
     [state] = sweep.status(directory)
     assert (state.planned, state.done, len(state.failed), state.left) == (10, 8, 1, 1)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headway.errors import CorpusError
-from headway.words import count
+from headway.text import count
 
 
 @dataclass(frozen=True)

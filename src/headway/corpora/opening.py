@@ -20,7 +20,7 @@ from headway.corpora.corpus import Corpus
 from headway.corpora.lines import read_lines
 from headway.corpora.tables import READERS, SHEETS, read_column
 from headway.errors import CorpusError
-from headway.words import unicode_name
+from headway.text import unicode_name
 
 
 def open_corpus(spec: str | PathLike[str]) -> Corpus:
@@ -57,7 +57,7 @@ def open_corpus(spec: str | PathLike[str]) -> Corpus:
 
 
 def _nano() -> Corpus:
-    from headway.suites.nano import held_out
+    from headway.nano import held_out
 
     return Corpus.of("nano", held_out())
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from headway.corpora.corpus import Corpus
 from headway.errors import CorpusError, UsageError
-from headway.words import count
+from headway.text import count
 
 # A text of one token attends only to itself: there is nothing to measure.
 SHORTEST = 2

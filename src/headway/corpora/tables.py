@@ -13,7 +13,7 @@ import polars as pl
 
 from headway.corpora.lines import read_lines, utf8
 from headway.errors import CorpusError
-from headway.words import listed
+from headway.text import listed
 
 SHEETS = (".xlsx", ".xls", ".ods")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}

@@ -38,7 +38,7 @@ DEFINITIONS_VERSION = 2
 TEXTS_WITH_TOPS = 4
 LAST_TOKENS = 12
 # What is done to which heads; for `swap`, the order of heads of each layer.
-Deed = tuple[str, tuple]
+Operation = tuple[str, tuple]
 Clusters = tuple[int, ...]  # the one that is ablated, or the two that change places
 
 
@@ -183,10 +183,10 @@ class ClusterEffects:
             for operation in self.operations
             for clusters in _concerned(grouping, operation)
         ]
-        deeds = [self._deeds(*trial) for trial in trials]
-        distinct = list(dict.fromkeys(deed for own, chance in deeds for deed in (own, *chance)))
+        operations = [self._operations(*trial) for trial in trials]
+        distinct = list(dict.fromkeys(operation for own, chance in operations for operation in (own, *chance)))
         means = mean_outputs(input.model, read.ids, range(geometry.n_layers)) if "mean" in self.operations else {}
-        interventions = [_intervention(deed, means) for deed in distinct]
+        interventions = [_intervention(operation, means) for operation in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
         if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
             raise not_finite(self.dtype)
@@ -194,7 +194,7 @@ class ClusterEffects:
         ends = [input.tokenizer.decode(ids[-LAST_TOKENS:].tolist()) for ids in shown]
         before = _tops(input, shown)
         rows = []
-        for (grouping, operation, clusters), (own, chance) in zip(trials, deeds, strict=True):
+        for (grouping, operation, clusters), (own, chance) in zip(trials, operations, strict=True):
             with _intervention(own, means).on(input.model):
                 after = _tops(input, shown)
             heads = _heads_of(own, grouping, clusters)
@@ -210,7 +210,7 @@ class ClusterEffects:
                     "heads": " ↔ ".join(map(named, heads)),
                     "cluster_size": sum(map(len, heads)),
                     "n_texts": len(read.ids),
-                    **_summary(found[own], [found[deed] for deed in chance], own in chance),
+                    **_summary(found[own], [found[operation] for operation in chance], own in chance),
                     "n_controls": len(set(chance)),
                     "top_texts": ends,
                     "top_before": before.tokens,
@@ -221,10 +221,10 @@ class ClusterEffects:
             )
         return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
 
-    def _deeds(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Deed, list[Deed]]:
-        """The deed itself, and the same to random groups; different draws may come to the same deed."""
+    def _operations(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Operation, list[Operation]]:
+        """The operation itself, and the same to random groups; different draws may come to the same operation."""
         chance = grouping.shuffled(self.controls, self.seed)
-        return _deed(grouping, operation, clusters), [_deed(other, operation, clusters) for other in chance]
+        return _operation(grouping, operation, clusters), [_operation(other, operation, clusters) for other in chance]
 
 
 def _concerned(grouping: Grouping, operation: str) -> list[Clusters]:
@@ -235,7 +235,7 @@ def _concerned(grouping: Grouping, operation: str) -> list[Clusters]:
     return [pair for pair in pairs if any(set(pair) <= set(labels) for labels in grouping.labels.values())]
 
 
-def _deed(grouping: Grouping, operation: str, clusters: Clusters) -> Deed:
+def _operation(grouping: Grouping, operation: str, clusters: Clusters) -> Operation:
     from headway.interventions.objects import swap_order
 
     if operation != "swap":
@@ -245,23 +245,23 @@ def _deed(grouping: Grouping, operation: str, clusters: Clusters) -> Deed:
     return operation, tuple((layer, tuple(swap_order(own, clusters))) for layer, own in meeting.items())
 
 
-def _heads_of(deed: Deed, grouping: Grouping, clusters: Clusters) -> list[Heads]:
+def _heads_of(operation: Operation, grouping: Grouping, clusters: Clusters) -> list[Heads]:
     """The heads of the cluster that is ablated, or of each of the two those that change places."""
-    operation, what = deed
-    if operation != "swap":
+    kind, what = operation
+    if kind != "swap":
         return [what]
     moved = {(layer, head) for layer, order in what for head, comes in enumerate(order) if head != comes}
     return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
 
 
-def _intervention(deed: Deed, means: Mapping[int, Any]) -> Intervention:
+def _intervention(operation: Operation, means: Mapping[int, Any]) -> Intervention:
     from headway.interventions.objects import Ablate, Permute, Replace
 
-    operation, what = deed
+    kind, what = operation
     heads: Heads = what
-    if operation == "swap":
+    if kind == "swap":
         return Permute(dict(what))
-    return Ablate(heads) if operation == "zero" else Replace(heads, means)
+    return Ablate(heads) if kind == "zero" else Replace(heads, means)
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.studies import previous_token, weight_clusters
+from headway.studies import development, weight_clusters
 from headway.studies.result import Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
-    "previous_token": previous_token.study,
+    "development": development.study,
     "weight_clusters": weight_clusters.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
 TABLES: dict[str, frozenset[str]] = {
-    "previous_token": frozenset({"heads"}),
+    "development": frozenset({"heads"}),
     "weight_clusters": weight_clusters.TABLES,
 }
 
-__all__ = ["STUDIES", "TABLES", "Result", "previous_token", "weight_clusters"]
+__all__ = ["STUDIES", "TABLES", "Result", "development", "weight_clusters"]

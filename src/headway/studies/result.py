@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError
-from headway.rundir import RunDirectory, safe_name
-from headway.whole_files import require_regular, to_json, write_whole
+from headway.store.directory import RunDirectory, safe_name
+from headway.store.files import require_regular, to_json, write_whole
 
 _OWN_KEYS = ("study", "notes", "sources", "files", "seal")
 

@@ -3,7 +3,7 @@
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
 from headway.suites.files import CheckpointFiles, files, identity_of
 from headway.suites.registry import known_suites, open_suite
-from headway.suites.stamps import Stamps, stamps
+from headway.suites.revisions import Revisions, revisions
 from headway.suites.suite import Run, Suite, SuiteInfo
 
 __all__ = [
@@ -11,14 +11,14 @@ __all__ = [
     "CheckpointFiles",
     "FolderSource",
     "HubSource",
+    "Revisions",
     "Run",
     "Source",
-    "Stamps",
     "Suite",
     "SuiteInfo",
     "files",
     "identity_of",
     "known_suites",
     "open_suite",
-    "stamps",
+    "revisions",
 ]

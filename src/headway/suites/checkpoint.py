@@ -18,7 +18,7 @@ class HubSource:
     tokenizer_repo: str = ""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """What holds the whole run."""
         return self.repo
 
@@ -34,7 +34,7 @@ class FolderSource:
     fallbacks: tuple[Path, ...] = ()
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """What holds the whole run."""
         return str(self.path.parent)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.errors import RunDirectoryError, SelectionError
-from headway.rundir import safe_name
+from headway.store.directory import safe_name
 from headway.suites.names import parse_run, parse_step
 from headway.suites.suite import Run, Stages, Suite, by_stage
 

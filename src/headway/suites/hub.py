@@ -19,6 +19,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from headway.errors import CheckpointError, StorageError
+from headway.store.cache import own_cache
+from headway.store.files import to_json, write_whole
 from headway.suites.hub_answers import (
     FileFacts,
     Listing,
@@ -29,8 +31,6 @@ from headway.suites.hub_answers import (
     read_revisions,
 )
 from headway.suites.hub_http import Damaged, Unreachable, ask, endpoint, persistently, transfer
-from headway.suites.own_cache import own_cache
-from headway.whole_files import to_json, write_whole
 
 _NOT_ASKED = "the Hub is not asked, since HF_HUB_OFFLINE is set"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)

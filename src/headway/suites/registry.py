@@ -12,7 +12,7 @@ from headway.errors import SelectionError
 from headway.suites import hub
 from headway.suites.folder import folder_suite
 from headway.suites.names import PYTHIA_SEED, RunName, natural_order, parse_run, size_order
-from headway.suites.revisions import HubRevisions, OlmoStage2, is_olmo, olmo_stage1
+from headway.suites.steps import HubRevisions, OlmoStage2, is_olmo, olmo_stage1
 from headway.suites.suite import Run, Stages, Suite, SuiteInfo
 
 # 0, 1, 2, 4 ... 512, then every 1,000 to 143,000: 154 steps.
@@ -151,13 +151,13 @@ _NANO_ABOUT = "small models, trained from scratch on this machine"
 
 
 def _nano(name: str) -> Suite:
-    from headway.suites.nano import folder
+    from headway.nano import folder
 
     return folder_suite(folder(_NANO[name]), name=name, about=_NANO_ABOUT, corpus="nano")
 
 
 def _nano_info(name: str) -> SuiteInfo:
-    from headway.suites.nano import PRESETS
+    from headway.nano import PRESETS
 
     recipe = PRESETS[_NANO[name]]
     runs = [parse_run(run) for run in recipe.runs()]

@@ -1,102 +1,127 @@
-"""Which revision of a Hub repository holds which step, read from the names of its branches and tags."""
+"""Cheap signs that a checkpoint's files are still those that they were: nothing is read or downloaded for them.
+
+Where two revisions are equal, so are the files; where they differ, only `identity_of` can tell.
+"""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+from headway.errors import CheckpointError
 from headway.suites import hub
+from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
+from headway.suites.files import forget_listings
 from headway.suites.hub_http import Unreachable
-from headway.suites.names import parse_revision
-from headway.suites.suite import Stages, by_stage, by_step
-from headway.words import count
+from headway.suites.selection import TOKENIZER_FILES
 
-# Some early revisions of the first stage lack its name: step150-tokens1B.
-_OLMO = re.compile(r"(?:stage1-|stage2-ingredient(\d+)-)?step(\d+)-tokens\d+B")
-
-
-def olmo_stage1(names: Sequence[str], repo: str) -> Stages:
-    """`stage1-step10000-tokens21B`, or `step150-tokens1B`: the first stage of pretraining. Of two names of one step, the
-    one that names the stage is taken."""
-    own = [(step, name) for name, ingredient, step in _olmo(names) if ingredient is None]
-    named, plain = (
-        by_step([(s, name) for s, name in own if name.startswith("stage1") == of], repo) for of in (True, False)
-    )
-    return {"stage1": plain | named}
+_AT_ONCE = 8  # questions to the Hub
+_OF_A_CHECKPOINT = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 @dataclass(frozen=True)
-class OlmoStage2:
-    """`stage2-ingredient2-step1000-tokens3B`: one order of the second stage's data, whose names count from 0 again.
+class Revisions:
+    """Revisions by the checkpoints' keys; `out_of_reach` says of the others why they have none now.
 
-    Its steps go on from the last of the first stage, which it starts from.
+    A checkpoint is in neither where the Hub lists no such revision. `commits` are those of the revisions on the Hub.
     """
 
-    ingredient: int
-
-    def __call__(self, names: Sequence[str], repo: str) -> Stages:
-        start = max(olmo_stage1(names, repo)["stage1"], default=0)
-        own = [(start + step, name) for name, ingredient, step in _olmo(names) if ingredient == self.ingredient]
-        return {"stage2": by_step(own, repo)}
+    known: Mapping[str, str]
+    out_of_reach: Mapping[str, str]
+    commits: Mapping[str, str]
 
 
-def is_olmo(name: str) -> bool:
-    """Whether `name` is of one of the two stages: a third one, say, is of neither suite."""
-    return bool(_OLMO.fullmatch(name))
+def revisions(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> Revisions:
+    """The revisions of `checkpoints` as they are now: the commits that the Hub names for the revisions, in one question
+    for a repository; in folders, sizes and times.
 
-
-def _olmo(names: Sequence[str]) -> list[tuple[str, int | None, int]]:
-    found = ((name, _OLMO.fullmatch(name)) for name in names)
-    return [(name, int(said[1]) if said[1] else None, int(said[2])) for name, said in found if said]
-
-
-def _states_step(name: str) -> bool:
-    return parse_revision(name) is not None
-
-
-# Branches of every repository, which hold the end of training or another format of it.
-_NO_STEP = frozenset({"main", "refs/convert/parquet"})
-
-
-@dataclass(frozen=True)
-class HubRevisions:
-    """The revisions of `repo`, listed when they are asked for; `read` gives the stage and the step of each,
-    and a warning names those that are not `understood`.
-
-    Where the Hub is out of reach, or is not to be asked and nothing of it is in the cache, those of the last listing
-    are taken, with a warning: a finished sweep needs no more.
+    Args:
+        need: what is read of each, as in `files`.
     """
-
-    repo: str
-    read: Callable[[Sequence[str], str], Stages] = by_stage
-    understood: Callable[[str], bool] = _states_step
-
-    def __call__(self) -> Stages:
+    checkpoints = list(checkpoints)
+    forget_listings()  # what is read from now on must be no older than its stamp
+    commits = _commits(_repositories(checkpoints, need))
+    known: dict[str, str] = {}
+    out_of_reach: dict[str, str] = {}
+    of_revisions: dict[str, str] = {}
+    for checkpoint in checkpoints:
         try:
-            names = hub.list_revisions(self.repo)
-            if hub.offline() and not any(self.read(names, self.repo).values()):
-                raise Unreachable(
-                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {hub.cache_dir()} has no step of it"
-                )
+            source = checkpoint.source
+            stamp = _of_hub(source, need, commits) if isinstance(source, HubSource) else _of_folder(source, need)
+        except CheckpointError as error:
+            out_of_reach[checkpoint.key] = str(error)
+        else:
+            if stamp:
+                known[checkpoint.key] = stamp
+            if stamp and isinstance(source, HubSource):
+                of_revisions[checkpoint.key] = stamp.partition(" ")[0]
+    return Revisions(known, out_of_reach, of_revisions)
+
+
+# --- on the Hub -----------------------------------------------------------------------------------------------------
+
+
+def _places(source: HubSource, need: Collection[str]) -> list[tuple[str, str]]:
+    """Every repository and revision that files may come from."""
+    places = [(source.repo, source.revision)]
+    if "tokenizer" in need:
+        places += [(repo, "main") for repo in (source.repo, source.tokenizer_repo) if repo]
+    return places
+
+
+def _repositories(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> list[str]:
+    sources = [checkpoint.source for checkpoint in checkpoints if isinstance(checkpoint.source, HubSource)]
+    return list(dict.fromkeys(repo for source in sources for repo, _ in _places(source, need)))
+
+
+def _commits(repositories: list[str]) -> dict[str, Mapping[str, str] | CheckpointError]:
+    """Each repository's revisions with their commits, or why they are not known."""
+    away: list[CheckpointError] = []
+
+    def ask(repo: str) -> Mapping[str, str] | CheckpointError:
+        if away:  # one long wait for a Hub that does not answer is enough
+            return away[0]
+        try:
+            return hub.commits(repo)
         except Unreachable as error:
-            names = hub.remembered_revisions(self.repo)
-            if not names:
-                raise
-            warnings.warn(f"{error}. The revisions of {self.repo} are those that it last listed", stacklevel=4)
-        self._say_unread(names)
-        return self.read(names, self.repo)
+            away.append(error)
+            return error
+        except CheckpointError as error:
+            return error
 
-    def _say_unread(self, names: Sequence[str]) -> None:
-        unread = [name for name in names if name not in _NO_STEP and not self.understood(name)]
-        if unread:
-            more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
-            warnings.warn(
-                f"{self.repo}: {count(len(unread), 'revision')} with names that are not understood "
-                f"{'is' if len(unread) == 1 else 'are'} left out: {', '.join(unread[:3])}{more}",
-                stacklevel=5,
-            )
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return dict(zip(repositories, threads.map(ask, repositories), strict=True))
 
-    def describe(self) -> str:
-        return "listed from the Hub when used"
+
+def _of_hub(
+    source: HubSource, need: Collection[str], commits: Mapping[str, Mapping[str, str] | CheckpointError]
+) -> str:
+    named = []
+    for repo, revision in _places(source, need):
+        there = commits[repo]
+        if isinstance(there, CheckpointError):
+            raise there
+        named.append(there.get(revision, ""))
+    return " ".join(named) if named[0] else ""
+
+
+# --- in a folder ----------------------------------------------------------------------------------------------------
+
+
+def _of_folder(source: FolderSource, need: Collection[str]) -> str:
+    facts = _facts(source.path, _OF_A_CHECKPOINT)
+    if "tokenizer" in need:
+        for folder in source.fallbacks:
+            facts += _facts(folder, TOKENIZER_FILES)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _facts(folder: Path, endings: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    try:
+        seen = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.name.endswith(endings)]
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror or error}") from error
+    return [(name, facts.st_size, facts.st_mtime_ns) for name, facts in seen]

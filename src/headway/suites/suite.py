@@ -13,7 +13,7 @@ from headway.errors import SelectionError
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
 from headway.suites.names import PLAIN, natural_order, parse_revision, size_order
 from headway.suites.where import Where, parse_where
-from headway.words import count
+from headway.text import count
 
 # Of each stage of training, the revision of each step. The first stage is the one that is taken unless another is named.
 Stages = Mapping[str, Mapping[int, str]]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from headway.errors import HeadwayError, RunDirectoryError, StorageError
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.suites import Checkpoint
 from headway.sweep.threads import on_one_core
 from headway.sweep.versions import versions
@@ -86,7 +86,7 @@ class Work:
 
     Attributes:
         made_from: the hash of the job.
-        stamps: of the checkpoints, from before they are read.
+        revisions: of the checkpoints, from before they are read.
 
     Raises:
         StorageError: the part cannot be written (a full disk): every further checkpoint would fail too.
@@ -96,7 +96,7 @@ class Work:
     job: Job
     directory: str
     made_from: str
-    stamps: Mapping[str, str]
+    revisions: Mapping[str, str]
     _computing: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, "headway-computes"), repr=False
     )
@@ -129,7 +129,7 @@ class Work:
                 identities = input.identities
                 settings = getattr(input, "settings", {})
             metadata = self._metadata(identities, settings, time.perf_counter() - start)
-            self._rundir.write_part(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
+            self._rundir.write_partition(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
             raise
         except HeadwayError as error:
@@ -142,7 +142,7 @@ class Work:
 
     def _metadata(self, identities: Mapping[str, str], settings: Mapping[str, Any], seconds: float) -> dict[str, str]:
         """What the part says of itself. `seconds` are those of a clock that never jumps."""
-        inputs = {key: [self.stamps.get(key, ""), identity] for key, identity in identities.items()}
+        inputs = {key: [self.revisions.get(key, ""), identity] for key, identity in identities.items()}
         return {
             "job": self.made_from,
             "inputs": json.dumps(inputs),
@@ -152,7 +152,7 @@ class Work:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "directory": self.directory, "made_from": self.made_from, "stamps": self.stamps}
+        return {"job": self.job, "directory": self.directory, "made_from": self.made_from, "revisions": self.revisions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]

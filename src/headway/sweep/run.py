@@ -15,17 +15,17 @@ import polars as pl
 
 from headway import __version__
 from headway.errors import HeadwayError, RunDirectoryError, SelectionError, StorageError
-from headway.parts import SUFFIX
 from headway.progress import Progress, Silent
-from headway.rundir import RunDirectory, fingerprint, safe_name
-from headway.suites import Checkpoint, stamps
+from headway.store.directory import RunDirectory, fingerprint, safe_name
+from headway.store.partitions import SUFFIX
+from headway.suites import Checkpoint, revisions
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
-from headway.sweep.keeping import Keeping
-from headway.sweep.places import moved, places, settle
+from headway.sweep.reuse import Reuse
 from headway.sweep.settings import differing_settings
+from headway.sweep.sources import moved, settle, sources
 from headway.sweep.versions import versions
-from headway.words import count, plain
+from headway.text import count, plain
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def run(
     if not force:  # before the Hub is asked anything
         _refuse_if_claimed(directory, job.table, identity)
         directory.require_own(job.table, directory.jobs(job.table), fingerprint(identity))
-    made_from, stamped = fingerprint(identity), stamps(checkpoints, job.needs)
-    given, lie_in = getattr(job, "given", {}), places(checkpoints)
-    keeping = Keeping(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
+    made_from, stamped = fingerprint(identity), revisions(checkpoints, job.needs)
+    given, lie_in = getattr(job, "given", {}), sources(checkpoints)
+    reuse = Reuse(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
     if elsewhere := moved(directory, job.table, lie_in):
-        settle(directory, job.table, elsewhere, lie_in, keeping.kept(), force)
-    record = {"asked": dict(asked or {}), "places": lie_in, "commits": stamped.commits}
+        settle(directory, job.table, elsewhere, lie_in, reuse.kept(), force)
+    record = {"asked": dict(asked or {}), "sources": lie_in, "commits": stamped.commits}
     claim(job.table, identity, list(by_key), directory, record, force=force)
-    kept = keeping.kept()
+    kept = reuse.kept()
     left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
     failed: list[Outcome] = []
     progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
@@ -104,7 +104,7 @@ def _require_written(directory: RunDirectory, table: str, keys: Collection[str])
     Raises:
         StorageError: the part of one of `keys` is absent.
     """
-    there = {path.name.removesuffix(SUFFIX) for path in directory.parts(table)}
+    there = {path.name.removesuffix(SUFFIX) for path in directory.partitions(table)}
     if absent := sorted(key for key in keys if key not in there):
         raise StorageError(
             f"{len(absent)} of {count(len(keys), 'partition')} that this command wrote to {directory.path / table} are "
@@ -115,7 +115,9 @@ def _require_written(directory: RunDirectory, table: str, keys: Collection[str])
 
 def begun(job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory) -> bool:
     """Whether `directory` holds parts that this very job made of checkpoints of their suite."""
-    return directory.claimed(job.table) == fingerprint(_identity(job, checkpoints)) and bool(directory.parts(job.table))
+    return directory.claimed(job.table) == fingerprint(_identity(job, checkpoints)) and bool(
+        directory.partitions(job.table)
+    )
 
 
 def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def store(
         directory.require_own(table, directory.jobs(table), made_from)
     claim(table, identity, keys, directory, {}, force=force)
     for (run, step), part in parts.items():
-        directory.write_part(table, run, step, part, {"job": made_from})
+        directory.write_partition(table, run, step, part, {"job": made_from})
 
 
 def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -> int | None:
@@ -151,7 +153,7 @@ def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -
     if directory.claimed(table) != fingerprint(identity):
         return None
     planned = set(directory.manifest()["tables"][table]["checkpoints"])
-    if planned != {path.name.removesuffix(SUFFIX) for path in directory.parts(table)}:
+    if planned != {path.name.removesuffix(SUFFIX) for path in directory.partitions(table)}:
         return None
     with suppress(HeadwayError):
         return directory.read(table).height
@@ -171,7 +173,7 @@ def claim(
     commands that were killed left half-written is removed.
 
     Args:
-        record: what else repeating it takes: `asked`, and by run and by key the `places` and `commits`, to which those
+        record: what else repeating it takes: `asked`, and by run and by key the `sources` and `commits`, to which those
             of earlier commands are added.
 
     Raises:
@@ -182,7 +184,7 @@ def claim(
         tables = manifest.setdefault("tables", {})
         before = tables.get(table)
         if force:
-            directory.drop_parts_of_others(table, fingerprint(identity))  # kept, they would mix with the new ones
+            directory.drop_foreign_partitions(table, fingerprint(identity))  # kept, they would mix with the new ones
         else:
             _refuse_if_claimed(directory, table, identity)  # another command may have come first
         if before is not None and before["identity"] != identity:
@@ -190,7 +192,7 @@ def claim(
         tables[table] = {
             "identity": identity,
             "asked": record.get("asked", {}),
-            "places": {**(before or {}).get("places", {}), **record.get("places", {})},
+            "sources": {**(before or {}).get("sources", {}), **record.get("sources", {})},
             "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
             "commits": {**(before or {}).get("commits", {}), **record.get("commits", {})},
             "begun": (before or {}).get("begun") or now(),
@@ -213,7 +215,7 @@ def _refuse_if_claimed(directory: RunDirectory, table: str, identity: dict[str, 
         RunDirectoryError: it differs, and has parts.
     """
     entry = directory.manifest().get("tables", {}).get(table)
-    if entry is None or not directory.parts(table):  # what came to nothing stands in no way
+    if entry is None or not directory.partitions(table):  # what came to nothing stands in no way
         return
     before = entry["identity"]
     identity = json.loads(json.dumps(identity))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from headway.errors import StorageError
-from headway.parts import SUFFIX, read_part_metadata
-from headway.rundir import RunDirectory
-from headway.words import count
+from headway.store.directory import RunDirectory
+from headway.store.partitions import SUFFIX, read_partition_metadata
+from headway.text import count
 
 _AT_ONCE = 8  # partitions that are looked at
 _MOST_STEPS = 6  # that a sentence lists
@@ -24,7 +24,7 @@ _MOST_STEPS = 6  # that a sentence lists
 
 def differing_settings(directory: RunDirectory, table: str) -> list[str]:
     """A sentence for each run and setting whose value differs between the steps of `table`."""
-    paths = directory.parts(table)
+    paths = directory.partitions(table)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         found = list(zip(paths, threads.map(_settings, paths), strict=True))
     runs: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -37,7 +37,7 @@ def differing_settings(directory: RunDirectory, table: str) -> list[str]:
 
 def _settings(part: Path) -> dict[str, Any]:
     try:
-        return json.loads(read_part_metadata(part).get("settings", "{}"))
+        return json.loads(read_partition_metadata(part).get("settings", "{}"))
     except (StorageError, ValueError):
         return {}
 

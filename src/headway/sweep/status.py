@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headway.errors import RunDirectoryError, StorageError
-from headway.parts import read_part, read_part_metadata
-from headway.rundir import RunDirectory, fingerprint
+from headway.store.directory import RunDirectory, fingerprint
+from headway.store.partitions import read_partition, read_partition_metadata
 from headway.sweep.versions import release
 
 RECENT = 600.0  # seconds over which the rate is taken
@@ -65,7 +65,7 @@ def _table_status(directory: RunDirectory, table: str, entry: dict[str, Any], ve
     planned = set(entry["checkpoints"])
     look = partial(_look, made_from=fingerprint(entry["identity"]), verify=verify)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        parts = list(threads.map(look, directory.parts(table)))
+        parts = list(threads.map(look, directory.partitions(table)))
     parts += [_Part(path.name, "its name is not RUN@STEP.parquet: it is ignored") for path in directory.strays(table)]
     whole = [part for part in parts if not part.damage]
     return Status(
@@ -91,7 +91,7 @@ class _Part(NamedTuple):
 
 def _look(path: Path, made_from: str, verify: bool) -> _Part:
     try:
-        metadata = read_part(path)[1] if verify else read_part_metadata(path)
+        metadata = read_partition(path)[1] if verify else read_partition_metadata(path)
         written = path.stat().st_mtime
     except (StorageError, OSError) as error:
         return _Part(path.name, damage=str(error))

@@ -10,7 +10,7 @@ import polars as pl
 
 from headway.errors import RunDirectoryError
 from headway.progress import Progress, Silent
-from headway.rundir import RunDirectory
+from headway.store.directory import RunDirectory
 from headway.studies.result import Result
 from headway.studies.weight_clusters.agreement import between_seeds, composition
 from headway.studies.weight_clusters.corrections import LEVEL

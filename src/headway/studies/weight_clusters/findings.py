@@ -12,7 +12,7 @@ from headway.studies.result import Result
 from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import main_series
-from headway.words import count, listed
+from headway.text import count, listed
 
 _MOST_NAMED = 3
 _UNEVEN = 1.5  # largest norm by smallest

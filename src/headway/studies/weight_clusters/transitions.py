@@ -14,7 +14,7 @@ import polars as pl
 from headway.errors import StatisticsError
 from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.timeline import main_series
-from headway.words import count
+from headway.text import count
 
 SUDDEN = 0.2
 _PLACE = ("model", "size", "layer", "kind", "feature")

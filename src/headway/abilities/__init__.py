@@ -1,0 +1,5 @@
+"""What a model can do, one number for each checkpoint: next-token loss and accuracy."""
+
+from headway.abilities.next_tokens import Predictions, next_token_predictions
+
+__all__ = ["Predictions", "next_token_predictions"]

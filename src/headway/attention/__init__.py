@@ -1,0 +1,26 @@
+"""Forward pass -> head scores: `scores` says what they are, `attention` and `kernels` how they are computed.
+
+`headway.measure` applies them to a whole suite.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["DEFAULT_SCORES", "HeadScores", "define", "head_scores"]
+
+if TYPE_CHECKING:
+    from headway.attention.heads import head_scores
+    from headway.attention.job import HeadScores
+    from headway.attention.scores import define
+
+DEFAULT_SCORES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
+
+_MODULES = {"head_scores": "heads", "HeadScores": "job", "define": "scores"}
+
+
+def __getattr__(name: str) -> Any:
+    """torch is imported when one of these is first used."""
+    if name in _MODULES:
+        from importlib import import_module
+
+        return getattr(import_module(f"headway.attention.{_MODULES[name]}"), name)
+    raise AttributeError(f"headway.attention has no {name!r}; it has {', '.join(__all__)}")

@@ -1,0 +1,196 @@
+"""One layer's attention A over a batch of texts of equal length, and what scores may ask of it.
+
+Shapes: B texts of T tokens each, N query heads, K key and value heads, D head_dim.
+
+Texts of up to `SHORT` tokens have their T x T matrix in memory: it is no larger than their queries and keys, and
+plain products are quicker than a fused kernel. Longer ones never do. There, with l[i] the log-sum-exp of row i's
+logits, A[i, j] = exp(s q[i].k[j] - l[i]) wherever an entry is wanted; and the same fused attention with keys or
+positions for values gives sum_j A[i, j] k[j] and sum_j A[i, j] j, hence each row's entropy and distance. Memory grows
+with T. Where a model gives a mask of its own (a sliding window shorter than the text), that mask is T x T: one,
+shared by all heads and layers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
+
+SHORT = 64
+
+
+class Attention(ABC):
+    """A row of A sums to 1, or to less with attention sinks. All is in float32, or in float64 if the model is.
+
+    Attributes:
+        n_tokens: T.
+    """
+
+    n_tokens: int
+
+    @property
+    @abstractmethod
+    def output(self) -> Tensor:
+        """(B, N, T, D), what the layer passes on, in the model's dtype."""
+
+    @abstractmethod
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        """The attention of some of the texts to their first tokens alone, which later ones leave as it is."""
+
+    @abstractmethod
+    def back(self, distance: int) -> Tensor:
+        """A[i, i - distance] for i = distance .. T-1: (B, N, T - distance)."""
+
+    @abstractmethod
+    def to(self, position: int) -> Tensor:
+        """A[i, position] for i = position .. T-1: (B, N, T - position)."""
+
+    @property
+    @abstractmethod
+    def mass(self) -> Tensor:
+        """sum over j of A[i, j]: (B, N, T). All ones but for models with attention sinks."""
+
+    @property
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """-sum over j of A[i, j] log A[i, j], in nats: (B, N, T)."""
+
+    @property
+    @abstractmethod
+    def distance(self) -> Tensor:
+        """sum over j of A[i, j] (i - j), in tokens: (B, N, T)."""
+
+
+def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None = None) -> Attention:
+    """The attention of queries (B, N, T, D) to keys (B, K, T, D), passing on values (B, K, T, any).
+
+    Args:
+        sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
+    """
+    if q.shape[2] <= SHORT:
+        return ShortAttention(matrix_of(q, k, logits, sinks), v)
+    return LongAttention(q, k, v, logits, sinks)
+
+
+class ShortAttention(Attention):
+    """The matrix itself: (B, N, T, T)."""
+
+    def __init__(self, matrix: Tensor, v: Tensor) -> None:
+        self.n_tokens = matrix.shape[-1]
+        self.matrix, self._v = matrix, v
+
+    @property
+    def output(self) -> Tensor:
+        return self.matrix.to(self._v.dtype) @ repeated(self._v, self.matrix.shape[1])
+
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        return ShortAttention(self.matrix[texts, :, :n_tokens, :n_tokens], self._v[texts, :, :n_tokens])
+
+    def back(self, distance: int) -> Tensor:
+        return self.matrix.diagonal(-distance, -2, -1)
+
+    def to(self, position: int) -> Tensor:
+        return self.matrix[..., position:, position]
+
+    @cached_property
+    def mass(self) -> Tensor:
+        return self.matrix.sum(-1)
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        return torch.special.entr(self.matrix).sum(-1)
+
+    @cached_property
+    def distance(self) -> Tensor:
+        positions = torch.arange(self.n_tokens, device=self.matrix.device, dtype=self.matrix.dtype)
+        return (self.matrix * (positions[:, None] - positions)).sum(-1)
+
+
+class LongAttention(Attention):
+    """Entries from queries, keys and each row's log-sum-exp; sums over rows from fused attention."""
+
+    def __init__(self, q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None) -> None:
+        self.n_tokens = q.shape[2]
+        self._q, self._k, self._logits = q, k, logits
+        output, self._log_sum_exp = attend(q, k, v, logits)
+        self._share: Tensor | None = None  # of each row's attention that goes to tokens: (B, N, T)
+        if sinks is not None:
+            total = torch.logaddexp(self._log_sum_exp, sinks.to(self._log_sum_exp.dtype).view(1, -1, 1))
+            self._share = (self._log_sum_exp - total).exp()
+            self._log_sum_exp = total
+            output = output * self._share[..., None].to(output.dtype)
+        self._output = output
+        self._back: dict[int, Tensor] = {}  # several scores share these
+
+    @property
+    def output(self) -> Tensor:
+        return self._output
+
+    def of(self, texts: slice, n_tokens: int) -> Attention:
+        return self  # long texts are not padded, so that all of a batch are of one length
+
+    def back(self, distance: int) -> Tensor:
+        if distance not in self._back:
+            q, k = self._wide_q[:, :, distance:], self._keys_of_queries[:, :, : self.n_tokens - distance]
+            self._back[distance] = self._probability(
+                (q * k).sum(-1), distance, lambda matrix: matrix.diagonal(-distance, -2, -1)
+            )
+        return self._back[distance]
+
+    def to(self, position: int) -> Tensor:
+        products = (self._wide_q[:, :, position:] * self._keys_of_queries[:, :, position, None]).sum(-1)
+        return self._probability(products, position, lambda matrix: matrix[..., position:, position])
+
+    def _probability(self, products: Tensor, first_row: int, entries: Callable[[Tensor], Tensor]) -> Tensor:
+        """exp(logit - l) of the rows from `first_row` on; `entries` picks the same ones from a T x T matrix."""
+        logits = self._logits.of_products(products)
+        if self._logits.bias is not None:
+            logits = logits + entries(self._logits.bias)
+        if self._logits.mask is not None:
+            # Before exp: l is over the allowed keys alone, so exp of another key's logit can be infinite.
+            logits = logits.masked_fill(~entries(self._logits.mask), -torch.inf)
+        return (logits - self._log_sum_exp[:, :, first_row:]).exp()
+
+    @cached_property
+    def mass(self) -> Tensor:
+        return torch.ones_like(self._log_sum_exp) if self._share is None else self._share
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        among_tokens = self._fused_entropy() if self._logits.linear else self._plain_entropy()
+        entropy = among_tokens.clamp_min(0.0)  # rounding may leave a row that attends to one token below
+        return entropy if self._share is None else self._share * entropy + torch.special.entr(self._share)
+
+    def _fused_entropy(self) -> Tensor:
+        # -sum a log a = l - sum a (s q.k) = l - s q.(sum a k). Moving all keys by one vector changes no attention,
+        # and with keys around 0 the two terms stay small, so that their difference keeps its digits.
+        keys = widened(self._k)
+        keys = keys - keys.mean(2, keepdim=True)
+        mean_key, log_sum_exp = attend(self._wide_q, keys, keys, self._logits)
+        return log_sum_exp - self._logits.scale * (self._wide_q * mean_key).sum(-1)
+
+    def _plain_entropy(self) -> Tensor:
+        blocks = (block.softmax(-1) for block in rows_of_logits(self._q, self._k, self._logits))
+        return torch.cat([torch.special.entr(block).sum(-1) for block in blocks], 2)
+
+    @cached_property
+    def distance(self) -> Tensor:
+        # In float64: a head that attends to the token before has a distance of 1, left of positions in the thousands.
+        positions = torch.arange(self.n_tokens, device=self._q.device, dtype=torch.float64)
+        values = positions[:, None].repeat(1, self._q.shape[-1]).expand(*self._k.shape)
+        mean_position = attend(self._q.double(), self._k.double(), values, self._logits).output[..., 0]
+        distance = (positions - mean_position).clamp_min(0.0).to(self._wide_q.dtype)
+        return distance if self._share is None else self._share * distance
+
+    @cached_property
+    def _wide_q(self) -> Tensor:
+        return widened(self._q)
+
+    @cached_property
+    def _keys_of_queries(self) -> Tensor:
+        return repeated(widened(self._k), self._q.shape[1])

@@ -1,0 +1,161 @@
+"""Scores of every head of a model on every text of a corpus, in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headway.attention import attention
+from headway.attention.attention import Attention
+from headway.attention.reading import EnoughError, reading
+from headway.attention.scores import DEFINITIONS, Definition, unknown_score
+from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.models import batches
+from headway.models.batches import Batch, Part
+from headway.text import count
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+def head_scores(
+    model: PreTrainedModel,
+    sequences: Sequence[np.ndarray | Sequence[int]],
+    scores: Sequence[str] = ("prev", "self", "first"),
+) -> dict[str, np.ndarray]:
+    """Each score of every head on every text. `model` is afterwards as it was.
+
+    Short texts of nearly equal length are read together; what pads them comes after them, where causal attention does
+    not look. Nothing after the last layer's attention is computed, for short texts not even its output.
+
+    Args:
+        model: a causal language model of transformers, or its base model, on any device.
+        sequences: token ids of each text, at least 2.
+        scores: names in `headway.tables.SCORES`. `induction` and `duplicate` need tokens that are repeated once.
+
+    Returns:
+        For each score (texts, layers, heads), in float32, or in float64 if the model is.
+
+    Raises:
+        UsageError: a score is unknown, or needs repeated tokens.
+        CorpusError: there is no text, or one is too short, too long, or has tokens that the model does not know.
+        UnsupportedModel: the architecture's attention cannot be read truthfully.
+        CheckpointError: a score is not finite, which a damaged or diverged model gives.
+    """
+    definitions = _definitions(scores)
+    config = model.config.get_text_config()
+    texts = _checked(sequences, config)
+    if any(definition.repeated for definition in definitions.values()):
+        _require_repeated(texts, [name for name in definitions if definitions[name].repeated])
+    found = _scores(model, texts, definitions, config.num_hidden_layers)
+    for name, values in found.items():
+        _require_finite(name, values)
+    return found
+
+
+def _scores(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: dict[str, Definition], n_layers: int
+) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    layers: dict[int, dict[str, Tensor]] = {}
+    parts: list[Part] = []
+
+    def read(layer: int, attention: Attention) -> None:
+        if layer in layers or layer >= n_layers:
+            raise UnsupportedModel(
+                f"{type(model).__name__} calls layer {layer} more than once in a forward pass, so one head has several "
+                "attention patterns. headway measures models that call each layer once"
+            )
+        of_parts = [attention.of(*part) for part in parts]
+        layers[layer] = {
+            name: torch.cat([definition.formula(part) for part in of_parts]) for name, definition in definitions.items()
+        }
+        if layer == n_layers - 1 and found:  # the first batch is read to its end: a looped model would go on
+            raise EnoughError
+
+    with torch.inference_mode(), reading(model, read):
+        for batch in read_together(model, texts):
+            layers.clear()
+            parts[:] = batch.parts
+            with suppress(EnoughError):
+                model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
+            for name, values in _stacked(model, layers, n_layers).items():
+                found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch.numbers] = values
+    return found
+
+
+def read_together(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> Iterator[Batch]:
+    """The batches in which `model` reads texts."""
+    return batches.read_together(model, texts, padded_up_to=attention.SHORT)
+
+
+def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
+    """Each score of a batch, (texts, layers, heads)."""
+    missing = [str(layer) for layer in range(n_layers) if layer not in layers]
+    if missing:
+        raise UnsupportedModel(
+            f"{type(model).__name__} computes no attention in layers {', '.join(missing)} of {n_layers}: "
+            "headway measures models whose every layer has attention heads"
+        )
+    if len({values.shape for found in layers.values() for values in found.values()}) > 1:
+        raise UnsupportedModel(f"{type(model).__name__} has layers with different numbers of heads")
+    return {
+        name: torch.stack([layers[layer][name] for layer in range(n_layers)], 1).cpu().numpy() for name in layers[0]
+    }
+
+
+def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
+    if isinstance(scores, str) or not scores:
+        raise UsageError(f"scores must be a list of names, not {scores!r}: known are {', '.join(DEFINITIONS)}")
+    for name in scores:
+        if name not in DEFINITIONS:
+            raise unknown_score(name)
+    return {name: DEFINITIONS[name] for name in scores}
+
+
+def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
+    """The texts as int64 arrays, of which the model can read each."""
+    vocab_size = getattr(config, "vocab_size", None)
+    context = getattr(config, "max_position_embeddings", None)
+    texts = [np.asarray(sequence) for sequence in sequences]
+    if not texts:
+        raise CorpusError("there is no text to measure: at least one of two tokens or more is needed")
+    for number, text in enumerate(texts):
+        if text.ndim != 1 or not np.issubdtype(text.dtype, np.integer):
+            raise CorpusError(f"text {number} is not a list of token ids: it has shape {text.shape} of {text.dtype}")
+        if len(text) < 2:
+            raise CorpusError(f"text {number} has {count(len(text), 'token')}; scores need 2: leave such texts out")
+        if context is not None and len(text) > context:
+            raise CorpusError(f"text {number} has {len(text)} tokens; the model reads {context}: split it in windows")
+        if vocab_size is not None and not (text.min() >= 0 and text.max() < vocab_size):
+            raise CorpusError(
+                f"text {number} has token ids from {text.min()} to {text.max()}; the model knows 0 to "
+                f"{vocab_size - 1}: is it the model's own tokenizer?"
+            )
+    return [text.astype(np.int64, copy=False) for text in texts]
+
+
+def _require_repeated(texts: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    for number, text in enumerate(texts):
+        first, second = np.split(text, [len(text) // 2])
+        if not np.array_equal(first, second):
+            raise UsageError(
+                f"{' and '.join(names)} are scores of tokens repeated once, and text {number} is not such a text: "
+                "`headway.corpora.repeated_random` makes them"
+            )
+
+
+def _require_finite(name: str, values: np.ndarray) -> None:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        text, layer, head = wrong[0]
+        raise CheckpointError(
+            f"{name} of layer {layer}, head {head} is {values[text, layer, head]} on text {text} ({len(wrong)} of "
+            f"{values.size} scores are not finite): the run diverged here, the weights are damaged, or their numbers "
+            "are too large for this dtype (float32 is the widest that is quick)"
+        )

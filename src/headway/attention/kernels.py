@@ -1,0 +1,216 @@
+"""Attention kernels that hand out each row's log-sum-exp, and the plain one that stands in for them.
+
+Shapes: B texts, N query heads, K key and value heads (N a multiple of K), T tokens, D head_dim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+log = logging.getLogger("headway.attention")
+
+# Rows of the T x T matrix that the plain kernel holds at a time.
+PLAIN_ROWS = 256
+
+
+class Attended(NamedTuple):
+    output: Tensor  # (B, N, T, D): sum over j of softmax(logits)[i, j] v[j]
+    log_sum_exp: Tensor  # (B, N, T) of each row's logits, in float32 or wider
+
+
+@dataclass(frozen=True)
+class Logits:
+    """How a row of logits comes from queries and keys: cap(scale q.k) + bias, where `mask` allows it.
+
+    Attributes:
+        mask: (B or 1, N or 1, T, T) booleans, True where i may attend to j; None for plain causal attention.
+        bias: (B or 1, N or 1, T, T), added to the logits.
+        softcap: logits become softcap * tanh(logits / softcap).
+    """
+
+    scale: float
+    mask: Tensor | None = None
+    bias: Tensor | None = None
+    softcap: float | None = None
+
+    @property
+    def linear(self) -> bool:
+        """Whether they are the scaled products alone, as fused kernels have them."""
+        return self.bias is None and self.softcap is None
+
+    def of_products(self, products: Tensor) -> Tensor:
+        """The logits of q.k, before bias and mask."""
+        logits = products * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, Logits], Attended]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    """Attention with its log-sum-exp, by the best kernel that is right for these inputs.
+
+    Args:
+        q: (B, N, T, D).
+        k: (B, K, T, D).
+        v: (B, K, T, any).
+    """
+    return _choose(q, v, logits)(q, k, v, logits)
+
+
+def _choose(q: Tensor, v: Tensor, logits: Logits) -> Kernel:
+    if not logits.linear:
+        _say_plain("soft-capped or biased logits")
+        return plain
+    if v.shape[-1] != q.shape[-1]:
+        _say_plain("values of another size than keys")
+        return plain
+    if q.device.type == "cpu":
+        kernel: Kernel = cpu_flash
+    elif q.device.type != "cuda" or logits.mask is not None or q.dtype == torch.float64:
+        _say_plain(f"{q.dtype} on {q.device.type}" + (" with a mask" if logits.mask is not None else ""))
+        return plain
+    else:
+        kernel = cuda_flash if q.dtype != torch.float32 and q.shape[-1] <= 256 else cuda_efficient
+    return kernel if _is_right(kernel, q.device, q.dtype) else plain
+
+
+@lru_cache
+def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernel works here and agrees with the plain one; asked once.
+
+    These kernels are PyTorch's own but not promised to stay as they are, and some GPUs lack some of them.
+    """
+    try:
+        right = all(_agrees(kernel, device, dtype, *shape) for shape in _TRIED)
+        reason = "gives other numbers than the formula"
+    except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        right, reason = False, str(error).partition("\n")[0]
+    if not right:
+        log.warning("%s cannot be used for %s on %s (%s)", kernel.__name__, dtype, device, reason)
+        _say_plain(f"{dtype} on {device.type}")
+    return right
+
+
+# Heads, key and value heads, tokens, head_dim: grouped or not, of aligned sizes or not, longer than a kernel's block.
+_TRIED = ((3, 3, 37, 8), (4, 2, 150, 64), (2, 1, 131, 22))
+
+
+def _agrees(
+    kernel: Kernel, device: torch.device, dtype: torch.dtype, n_heads: int, n_kv_heads: int, n_tokens: int, size: int
+) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(2, heads, n_tokens, size, generator=generator, dtype=torch.float64).to(device, dtype)
+        for heads in (n_heads, n_kv_heads, n_kv_heads)
+    )
+    logits = Logits(scale=size**-0.5)
+    expected = plain(q.double(), k.double(), v.double(), logits)
+    # A few roundings of numbers below 8; sums are wider than half precision, but may take a quicker exp there.
+    eps = torch.finfo(dtype).eps
+    tolerances = (8 * eps, min(32 * eps, 1e-4))
+    return all(
+        torch.allclose(ours.double(), theirs, rtol=tolerance, atol=tolerance)
+        for ours, theirs, tolerance in zip(kernel(q, k, v, logits), expected, tolerances, strict=True)
+    )
+
+
+@lru_cache
+def _say_plain(why: str) -> None:
+    log.warning("plain attention, without a fused kernel, for %s: right, but slower", why)
+
+
+def cpu_flash(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    mask = None
+    if logits.mask is not None:
+        mask = torch.zeros(logits.mask.shape, dtype=q.dtype).masked_fill_(~logits.mask, -torch.inf)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return Attended(*kernel(q, k, v, 0.0, mask is None, attn_mask=mask, scale=logits.scale))
+
+
+def cuda_flash(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    q, k, v, size = _for_cuda(q, k, v)
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention
+    output, log_sum_exp, *_ = kernel(q, k, v, 0.0, True, False, scale=logits.scale)
+    return Attended(output[..., :size], log_sum_exp[..., : q.shape[2]])
+
+
+def cuda_efficient(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    q, k, v, size = _for_cuda(q, k, v)
+    kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+    output, log_sum_exp, *_ = kernel(q, k, v, None, True, 0.0, True, scale=logits.scale)
+    return Attended(output[..., :size], log_sum_exp[..., : q.shape[2]])  # its rows are padded for alignment
+
+
+def _for_cuda(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """A key for each query head, and sizes of heads that are multiples of 8: these kernels read aligned blocks."""
+    size = q.shape[-1]
+    k, v = repeated(k, q.shape[1]), repeated(v, q.shape[1])
+    if size % 8:
+        q, k, v = (pad(x, (0, -size % 8)) for x in (q, k, v))
+    return q, k, v, size
+
+
+def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    """The formula itself, some rows at a time; honours everything that `Logits` can say."""
+    v = repeated(v, q.shape[1])
+    outputs, sums = [], []
+    for block in rows_of_logits(q, k, logits):
+        sums.append(block.logsumexp(-1))
+        outputs.append(block.softmax(-1).to(v.dtype) @ v[:, :, : block.shape[-1]])
+    return Attended(torch.cat(outputs, 2), torch.cat(sums, 2))
+
+
+def matrix_of(q: Tensor, k: Tensor, logits: Logits, sinks: Tensor | None = None) -> Tensor:
+    """All of A (B, N, T, T), for short texts, in float32 or wider; `sinks` (N,) take their part of each row."""
+    if logits.linear and logits.mask is None:
+        q, k = widened(q), repeated(widened(k), q.shape[1])
+        bias = _causal_bias(q.shape[2], q.dtype, q.device)
+        found = torch.baddbmm(bias, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=logits.scale)
+        found = found.view(*q.shape[:3], -1)
+    else:
+        (found,) = rows_of_logits(q, k, logits)
+    if sinks is None:
+        return found.softmax(-1)
+    column = sinks.to(found.dtype).view(1, -1, 1, 1).expand(*found.shape[:3], 1)
+    return torch.cat([found, column], -1).softmax(-1)[..., :-1]
+
+
+@lru_cache
+def _causal_bias(n_tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((n_tokens, n_tokens), -torch.inf, dtype=dtype, device=device).triu(1)
+
+
+def rows_of_logits(q: Tensor, k: Tensor, logits: Logits) -> Iterator[Tensor]:
+    """The masked logits, `PLAIN_ROWS` queries at a time: (B, N, rows, keys up to the last of these queries)."""
+    q, k = widened(q), repeated(widened(k), q.shape[1])
+    positions = torch.arange(q.shape[2], device=q.device)
+    for start in range(0, q.shape[2], PLAIN_ROWS):
+        rows = slice(start, min(start + PLAIN_ROWS, q.shape[2]))
+        keys = slice(0, rows.stop)
+        block = logits.of_products(q[:, :, rows] @ k[:, :, keys].transpose(-1, -2))
+        if logits.bias is not None:
+            block = block + logits.bias[..., rows, keys]
+        allowed = positions[rows, None] >= positions[None, keys]
+        if logits.mask is not None:
+            allowed = allowed & logits.mask[..., rows, keys]
+        yield block.masked_fill(~allowed, -torch.inf)
+
+
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def repeated(x: Tensor, n_heads: int) -> Tensor:
+    """Keys or values (B, K, T, D) with one for each of the `n_heads` query heads: (B, N, T, D)."""
+    groups = n_heads // x.shape[1]
+    return x if groups == 1 else x.repeat_interleave(groups, 1)

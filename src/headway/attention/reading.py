@@ -1,0 +1,142 @@
+"""How a model of transformers is made to hand out its attention.
+
+One attention function, registered with transformers' AttentionInterface, serves every architecture that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
+
+from headway.attention.attention import Attention, attention_of
+from headway.attention.kernels import Logits
+from headway.errors import UnsupportedModel
+from headway.models.architectures import require_attention_interface
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+NAME = "headway"
+
+# What models hand to every attention function and what does not change the attention that they are asked for here.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "cache",
+        "cache_position",
+        "layer_past",
+        "num_items_in_batch",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "past_key_values",
+        "position_embeddings",
+        "position_ids",
+        "return_dict",
+        "use_cache",
+    }
+)
+
+
+class EnoughError(Exception):
+    """Raised by a reader to leave the model's forward pass: nothing that comes after is wanted."""
+
+
+Reader = Callable[[int, Attention], None]
+_reader: ContextVar[Reader] = ContextVar("headway_reader")
+
+
+@contextmanager
+def reading(model: nn.Module, reader: Reader) -> Iterator[None]:
+    """While the block runs, each layer of `model` computes its attention here and hands it to `reader` by number.
+
+    Afterwards the model is as it was, however the block ends.
+
+    Raises:
+        UnsupportedModel: the architecture does not compute its attention through transformers' AttentionInterface.
+    """
+    require_attention_interface(model)
+    configs = _configs(model)
+    before = [config._attn_implementation_internal for config in configs]
+    training = [module for module in model.modules() if module.training]
+    token = _reader.set(reader)
+    try:
+        for config in configs:
+            config._attn_implementation_internal = NAME
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        _reader.reset(token)
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation_internal = implementation
+        for module in training:
+            module.training = True
+
+
+def _configs(model: nn.Module) -> list[PreTrainedConfig]:
+    models = (module for module in model.modules() if isinstance(module, PreTrainedModel))
+    return list({id(module.config): module.config for module in models}.values())
+
+
+def _attention_function(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; its signature is theirs."""
+    unknown = [name for name, other in others.items() if other is not None and name not in _WITHOUT_EFFECT]
+    if unknown:
+        raise _refusal(module, f"hands {', '.join(sorted(unknown))} to its attention, which headway does not know")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if attention_mask is None and not causal:
+        raise _refusal(module, "attends to later tokens; the scores are those of causal attention")
+    if attention_mask is None and sliding_window is not None and sliding_window < query.shape[2]:
+        raise _refusal(module, f"has a sliding window of {sliding_window} tokens but gives no mask for it")
+    if query.shape[2] != key.shape[2]:
+        raise _refusal(module, "attends to keys of other tokens than those of the text")
+    mask, bias = _mask_and_bias(module, attention_mask, position_bias)
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    attention = attention_of(query, key, value, Logits(scale, mask, bias, softcap), s_aux)
+    _reader.get()(module.layer_idx, attention)  # type: ignore[arg-type]
+    return attention.output.transpose(1, 2).contiguous(), None
+
+
+def _mask_and_bias(
+    module: nn.Module, attention_mask: Tensor | None, position_bias: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    mask, bias = attention_mask, position_bias
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        # Added to the logits: the lowest numbers stand for 'not allowed', other ones would be a bias.
+        mask = attention_mask > torch.finfo(attention_mask.dtype).min / 2
+        if attention_mask[mask].any():
+            bias = attention_mask if bias is None else bias + attention_mask
+    if mask is not None and mask.triu(1).any():
+        raise _refusal(module, "has a mask that allows later tokens; the scores are those of causal attention")
+    return mask, bias
+
+
+def _refusal(module: nn.Module, what: str) -> UnsupportedModel:
+    return UnsupportedModel(f"{type(module).__name__} {what}: its scores would be wrong, so it is not measured")
+
+
+AttentionInterface.register(NAME, _attention_function)
+# Without a mask function of its own, an attention function is handed no mask and would ignore sliding windows.
+# PyTorch's is None where attention is plainly causal, else booleans.
+AttentionMaskInterface.register(NAME, sdpa_mask)

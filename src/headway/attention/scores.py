@@ -1,0 +1,132 @@
+"""What the scores are: each is a few words about one layer's attention A. Adding one: a function here,
+and its words in `headway.tables.SCORES`.
+
+A function here gets the `Attention` of a layer over a batch of texts of T tokens and gives one number for each text
+and head: (texts, heads). Titles, units and formulas in words are in `headway.tables.SCORES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from headway import tables
+from headway.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headway.attention.attention import Attention
+
+Formula = Callable[["Attention"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A score's formula, and whether it is one of texts or of random tokens repeated once."""
+
+    formula: Formula
+    repeated: bool
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of this file, whose numbers `job.DEFINITIONS_VERSION` stands for."""
+        return self.formula.__module__ == __name__
+
+    @property
+    def digest(self) -> str:
+        """A hash of the formula as it is written; of its bytecode where it is in no file. What it calls is not in it."""
+        try:
+            written = inspect.getsource(self.formula)
+        except (OSError, TypeError):
+            written = repr(_bytecode(self.formula.__code__))
+        return hashlib.sha256(written.encode()).hexdigest()
+
+
+def _bytecode(code: CodeType) -> tuple[Any, ...]:
+    """What a function does, without where it is written; functions inside it lie among its constants."""
+    constants = [_bytecode(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, constants
+
+
+DEFINITIONS: dict[str, Definition] = {}
+
+
+def define(score: tables.Score, *, repeated: bool = False) -> Callable[[Formula], Formula]:
+    """Makes the function below it the formula of `score`; `repeated`: it is read on random tokens repeated once."""
+
+    def put(formula: Formula) -> Formula:
+        tables.SCORES.setdefault(score.name, score)
+        DEFINITIONS[score.name] = Definition(formula, repeated)
+        return formula
+
+    return put
+
+
+def unknown_score(name: object) -> UsageError:
+    """The error that lists the known scores, and what `name` may have been meant for."""
+    close = get_close_matches(str(name).lower(), DEFINITIONS, n=1)
+    meant = f", perhaps {close[0]!r} was meant" if close else ""
+    return UsageError(f"unknown score {name!r}{meant}: known are {', '.join(DEFINITIONS)}")
+
+
+@define(tables.SCORES["prev"])
+def prev(A: Attention) -> Tensor:
+    return A.back(1).mean(-1)
+
+
+@define(tables.SCORES["self"])
+def self_(A: Attention) -> Tensor:
+    return A.back(0).mean(-1)
+
+
+@define(tables.SCORES["first"])
+def first(A: Attention) -> Tensor:
+    return A.to(0).mean(-1)
+
+
+@define(tables.SCORES["prev_self_ratio"])
+def prev_self_ratio(A: Attention) -> Tensor:
+    return prev(A) / self_(A)
+
+
+@define(tables.SCORES["prev_all_ratio"])
+def prev_all_ratio(A: Attention) -> Tensor:
+    return prev(A) * A.n_tokens / A.mass.mean(-1)
+
+
+@define(tables.SCORES["prev_fraction"])
+def prev_fraction(A: Attention) -> Tensor:
+    return prev(A) / A.mass.sum(-1)
+
+
+@define(tables.SCORES["entropy"])
+def entropy(A: Attention) -> Tensor:
+    return A.entropy.mean(-1)
+
+
+@define(tables.SCORES["entropy_norm"])
+def entropy_norm(A: Attention) -> Tensor:
+    most = A.entropy.new_tensor(range(2, A.n_tokens + 1)).log()  # log(i + 1) for i = 1 .. T-1
+    return (A.entropy[..., 1:] / most).mean(-1)
+
+
+@define(tables.SCORES["distance"])
+def distance(A: Attention) -> Tensor:
+    return A.distance.mean(-1)
+
+
+@define(tables.SCORES["induction"], repeated=True)
+def induction(A: Attention) -> Tensor:
+    length = A.n_tokens // 2
+    return A.back(length - 1)[..., 1:].mean(-1)  # its row L-1 is still in the first copy
+
+
+@define(tables.SCORES["duplicate"], repeated=True)
+def duplicate(A: Attention) -> Tensor:
+    return A.back(A.n_tokens // 2).mean(-1)

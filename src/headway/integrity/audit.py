@@ -1,0 +1,156 @@
+"""Is the suite what it says it is? Public suites serve wrong or missing weights in places: find them, and warn of them.
+
+found = audit(open_suite("pythia"), "size=2.8b")
+found.findings, found.table
+found.remember()                  # from now on `flags(checkpoint)` warns of the checkpoints that it concerns
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from headway.integrity.files import Facts, Finding, find, stated_facts
+from headway.integrity.memory import cache_folder, place_of, remember
+from headway.integrity.signatures import Signatures, Tensors
+from headway.integrity.weights import weight_findings
+from headway.progress import Progress
+from headway.store.files import to_json, write_whole
+from headway.suites.suite import Suite
+
+_SCHEMA = {
+    "run": pl.String,
+    "size": pl.String,
+    "seed": pl.String,
+    "step": pl.Int64,
+    "revision": pl.String,
+    "reference": pl.Boolean,
+    "weights": pl.String,
+    "format": pl.String,
+    "bytes": pl.Int64,
+    "findings": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found, and one row per checkpoint of what it was found from.
+
+    Attributes:
+        where: which checkpoints were selected; all if empty.
+        findings: run by run; those that are no `note` are reasons to leave the steps out.
+        table: run, size, seed, step, revision, reference (a last step that was not selected, only compared with),
+            weights (hash of the files; null where they are missing), format, bytes, findings (kinds, joined; null where
+            there are none).
+        places: each run's repository or folder.
+        deep: whether the weights were read.
+    """
+
+    suite: str
+    findings: tuple[Finding, ...]
+    table: pl.DataFrame
+    places: Mapping[str, str]
+    where: str = ""
+    deep: bool = False
+
+    @property
+    def n_flagged(self) -> int:
+        """How many checkpoints are flagged, references among them."""
+        return self.table["findings"].count()
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as JSON, for `audit.json` of a run directory."""
+        n_references = int(self.table["reference"].sum())
+        return {
+            "suite": self.suite,
+            "where": self.where,
+            "deep": self.deep,
+            "n_checkpoints": self.table.height - n_references,
+            "n_references": n_references,
+            "n_flagged": self.n_flagged,
+            "findings": [asdict(finding) | {"steps": list(finding.steps)} for finding in self.findings],
+        }
+
+    def save(self, directory: Path) -> None:
+        """Writes `audit.json` and `audit.parquet` into `directory`.
+
+        Raises:
+            StorageError: it cannot be written to.
+        """
+        buffer = io.BytesIO()
+        self.table.write_parquet(buffer)
+        write_whole(directory / "audit.parquet", buffer.getvalue())
+        write_whole(directory / "audit.json", to_json(self.to_json()))
+
+    def remember(self) -> None:
+        """Keeps the findings in the user's cache folder, where `audit_memory.flags` looks.
+
+        Raises:
+            StorageError: the folder cannot be written to.
+        """
+        weights: dict[str, dict[int, str]] = defaultdict(dict)
+        for run, step, identity in self.table.select("run", "step", "weights").iter_rows():
+            weights[run][step] = identity or ""
+        messages: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for finding in self.findings:
+            if not finding.note:
+                for step in finding.steps:
+                    messages[finding.run][step].append(finding.message)
+        for run, place in self.places.items():
+            remember(place, messages[run], weights[run], deep=self.deep, whole=not self.where.strip())
+
+
+def audit(
+    suite: Suite,
+    where: str = "",
+    *,
+    tensors: Callable[[Path], Tensors] | None = None,
+    keep: bool = True,
+    progress: Progress | None = None,
+) -> Audit:
+    """Compares what is stated of the checkpoints' files: hashes, sizes, names. Nothing is downloaded for that.
+
+    Each run's last step is compared with, whether it is selected or not: wrong weights are mostly late ones.
+
+    Args:
+        where: which checkpoints; all of them if empty.
+        tensors: opens a folder's weights (`headway.models.tensors.TensorFiles`); if given, the weights are read too:
+            distances between steps, NaN, other shapes, descent from step 0. What was read is kept in the user's cache
+            folder as a small file a checkpoint, so that an audit that was stopped goes on from there.
+        keep: whether weights that are downloaded for it stay in the Hub's cache.
+
+    Raises:
+        SelectionError: the selection names something unknown.
+        CheckpointError: the Hub is out of reach.
+        StorageError: the disk is full.
+    """
+    facts = stated_facts(suite, where, progress=progress)
+    findings = find(facts)
+    if tensors is not None:
+        signatures = Signatures(cache_folder() / "signatures", tensors, keep_files=keep)
+        findings += weight_findings(facts, signatures, progress=progress)
+    places = {fact.checkpoint.run: place_of(fact.checkpoint) for fact in facts}
+    order = {run: i for i, run in enumerate(places)}
+    findings.sort(key=lambda finding: order[finding.run])
+    return Audit(suite.name, tuple(findings), _table(facts, findings), places, where, deep=tensors is not None)
+
+
+def _table(facts: Sequence[Facts], findings: Sequence[Finding]) -> pl.DataFrame:
+    kinds: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for finding in findings:
+        if not finding.note:
+            for step in finding.steps:
+                kinds[finding.run, step].append(finding.kind)
+    rows = [
+        (c.run, c.size, c.seed, c.step, c.revision, fact.reference, fact.weights or None, fact.form or None,
+         fact.n_bytes or None, ", ".join(dict.fromkeys(kinds[c.run, c.step])) or None)
+        for fact in facts
+        for c in [fact.checkpoint]
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")

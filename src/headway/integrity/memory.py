@@ -1,0 +1,80 @@
+"""What audits found, kept in the user's cache folder, so that other commands can warn of it.
+
+One file a run, named by a hash of the run's repository or folder. A flag stays until the step's weights are others, or
+until an audit of the whole suite that looked as deep no longer finds it: a narrower or shallower one cannot refute it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headway.store.cache import own_cache
+from headway.store.directory import to_json, write_whole
+from headway.suites.checkpoint import Checkpoint, HubSource
+
+
+class Flag(NamedTuple):
+    """Something found against a step, of the weights that it then had (empty: none)."""
+
+    message: str
+    weights: str
+    deep: bool
+
+
+def place_of(checkpoint: Checkpoint) -> str:
+    """The repository or folder of a checkpoint's run."""
+    source = checkpoint.source
+    return source.repo if isinstance(source, HubSource) else str(source.path.parent)
+
+
+def flags(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What audits say against `checkpoint`; nothing if there was none."""
+    return tuple(flag.message for flag in _remembered(place_of(checkpoint)).get(str(checkpoint.step), ()))
+
+
+def remember(
+    place: str, found: Mapping[int, Iterable[str]], weights: Mapping[int, str], *, deep: bool, whole: bool
+) -> None:
+    """Keeps what an audit found of one run.
+
+    Args:
+        found: messages by step.
+        weights: the identity of each audited step's weights.
+        deep: whether the audit read the weights.
+        whole: whether it was of the whole suite.
+
+    Raises:
+        StorageError: the cache folder cannot be written to.
+    """
+    flags = {step: [Flag(message, weights[step], deep) for message in found.get(step, ())] for step in weights}
+    for name, before in _remembered(place).items():
+        step = int(name)
+        new = flags.setdefault(step, [])
+        said = {flag.message for flag in new}
+        for flag in before:
+            refuted = step in weights and (flag.weights != weights[step] or (whole and deep >= flag.deep))
+            if not refuted and flag.message not in said:
+                new.append(flag)
+    kept = {str(step): [flag._asdict() for flag in flags[step]] for step in sorted(flags) if flags[step]}
+    write_whole(_file(place), to_json({"place": place, "flags": kept}))
+
+
+def cache_folder() -> Path:
+    """Where audits keep what they found and read: HEADWAY_CACHE, or the user's cache folder."""
+    return own_cache() / "audits"
+
+
+def _file(place: str) -> Path:
+    return cache_folder() / f"{hashlib.sha256(place.encode()).hexdigest()[:24]}.json"
+
+
+def _remembered(place: str) -> dict[str, list[Flag]]:
+    try:
+        said: dict[str, list[dict[str, Any]]] = json.loads(_file(place).read_text(encoding="utf-8"))["flags"]
+        return {str(int(step)): [Flag(**flag) for flag in flags] for step, flags in said.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # none, or none that can be read: an audit is advice, and may be made again

@@ -1,0 +1,12 @@
+"""The embedded suite: small GPT-NeoX models, trained from scratch on this machine, on text that comes with Python.
+
+headway.nano.folder("quick")       where it lies; trained if it is not there
+headway.nano.train("standard")     the same, with a folder, a device and workers of your choice
+headway.nano.held_out()            the tenth of the text that no model was trained on
+"""
+
+from headway.nano.making import folder, train
+from headway.nano.recipe import PRESETS, Recipe, Size
+from headway.nano.text import held_out, text_sha256
+
+__all__ = ["PRESETS", "Recipe", "Size", "folder", "held_out", "text_sha256", "train"]

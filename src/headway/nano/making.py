@@ -1,0 +1,181 @@
+"""Makes a nano suite once, in worker processes, and finds it again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from headway.errors import HeadwayError, StorageError, UsageError
+from headway.nano.location import cache_folder, missing_runs, prepare
+from headway.nano.recipe import Recipe, preset
+from headway.progress import Progress, Silent
+from headway.store.directory import require_folder
+from headway.text import count
+
+# Each worker holds PyTorch, half a gigabyte of it.
+MOST_WORKERS = 16
+
+
+def folder(name: str = "quick", progress: Progress | None = None) -> Path:
+    """Where the preset `name` lies in the user's cache; it is trained if it does not yet.
+
+    Raises: as `train`.
+    """
+    return train(name, progress=progress)
+
+
+def train(
+    recipe: str | Recipe,
+    out: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Trains what is missing of a nano suite, and says where it lies: a folder suite, RUN/stepN/.
+
+    A run is there whole or not at all, so that training that was stopped goes on with the runs that are missing. Two
+    trainings of one suite wait for each other.
+
+    Args:
+        recipe: `quick` or `standard`, or a recipe of your own.
+        out: the suite's folder; in the user's cache if None, under a name that says recipe, text and code, so that
+            another Python, whose documentation reads otherwise, has its own.
+        device: cpu or cuda.
+        workers: processes that train a run each, on a thread each; one for each core, or one for a GPU, if None.
+        progress: shown while training goes on.
+
+    Raises:
+        SelectionError: no preset of that name.
+        UsageError: `out` is empty, a file or holds something else, or the device is not there.
+        StorageError: the folder cannot be written to.
+        HeadwayError: a worker failed, with the last thing it said.
+    """
+    from filelock import FileLock
+
+    if out is not None:
+        require_folder(out)
+    name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
+    place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
+    _check_device(device)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):
+            prepare(place, recipe)
+            for left_behind in place.glob(".nano-*"):
+                shutil.rmtree(left_behind, ignore_errors=True)
+            runs = missing_runs(place, recipe)
+            if runs:
+                workers = workers or (_cores() if device == "cpu" else 1)
+                _train(place, recipe, runs, device, min(workers, len(runs)), progress or Silent())
+    except OSError as error:
+        raise StorageError(
+            f"the nano suite cannot be written to {place}: {error.strerror or error}; make room, or set HEADWAY_CACHE "
+            "to another folder"
+        ) from error
+    return place
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    if not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise UsageError(f"there is no device {device!r} to train nano on: use cpu, or cuda where there is a GPU")
+
+
+def _cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers: int, progress: Progress) -> None:
+    todo: SimpleQueue[str] = SimpleQueue()
+    for run in runs:
+        todo.put(run)
+    steps: SimpleQueue[int] = SimpleQueue()
+    workers = [_Worker(place, device) for _ in range(n_workers)]
+
+    def serve(worker: _Worker) -> None:
+        while True:
+            try:
+                run = todo.get_nowait()
+            except Empty:
+                return
+            for step in worker.train(run):
+                steps.put(step)
+
+    per_run = recipe.steps[-1]
+    whole = len(recipe.runs()) - len(runs)
+    progress.start(f"training {count(len(runs), 'nano model')}", per_run * len(recipe.runs()), done=per_run * whole)
+    with ThreadPoolExecutor(n_workers) as pool:
+        try:
+            serving = {pool.submit(serve, worker) for worker in workers}
+            while serving:
+                done, serving = wait(serving, timeout=0.2, return_when=FIRST_EXCEPTION)
+                progress.advance(sum(_drain(steps)))
+                for future in done:
+                    future.result()
+        finally:
+            for worker in workers:
+                worker.close()
+
+
+def _drain(queue: SimpleQueue[int]) -> Iterator[int]:
+    while not queue.empty():
+        yield queue.get()
+
+
+class _Worker:
+    """A process that trains one run after another."""
+
+    def __init__(self, place: Path, device: str) -> None:
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - close() closes it
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "headway.nano.worker", str(place), device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
+
+    def train(self, run: str) -> Iterator[int]:
+        """1 for each step of `run` that is done.
+
+        Raises:
+            HeadwayError: the process ended before the run was whole.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(run, file=self._process.stdin, flush=True)
+            for line in self._process.stdout:
+                if line == "done\n":
+                    return
+                if line == "step\n":
+                    yield 1
+        except (BrokenPipeError, ValueError):  # it died, or was closed
+            pass
+        raise HeadwayError(
+            f"training {run} of the nano suite failed: {self._last_words()}. Runs that were finished are kept; "
+            "start again to train the others"
+        )
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = self._said.read().strip().splitlines()
+        return lines[-1] if lines else f"its process ended with status {code}"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()

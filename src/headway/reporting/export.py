@@ -1,0 +1,101 @@
+"""Every figure as SVG and PNG, as it stands before the reader touches it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from headway.progress import Progress
+from headway.reporting import embed, page
+from headway.reporting.charts import theme
+from headway.reporting.parts import Chapter, Figure
+from headway.store.directory import RunDirectory
+from headway.store.files import write_whole
+
+WIDTH = 760
+LINE = 135  # characters that fit into it
+PNG_SCALE = 2
+
+
+def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress: Progress) -> None:
+    """Draws each figure once and writes it twice; pictures of figures that are no more go away."""
+    import vl_convert
+
+    todo = [(chapter, figure) for chapter in chapters for figure in chapter.figures]
+    progress.start("figures", len(todo))
+    for chapter, figure in todo:
+        svg = vl_convert.vegalite_to_svg(static_specification(chapter, figure))
+        png = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
+        name = page.address(chapter, figure.name)
+        write_whole(directory.figures / f"{name}.svg", svg.encode())
+        write_whole(directory.figures / f"{name}.png", png)
+        progress.advance(note=figure.name)
+    _drop_stale(chapters, directory)
+
+
+def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
+    kept = {page.address(chapter, figure.name) for chapter in chapters for figure in chapter.figures}
+    for chapter in chapters:
+        for path in directory.figures.glob(f"{chapter.study}-*"):
+            if path.suffix in (".svg", ".png") and path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+
+def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
+    """The chart with the rows that its controls' defaults choose, at a fixed width, on white."""
+    spec = page.specification(chapter, figure)
+    chosen = {name: narrowed(chapter.tables[name], figure) for name in figure.tables}
+    spec["datasets"] = {page.table_address(chapter, name): embed.rows(frame) for name, frame in chosen.items()}
+    spec["config"] = theme.config(len(chapter.sizes), font=theme.STATIC_FONT) | {"background": "white"}
+    spec["config"]["legend"]["disable"] = not figure.legend
+    spec["padding"] = 12
+    spec["title"] = {"text": figure.title, "anchor": "start", "fontSize": 14, "offset": 12, "subtitle": _words(figure)}
+    for param in spec.get("params", []):
+        if param["name"] == "top":
+            still = narrowed(chapter.tables[figure.tables[0]], figure, sliders=False)
+            param["value"] = still[figure.top].max()
+    return _without_hover_layers(_sized(spec, figure))
+
+
+def _words(figure: Figure) -> list[str]:
+    """What the page says around the figure, in lines as wide as it: a picture is looked at without its page."""
+    choice = ", ".join(f"{control.label.lower()} {control.default}" for control in figure.controls)
+    return [*([choice] if choice else []), *textwrap.wrap(figure.sentence, LINE)]
+
+
+def _without_hover_layers(spec: dict[str, Any]) -> dict[str, Any]:
+    """Points that only the pointer finds weigh most of a picture; one that a selection is bound to bears a name."""
+    if "spec" in spec:
+        spec["spec"] = _without_hover_layers(spec["spec"])
+    if "layer" in spec:
+        layers = [_without_hover_layers(layer) for layer in spec["layer"]]
+        spec["layer"] = [one for one in layers if "name" in one or one.get("mark", {}).get("opacity") != 0]
+    return spec
+
+
+def narrowed(frame: pl.DataFrame, figure: Figure, *, sliders: bool = True) -> pl.DataFrame:
+    """The rows that the defaults of the figure's controls choose."""
+    for control in figure.controls:
+        if control.column in frame.columns and (sliders or not control.slider):
+            frame = frame.filter(pl.col(control.column) == control.default)
+    return frame
+
+
+def _sized(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
+    layout = figure.layout
+    if "facet" in spec:
+        one_row = layout.panels <= layout.max_columns + 1  # else its last panel would stand alone
+        columns = layout.panels if one_row else layout.max_columns
+        spec["columns"] = columns
+        if layout.panels % columns:  # a shared axis would stand under the empty places of the last row, too
+            resolve = spec.get("resolve", {})
+            spec["resolve"] = resolve | {"axis": resolve.get("axis", {}) | {"x": "independent"}}
+        spec["spec"]["width"] = max(150, WIDTH // columns - (60 if layout.own_axes else 25))
+    elif layout.square:
+        spec |= {"width": 520, "height": 520}
+    else:
+        spec["width"] = WIDTH - 70
+    return spec

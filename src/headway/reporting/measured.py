@@ -1,0 +1,112 @@
+"""What was measured, in the words of the run directory's manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headway.reporting.audited import Audited, audited
+from headway.reporting.numbers import Cell, Listing
+from headway.store.directory import RunDirectory
+from headway.sweep import differing_settings
+from headway.text import count, listed, plain
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Attributes:
+    suite: the name of what was measured.
+    subtitle: one line under the report's title.
+    sentences: what the reader should know first.
+    facts: label and value: what a reader wants to know first.
+    records: of each table, everything that the manifest says of it.
+    failures: checkpoints that could not be done.
+    audit: what an audit of the suite found, if there was one.
+    outdated: studies whose tables have changed since they were analysed.
+    """
+
+    suite: str
+    subtitle: str
+    sentences: list[str]
+    facts: list[tuple[str, str]]
+    records: list[tuple[str, list[tuple[str, str]]]]
+    failures: Listing
+    audit: Audited
+    outdated: list[str]
+
+
+def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measurement:
+    """What the manifest and the failures say; `outdated` is passed on."""
+    manifest = directory.manifest()
+    tables: dict[str, Any] = manifest.get("tables", {})
+    failed = [line for table in tables for line in directory.failures(table).values()]
+    measured = dict.fromkeys(key for entry in tables.values() for key in entry.get("checkpoints", ()))
+    suites = sorted({_suite(entry) for entry in tables.values() if _suite(entry)})
+    when = _date(next((entry.get("continued") for entry in tables.values() if entry.get("continued")), ""))
+    name = listed(suites) or directory.path.name
+    return Measurement(
+        suite=name,
+        subtitle=" · ".join(part for part in (f"Suite: {name}", f"run directory: {directory.path.name}", when) if part),
+        sentences=[
+            *_failure_sentence(failed),
+            *(sentence for table in tables for sentence in differing_settings(directory, table)),
+        ],
+        facts=_facts(tables, manifest.get("headway")),
+        records=[(name, _record(entry)) for name, entry in tables.items()],
+        failures=Listing(
+            [Cell("Checkpoint"), Cell("Why")],
+            [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
+        ),
+        audit=audited(directory, measured),
+        outdated=list(outdated),
+    )
+
+
+def _suite(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("identity", {}).get("suite", ""))
+
+
+def _date(stamp: str) -> str:
+    return f"measured {stamp[:10]}" if stamp else ""
+
+
+def _failure_sentence(failed: list[dict[str, Any]]) -> list[str]:
+    if not failed:
+        return []
+    return [
+        f"{count(len(failed), 'checkpoint')} could not be done and {'is' if len(failed) == 1 else 'are'} not in it."
+    ]
+
+
+def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, str]]:
+    """Corpora, scores, checkpoints and versions, each once however many tables share them."""
+    found: dict[tuple[str, str], None] = {}
+    for name, entry in tables.items():
+        identity = entry.get("identity", {})
+        corpus = identity.get("corpus")
+        if isinstance(corpus, Mapping) and corpus.get("name"):
+            found["corpus", plain(corpus)] = None
+        if identity.get("imported"):
+            found["imported", plain(identity["imported"])] = None
+        if identity.get("scores"):
+            found["scores", ", ".join(map(str, identity["scores"]))] = None
+        if entry.get("checkpoints"):
+            found[f"table {name}", count(len(entry["checkpoints"]), "checkpoint") + " asked for"] = None
+    if version:
+        found["headway", str(version)] = None
+    return list(found)
+
+
+def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
+    found = [*_flat("", entry.get("identity", {})), *_flat("asked", entry.get("asked", {}))]
+    found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
+    every = entry.get("versions", [])
+    return [*found, *(("versions", ", ".join(f"{name} {of}" for name, of in one.items())) for one in every)]
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [pair for key, item in value.items() for pair in _flat(f"{prefix} {key}".strip(), item)]
+    return [(prefix.replace("_", " "), plain(value))] if value not in (None, "", []) else []

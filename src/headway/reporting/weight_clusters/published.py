@@ -1,0 +1,161 @@
+"""What the published study would have said, beside what the controls say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import altair as alt
+import polars as pl
+
+from headway.reporting.charts import forms
+from headway.reporting.parts import Figure, Item, Missing, Section, Table
+from headway.reporting.weight_clusters.clusters import kind_panels, panel_layout
+from headway.reporting.weight_clusters.context import NO_CLUSTERS, Context
+from headway.studies.weight_clusters import STRONG
+
+_RULES = (
+    (
+        "clusters",
+        "Heads cluster",
+        f"silhouette above {STRONG} (it states no cut; its table calls 0.28 strong and 0.09 weak)",
+        "heads form groups, norms aside, beyond every null, corrected",
+    ),
+    (
+        "differ",
+        "Clusters differ",
+        "Kolmogorov–Smirnov or t over pooled weights, p < 10⁻⁶",
+        "the same over heads, corrected, for taking the better of two tests too",
+    ),
+    (
+        "sudden",
+        "Sudden",
+        "largest change above 0.2",
+        "such groups are there, and a step fits them better than a smooth curve",
+    ),
+)
+
+
+def what_was_published(context: Context) -> Section:
+    lead = [
+        "Published rules beside corrected ones, on the same weights at the last step. Pooled weights are not independent "
+        "samples: with tens of thousands of them any two groups differ."
+    ]
+    return context.section("published", "What the published study would have said", lead, _items(context))
+
+
+def _items(context: Context) -> Iterator[Item]:
+    counts = context.result.values.get("published")
+    if not counts or not context.has("cluster_published"):
+        yield Missing("Published rules", NO_CLUSTERS)
+        return
+    yield Table(
+        "clusters-rules",
+        f"Layers and kinds of weights of which each rule says so, of {counts['n']}",
+        pl.DataFrame(
+            [(claim, counts[f"published_{key}"], published, counts[f"corrected_{key}"], corrected)
+             for key, claim, published, corrected in _RULES],
+            schema=["claim", "n_published", "published", "n_corrected", "corrected"], orient="row",
+        ),
+        {"claim": "Claim", "n_published": "As published", "published": "if", "n_corrected": "Corrected", "corrected": "if "},
+        "A large difference between the two columns is what the controls are for.",
+    )  # fmt: skip
+    yield _by_layer(context)
+    yield _tests(context)
+    if context.has("cluster_layouts"):
+        yield _readings(context)
+        yield _layouts(context)
+
+
+def _readings(context: Context) -> Figure:
+    table = "cluster_readings"
+    base = alt.Chart(forms.named(table))
+    x, y = forms.step_x(), forms.value_y("value", "Silhouette")
+    tooltip = forms.tips(("reading:N", "read"), ("step:Q", "step", ",d"), ("value:Q", "silhouette", ".3f"))
+    scale = alt.Scale(domain=["by head", "as published"], range=["#4477aa", "#ee7733"])
+    color = alt.Color("reading:N", title="Fused weight read", scale=scale, legend=alt.Legend(orient="top"))
+    lines = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
+    hover = forms.hoverable(base, x, y, tooltip, detail="reading:N")
+    return Figure(
+        name="clusters-readings",
+        title="The silhouette by both readings over training",
+        sentence="Where only the reading as published jumps, the jump comes from the reading, not from the model.",
+        alt="Silhouette over training steps, read by head and as published, a panel for each kind of weights.",
+        chart=kind_panels(alt.layer(lines, hover).properties(height=170), context, table),
+        tables=(table,),
+        controls=(context.control(table, "run", "Run"), context.control(table, "layer", "Layer")),
+        layout=panel_layout(context, table),
+    )
+
+
+def _layouts(context: Context) -> Table:
+    return Table(
+        "clusters-layouts",
+        "How much comes from how the fused weight was read",
+        context.tables["cluster_layouts"].with_columns(pl.col("layer").cast(pl.String)),
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "silhouette": "Silhouette, read by head",
+            "silhouette_published_layout": "read as published",
+            "ari": "Agreement of labels",
+        },
+        "The published study took thirds of the fused weight for Q, K and V, which mixes heads and kinds; 0 is agreement by chance.",
+        folded=True,
+    )
+
+
+def _by_layer(context: Context) -> Table:
+    words = {True: "yes", False: "no"}
+    rows = context.tables["cluster_published"]
+    flags = [name for name, dtype in rows.schema.items() if dtype == pl.Boolean]
+    shown = rows.with_columns(
+        pl.col("layer").cast(pl.String),
+        *(pl.col(flag).replace_strict(words, return_dtype=pl.String, default=None) for flag in flags),
+    )
+    return Table(
+        "clusters-rules-by-layer",
+        "Each layer by both rules",
+        shown,
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "silhouette": "Silhouette",
+            "null_high": "95 % of the strictest null",
+            "published_clusters": "Clusters: published",
+            "corrected_clusters": "corrected",
+            "published_differ": "Differ: published",
+            "corrected_differ": "corrected ",
+            "published_sudden": "Sudden: published",
+            "corrected_sudden": "corrected  ",
+        },
+        "The last step of each run.",
+        folded=True,
+    )
+
+
+def _tests(context: Context) -> Table:
+    last = context.tables["cluster_last"].filter(pl.col("feature") == "raw")
+    return Table(
+        "clusters-tests",
+        "Tests between the two clusters",
+        last.with_columns(pl.col("layer").cast(pl.String)),
+        {
+            "run": "Run",
+            "layer": "Layer",
+            "kind": "Weights",
+            "published_ks": "KS over pooled weights",
+            "published_ks_p": "p (published)",
+            "published_t": "t over pooled weights",
+            "published_t_p": "p (published) ",
+            "cohen_d": "Cohen’s d of weights",
+            "q_heads_ks": "KS over heads: p, corrected",
+            "q_heads_t": "Means over heads: p, corrected",
+            "q_heads": "Both: p, corrected",
+            "heads_d": "d of heads",
+        },
+        "The published p treat every weight as an independent sample, which it is not, and test clusters on the weights that "
+        "made them; those over heads permute the labels of whole heads.",
+        folded=True,
+    )

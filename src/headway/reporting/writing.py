@@ -1,0 +1,101 @@
+"""The way in: from a run directory to its report."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from headway.errors import RunDirectoryError, UsageError
+from headway.progress import Progress, Silent
+from headway.reporting.parts import Chapter
+from headway.store.directory import RunDirectory
+from headway.store.files import write_whole
+from headway.studies import Result
+from headway.text import listed
+
+# A study's module has chapter(result) -> Chapter. The order is that of the report.
+CHAPTERS = {
+    "development": "headway.reporting.development",
+    "weight_clusters": "headway.reporting.weight_clusters",
+}
+
+
+def write(
+    rundir: RunDirectory | str | os.PathLike[str],
+    *,
+    format: Literal["html", "md"] = "html",
+    figures: bool = True,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes the report of a run directory.
+
+    Args:
+        rundir: a run directory that has been analysed.
+        format: `html`, one page that opens offline, or `md`, for a repository.
+        figures: whether each figure is also written into `figures/`, as SVG and PNG; Markdown needs them.
+        progress: shown while the figures are drawn.
+
+    Returns:
+        The report's path: `report.html` or `report.md` in the run directory.
+
+    Raises:
+        RunDirectoryError: it is not a run directory, or nothing in it has been analysed.
+        StorageError: a result is damaged, or the report cannot be written.
+        UsageError: `format` is neither.
+    """
+    if format not in ("html", "md"):
+        raise UsageError(f"a report can be written as html or md, not as {format!r}")
+    directory = rundir if isinstance(rundir, RunDirectory) else RunDirectory(rundir)
+    results = read_results(directory)
+    chapters = chapters_of(results)
+
+    from headway.reporting import export, markdown, measured, page
+
+    measurement = measured.measurement(directory, outdated(results, directory))
+    for sentence in measurement.outdated:
+        warnings.warn(sentence, stacklevel=2)
+    if figures or format == "md":
+        export.write_figures(chapters, directory, progress or Silent())
+    render = page.render if format == "html" else markdown.render
+    path = directory.path / f"report.{format}"
+    write_whole(path, render(chapters, measurement).encode())
+    return path
+
+
+def read_results(directory: RunDirectory) -> list[Result]:
+    """The result of each study that was analysed, in the order of the report.
+
+    Raises:
+        RunDirectoryError: it is not a run directory, or no study has one.
+        StorageError: a result is damaged.
+    """
+    directory.require()
+    done = [study for study in CHAPTERS if (directory.analysis / f"{study}.json").exists()]
+    if not done:
+        raise RunDirectoryError(
+            f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
+        )
+    return [Result.load(directory, study) for study in done]
+
+
+def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
+    """A sentence for each study whose tables have changed since it was analysed."""
+    return [
+        f"The study {result.study} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
+        f"Run `headway analyze {directory.path}`, then `headway report {directory.path}`."
+        for result in results
+        if (tables := result.changed_since(directory))
+    ]
+
+
+def chapters_of(results: Sequence[Result]) -> list[Chapter]:
+    return [_builder(result.study)(result) for result in results]
+
+
+def _builder(study: str) -> Callable[[Result], Chapter]:
+    chapter: Callable[[Result], Chapter] = import_module(CHAPTERS[study]).chapter
+    return chapter

@@ -1,0 +1,467 @@
+"""The run directory: everything of one investigation, in files that are whole or absent.
+
+    DIR/manifest.json                    what was asked, per table
+    DIR/TABLE/RUN@STEP.parquet           one part a checkpoint
+    DIR/failures.jsonl                   checkpoints that could not be done, and why
+    DIR/analysis/STUDY.json, *.parquet   results
+    DIR/figures/*.svg, *.png             each figure
+    DIR/report.html                      opens offline
+
+DIR is a folder, or any address that fsspec knows (`s3://bucket/sweep`): then every machine of a sweep writes there.
+The manifest names, for each table, the one job that its parts are of: parts of another are neither written nor read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from headway.errors import RunDirectoryError, StorageError, UsageError
+from headway.store.files import is_remote, locks_work, remove_abandoned, require_regular, to_json, write_whole
+from headway.store.partitions import SUFFIX, encode_partition, read_partition, read_partition_metadata
+from headway.text import count, listed
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_PART_NAME = re.compile(rf"{_SAFE_NAME.pattern}@[0-9]+{re.escape(SUFFIX)}")
+_MEND_MANIFEST = "Restore a copy of it, or rename it and run the same commands again: they reuse finished partitions"
+_AT_ONCE = 8  # partitions whose metadata are read at once
+_NOT_TABLES = frozenset({"analysis", "figures"})
+
+
+def safe_name(name: str, what: str = "name") -> str:
+    """`name` if it can stand in a file name; data never choose a path outside the run directory.
+
+    Raises:
+        RunDirectoryError: it is empty, starts with a dot, or holds anything but letters, digits and `._+-`.
+    """
+    if not _SAFE_NAME.fullmatch(name) or ".." in name:
+        raise RunDirectoryError(
+            f"the {what} {name!r} cannot be part of a file name: use letters, digits, '.', '_', '+' and '-', "
+            "starting with a letter or digit and without '..'"
+        )
+    return name
+
+
+def fingerprint(value: Any) -> str:
+    """A short hash of a JSON value, the same whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def require_folder(out: str | os.PathLike[str]) -> None:
+    """Checks `out` before anything is fetched or computed for it. The folder need not exist yet.
+
+    Raises:
+        UsageError: `out` is empty, is a file or lies below one, is no possible path, or is an address that fsspec
+            cannot open.
+    """
+    if not str(out).strip():
+        raise UsageError("--out is empty: name a folder to write to, such as --out runs/mine")
+    path = _as_path(out)
+    if is_remote(str(path)):
+        return
+    try:
+        there = next((folder for folder in (path, *path.parents) if folder.exists()), None)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"--out {_cut(str(out))}: this path is not possible ({reason}). Choose another one") from error
+    if there is not None and not there.is_dir():
+        raise UsageError(f"--out {out}: {there} is a file. Name a folder, which need not exist yet")
+
+
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    """A local path, with `~` replaced, or a path of fsspec."""
+    if is_remote(str(path)):
+        return _remote_path(str(path))
+    try:
+        return Path(str(path).removeprefix("file://")).expanduser()
+    except RuntimeError as error:  # an unknown user after ~
+        raise UsageError(f"{path}: {error}. Write the path in full") from error
+
+
+def _remote_path(address: str) -> Path:
+    """The path of fsspec at `address`; opens the file system, since that may lack a package."""
+    from upath import UPath
+
+    try:
+        path = UPath(address)
+        _ = path.fs
+    except (ImportError, ValueError, OSError) as error:
+        raise UsageError(f"{address} cannot be opened: {error}") from error
+    return path  # type: ignore[return-value]  # has all of Path that is used here
+
+
+def _cut(words: str, most: int = 60) -> str:
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+class RunDirectory:
+    """The files of one investigation. Nothing is created before something is written.
+
+    Args:
+        path: a folder or an fsspec address, which need not exist yet.
+
+    Raises:
+        UsageError: it is an address that fsspec cannot open.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = _as_path(path)
+        self._claims: tuple[Any, dict[str, str]] = (None, {})
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def failures_path(self) -> Path:
+        return self.path / "failures.jsonl"
+
+    @property
+    def analysis(self) -> Path:
+        return self.path / "analysis"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    def require(self) -> RunDirectory:
+        """Itself.
+
+        Raises:
+            RunDirectoryError: there is no manifest, so it is not a run directory.
+        """
+        if self.manifest_path.exists():
+            return self
+        if tables := self.tables():
+            raise RunDirectoryError(
+                f"{self.path} holds {listed(tables)} but no manifest.json, which says how they were made. "
+                "Run the commands that made them again: they write it anew and reuse finished partitions"
+            )
+        raise RunDirectoryError(
+            f"{self.path} is not a run directory: it has no manifest.json. "
+            "`headway measure` or `headway import-heads` makes one"
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """What was asked, per table; empty where nothing was.
+
+        Raises:
+            StorageError: the manifest cannot be read, or is not as headway writes it.
+        """
+        if not self.manifest_path.exists():
+            return {}
+        try:
+            require_regular(self.manifest_path)
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}. {_MEND_MANIFEST}") from error
+        if wrong := _wrong_in(manifest):
+            raise StorageError(f"{self.manifest_path} is not as headway writes it: {wrong}. {_MEND_MANIFEST}")
+        return manifest
+
+    @contextmanager
+    def changing_manifest(self) -> Iterator[dict[str, Any]]:
+        """The manifest, to be changed in place; written back if the block ends well.
+
+        Processes of one machine take turns. On an object store they do not: start one command there at a time.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        with self._turn():
+            manifest = self.manifest()
+            yield manifest
+            write_whole(self.manifest_path, to_json(manifest))
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """No other process of this machine is in such a block meanwhile. The directory is not created for it."""
+        if is_remote(str(self.path)):
+            yield
+            return
+        from filelock import FileLock
+
+        lock = FileLock(self.path / ".lock")
+        try:
+            if locks := locks_work(self.path / ".lock"):
+                lock.acquire(poll_interval=0.005)
+            else:
+                warnings.warn(
+                    f"the file system of {self.path} has no file locks. Run one command at a time in this directory: "
+                    "two at once could mix their results",
+                    stacklevel=4,
+                )
+        except FileNotFoundError as error:
+            raise self._gone() from error
+        except OSError as error:
+            raise self._not_writable(error) from error
+        try:
+            yield
+        finally:
+            if locks:
+                lock.release()
+
+    def _gone(self) -> StorageError:
+        return StorageError(
+            f"{self.path} was deleted or moved while this command wrote to it, so the command stops. "
+            "Restore the directory, or run the same command again to start anew"
+        )
+
+    def _not_writable(self, error: OSError) -> StorageError:
+        return StorageError(
+            f"{self.path} cannot be written to: {error.strerror or error}. Choose another --out, or mend that"
+        )
+
+    def partition_path(self, table: str, run: str, step: int) -> Path:
+        return self.path / table / f"{safe_name(run, 'run name')}@{step}{SUFFIX}"
+
+    def partitions(self, table: str) -> list[Path]:
+        """The files of `table` that are named as parts are, `RUN@STEP.parquet`, sorted by name."""
+        return [path for path in self._parquet_files(table) if _PART_NAME.fullmatch(path.name)]
+
+    def strays(self, table: str) -> list[Path]:
+        """Parquet files beside the parts of `table` that have other names, such as the copies of a file sync."""
+        return [path for path in self._parquet_files(table) if not _PART_NAME.fullmatch(path.name)]
+
+    def _parquet_files(self, table: str) -> list[Path]:
+        folder = self.path / table
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+
+    def jobs(self, table: str) -> dict[str, str]:
+        """The hash of the job that each part names, by file name; without those that are damaged."""
+        paths = self.partitions(table)
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            found = dict(zip((path.name for path in paths), threads.map(_job_of, paths), strict=True))
+        return {name: job for name, job in found.items() if job is not None}
+
+    def contents(self, table: str) -> str:
+        """A hash of the parts of `table`; it changes when one is added, removed or recomputed."""
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return fingerprint(list(threads.map(_seal_of, self.partitions(table))))
+
+    def claimed(self, table: str) -> str:
+        """The hash of the job that the manifest names for `table`; empty where it names none.
+
+        The manifest is read again only if it has changed, so that the cost of a part does not grow with their number.
+        """
+        try:
+            now = self.manifest_path.stat()
+        except FileNotFoundError:
+            return ""
+        version = (now.st_ino, now.st_mtime, now.st_size)
+        if self._claims[0] != version or not now.st_mtime:  # some object stores tell no time
+            tables = self.manifest().get("tables", {})
+            self._claims = (version, {name: fingerprint(entry["identity"]) for name, entry in tables.items()})
+        return self._claims[1].get(table, "")
+
+    def write_partition(
+        self, table: str, run: str, step: int, frame: pl.DataFrame, metadata: Mapping[str, str]
+    ) -> Path:
+        """Writes one checkpoint's table, whole or not at all. `metadata` and a checksum are stored inside the file.
+
+        Raises:
+            RunDirectoryError: the manifest names another job than `metadata["job"]` for `table`.
+            StorageError: it cannot be written, or the manifest that named the job is gone.
+        """
+        path, job = self.partition_path(table, run, step), metadata.get("job", "")
+        self._require_claim(table, job)  # a directory that was deleted must not come back through this part
+        data = encode_partition(frame, {**metadata, "checkpoint": f"{run}@{step}"})
+        write_whole(path, data, under=self._claim_of(table, job))
+        return path
+
+    @contextmanager
+    def _claim_of(self, table: str, job: str) -> Iterator[None]:
+        """Nobody else can claim `table` while the block lasts."""
+        with self._turn():
+            self._require_claim(table, job)
+            yield
+
+    def _require_claim(self, table: str, job: str) -> None:
+        claimed = self.claimed(table)
+        if claimed == job:
+            return
+        if not claimed:
+            raise self._gone()
+        raise RunDirectoryError(
+            f"another command replaced the table {table!r} of {self.path} with --force while this one ran, so this one "
+            "stops. Choose another --out for one of them"
+        )
+
+    def read(self, table: str) -> pl.DataFrame:
+        """All parts of `table` as one frame, in the order of their names.
+
+        Raises:
+            RunDirectoryError: there are none, or they were not all made by the job that the manifest names.
+            StorageError: one is damaged, or holds another checkpoint than its name says.
+        """
+        parts = self.partitions(table)
+        if not parts:
+            raise RunDirectoryError(
+                f"{self.path} holds no finished partitions of {table!r}. {self._how_to_fill(table)}"
+            )
+        read = {part.name: read_partition(part) for part in parts}
+        jobs = {name: metadata.get("job", "") for name, (_, metadata) in read.items()}
+        expected = self.claimed(table) or next(iter(jobs.values()))
+        self.require_own(table, jobs, expected)
+        return pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
+
+    def require_own(self, table: str, jobs: Mapping[str, str], expected: str) -> None:
+        """Refuses parts of several jobs in one table.
+
+        Args:
+            jobs: the hash of the job of each part, by file name.
+            expected: the hash of the job whose parts may be there.
+
+        Raises:
+            RunDirectoryError: a part is of another job.
+        """
+        foreign = [name for name, job in jobs.items() if job != expected]
+        if foreign:
+            raise RunDirectoryError(
+                f"{len(foreign)} of {count(len(jobs), 'partition')} in {self.path / table} were computed from another "
+                f"corpus, suite or with other settings than this table, such as {foreign[0]}. Choose another --out, or "
+                "run the command that makes the table with --force: it deletes these and computes them anew"
+            )
+
+    def _how_to_fill(self, table: str) -> str:
+        if failed := len(self.failures(table)):
+            return f"{count(failed, 'checkpoint')} failed: `headway status {self.path}` says why"
+        if table in self.manifest().get("tables", {}):
+            return (
+                f"The command that makes it was stopped before the first: run it again (`headway status {self.path}`)"
+            )
+        return "Measure or import one into it first"
+
+    def tables(self) -> list[str]:
+        """The tables that have parts."""
+        if not self.path.is_dir():
+            return []
+        names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
+        return sorted(name for name in names if name not in _NOT_TABLES and self.partitions(name))
+
+    def drop_foreign_partitions(self, table: str, job: str) -> None:
+        """Deletes the parts of `table` that are damaged or were not made by `job`."""
+        for part in self.partitions(table):
+            if _job_of(part) != job:
+                part.unlink(missing_ok=True)
+
+    def remove_abandoned(self) -> None:
+        """Removes what commands that were killed left half-written; what others are writing now stays."""
+        if not is_remote(str(self.path)):  # an object store holds nothing that is half-written
+            for folder in (self.path, *(entry for entry in self.path.iterdir() if entry.is_dir())):
+                remove_abandoned(folder)
+
+    def add_failure(self, failure: Mapping[str, Any]) -> None:
+        """Appends one line to failures.jsonl.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        line = json.dumps(failure, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
+        if is_remote(str(self.path)):  # an object store has no append
+            before = self.failures_path.read_bytes() if self.failures_path.exists() else b""
+            write_whole(self.failures_path, before + line)
+            return
+        with self._turn():
+            try:
+                with self.failures_path.open("a+b") as file:
+                    if file.tell():
+                        file.seek(-1, os.SEEK_END)
+                        line = line if file.read() == b"\n" else b"\n" + line  # a torn line must not swallow this one
+                    file.write(line)
+            except OSError as error:
+                raise self._not_writable(error) from error
+
+    def failures(self, table: str) -> dict[str, dict[str, Any]]:
+        """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`; those of the job that
+        the manifest names.
+        """
+        done = {part.name.removesuffix(".parquet") for part in self.partitions(table)}
+        claimed = self.claimed(table)
+        own = (line for line in self._failure_lines() if line["table"] == table and line.get("job", claimed) == claimed)
+        found = {line["checkpoint"]: line for line in own}
+        return {key: line for key, line in found.items() if key not in done}
+
+    def _failure_lines(self) -> Iterator[dict[str, Any]]:
+        """The lines that are as headway writes them: others were cut short by a broken copy, or edited."""
+        try:
+            require_regular(self.failures_path)
+            data = self.failures_path.read_bytes()
+        except OSError:  # there were no failures, or nothing can be said of them
+            return
+        for line in data.split(b"\n"):
+            with suppress(ValueError, RecursionError):
+                failure = json.loads(line)
+                if isinstance(failure, dict) and all(isinstance(failure.get(name), str) for name in _FAILURE):
+                    yield failure
+
+
+_FAILURE = ("table", "checkpoint", "error")
+# What an entry of the manifest holds, beside its identity and its checkpoints, which it must have.
+_ENTRY: dict[str, type] = {
+    "asked": dict,
+    "sources": dict,
+    "commits": dict,
+    "begun": str,
+    "continued": str,
+    "versions": list,
+}
+
+
+def _wrong_in(manifest: Any) -> str:
+    """What in a manifest cannot be read as one; empty where all can."""
+    if not isinstance(manifest, dict):
+        return f"it holds no JSON object but {_cut(json.dumps(manifest), 40)}"
+    tables = manifest.get("tables", {})
+    if not isinstance(tables, dict):
+        return f"its `tables` are no object but {_cut(json.dumps(tables), 40)}"
+    wrong = ((name, _wrong_in_entry(entry)) for name, entry in tables.items())
+    return next((f"the table {name!r} {words}" for name, words in wrong if words), "")
+
+
+def _wrong_in_entry(entry: Any) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get("identity"), dict):
+        return "lacks its `identity`, which says what it was made from"
+    if not _all_are(str, entry.get("checkpoints")):
+        return "lacks its `checkpoints`, a list of names RUN@STEP"
+    for name, kind in _ENTRY.items():
+        if not isinstance(entry.get(name, kind()), kind):
+            return f"has a {name!r} of another kind: {_cut(json.dumps(entry[name]), 40)}"
+    if not _all_are(dict, entry.get("versions", [])):
+        return "has `versions` that are no list of objects"
+    if not _all_are(str, list(entry.get("sources", {}).values())):
+        return "has `sources` that are no paths"
+    return ""
+
+
+def _all_are(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _job_of(part: Path) -> str | None:
+    """The hash of the job that `part` names, None if it is damaged."""
+    try:
+        return read_partition_metadata(part).get("job", "")
+    except StorageError:
+        return None
+
+
+def _seal_of(part: Path) -> str:
+    try:
+        return read_partition_metadata(part).get("seal", "")
+    except StorageError:
+        return f"damaged: {part.name}"

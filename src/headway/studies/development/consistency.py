@@ -1,0 +1,237 @@
+"""Consistency: how alike the runs' trajectories are, within a size and between sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from headway.errors import StatisticsError
+from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
+from headway.studies.development.fits import ols_values
+from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+from headway.studies.development.position import against
+
+_MODELS = ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test.n_params1_n_params2")
+_FEWEST_STEPS = 3  # two points always correlate by 1 or -1
+
+
+def consistency(draft: ResultBuilder) -> None:
+    """Adds the correlations of the runs' trajectories, their models and tables, and their map in two dimensions."""
+    if draft.heads.runs.height < 2:
+        for path in (*_MODELS, "tables.mds_separation", "beyond.consistency"):
+            draft.leave_out(path, "there is one run only, and nothing to compare its trajectory with")
+        return
+    draft.tables["correlations"] = correlations(draft.heads)
+    pairs = draft.tables["correlations"].filter(~pl.col("same_run") & pl.col("cor").is_not_null())
+    if not pairs.height:
+        for path in (*_MODELS, "beyond.consistency"):
+            draft.leave_out(path, f"no two runs share {_FEWEST_STEPS} steps over which both change")
+    else:
+        _models(draft, pairs)
+        draft.tables["correlation_means"] = correlation_means(pairs)
+        _mean_tables(draft)
+        _permutation(draft, pairs)
+    draft.attempt("tables.mds_separation", lambda: _map(draft))
+
+
+def correlations(heads: Heads) -> pl.DataFrame:
+    """Pearson's correlation of the trajectories of every ordered pair of runs, over the steps that both have.
+
+    None where they share fewer than three steps, or one of the two does not change.
+    """
+    wide = heads.trajectories.pivot("run", index="step", values="value").sort("step").drop("step")
+    x = wide.select(heads.runs["run"].to_list()).to_numpy().astype(float)
+    n_runs = x.shape[1]
+    cor, shared = np.full((n_runs, n_runs), np.nan), np.zeros((n_runs, n_runs), dtype=int)
+    there = np.isfinite(x)
+    for i in range(n_runs):
+        for j in range(i, n_runs):
+            both = there[:, i] & there[:, j]
+            shared[i, j] = shared[j, i] = both.sum()
+            cor[i, j] = cor[j, i] = _pearson(x[both, i], x[both, j])
+    first, second = (place.ravel() for place in np.indices(cor.shape))
+    names = heads.runs.select(RUN_COLUMNS).drop("seed_name")
+    sides = [
+        names[place.tolist()].rename({name: f"{name}{side}" for name in names.columns})
+        for side, place in ((1, first), (2, second))
+    ]
+    columns = [f"{name}{side}" for name in names.columns for side in (1, 2)]
+    return pl.concat(sides, how="horizontal").select(
+        *columns,
+        same_model=pl.col("model1") == pl.col("model2"),
+        same_run=pl.col("run1") == pl.col("run2"),
+        cor=pl.Series(cor.ravel()).fill_nan(None),
+        n_steps=pl.Series(shared.ravel()),
+    )
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    if len(x) < _FEWEST_STEPS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _models(draft: ResultBuilder, pairs: pl.DataFrame) -> None:
+    from headway import stats
+
+    between = pairs.filter(~pl.col("same_model"))
+    published = "cor ~ same_model + log10(n_params1) + log10(n_params2)"
+    without = "cor ~ log10(n_params1) + log10(n_params2)"
+    for name, formula, said, of in (
+        ("trajectory_correlation", published, published, pairs),
+        ("trajectory_correlation_between", without, f"{without}, different sizes only", between),
+    ):
+        if of["n_params1"].n_unique() < 2:
+            draft.leave_out(f"ols.{name}", "it needs runs of two sizes with different n_params")
+            continue
+        fit = draft.attempt(f"ols.{name}", lambda formula=formula, of=of: stats.ols(formula, of))  # type: ignore[misc]
+        if fit is not None:
+            draft.put(f"ols.{name}", ols_values(fit, said))
+    if pairs["n_params1"].n_unique() < 2:
+        draft.leave_out("cor_test.n_params1_n_params2", "it needs runs of two sizes with different n_params")
+        return
+    x, y = (pairs[name].to_numpy().astype(float) for name in ("n_params1", "n_params2"))
+    test = draft.attempt("cor_test.n_params1_n_params2", lambda: stats.cor_test(x, y))
+    if test is not None:
+        values = {"t": test.t, "df": test.df, "p": test.p, "ci95": [test.lower, test.upper], "cor": test.r}
+        draft.put("cor_test.n_params1_n_params2", values)
+
+
+def correlation_means(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Mean and SD of the correlation over ordered pairs of runs: of one size or of two, by size, by its difference."""
+    difference = (pl.col("n_params1").cast(pl.Int64) - pl.col("n_params2").cast(pl.Int64)).abs()
+    numbers = {"mean": pl.col("cor").mean(), "sd": pl.col("cor").std(), "n": pl.len()}
+    groups = [
+        pairs.group_by("same_model").agg(**numbers).sort("same_model"),
+        pairs.group_by("same_model", model="model1", n_params="n_params1")
+        .agg(**numbers)
+        .sort("same_model", "n_params", "model"),
+        pairs.filter(~pl.col("same_model"))
+        .group_by(param_difference=difference)
+        .agg(**numbers)
+        .sort("param_difference"),
+    ]
+    names = ("same_model", "same_model_and_size", "param_difference")
+    named = [of.with_columns(grouping=pl.lit(name)) for name, of in zip(names, groups, strict=True)]
+    columns = ["grouping", "same_model", "model", "n_params", "param_difference", "mean", "sd", "n"]
+    return pl.concat(named, how="diagonal").select(columns)
+
+
+def _mean_tables(draft: ResultBuilder) -> None:
+    means = draft.tables["correlation_means"]
+    keys = size_keys(draft.heads)
+
+    def rows(grouping: str) -> list[dict]:
+        return means.filter(pl.col("grouping") == grouping).to_dicts()
+
+    def truth(row: dict) -> str:
+        return str(row["same_model"]).lower()
+
+    by_same = {truth(row): {"mean": row["mean"], "sd": row["sd"]} for row in rows("same_model")}
+    by_size: dict[str, dict] = {}
+    for row in rows("same_model_and_size"):
+        by_size.setdefault(truth(row), {})[keys[row["model"]]] = row["mean"]
+    by_difference = {str(row["param_difference"]): row["mean"] for row in rows("param_difference")}
+    draft.put("tables.cor_by_same_model", by_same)
+    draft.put("tables.cor_by_same_model_and_size", by_size)
+    draft.put("tables.cor_by_param_difference", by_difference)
+
+
+def size_keys(heads: Heads) -> dict[str, str]:
+    """What names a size in the JSON: its n_params as published, or its model where n_params do not tell sizes apart."""
+    sizes = heads.sizes
+    shared = sizes["n_params"].is_duplicated() | sizes["n_params"].is_null()
+    return {
+        model: model if same else str(n_params)
+        for model, n_params, same in zip(sizes["model"], sizes["n_params"], shared, strict=True)
+    }
+
+
+def _map(draft: ResultBuilder) -> None:
+    """Classical scaling of 1 - correlation over the steps that all runs have; centroids and separation of the sizes."""
+    from headway import stats
+
+    heads = draft.heads
+    wide = heads.trajectories.pivot("run", index="step", values="value").drop("step")
+    x = wide.select(heads.runs["run"].to_list()).drop_nulls().to_numpy()
+    if len(x) < _FEWEST_STEPS or x.shape[1] < 3:
+        raise StatisticsError(
+            f"a map needs three runs and {_FEWEST_STEPS} steps that all of them have; "
+            f"there are {x.shape[1]} and {len(x)}"
+        )
+    if (np.ptp(x, axis=0) == 0).any():
+        still = heads.runs["run"][int(np.argmin(np.ptp(x, axis=0)))]
+        raise StatisticsError(f"the trajectory of {still} does not change, so it has no correlation with others")
+    distances = 1 - np.corrcoef(x, rowvar=False)
+    points = towards_larger(stats.classical_mds(distances, k=2).points, heads.runs["n_params"])
+    draft.tables["mds"] = heads.runs.select(RUN_COLUMNS).with_columns(
+        x=pl.Series(points[:, 0]), y=pl.Series(points[:, 1])
+    )
+    draft.tables["mds_centroids"] = separation(draft.tables["mds"])
+    keys = size_keys(heads)
+    rows = {keys[row["model"]]: row for row in draft.tables["mds_centroids"].to_dicts()}
+    draft.put("tables.mds_separation", rows)
+
+
+def towards_larger(points: np.ndarray, n_params: pl.Series) -> np.ndarray:
+    """The same points, each axis turned so that it grows with size: an axis of a map has no sign of its own."""
+    size = np.log10(n_params.cast(pl.Float64).fill_null(1.0).to_numpy())
+    return points * np.where((size - size.mean()) @ points < 0, -1, 1)
+
+
+def separation(points: pl.DataFrame) -> pl.DataFrame:
+    """Each size's centroid, its mean distance to the others' (`inter`), its runs' to it (`within`), and their ratio."""
+    groups = [of for _, of in points.group_by("model", maintain_order=True)]
+    sizes = [of.select(SIZE_COLUMNS).row(0, named=True) for of in groups]
+    clouds = [of.select("x", "y").to_numpy() for of in groups]
+    centroids = np.array([cloud.mean(axis=0) for cloud in clouds])
+    rows = []
+    for i, (size, cloud) in enumerate(zip(sizes, clouds, strict=True)):
+        away = np.linalg.norm(np.delete(centroids, i, axis=0) - centroids[i], axis=1)
+        within = float(np.linalg.norm(cloud - centroids[i], axis=1).mean())
+        inter = float(away.mean()) if len(away) else None
+        ratio = inter / within if inter is not None and len(cloud) > 1 and within > 0 else None
+        x, y = centroids[i]
+        rows.append(size | {"centroid_x": x, "centroid_y": y, "inter": inter, "within": within, "ratio": ratio})
+    floats = dict.fromkeys(("centroid_x", "centroid_y", "inter", "within", "ratio"), pl.Float64)
+    return pl.DataFrame(rows, schema_overrides=floats, infer_schema_length=None)
+
+
+def _permutation(draft: ResultBuilder, pairs: pl.DataFrame) -> None:
+    """Adds the test of the published comparison that counts runs, not pairs: sizes shuffled among the runs."""
+    runs = draft.heads.runs["run"]
+    place = {run: i for i, run in enumerate(runs)}
+    cor = np.full((len(runs), len(runs)), np.nan)
+    cor[[place[run] for run in pairs["run1"]], [place[run] for run in pairs["run2"]]] = pairs["cor"].to_numpy()
+    labels = draft.heads.runs["model"].to_numpy()
+    observed = _excess(cor, labels)
+    if not np.isfinite(observed):
+        draft.leave_out("beyond.consistency", "it needs pairs of runs of one size and pairs of different sizes")
+        return
+    if not draft.bootstraps:
+        draft.leave_out("beyond.consistency", NEEDS_BOOTSTRAPS)
+        return
+    rng = np.random.default_rng([draft.seed, 5])
+    drawn = np.array([_excess(cor, rng.permutation(labels)) for _ in range(draft.bootstraps)])
+    p = against(observed, drawn[np.isfinite(drawn)])["p"]
+    more = "less" if observed < 0 else "more"
+    draft.put(
+        "beyond.consistency",
+        {
+            "difference": observed,
+            "p": p,
+            "says": f"Two runs of one size correlate by {abs(observed):.3f} {more} than two of different sizes; dealing the "
+            f"sizes out to the runs at random gives as much with p = {p:.2g}.",
+            "does_not_say": "The published table counts every pair of runs twice and as independent, so its p values "
+            "are too small; this test counts runs. Neither says what makes sizes differ.",
+        },
+    )
+
+
+def _excess(cor: np.ndarray, labels: np.ndarray) -> float:
+    """Mean correlation of pairs with equal labels less that of the others, the diagonal and missing pairs left out."""
+    there = np.isfinite(cor)
+    same = labels[:, None] == labels
+    if not (there & same).any() or not (there & ~same).any():
+        return np.nan
+    return float(cor[there & same].mean() - cor[there & ~same].mean())

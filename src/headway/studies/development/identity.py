@@ -1,0 +1,165 @@
+"""Identity over time: is the head that is largest at the end the one that was largest before?"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from headway.studies.development.builder import ResultBuilder, listed
+from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+from headway.studies.development.position import NO_TOP_HEAD, top_heads
+
+
+def identity(draft: ResultBuilder) -> None:
+    """Adds the rise of each run's finally largest head among its heads, and when it takes the lead."""
+    heads = draft.heads
+    tops = top_heads(heads).filter(pl.col("run").is_in(heads.followed))
+    if not tops.height:
+        only_one = "no run has two distinct steps, so nothing is known of the time before the last"
+        draft.leave_out("beyond.identity", NO_TOP_HEAD if heads.followed else only_one)
+        return
+    rise = final_head(heads, tops)
+    draft.tables["final_head"] = rise
+    draft.tables["final_head_means"] = final_head_means(rise)
+    draft.tables["lead"] = lead(heads, tops, rise)
+    draft.put("beyond.identity", _sentences(heads, draft.tables["lead"]))
+
+
+def final_head(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
+    """At each step, the value and rank of the head that is the run's largest at the final step.
+
+    `percentile` is 1 for the largest, 0 for the smallest, 0.5 on average for a head picked blindly. `leads`: no other
+    head is as large.
+    """
+    ranked = heads.frame.with_columns(
+        rank=pl.col("value").rank("average", descending=True).over("run", "step"),
+        largest=pl.col("value").max().over("run", "step"),
+        n=pl.len().over("run", "step"),
+    )
+    of_final = ranked.join(_final_places(tops), on="run", maintain_order="left").filter(
+        (pl.col("layer") == pl.col("final_layer")) & (pl.col("head") == pl.col("final_head"))
+    )
+    return of_final.select(
+        *RUN_COLUMNS,
+        "step",
+        "step_modded",
+        "value",
+        "largest",
+        "rank",
+        n_heads="n",
+        percentile=pl.when(pl.col("n") > 1).then((pl.col("n") - pl.col("rank")) / (pl.col("n") - 1)),
+        leads=pl.col("rank") == 1,
+    )
+
+
+def _final_places(tops: pl.DataFrame) -> pl.DataFrame:
+    return tops.select("run", final_layer="layer", final_head="head", final_step="step")
+
+
+def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
+    """The percentile averaged over seeds with a 95 % t interval, and the share of runs in which the head leads."""
+    averages = (
+        rise.group_by(*SIZE_COLUMNS, "step", "step_modded", maintain_order=True)
+        .agg(
+            mean=pl.col("percentile").mean(),
+            half=_t_quantile() * pl.col("percentile").std() / pl.col("percentile").count().sqrt(),
+            share_leads=pl.col("leads").mean(),
+            n_seeds=pl.len(),
+        )
+        .sort("n_params", "model", "step")
+    )
+    mean, half = pl.col("mean"), pl.col("half")
+    return averages.select(
+        *SIZE_COLUMNS,
+        "step",
+        "step_modded",
+        "mean",
+        lower=(mean - half).clip(0, 1),
+        upper=(mean + half).clip(0, 1),
+        share_leads="share_leads",
+        n_seeds="n_seeds",
+    )
+
+
+def _t_quantile() -> pl.Expr:
+    """The 97.5 % quantile of t for the group's number of percentiles."""
+    from scipy.stats import t
+
+    return pl.col("percentile").count().map_elements(lambda n: t.ppf(0.975, n - 1), return_dtype=pl.Float64)
+
+
+def lead(heads: Heads, tops: pl.DataFrame, rise: pl.DataFrame) -> pl.DataFrame:
+    """When each run's final top head takes the lead for good, and how often the lead changes hands.
+
+    Repeated and suspect checkpoints count as no step of their own, nor do those at which several heads share the lead.
+    `percentile_first` is the head's at the start step of its size; None for a run that lacks it.
+    """
+    steps = heads.distinct.filter(pl.col("layer").is_not_null())
+    leaders = steps.join(_final_places(tops), on="run", maintain_order="left")
+    leaders = leaders.filter(pl.col("step") <= pl.col("final_step"))
+    is_final = (pl.col("layer") == pl.col("final_layer")) & (pl.col("head") == pl.col("final_head"))
+    other = pl.col("step").filter(~is_final).max()  # the last step at which another head leads
+    leader = pl.struct("layer", "head")
+    found = leaders.group_by(RUN_COLUMNS, maintain_order=True).agg(
+        pl.first("final_layer", "final_head"),
+        takes_lead_step=pl.col("step").filter(pl.col("step") > pl.coalesce(other, pl.lit(-1))).min(),
+        takes_lead_after=other,
+        first_led_step=pl.col("step").filter(is_final).min(),
+        n_changes=(leader.rle_id().max()).cast(pl.Int64),
+        n_leaders=leader.n_unique().cast(pl.Int64),
+        n_steps=pl.len(),
+    )
+    starts = heads.runs.select("run", step="start_step").join(
+        rise.select("run", "step", percentile_first="percentile"), on=["run", "step"]
+    )
+    found = found.drop_nulls("takes_lead_step")  # the final step may itself be a suspect one
+    return found.join(starts.drop("step"), on="run", how="left", maintain_order="left")
+
+
+def _sentences(heads: Heads, leads: pl.DataFrame) -> dict[str, object]:
+    sizes = [
+        heads.sizes.filter(pl.col("model") == model).select("model", "size", "start_step").row(0, named=True)
+        | _of_size(of)
+        for (model,), of in leads.group_by("model", maintain_order=True)
+    ]
+    changes = listed([f"{row['n_changes_mean']:.1f} ({row['size']})" for row in sizes])
+    taken = listed([f"{row['takes_lead_by']:,.0f} ({row['size']})" for row in sizes])
+    says = (
+        f"The lead changes hands {changes} times in a run on average; the head that is largest at the end leads for "
+        f"good, in half of the runs or more, from step {taken} on at the latest."
+    )
+    known = [row for row in sizes if row["percentile_first_mean"] is not None]
+    if known:
+        steps = {row["start_step"] for row in known}
+        when = f"At step {steps.pop():,}" if len(steps) == 1 else "At the first step of its size"
+        says += f" {when} it stands above {listed([_stands(row) for row in known])} of the other heads; 50% is chance."
+    return {
+        "says": says,
+        "does_not_say": "It does not say what happens between measured steps: a head that led only there is not seen, "
+        "and a lead is taken somewhere after the last step at which another head led.",
+        "sizes": sizes,
+    }
+
+
+def _of_size(leads: pl.DataFrame) -> dict[str, object]:
+    """Of a size: mean number of changes, the step by which half of its runs are led for good, and the mean percentile
+    of the final top head at the start with its 95 % t interval, which is not let out of 0 to 1."""
+    from scipy.stats import t
+
+    first = leads["percentile_first"].drop_nulls().to_numpy()
+    n = len(first)
+    half = t.ppf(0.975, n - 1) * first.std(ddof=1) / n**0.5 if n > 1 else None
+    return {
+        "n_changes_mean": float(leads["n_changes"].to_numpy().mean()),
+        "takes_lead_by": leads["takes_lead_step"].quantile(0.5, "higher"),
+        "percentile_first_mean": float(first.mean()) if n else None,
+        "lower": max(float(first.mean() - half), 0.0) if half is not None else None,
+        "upper": min(float(first.mean() + half), 1.0) if half is not None else None,
+        "n_runs": n,
+    }
+
+
+def _stands(row: dict) -> str:
+    mean = f"{row['percentile_first_mean']:.0%}"
+    if row["lower"] is None:
+        return f"{mean} ({row['size']}, one run)"
+    return f"{mean} ({row['size']}, 95 % interval {row['lower']:.0%} to {row['upper']:.0%})"

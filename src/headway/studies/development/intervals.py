@@ -1,0 +1,281 @@
+"""Onset with honest intervals: what the grid of steps, the seeds and the definition of onset leave open."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.censored import normal_regression, resampled_weights, shares_until
+from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+
+# the thresholds whose onsets are shown one by one; the mean over all fifteen is the published definition
+_SHOWN_THRESHOLDS = (0.1, 0.5, 1.0, 1.5)
+PUBLISHED = "mean over thresholds"
+HALF_OF_RISE = "half of rise"
+# definitions that ask of a run what it does from first to last: one that stops early bounds them only from below
+_OF_THE_WHOLE_RUN = (PUBLISHED, "largest slope", "half of peak", HALF_OF_RISE, "largest derivative")
+
+
+def onset_intervals(draft: ResultBuilder) -> None:
+    """Adds each run's onset interval under each definition, and what follows for sizes and for the relation to size."""
+    if not draft.heads.followed:
+        draft.leave_out("beyond.onset_intervals", "no run has two distinct steps, between which an onset could lie")
+        return
+    intervals = run_intervals(draft.heads, draft.tables)
+    draft.tables["onset_intervals"] = intervals
+    rng = np.random.default_rng([draft.seed, 1])
+    draft.tables["onset_by_size"] = by_size(intervals, draft.bootstraps, rng)
+    draft.tables["onset_shares"] = shares(draft.heads, intervals, draft.bootstraps, rng)
+    draft.tables["onset_relations"] = relations(intervals, draft.bootstraps, rng)
+    draft.put("beyond.onset_intervals", _sentences(draft))
+
+
+def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """The interval (lower, upper] that holds the onset of each run, by definition.
+
+    A run of one distinct step says nothing of onsets and is left out. One that stops early may still have gone on to a
+    higher peak or a steeper rise: where the definition depends on that, its interval has no upper end (the onset is no
+    earlier than it would be if nothing more had come), and where it then has no end at all it is left out.
+    """
+    steps = heads.trajectories.filter(~pl.col("suspect"))
+    found = {
+        **{
+            f"slope > {threshold}": _ends(
+                tables["onset_thresholds"].filter(pl.col("threshold") == threshold), "step_before", "step"
+            )
+            for threshold in _SHOWN_THRESHOLDS
+        },
+        PUBLISHED: _ends(tables["onset"], "m_step_before", "m_step"),
+        "largest slope": _ends(_largest_slope(steps), "step_before", "step"),
+        "half of peak": _ends(_first_at(steps, pl.col("value").max() / 2), "step_before", "step"),
+        HALF_OF_RISE: _ends(
+            _first_at(steps, (pl.col("value").first() + pl.col("value").max()) / 2), "step_before", "step"
+        ),
+    }
+    last = steps.group_by("run").agg(last_step=pl.col("step").max().cast(pl.Float64))
+    runs = heads.runs.filter(pl.col("run").is_in(heads.followed)).select(*RUN_COLUMNS, "stops_early")
+    runs = runs.join(last, on="run", maintain_order="left")
+    parts = [
+        runs.join(ends, on="run", how="left", maintain_order="left").with_columns(definition=pl.lit(definition))
+        for definition, ends in found.items()
+    ]
+    if "emergence" in tables:  # a run without a curve has no onset by this definition, not a late one
+        curves = tables["emergence"].filter(pl.col("largest_derivative_step").is_not_null())
+        parts.append(
+            runs.join(_ends(curves, "lower", "upper"), on="run", maintain_order="left").with_columns(
+                definition=pl.lit("largest derivative")
+            )
+        )
+    reached, bounded = pl.col("upper").is_not_null(), pl.col("lower").is_not_null()
+    open_end = pl.col("stops_early") & pl.col("definition").is_in(_OF_THE_WHOLE_RUN)
+    informative = pl.concat(parts).filter(~(open_end & reached & ~bounded))
+    return informative.with_columns(upper=pl.when(~open_end).then("upper")).select(
+        *RUN_COLUMNS,
+        "definition",
+        pl.when(reached).then("lower").otherwise(pl.coalesce("lower", "last_step")).alias("lower"),
+        "upper",
+        censoring=pl.when(~reached)
+        .then(pl.lit("right"))
+        .when(bounded)
+        .then(pl.lit("interval"))
+        .otherwise(pl.lit("left")),
+    )
+
+
+def _ends(of: pl.DataFrame, lower: str, upper: str) -> pl.DataFrame:
+    return of.select("run", lower=pl.col(lower).cast(pl.Float64), upper=pl.col(upper).cast(pl.Float64))
+
+
+def _largest_slope(steps: pl.DataFrame) -> pl.DataFrame:
+    rising = steps.filter(pl.col("slope") > 0)
+    return rising.filter(pl.col("slope") == pl.col("slope").max().over("run")).unique("run", keep="first")
+
+
+def _first_at(steps: pl.DataFrame, level: pl.Expr) -> pl.DataFrame:
+    """The first step of each run that ever rises above its start at which the value is at least `level`."""
+    rises = pl.col("value").max().over("run") > pl.col("value").first().over("run")
+    reached = steps.filter(rises & (pl.col("value") >= level.over("run")))
+    return reached.group_by("run", maintain_order=True).first()
+
+
+def _bounds(of: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    lower = of["lower"].fill_null(-np.inf).to_numpy()
+    return lower, of["upper"].fill_null(np.inf).to_numpy()
+
+
+def by_size(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """The median onset of a size: between the medians of the lower and of the upper ends, whatever lies inside.
+
+    `lower` and `upper` widen this by the percentile bootstrap over seeds.
+    """
+    rows = []
+    for _, of in intervals.group_by("model", "definition", maintain_order=True):
+        ends = np.stack(_bounds(of), axis=1)
+        row = of.select(*SIZE_COLUMNS, "definition").row(0, named=True)
+        row |= {"n_runs": of.height, "n_reached": of["upper"].count()}
+        row["median_lower"], row["median_upper"] = _medians(ends[None])[0]
+        if bootstraps and of.height > 1:
+            drawn = _medians(ends[rng.integers(of.height, size=(bootstraps, of.height))])
+            row["lower"] = np.quantile(drawn[:, 0], 0.025, method="lower")
+            row["upper"] = np.quantile(drawn[:, 1], 0.975, method="higher")
+        else:
+            row |= {"lower": None, "upper": None}
+        rows.append(row)
+    ends_out = ("median_lower", "median_upper", "lower", "upper")
+    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(ends_out, pl.Float64), infer_schema_length=None)
+    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in ends_out]
+    return frame.select(*SIZE_COLUMNS, "definition", *finite, "n_runs", "n_reached")
+
+
+def _medians(ends: np.ndarray) -> np.ndarray:
+    """(draws, runs, 2) to (draws, 2): the lower median of the lower ends and the upper median of the upper ends."""
+    ends, n = np.sort(ends, axis=1), ends.shape[1]
+    return np.stack([ends[:, (n - 1) // 2, 0], ends[:, n // 2, 1]], axis=1)
+
+
+def shares(heads: Heads, intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """The share of a size's runs whose onset is at or before each step of its grid, with a bootstrap over seeds."""
+    parts = []
+    for (model, _), of in intervals.group_by("model", "definition", maintain_order=True):
+        steps = heads.frame.filter(pl.col("model") == model)["step"].unique().sort().to_numpy().astype(float)
+        lower, upper = _bounds(of)
+        weights = np.ones((1, of.height))
+        columns: dict[str, object] = {"step": steps.astype(int), "step_modded": steps.astype(int) + 1}
+        columns["share"] = shares_until(steps, lower, upper, weights)[0]
+        if bootstraps and of.height > 1:
+            drawn = shares_until(steps, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
+            columns["lower"], columns["upper"] = np.quantile(drawn, [0.025, 0.975], axis=0)
+        else:
+            columns |= {"lower": None, "upper": None}
+        frame = pl.DataFrame(columns, schema_overrides={"lower": pl.Float64, "upper": pl.Float64})
+        size = of.select(*SIZE_COLUMNS, "definition").head(1)
+        parts.append(size.join(frame, how="cross"))
+    return pl.concat(parts)
+
+
+def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+    """log10(onset + 1) on log10(parameters) for each definition of onset.
+
+    `slope`, `sd`: maximum likelihood, onset log-normal with one spread; None where a line passes through all intervals,
+    which leaves the spread, and with it the slope, undetermined, and where a line and a spread ask for more than there
+    is: four runs, and intervals with three different ends. `bound_lower`, `bound_upper`: the least and the
+    greatest slope of a least-squares line through onsets that lie anywhere in their intervals; of onsets nothing else is
+    assumed (those of the largest derivative are themselves 95 % intervals of a fitted curve, which may miss it).
+    `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
+    the same order of data); a draw without a likelihood slope counts with its bounds. All are None unless most runs
+    reach the onset: the line would be one of the few that do.
+    """
+    numbers = ("slope", "lower", "upper", "bound_lower", "bound_upper", "sd")
+    rows = []
+    for (definition,), of in intervals.group_by("definition", maintain_order=True):
+        of = of.filter(pl.col("n_params") > 0)
+        row = {"definition": definition, "n_runs": of.height, "n_reached": of["upper"].count()}
+        if of["n_params"].n_unique() > 1 and 2 * row["n_reached"] > of.height:
+            row |= _relation(of, bootstraps, rng)
+        rows.append(dict.fromkeys(numbers) | row)
+    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None)
+    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers]
+    return frame.select("definition", *finite, "n_runs", "n_reached")
+
+
+def _relation(of: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> dict[str, float]:
+    size = np.log10(of["n_params"].to_numpy().astype(float))
+    ends = _bounds(of)
+    with np.errstate(divide="ignore"):
+        lower, upper = np.log10(np.maximum(ends[0], -1) + 1), np.log10(ends[1] + 1)
+    slope, sd, low, high = _slopes(size, lower, upper, np.ones((1, of.height)))
+    found = {"bound_lower": low[0], "bound_upper": high[0]}
+    ends_there = np.unique(np.concatenate([lower, upper]))
+    if of.height < 4 or np.isfinite(ends_there).sum() < 3:
+        return found
+    found |= {"slope": slope[0], "sd": sd[0]}
+    if bootstraps and of["seed"].n_unique() > 1:
+        slope, _, low, high = _slopes(size, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
+        undetermined = np.isnan(slope)
+        found["lower"] = np.nanquantile(np.where(undetermined, low, slope), 0.025, method="inverted_cdf")
+        found["upper"] = np.nanquantile(np.where(undetermined, high, slope), 0.975, method="inverted_cdf")
+    return found
+
+
+def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Slope and sd by maximum likelihood (NaN where undetermined), and the slope's bounds: each (B,)."""
+    x = np.stack([np.ones_like(size), size - size.mean()], axis=1)
+    beta, sigma = normal_regression(x, lower, upper, weights)
+    share = weights / weights.sum(axis=1, keepdims=True)
+    centred = size - (share @ size)[:, None]
+    with np.errstate(invalid="ignore"):  # a draw of one size has no slope, and an open end no bound
+        pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
+        reach = np.stack([np.where(pull == 0, 0, pull * lower), np.where(pull == 0, 0, pull * upper)])
+    return (
+        beta[:, 1],
+        sigma,
+        reach.min(axis=0).sum(axis=1),
+        reach.max(axis=0).sum(axis=1),
+    )
+
+
+def _sentences(draft: ResultBuilder) -> dict[str, object]:
+    return {
+        "says": " ".join(filter(None, [_median_said(draft), _relations_said(draft)])),
+        "does_not_say": "It does not say where between two measured steps the onset lies, nor that sizes not measured "
+        "follow the line; its regression takes log onset as normal with one spread for all sizes. For the largest "
+        "derivative the steps between which it lies are themselves a 95 % interval.",
+        "relations": {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()},
+    }
+
+
+def _median_said(draft: ResultBuilder) -> str:
+    rises = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
+    if not rises["n_reached"].sum():
+        return "No run is known to reach half of a rise."
+    resampled = draft.bootstraps > 0 and (rises["n_runs"] > 1).any()
+    sizes = []
+    for row in rises.to_dicts():
+        ends = ("lower", "upper") if resampled and row["n_runs"] > 1 else ("median_lower", "median_upper")
+        one = " (one run: the grid alone)" if resampled and row["n_runs"] == 1 else ""
+        sizes.append(f"{row['size']} {_between(*(row[end] for end in ends))}{one}")
+    allowed = "the grid and the seeds allowed for, 95 %" if resampled else "the grid allowed for, not the seeds"
+    return f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
+
+
+def _relations_said(draft: ResultBuilder) -> str:
+    """How onset goes with size by the definitions that allow a slope: the extremes with their intervals, and how many
+    intervals include no change."""
+    table = draft.tables["onset_relations"]
+    slopes = table.drop_nulls("slope").sort("slope")
+    if not slopes.height:
+        return ""
+    decades, words = draft.heads.size_step
+    resampled = draft.bootstraps > 0 and draft.heads.runs["seed"].n_unique() > 1
+
+    def factor(row: dict) -> str:
+        interval = ""
+        if resampled:  # an end that is not there is at infinity
+            low = 10 ** (decades * row["lower"]) if row["lower"] is not None else 0.0
+            high = f"{10 ** (decades * row['upper']):.2g}" if row["upper"] is not None else "any"
+            interval = f", 95 % interval {low:.2g} to {high}"
+        return f"{10 ** (decades * row['slope']):.2g} ({row['definition']}{interval})"
+
+    ends = list(dict.fromkeys(factor(row) for row in (slopes.row(0, named=True), slopes.row(-1, named=True))))
+    others = ""
+    if slopes.height < table.height:
+        others = " (the others are not reached by most runs, or the grid leaves them open)"
+    text = (
+        f"By {slopes.height} of {table.height} definitions the onset can be compared between sizes{others}: {words} "
+        f"changes its step by a factor of {' to '.join(ends)}"
+    )
+    if resampled:
+        none = slopes.filter(
+            (pl.col("lower").fill_null(-np.inf) <= 0) & (pl.col("upper").fill_null(np.inf) >= 0)
+        ).height
+        text += f"; of the {slopes.height} intervals, {none or 'none'} include{'s' if none == 1 else ''} no change"
+    return f"{text}."
+
+
+def _between(low: float | None, high: float | None) -> str:
+    if high is None:
+        return f"after step {low:,.0f}, if at all" if low is not None else "at a step that is not known"
+    if low is None:
+        return f"by step {high:,.0f}"
+    return f"between steps {low:,.0f} and {high:,.0f}"

@@ -1,0 +1,227 @@
+"""Matching heads across seeds: do whole trajectories repeat, in the same layers, and beyond what layers explain?
+
+Heads of two runs are paired so that the summed squared distance of their trajectories is least (optimal assignment).
+The best pairing of anything looks good, so what it reaches is compared with the best pairing of heads dealt out anew.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.heads import SIZE_COLUMNS, Heads
+from headway.studies.development.position import against
+
+MOST_PAIRS = 40  # of runs, per size: more are drawn from, so that a suite of many seeds stays quick
+MOST_SHUFFLES = 199  # each solves an assignment per layer and pair
+
+
+def matching(draft: ResultBuilder) -> None:
+    """Adds the paired heads of the runs of each size, and the tests against shuffled heads."""
+    rng = np.random.default_rng([draft.seed, 3])
+    matched, tests = [], []
+    for (model,), of in draft.heads.frame.group_by("model", maintain_order=True):
+        block = trajectory_block(draft.heads, of)
+        if block is None:
+            reason = f"{model}: matching needs two runs with the same heads at two steps, and trajectories that differ"
+            draft.say_left_out("beyond.matching", reason)
+            continue
+        runs, x = block
+        pairs = _some_pairs(len(runs), rng)
+        size = of.select(SIZE_COLUMNS).head(1)
+        seeds = dict(of.select("run", "seed").unique().iter_rows())
+        found = [match(x[a], x[b]) for a, b in pairs]
+        matched += [
+            size.join(_as_frame(pair, x.shape[2]), how="cross").with_columns(
+                run1=pl.lit(runs[a]), run2=pl.lit(runs[b]), seed1=pl.lit(seeds[runs[a]]), seed2=pl.lit(seeds[runs[b]])
+            )
+            for (a, b), pair in zip(pairs, found, strict=True)
+        ]
+        tests += [size.row(0, named=True) | test for test in _tests(x, pairs, found, draft.bootstraps, rng)]
+    if not tests:
+        draft.leave_out("beyond.matching", "no size has two runs whose heads can be paired")
+        return
+    columns = ["run1", "run2", "seed1", "seed2", "layer1", "head1", "layer2", "head2", "distance", "same_layer"]
+    draft.tables["matched_heads"] = pl.concat(matched).select(*SIZE_COLUMNS, *columns)
+    floats = ("observed", "chance", "chance_lower", "chance_upper", "p")
+    frame = pl.DataFrame(tests, schema_overrides=dict.fromkeys(floats, pl.Float64), infer_schema_length=None)
+    draft.tables["matching"] = frame.select(*SIZE_COLUMNS, "test", *floats, "n_pairs")
+    draft.put("beyond.matching", _sentences(draft.tables["matching"]))
+
+
+def trajectory_block(heads: Heads, of: pl.DataFrame) -> tuple[list[str], np.ndarray] | None:
+    """The runs of a size and their trajectories (runs, layers, heads, steps), over the steps that all runs have.
+
+    Repeated checkpoints and runs that lack heads are left out; None where fewer than two runs or steps remain, or all
+    trajectories are the same, so that any pairing is as good as another.
+    """
+    repeated = heads.duplicates.select("run", "step", _repeated=True)
+    of = of.join(repeated, on=["run", "step"], how="anti", maintain_order="left")
+    n_layers, n_heads = of.select("n_layers", "n_heads").row(0) if of.height else (0, 0)
+    cells = of.group_by("run", "step").len().filter(pl.col("len") == n_layers * n_heads)
+    runs = [run for run in heads.runs["run"] if run in set(cells["run"])]
+    common = cells.group_by("step").agg(n=pl.col("run").n_unique()).filter(pl.col("n") == len(runs))
+    if len(runs) < 2 or common.height < 2:
+        return None
+    whole = of.filter(pl.col("run").is_in(runs)).join(common.select("step"), on="step", how="semi")
+    order = pl.DataFrame({"run": runs}).with_row_index("_run")
+    values = whole.join(order, on="run").sort("_run", "layer", "head", "step")["value"].to_numpy()
+    block = values.reshape(len(runs), n_layers, n_heads, common.height)
+    return (runs, block) if np.ptp(block, axis=(0, 1, 2)).any() else None
+
+
+def _some_pairs(n_runs: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    pairs = list(combinations(range(n_runs), 2))
+    if len(pairs) > MOST_PAIRS:
+        pairs = [pairs[i] for i in sorted(rng.choice(len(pairs), MOST_PAIRS, replace=False))]
+    return pairs
+
+
+def match(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs all heads of two runs (layers, heads, steps): for each head of `a` its partner's number in `b`, and the
+    root mean square over steps of their difference."""
+    from scipy.optimize import linear_sum_assignment
+
+    squared = _squared_distances(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
+    # of equally good partners the first is taken: in a fixed disorder, lest that be the one in the same place
+    order = np.random.default_rng(0).permutation(len(squared))
+    partner = order[linear_sum_assignment(squared[:, order])[1]]
+    return partner, np.sqrt(squared[np.arange(len(partner)), partner])
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean over steps of (a_i - b_j)², for (..., heads, steps)."""
+    squares = (a**2).sum(-1)[..., :, None] + (b**2).sum(-1)[..., None, :] - 2 * a @ np.swapaxes(b, -1, -2)
+    return np.maximum(squares, 0) / a.shape[-1]
+
+
+def _as_frame(pair: tuple[np.ndarray, np.ndarray], n_heads: int) -> pl.DataFrame:
+    partner, distance = pair
+    (layer1, head1), (layer2, head2) = (np.divmod(place, n_heads) for place in (np.arange(len(partner)), partner))
+    columns = {"layer1": layer1, "head1": head1, "layer2": layer2, "head2": head2, "distance": distance}
+    return pl.DataFrame(columns).with_columns(same_layer=pl.col("layer1") == pl.col("layer2"))
+
+
+def _tests(
+    x: np.ndarray,
+    pairs: list[tuple[int, int]],
+    found: list[tuple[np.ndarray, np.ndarray]],
+    shuffles: int,
+    rng: np.random.Generator,
+) -> list[dict[str, object]]:
+    """Three questions to the pairing of a size's runs.
+
+    `same layer`: the share of freely paired heads whose layers agree; chance deals the layers out anew in each run.
+    `layers`: root mean square distance of heads paired within layers; chance deals each run's trajectories out to its
+    layers.
+    `beyond layers`: the same distance; chance pools each layer's heads over the runs and deals them out to the runs
+    anew, so that whatever sets layers apart, their spread included, stays as it is. The test is exact where the heads
+    of a layer are alike in law in all runs, however they are distributed; runs that differ as a whole make it cautious.
+    """
+    runs, layers, heads, _ = x.shape
+    labels = np.repeat(np.arange(layers), heads)
+    partners = np.array([partner for partner, _ in found])
+    a, b = np.array(pairs).T
+    share = float((labels == labels[partners]).mean())
+    rows = [_row("same layer", share, len(pairs), chance=1 / layers)]
+    if shuffles:
+        rows[0] |= against(share, _dealt_shares(labels, partners, a, b, runs, shuffles, rng))
+    observed = _matched_within_layers(x, pairs)
+    for name, deal, possible in (
+        ("layers", _dealt_to_layers, layers > 1),
+        ("beyond layers", _dealt_to_runs, heads > 1),
+    ):
+        if not possible:
+            continue
+        row = _row(name, observed, len(pairs))
+        if shuffles:
+            drawn = np.array([_matched_within_layers(deal(x, rng), pairs) for _ in range(min(shuffles, MOST_SHUFFLES))])
+            low = against(-observed, -drawn)  # a small distance is what speaks for repetition
+            row |= {"chance": drawn.mean(), "chance_lower": -low["chance_upper"], "chance_upper": -low["chance_lower"]}
+            row["p"] = low["p"]
+        rows.append(row)
+    return rows
+
+
+def _row(test: str, observed: float, n_pairs: int, chance: float | None = None) -> dict[str, object]:
+    empty = dict.fromkeys(("chance_lower", "chance_upper", "p"))
+    return {"test": test, "observed": observed, "chance": chance, "n_pairs": n_pairs, **empty}
+
+
+def _dealt_shares(
+    labels: np.ndarray,
+    partners: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    runs: int,
+    shuffles: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The share of pairs with equal labels, when every run's labels are shuffled: (shuffles,)."""
+    shares = np.empty(shuffles)
+    for i in range(shuffles):
+        dealt = rng.permuted(np.broadcast_to(labels, (runs, len(labels))), axis=1)
+        shares[i] = (dealt[a] == np.take_along_axis(dealt[b], partners, axis=1)).mean()
+    return shares
+
+
+def _dealt_to_layers(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each run's heads dealt out to its layers at random, every trajectory whole."""
+    runs, layers, heads, steps = x.shape
+    return _shuffled(x.reshape(runs, layers * heads, steps), rng).reshape(x.shape)
+
+
+def _dealt_to_runs(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Each layer's heads of all runs dealt out to the runs at random, every trajectory whole."""
+    by_layer = np.swapaxes(x, 0, 1)
+    layers, runs, heads, steps = by_layer.shape
+    dealt = _shuffled(by_layer.reshape(layers, runs * heads, steps), rng)
+    return np.swapaxes(dealt.reshape(by_layer.shape), 0, 1)
+
+
+def _shuffled(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(groups, things, steps) with the things of each group in an order of its own."""
+    order = rng.permuted(np.broadcast_to(np.arange(x.shape[1]), x.shape[:2]), axis=1)
+    return np.take_along_axis(x, order[..., None], axis=1)
+
+
+def _matched_within_layers(x: np.ndarray, pairs: list[tuple[int, int]]) -> float:
+    """The root mean square distance of heads paired at their best within each layer, over pairs of runs."""
+    from scipy.optimize import linear_sum_assignment
+
+    total = 0.0
+    for a, b in pairs:
+        for squared in _squared_distances(x[a], x[b]):
+            rows, columns = linear_sum_assignment(squared)
+            total += squared[rows, columns].sum()
+    return float(np.sqrt(total / (len(pairs) * x.shape[1] * x.shape[2])))
+
+
+def _sentences(tests: pl.DataFrame) -> dict[str, object]:
+    def listed(test: str, say: str) -> str:
+        rows = tests.filter(pl.col("test") == test).to_dicts()
+        return ", ".join(f"{row['size']} {say.format(**row)}" for row in rows if row["chance"] is not None)
+
+    shares = listed("same layer", "{observed:.0%} (chance {chance:.0%})")
+    says = f"Heads paired freely by their trajectories lie in the same layer in {shares} of the pairs."
+    beyond = tests.filter((pl.col("test") == "beyond layers") & pl.col("p").is_not_null() & (pl.col("chance") > 0))
+    if beyond.height:
+        ratios = ", ".join(
+            f"{size} {observed / chance:.2f} (p = {p:.2g})"
+            for size, observed, chance, p in beyond.select("size", "observed", "chance", "p").rows()
+        )
+        says += (
+            " Beyond what layers explain: heads paired within layers differ by this fraction of what they would if the "
+            f"heads of each layer had been dealt out to the seeds at random: {ratios}; below 1, a layer's mix of heads "
+            "repeats from seed to seed, above 1, seeds differ as wholes."
+        )
+    return {
+        "says": says,
+        "does_not_say": "It does not say that paired heads compute the same, only that one score of theirs develops "
+        "alike. Distances are squared, so a few heads that rise far count more than many that stay low; and a seed that "
+        "differs as a whole, in how early its heads rise, hides a mix that repeats.",
+        "tests": tests.to_dicts(),
+    }

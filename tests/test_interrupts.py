@@ -1,0 +1,158 @@
+"""Ctrl-C through the command line, as a process of its own: said at once, finished in order, ended at once if insisted on."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from headway import sweep
+from headway.store.directory import RunDirectory
+from support_models import saved
+
+CHECKPOINTS = 12
+WORDS = [f"w{number}" for number in range(89)]
+PATIENCE = 120  # seconds until a hanging process is a failed test: far beyond what any step here takes
+FIRST = b"headway: finishing what is in hand; press Ctrl-C again to stop now\n"
+LAST = b"headway: stopped; what was finished is kept: run the same command again to go on\n"
+
+
+@pytest.fixture
+def headway():
+    """Starts `headway` in a process group of its own, as a terminal would; kills what is left of it afterwards."""
+    started = []
+
+    def start(*words, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headway", *map(str, words)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # what `readline` has not returned is left for `communicate`
+            env=os.environ | environment,
+            start_new_session=True,
+            # Some runners start their tests with SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A suite that takes some seconds to measure."""
+    place = tmp_path_factory.mktemp("stopped")
+    run = place / "suite" / "toy-1m-seed1"
+    for step in range(CHECKPOINTS):
+        saved(run / f"step{step}", "gpt_neox", seed=step)
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(run / "tokenizer.json"))
+    texts = random.Random(1)
+    (place / "texts.txt").write_text("\n".join(" ".join(texts.choices(WORDS, k=100)) for _ in range(150)))
+    return place
+
+
+def press(process):
+    """Ctrl-C goes to the whole group in the foreground, workers included."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+def wait_for_parts(process, folder, n):
+    end = time.monotonic() + PATIENCE
+    while len(list(folder.glob("*.parquet"))) < n:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, f"no {n} parts came"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_in_hand_is_finished(headway, place, tmp_path, workers):
+    process = headway(
+        "measure", place / "suite", "--corpus", place / "texts.txt", "--out", tmp_path, "--workers", workers
+    )
+    wait_for_parts(process, tmp_path / "heads", 1)
+    press(process)
+    _, said = process.communicate(timeout=PATIENCE)
+    done = len(RunDirectory(tmp_path).partitions("heads"))
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert said.endswith(FIRST + LAST), said
+    assert 2 <= done < CHECKPOINTS  # the one that was there, and what was in hand
+    assert [one.damaged for one in sweep.status(RunDirectory(tmp_path), verify=True)] == [{}]
+
+
+def test_workers_that_are_starting_say_nothing(headway, place, tmp_path):
+    started = tmp_path / "started"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif any('spawn_main' in word for word in sys.orig_argv):\n"
+        f"    import time\n    open({str(started)!r}, 'w')\n    time.sleep(1)\n"
+    )
+    process = headway(
+        *("measure", place / "suite", "--corpus", place / "texts.txt", "--out", tmp_path / "out", "--workers", 2),
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    )
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    press(process)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    assert said.endswith(FIRST + LAST), said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_one_stops_now(headway, tmp_path, workers):
+    with socket.create_server(("127.0.0.1", 0)) as silent_hub:
+        silent_hub.settimeout(PATIENCE)
+        words = ("cluster", "pythia", "--where", "size=14m step=0,1", "--out", tmp_path / "out")
+        hub = {"HF_ENDPOINT": "http://{}:{}".format(*silent_hub.getsockname()), "HF_HOME": str(tmp_path / "hub")}
+        process = headway(*words, "--workers", workers, **hub)
+        with silent_hub.accept()[0]:  # a checkpoint is in hand, and will never be finished
+            press(process)
+            while process.stderr.readline() != FIRST:
+                assert process.poll() is None
+            time.sleep(0.5)  # in the very moment in which Python starts to wait it would be heard with the next one
+            press(process)
+            _, said = process.communicate(timeout=PATIENCE)  # workers hold the pipe open for as long as they live
+    assert process.returncode == 130
+    assert said == LAST
+
+
+def test_while_the_hub_is_asked_and_nothing_is_in_hand(headway, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent_hub:
+        silent_hub.settimeout(PATIENCE)
+        words = ("measure", "pythia", "--where", "size=14m step=0,1", "--corpus", "nano", "--out", tmp_path / "out")
+        hub = {"HF_ENDPOINT": "http://{}:{}".format(*silent_hub.getsockname()), "HF_HOME": str(tmp_path / "hub")}
+        process = headway(*words, **hub)
+        with silent_hub.accept()[0]:
+            press(process)
+            while process.stderr.readline() != FIRST:
+                assert process.poll() is None
+            while process.poll() is None:  # impatient, while it ends
+                press(process)
+                time.sleep(0.01)
+            _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said == LAST
+
+
+def test_while_headway_is_imported(headway, tmp_path):
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(600)\n"
+    )
+    process = headway("suites", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert said == LAST
