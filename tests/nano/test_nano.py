@@ -12,7 +12,7 @@ import pytest
 
 from headway import nano
 from headway.errors import HeadwayError, SelectionError, StorageError, UsageError
-from headway.nano import data, making, place, training, worker
+from headway.nano import data, location, making, training, worker
 from headway.suites import open_suite
 
 TINY = nano.Recipe(
@@ -102,7 +102,7 @@ def test_it_learns(tiny):
     import torch
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(place.tokenizer_path(tiny[0])))
+    tokenizer = Tokenizer.from_file(str(location.tokenizer_path(tiny[0])))
     ids = torch.tensor(
         [encoding.ids[:32] for encoding in tokenizer.encode_batch(nano.held_out()) if len(encoding) >= 32]
     )
@@ -144,8 +144,8 @@ def test_attention_to_the_previous_token_arises(tmp_path):
 
 def test_it_arises_in_every_run_of_the_demonstration():
     quick = nano.PRESETS["quick"]
-    folder = place.cache_folder() / f"quick-{quick.key()}"
-    if place.missing_runs(folder, quick):
+    folder = location.cache_folder() / f"quick-{quick.key()}"
+    if location.missing_runs(folder, quick):
         pytest.skip("the preset `quick` is not trained on this machine yet: `headway nano train --preset quick`")
     for run in quick.runs():
         assert largest_ratio(folder / run / f"step{quick.steps[-1]}") >= 2 * largest_ratio(folder / run / "step0")
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny, tmp
     torch.rand(3)
     before = torch.random.get_rng_state()
     threads = torch.get_num_threads()
-    tokenizer = Tokenizer.from_file(str(place.tokenizer_path(tiny[0])))
+    tokenizer = Tokenizer.from_file(str(location.tokenizer_path(tiny[0])))
     training.train_run(TINY, TINY.sizes[1], 1, tokenizer, tmp_path)
     for step in TINY.steps:
         assert weights(tmp_path / f"step{step}") == weights(tiny[0] / "nano-29k-seed1" / f"step{step}")
@@ -176,7 +176,7 @@ def test_the_first_step_already_learns(tiny):
 
 def test_the_tokenizer_is_trained_the_same_way_twice(tiny):
     again = json.loads(data.train_tokenizer(300).to_str())
-    assert again == json.loads(place.tokenizer_path(tiny[0]).read_text())
+    assert again == json.loads(location.tokenizer_path(tiny[0]).read_text())
 
 
 def test_the_folder_says_what_it_was_made_from(tiny):
@@ -205,24 +205,24 @@ def test_training_that_was_stopped_goes_on_with_the_missing_runs(tiny, tmp_path)
 
 
 def test_a_run_that_breaks_off_is_no_run(tiny, tmp_path):
-    place.prepare(tmp_path, TINY)
+    location.prepare(tmp_path, TINY)
     from tokenizers import Tokenizer
 
     def stop():
         raise KeyboardInterrupt
 
-    tokenizer = Tokenizer.from_file(str(place.tokenizer_path(tmp_path)))
+    tokenizer = Tokenizer.from_file(str(location.tokenizer_path(tmp_path)))
     before = sorted(tmp_path.iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda *args, **options: stop())
         with pytest.raises(KeyboardInterrupt):
             worker.make_run(TINY, RUNS[0], tokenizer, tmp_path, "cpu")
     assert sorted(tmp_path.iterdir()) == before
-    assert place.missing_runs(tmp_path, TINY) == [*RUNS[2:], *RUNS[:2]]  # the costliest first
+    assert location.missing_runs(tmp_path, TINY) == [*RUNS[2:], *RUNS[:2]]  # the costliest first
 
 
 def test_a_worker_that_fails_says_why_and_ends(tmp_path, monkeypatch):
-    place.prepare(tmp_path, TINY)
+    location.prepare(tmp_path, TINY)
     started = []
     popen = subprocess.Popen
 
