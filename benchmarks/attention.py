@@ -29,7 +29,13 @@ from headway import tables
 from headway.attention import head_scores, heads
 
 # Layers, hidden size, heads, of Pythia.
-SHAPES = {"14m": (6, 128, 4), "70m": (6, 512, 8), "160m": (12, 768, 12)}
+SHAPES = {
+    "14m": (6, 128, 4),
+    "70m": (6, 512, 8),
+    "160m": (12, 768, 12),
+    "410m": (24, 1024, 16),
+    "1b": (16, 2048, 8),
+}
 TEXTS, TOKENS, LONG = 666, 18_313, 2048
 VOCAB = 50_304
 SCORES = ("prev", "self", "first")

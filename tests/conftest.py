@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 import support_disk
+import support_models
 from hub_server import HubServer, serving
 
 REFERENCE = Path(os.environ.get("HEADWAY_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where the tests' random models run: cpu or cuda")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    support_models.DEVICE = config.getoption("--device")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 VOCAB, LAYERS, CONTEXT = 101, 3, 307
+DEVICE = "cpu"  # of random models; `pytest --device cuda` sets it
 _PLAIN = {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0}
 _GROUPED = {
     **_PLAIN,
@@ -82,12 +83,12 @@ def random_model(architecture: str, seed: int = 0, **changes: Any) -> PreTrained
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
-    return model
+    return model.to(DEVICE)  # drawn on the CPU, so that every device has the same weights
 
 
 def saved(folder: Path, architecture: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """A random model, written to `folder` as on the Hub."""
-    model = random_model(architecture, seed, **changes)
+    """A random model on the CPU, written to `folder` as on the Hub."""
+    model = random_model(architecture, seed, **changes).cpu()
     model.save_pretrained(folder)
     return model
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 from itertools import combinations, pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import support_models
 from headway import tables
 from headway.attention import attention, head_scores, kernels
 from headway.attention.scores import DEFINITIONS, Definition
@@ -34,7 +36,7 @@ def texts():
 def ways(request, monkeypatch):
     """Both ways to read a layer; the second also for short texts."""
     if request.param == "long only":
-        monkeypatch.setattr(attention, "SHORT", 1)
+        monkeypatch.setattr(attention, "SHORT", {"cpu": 1, "cuda": 1})
 
 
 def from_matrix(A: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,13 +62,17 @@ def from_matrix(A: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def ids_on(model, text) -> torch.Tensor:
+    return torch.as_tensor(text)[None].to(model.device)
+
+
 def eager(model, texts) -> dict[str, np.ndarray]:
     model.set_attn_implementation("eager")
     found = []
     with torch.no_grad():
         for text in texts:
-            layers = model(input_ids=torch.as_tensor(text)[None], output_attentions=True).attentions
-            found.append(from_matrix(torch.cat(layers).double().numpy()))
+            layers = model(input_ids=ids_on(model, text), output_attentions=True).attentions
+            found.append(from_matrix(torch.cat(layers).double().cpu().numpy()))
     return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
 
@@ -111,8 +117,8 @@ def test_half_precision_weights_give_float32_scores(dtype, texts):
     assert all(values.dtype == np.float32 for values in found.values())
     seen = {}
     with attention_seen(model, seen):
-        model(input_ids=torch.as_tensor(texts[3])[None])
-    q, k = seen["q"].double(), seen["k"].double().repeat_interleave(2, 1)
+        model(input_ids=ids_on(model, texts[3]))
+    q, k = seen["q"].double().cpu(), seen["k"].double().cpu().repeat_interleave(2, 1)
     logits = (q @ k.transpose(-1, -2) * 14**-0.5).masked_fill(torch.ones(34, 34).triu(1).bool(), -torch.inf)
     for name, values in from_matrix(logits.softmax(-1)[0].numpy()).items():
         # PyTorch's flash attention for the CPU takes a quicker exp in half precision, good to about 20 bits.
@@ -229,7 +235,8 @@ class TestTheModelAfterwards:
         after = self.state(model)
         assert after[:3] == before[:3]
         assert all(torch.equal(after[3][name], tensor) for name, tensor in before[3].items())
-        loss = model(input_ids=torch.arange(7)[None], labels=torch.arange(7)[None]).loss
+        ids = ids_on(model, range(7))
+        loss = model(input_ids=ids, labels=ids).loss
         loss.backward()  # nothing of inference mode is left in it
 
     def test_is_as_it_was(self, model, texts):
@@ -255,7 +262,7 @@ def test_nothing_after_the_last_queries_and_keys_is_computed(monkeypatch):
     ran = []
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: ran.append(name))
-    head_scores(model, [np.arange(number) % VOCAB for number in (100, 120, 140)])  # too long to be read together
+    head_scores(model, [np.arange(number) % VOCAB for number in (270, 280, 290)])  # too long to be read together
     assert ran.count("gpt_neox.layers.1.mlp") == 3
     assert ran.count("gpt_neox.layers.2.attention.query_key_value") == 3
     for never in ("gpt_neox.layers.2.attention.dense", "gpt_neox.layers.2.mlp", "gpt_neox.final_layer_norm"):
@@ -316,7 +323,10 @@ class TestMemory:
         text = np.tile(np.random.default_rng(0).choice(VOCAB, 100, replace=False), 10)
         with Largest() as largest:
             head_scores(model, [text], TABLE)
-        assert largest.numbers <= 3 * 110 * 1000  # the fused queries, keys and values of its 1000 tokens
+        fused = 3 * 110 * 1000  # the queries, keys and values of its 1000 tokens in one
+        # On a GPU float64, which the distance is computed in, has no fused kernel: some rows at a time.
+        plain = 5 * kernels.PLAIN_ROWS * 1000 if model.device.type == "cuda" else 0
+        assert largest.numbers <= max(fused, plain)
 
 
 class TestPlainKernel:
@@ -324,8 +334,9 @@ class TestPlainKernel:
         def broken(*_):
             raise RuntimeError("no such kernel")
 
-        monkeypatch.setattr(attention, "SHORT", 1)
-        monkeypatch.setattr(kernels, "cpu_flash", broken)
+        monkeypatch.setattr(attention, "SHORT", {"cpu": 1, "cuda": 1})
+        for fused in ("cpu_flash", "cuda_efficient"):
+            monkeypatch.setattr(kernels, fused, broken)
         kernels._say_plain.cache_clear()
         model = random_model("llama")
         with caplog.at_level(logging.WARNING, "headway.attention"):
@@ -343,7 +354,7 @@ class TestPlainKernel:
             return kernels.Attended(output, log_sum_exp + (more(q) if callable(more) else more))
 
         with caplog.at_level(logging.WARNING, "headway.attention"):
-            assert not kernels._is_right(wrong, torch.device("cpu"), torch.float32)
+            assert not kernels._is_right(wrong, torch.device("cpu"), torch.float32, False)
         assert "gives other numbers than the formula" in caplog.text
 
     @pytest.mark.parametrize("rows", [1, 7, 1000])
@@ -515,6 +526,29 @@ class TestBadInput:
 
 def test_formulas_and_table_name_the_same_scores():
     assert list(DEFINITIONS) == list(tables.SCORES)
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_fused_kernel_is_used_with_masks_too(dtype, added, caplog):
+    """And agrees with the formula, which `_is_right` checks."""
+    q = torch.randn(2, 3, 37, 8, device=support_models.DEVICE, dtype=dtype)
+    window = torch.ones(37, 37, device=q.device).tril().triu(-8).bool()[None, None]
+    with caplog.at_level(logging.WARNING, "headway.attention"):
+        chosen = kernels._choose(q, q, kernels.Logits(0.3, mask=window if added else None))
+    assert chosen is not kernels.plain
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("free", [80, 0.001])
+def test_a_gpu_reads_as_many_tokens_together_as_its_memory_holds(free, monkeypatch):
+    """10 texts of 100 tokens, with memory for all of them or for one."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * 2**30), 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    model = SimpleNamespace(config=random_model("llama").config, device=torch.device("cuda"), dtype=torch.float32)
+    found = list(batches_module.read_together(model, [np.arange(100)] * 10))
+    assert len(found) == (1 if free > 1 else 10)
 
 
 @pytest.mark.parametrize("kernel", [kernels.cuda_flash, kernels.cuda_efficient])

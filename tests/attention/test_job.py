@@ -76,7 +76,7 @@ def test_loss_and_accuracy(checkpoint, corpus):
     frame, input = compute(HeadScores(corpus, scores=("prev",), loss=True), checkpoint)
     windows = [np.arange(1, 4), np.arange(7, 12), *np.array_split(np.arange(83), 3)]
     total = tokens = 0.0
-    for ids in (torch.from_numpy(window)[None] for window in windows):
+    for ids in (torch.from_numpy(window)[None].to(input.model.device) for window in windows):
         with torch.no_grad():
             total += float(input.model(input_ids=ids, labels=ids).loss) * (ids.numel() - 1)
         tokens += ids.numel() - 1
@@ -84,7 +84,8 @@ def test_loss_and_accuracy(checkpoint, corpus):
     hits = []
     for text in repeated_random(np.arange(len(WORDS)), CONTEXT // 2, 32, 0):
         with torch.no_grad():
-            guesses = input.model(input_ids=torch.from_numpy(text)[None]).logits[0].argmax(-1).numpy()
+            ids = torch.from_numpy(text)[None].to(input.model.device)
+            guesses = input.model(input_ids=ids).logits[0].argmax(-1).cpu().numpy()
         # The second copy is 20 .. 39; its tokens but the first are predicted at 20 .. 38.
         hits.append(guesses[20:39] == text[21:40])
     assert frame["repeat_accuracy"].unique().item() == pytest.approx(np.mean(hits))

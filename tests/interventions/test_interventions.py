@@ -17,6 +17,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+import support_models
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
 from headway.interventions.anatomy import anatomy, recording
@@ -29,48 +30,60 @@ LAYERS, HEADS, HEAD_DIM, VOCABULARY = 3, 5, 6, 23
 
 def neox(seed=0):
     torch.manual_seed(seed)
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=HEADS * HEAD_DIM,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            intermediate_size=37,
-            max_position_embeddings=64,
-            initializer_range=0.3,  # so that heads matter
+    return (
+        GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=HEADS * HEAD_DIM,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=HEADS,
+                intermediate_size=37,
+                max_position_embeddings=64,
+                initializer_range=0.3,  # so that heads matter
+            )
         )
-    ).eval()
+        .eval()
+        .to(support_models.DEVICE)
+    )
 
 
 def gpt2():
     torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=VOCABULARY,
-            n_embd=HEADS * HEAD_DIM,
-            n_layer=LAYERS,
-            n_head=HEADS,
-            n_positions=64,
-            initializer_range=0.3,
+    return (
+        GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=VOCABULARY,
+                n_embd=HEADS * HEAD_DIM,
+                n_layer=LAYERS,
+                n_head=HEADS,
+                n_positions=64,
+                initializer_range=0.3,
+            )
         )
-    ).eval()
+        .eval()
+        .to(support_models.DEVICE)
+    )
 
 
 def llama():
     torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=42,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=6,
-            num_key_value_heads=2,
-            head_dim=10,
-            intermediate_size=37,
-            max_position_embeddings=64,
-            initializer_range=0.3,
+    return (
+        LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=42,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=6,
+                num_key_value_heads=2,
+                head_dim=10,
+                intermediate_size=37,
+                max_position_embeddings=64,
+                initializer_range=0.3,
+            )
         )
-    ).eval()
+        .eval()
+        .to(support_models.DEVICE)
+    )
 
 
 MODELS = [neox, gpt2, llama]
@@ -82,7 +95,7 @@ ROUNDING = {"rtol": 1e-5, "atol": 2e-5}
 
 @torch.no_grad()
 def logits(model, ids=IDS):
-    return model(input_ids=ids).logits
+    return model(input_ids=ids.to(model.device)).logits
 
 
 def output_weight(model, layer):
@@ -221,7 +234,7 @@ def test_a_base_model_without_a_head_is_changed_too():
 
 def states(model):
     with torch.no_grad():
-        return model(input_ids=IDS)[0]
+        return model(input_ids=IDS.to(model.device))[0]
 
 
 @pytest.mark.parametrize("make", [neox, gpt2])
@@ -263,10 +276,12 @@ def test_patches_read_whole_texts_of_another_model():
     with pytest.raises(UsageError, match="into itself"), Patch(model, [(1, 2)]).on(model):
         pass
     with Patch(other, [(1, 2)]).on(model):
-        longer = model.generate(IDS, max_new_tokens=2, min_new_tokens=2, do_sample=False, use_cache=False)
+        longer = model.generate(
+            IDS.to(model.device), max_new_tokens=2, min_new_tokens=2, do_sample=False, use_cache=False
+        )
         assert torch.equal(longer[:, -1], logits(model, longer[:, :-1])[:, -1].argmax(-1))
         with pytest.raises(UsageError, match="use_cache=False"):
-            model.generate(IDS, max_new_tokens=2, min_new_tokens=2, do_sample=False)
+            model.generate(IDS.to(model.device), max_new_tokens=2, min_new_tokens=2, do_sample=False)
 
 
 def test_resampling_reads_whole_texts():
@@ -275,13 +290,13 @@ def test_resampling_reads_whole_texts():
     for intervention in (Ablate([(1, 2)], "resample", references), KeepOnly([(1, 2)], None, "resample", references)):
         with intervention.on(model):
             logits(model)
-            model.generate(IDS, max_new_tokens=2, do_sample=False, use_cache=False)
+            model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False, use_cache=False)
             for called in (model, model.base_model):
                 with pytest.raises(UsageError, match=r"heads are resampled on whole texts: .*use_cache=False"):
-                    called(IDS, past_key_values=DynamicCache())
+                    called(IDS.to(model.device), past_key_values=DynamicCache())
             with pytest.raises(UsageError, match="heads are resampled on whole texts"):
-                model.generate(IDS, max_new_tokens=2, do_sample=False)
-    model.generate(IDS, max_new_tokens=2, do_sample=False)
+                model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False)
+    model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False)
 
 
 @pytest.mark.parametrize("with_", ["zero", "mean"])
@@ -290,7 +305,9 @@ def test_other_ablations_are_the_same_with_a_cache(with_):
     references = [np.random.default_rng(i).integers(0, VOCABULARY, 40) for i in range(3)]
     with Ablate([(1, 2)], with_, references).on(model):
         made = [
-            model.generate(IDS, max_new_tokens=5, min_new_tokens=5, do_sample=False, use_cache=use_cache)
+            model.generate(
+                IDS.to(model.device), max_new_tokens=5, min_new_tokens=5, do_sample=False, use_cache=use_cache
+            )
             for use_cache in (True, False)
         ]
     assert torch.equal(*made)
@@ -358,7 +375,7 @@ def test_mode_and_gradients_are_left_as_they_were(intervention, training):
     with intervention.on(model):
         assert {module.training for module in model.modules()} == {training}
         assert [parameter.requires_grad for parameter in model.parameters()] == wanted
-        model(input_ids=IDS, labels=IDS).loss.backward()
+        model(input_ids=IDS.to(model.device), labels=IDS.to(model.device)).loss.backward()
     assert {module.training for module in model.modules()} == {training}
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
     assert model.gpt_neox.layers[0].mlp.dense_h_to_4h.weight.grad is not None
@@ -388,6 +405,7 @@ def bfloat16():
 def test_effects_agree_with_scipy_and_weights_changed_by_hand(make, monkeypatch):
     # Each text alone: some processors round bfloat16 differently in a batch.
     monkeypatch.setattr(sys.modules["headway.interventions.effects"], "BATCH_TOKENS", 1)
+    monkeypatch.setattr(batches, "GPU_BATCH_TOKENS", 1)
     model = make()
     by_hand, dim = copy.deepcopy(model), anatomy(model).head_dim
     with torch.no_grad():
@@ -397,7 +415,7 @@ def test_effects_agree_with_scipy_and_weights_changed_by_hand(make, monkeypatch)
     all_kl, all_losses, lasts, changed = [], [], [], []
     for text, found in zip(TEXTS, effect.texts, strict=True):
         ids = torch.from_numpy(text)[None]
-        p, q = (logits(one, ids)[0].double().softmax(-1).numpy() for one in (model, by_hand))
+        p, q = (logits(one, ids)[0].double().softmax(-1).cpu().numpy() for one in (model, by_hand))
         kl = entropy(p, q, axis=-1)
         nexts = np.arange(len(text) - 1), text[1:]
         losses = -np.log(q[:-1][nexts]) + np.log(p[:-1][nexts])

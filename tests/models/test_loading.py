@@ -8,6 +8,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+import support_models
 from headway.errors import CheckpointError, UnsupportedModel, UsageError
 from headway.models import HeadWeights, load, read_geometry
 from support_models import CONFIGS, VOCAB, saved
@@ -17,7 +18,7 @@ IDS = torch.arange(23)[None] % VOCAB
 
 def logits(model):
     with torch.no_grad():
-        return model(input_ids=IDS).logits
+        return model(input_ids=IDS.to(model.device)).logits.cpu()
 
 
 def change(folder, **changes):
@@ -51,6 +52,19 @@ class TestAgainstFromPretrained:
         expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval().base_model
         with torch.no_grad():
             assert torch.equal(base(IDS).last_hidden_state, expected(IDS).last_hidden_state)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_onto_a_gpu(tmp_path, dtype):
+    """All of it, buffers that no file stores too: the same weights as on the CPU."""
+    if support_models.DEVICE == "cpu":
+        pytest.skip("no GPU is asked for: run pytest with --device cuda")
+    saved(tmp_path, "gpt_neox")
+    there, here = (load(tmp_path, lm_head=True, dtype=dtype, device=d) for d in (support_models.DEVICE, "cpu"))
+    assert {tensor.device.type for tensor in (*there.parameters(), *there.buffers())} == {"cuda"}
+    assert all(torch.equal(tensor.cpu(), here.state_dict()[name]) for name, tensor in there.state_dict().items())
+    # Two devices sum in other orders: a few roundings of numbers below 100.
+    torch.testing.assert_close(logits(there.float()), logits(here.float()), rtol=1e-4, atol=1e-3)
 
 
 def test_two_checkpoints_of_one_config_do_not_share_weights(tmp_path):

@@ -9,14 +9,11 @@ import numpy as np
 import torch
 
 from headway.errors import CheckpointError
-from headway.models.batches import BATCH_TOKENS, read_together
+from headway.models.batches import read_together
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
-
-# Logits in memory at a time: 128 MiB in float32.
-LOGITS = 2**25
 
 
 class Predictions(NamedTuple):
@@ -38,14 +35,13 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
     """
     loss: list[np.ndarray] = [np.empty(0)] * len(sequences)
     right: list[np.ndarray] = [np.empty(0)] * len(sequences)
-    tokens = min(BATCH_TOKENS, LOGITS // model.config.get_text_config().vocab_size)
     with torch.inference_mode():
-        for batch in read_together(model, sequences, tokens):
+        for batch in read_together(model, sequences, logits=True):
             ids = torch.from_numpy(batch.ids).to(model.device)
-            logits = model(input_ids=ids, use_cache=False).logits
+            nats, hits = _against(model(input_ids=ids, use_cache=False).logits, ids)
             for row, number in enumerate(batch.numbers):
-                n = len(sequences[number])  # what pads the text comes behind it
-                loss[number], right[number] = _against(logits[row, : n - 1], ids[row, 1:n])
+                n = len(sequences[number])  # padding comes after the text
+                loss[number], right[number] = nats[row, : n - 1], hits[row, : n - 1]
     wrong = [number for number, nats in enumerate(loss) if not np.isfinite(nats).all()]
     if wrong:
         raise CheckpointError(
@@ -55,7 +51,17 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
     return Predictions(loss, right)
 
 
-def _against(logits: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and hits of a text; of one alone, so that no second copy of all logits is made."""
-    nats = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    return nats.cpu().numpy(), (logits.argmax(-1) == targets).cpu().numpy()
+def _against(logits: Tensor, ids: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and hits of the tokens of (texts, T) `ids` that have one before them: two (texts, T - 1).
+
+    A CPU does one text at a time, so that no second copy of all logits is made; a GPU all at once, since each launch
+    costs it more than a text.
+    """
+    at_once = len(ids) if ids.is_cuda else 1
+    losses, hits = [], []
+    for predicted, text in zip(logits.split(at_once), ids.split(at_once), strict=True):
+        ahead, targets = predicted[:, :-1].flatten(0, 1), text[:, 1:].flatten()
+        losses.append(torch.nn.functional.cross_entropy(ahead.float(), targets, reduction="none"))
+        hits.append(ahead.argmax(-1) == targets)
+    shape = (len(ids), ids.shape[1] - 1)
+    return torch.cat(losses).view(shape).cpu().numpy(), torch.cat(hits).view(shape).cpu().numpy()

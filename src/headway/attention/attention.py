@@ -2,8 +2,8 @@
 
 Shapes: B texts of T tokens each, N query heads, K key and value heads, D head_dim.
 
-Texts of up to `SHORT` tokens have their T x T matrix in memory: it is no larger than their queries and keys, and
-plain products are quicker than a fused kernel. Longer ones never do. There, with l[i] the log-sum-exp of row i's
+Texts of up to `SHORT` tokens have their T x T matrix in memory: plain products are quicker than a fused kernel, and on a
+CPU the matrix is no larger than their queries and keys. Longer ones never do. There, with l[i] the log-sum-exp of row i's
 logits, A[i, j] = exp(s q[i].k[j] - l[i]) wherever an entry is wanted; and the same fused attention with keys or
 positions for values gives sum_j A[i, j] k[j] and sum_j A[i, j] j, hence each row's entropy and distance. Memory grows
 with T. Where a model gives a mask of its own (a sliding window shorter than the text), that mask is T x T: one,
@@ -21,17 +21,41 @@ from torch import Tensor
 
 from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
 
-SHORT = 64
+# By kind of device. A GPU has room for larger matrices, and only texts that have one can be padded and read together.
+SHORT = {"cpu": 64, "cuda": 256}
 
 
 class Attention(ABC):
     """A row of A sums to 1, or to less with attention sinks. All is in float32, or in float64 if the model is.
 
+    Texts may be shorter than T: then what comes after them is padding, which `mean` and `total` leave out.
+
     Attributes:
-        n_tokens: T.
+        n_tokens: T, of the longest text.
+        own_tokens: (B, 1), each text's number of tokens, or None if all are of T tokens.
     """
 
     n_tokens: int
+    own_tokens: Tensor | None = None
+
+    @property
+    def lengths(self) -> Tensor | int:
+        """Each text's number of tokens: (B, 1), or T if all are of one length."""
+        return self.n_tokens if self.own_tokens is None else self.own_tokens
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over each text's rows of `values` (B, N, rows), of which the last is that of token T: (B, N)."""
+        if self.own_tokens is None:
+            return values.mean(-1)
+        return self.total(values) / (self.own_tokens - (self.n_tokens - values.shape[-1]))
+
+    def total(self, values: Tensor) -> Tensor:
+        """As `mean`, the sum."""
+        if self.own_tokens is None:
+            return values.sum(-1)
+        row = torch.arange(self.n_tokens - values.shape[-1], self.n_tokens, device=values.device)
+        # Not a product with 0: what padding gives may be infinite.
+        return values.masked_fill((row >= self.own_tokens)[:, None], 0.0).sum(-1)
 
     @property
     @abstractmethod
@@ -41,6 +65,10 @@ class Attention(ABC):
     @abstractmethod
     def of(self, texts: slice, n_tokens: int) -> Attention:
         """The attention of some of the texts to their first tokens alone, which later ones leave as it is."""
+
+    @abstractmethod
+    def padded(self, own_tokens: Tensor) -> Attention:
+        """Itself, of texts of these numbers of tokens (B, 1), the others padding."""
 
     @abstractmethod
     def back(self, distance: int) -> Tensor:
@@ -72,16 +100,21 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
     Args:
         sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
     """
-    if q.shape[2] <= SHORT:
+    if q.shape[2] <= short_on(q.device):
         return ShortAttention(matrix_of(q, k, logits, sinks), v)
     return LongAttention(q, k, v, logits, sinks)
+
+
+def short_on(device: torch.device) -> int:
+    """The longest text whose matrix is in memory on `device`."""
+    return SHORT.get(device.type, SHORT["cpu"])
 
 
 class ShortAttention(Attention):
     """The matrix itself: (B, N, T, T)."""
 
-    def __init__(self, matrix: Tensor, v: Tensor) -> None:
-        self.n_tokens = matrix.shape[-1]
+    def __init__(self, matrix: Tensor, v: Tensor, own_tokens: Tensor | None = None) -> None:
+        self.n_tokens, self.own_tokens = matrix.shape[-1], own_tokens
         self.matrix, self._v = matrix, v
 
     @property
@@ -90,6 +123,9 @@ class ShortAttention(Attention):
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return ShortAttention(self.matrix[texts, :, :n_tokens, :n_tokens], self._v[texts, :, :n_tokens])
+
+    def padded(self, own_tokens: Tensor) -> Attention:
+        return ShortAttention(self.matrix, self._v, own_tokens)
 
     def back(self, distance: int) -> Tensor:
         return self.matrix.diagonal(-distance, -2, -1)
@@ -133,6 +169,9 @@ class LongAttention(Attention):
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return self  # long texts are not padded, so that all of a batch are of one length
+
+    def padded(self, own_tokens: Tensor) -> Attention:
+        return self
 
     def back(self, distance: int) -> Tensor:
         if distance not in self._back:

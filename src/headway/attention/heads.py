@@ -64,6 +64,9 @@ def _scores(
     found: dict[str, np.ndarray] = {}
     layers: dict[int, dict[str, Tensor]] = {}
     parts: list[Part] = []
+    padded: list[Tensor] = []
+
+    apart = not all(definition.padded for definition in definitions.values())
 
     def read(layer: int, attention: Attention) -> None:
         if layer in layers or layer >= n_layers:
@@ -71,9 +74,13 @@ def _scores(
                 f"{type(model).__name__} calls layer {layer} more than once in a forward pass, so one head has several "
                 "attention patterns. headway measures models that call each layer once"
             )
-        of_parts = [attention.of(*part) for part in parts]
+        together = attention.padded(padded[0]) if padded else attention
+        of_parts = [attention.of(*part) for part in parts] if apart else []
         layers[layer] = {
-            name: torch.cat([definition.formula(part) for part in of_parts]) for name, definition in definitions.items()
+            name: definition.formula(together)
+            if definition.padded
+            else torch.cat([definition.formula(part) for part in of_parts])
+            for name, definition in definitions.items()
         }
         if layer == n_layers - 1 and found:  # the first batch is read to its end: a looped model would go on
             raise EnoughError
@@ -81,7 +88,7 @@ def _scores(
     with torch.inference_mode(), reading(model, read):
         for batch in read_together(model, texts):
             layers.clear()
-            parts[:] = batch.parts
+            parts[:], padded[:] = batch.parts, _own_tokens(batch, model.device)
             with suppress(EnoughError):
                 model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
             for name, values in _stacked(model, layers, n_layers).items():
@@ -89,9 +96,17 @@ def _scores(
     return found
 
 
+def _own_tokens(batch: Batch, device: torch.device) -> list[Tensor]:
+    """(texts, 1), each text's number of tokens; nothing if all are of one length."""
+    if len(batch.parts) == 1:
+        return []
+    counts = [n_tokens for texts, n_tokens in batch.parts for _ in range(texts.start, texts.stop)]
+    return [torch.tensor(counts, device=device)[:, None]]
+
+
 def read_together(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> Iterator[Batch]:
     """The batches in which `model` reads texts."""
-    return batches.read_together(model, texts, padded_up_to=attention.SHORT)
+    return batches.read_together(model, texts, padded_up_to=attention.short_on(model.device))
 
 
 def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:

@@ -43,8 +43,24 @@ class Logits:
 
     @property
     def linear(self) -> bool:
-        """Whether they are the scaled products alone, as fused kernels have them."""
+        """Whether they are the scaled products alone where `mask` allows it."""
         return self.bias is None and self.softcap is None
+
+    def added(self, q: Tensor) -> Tensor | None:
+        """Bias and mask as one tensor that fused kernels add to the scaled products, -inf where i may not attend to j.
+
+        Args:
+            q: (B, N, T, D); the result has its dtype and shape (B or 1, N or 1, T, T).
+
+        Returns:
+            None for plain causal attention, which kernels have a faster way for.
+        """
+        if self.mask is None and self.bias is None:
+            return None
+        n_tokens = q.shape[2]
+        added = q.new_zeros(1, 1, n_tokens, n_tokens) if self.bias is None else self.bias.to(q.dtype)
+        allowed = _causal(n_tokens, q.device) if self.mask is None else self.mask & _causal(n_tokens, q.device)
+        return added.masked_fill(~allowed, -torch.inf)
 
     def of_products(self, products: Tensor) -> Tensor:
         """The logits of q.k, before bias and mask."""
@@ -67,30 +83,40 @@ def attend(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
 
 
 def _choose(q: Tensor, v: Tensor, logits: Logits) -> Kernel:
-    if not logits.linear:
-        _say_plain("soft-capped or biased logits")
+    if logits.softcap is not None:
+        _say_plain("soft-capped logits")
         return plain
     if v.shape[-1] != q.shape[-1]:
         _say_plain("values of another size than keys")
         return plain
+    if logits.bias is not None and torch.promote_types(logits.bias.dtype, q.dtype) != q.dtype:
+        _say_plain(f"a bias in {logits.bias.dtype}, which {q.dtype} would round")
+        return plain
+    added = logits.mask is not None or logits.bias is not None
     if q.device.type == "cpu":
         kernel: Kernel = cpu_flash
-    elif q.device.type != "cuda" or logits.mask is not None or q.dtype == torch.float64:
-        _say_plain(f"{q.dtype} on {q.device.type}" + (" with a mask" if logits.mask is not None else ""))
+    elif q.device.type != "cuda":
+        _say_plain(f"{q.dtype} on {q.device.type}")
         return plain
+    elif (
+        q.dtype == torch.float64
+    ):  # no fused kernel of CUDA takes it; the distance is read in it, a matter of milliseconds
+        return plain
+    elif q.dtype == torch.float32 or added or q.shape[-1] > 256:
+        kernel = cuda_efficient
     else:
-        kernel = cuda_flash if q.dtype != torch.float32 and q.shape[-1] <= 256 else cuda_efficient
-    return kernel if _is_right(kernel, q.device, q.dtype) else plain
+        kernel = cuda_flash
+    return kernel if _is_right(kernel, q.device, q.dtype, added) else plain
 
 
 @lru_cache
-def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the kernel works here and agrees with the plain one; asked once.
+def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, added: bool) -> bool:
+    """Whether the kernel works here and agrees with the plain one, with or without `added` masks; asked once.
 
     These kernels are PyTorch's own but not promised to stay as they are, and some GPUs lack some of them.
     """
     try:
-        right = all(_agrees(kernel, device, dtype, *shape) for shape in _TRIED)
+        right = all(_agrees(kernel, device, dtype, added, *shape) for shape in _TRIED)
         reason = "gives other numbers than the formula"
     except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
         right, reason = False, str(error).partition("\n")[0]
@@ -105,7 +131,14 @@ _TRIED = ((3, 3, 37, 8), (4, 2, 150, 64), (2, 1, 131, 22))
 
 
 def _agrees(
-    kernel: Kernel, device: torch.device, dtype: torch.dtype, n_heads: int, n_kv_heads: int, n_tokens: int, size: int
+    kernel: Kernel,
+    device: torch.device,
+    dtype: torch.dtype,
+    added: bool,
+    n_heads: int,
+    n_kv_heads: int,
+    n_tokens: int,
+    size: int,
 ) -> bool:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (
@@ -113,6 +146,10 @@ def _agrees(
         for heads in (n_heads, n_kv_heads, n_kv_heads)
     )
     logits = Logits(scale=size**-0.5)
+    if added:  # a sliding window that hides whole blocks, and a bias of whole numbers, which no dtype rounds
+        distance = torch.arange(n_tokens, device=device)[:, None] - torch.arange(n_tokens, device=device)
+        bias = -(distance % 5).to(dtype).expand(1, n_heads, -1, -1)
+        logits = Logits(logits.scale, mask=((distance >= 0) & (distance < 9))[None, None], bias=bias)
     expected = plain(q.double(), k.double(), v.double(), logits)
     # A few roundings of numbers below 8; sums are wider than half precision, but may take a quicker exp there.
     eps = torch.finfo(dtype).eps
@@ -129,11 +166,9 @@ def _say_plain(why: str) -> None:
 
 
 def cpu_flash(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
-    mask = None
-    if logits.mask is not None:
-        mask = torch.zeros(logits.mask.shape, dtype=q.dtype).masked_fill_(~logits.mask, -torch.inf)
+    added = logits.added(q)
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return Attended(*kernel(q, k, v, 0.0, mask is None, attn_mask=mask, scale=logits.scale))
+    return Attended(*kernel(q, k, v, 0.0, added is None, attn_mask=added, scale=logits.scale))
 
 
 def cuda_flash(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
@@ -144,9 +179,14 @@ def cuda_flash(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
 
 
 def cuda_efficient(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
+    added = logits.added(q)
+    if added is not None:
+        n_tokens = q.shape[2]
+        # Rows of a stride that is a multiple of 16, for aligned reads; heads and texts may share them.
+        added = pad(added, (0, -n_tokens % 16))[..., :n_tokens].expand(*q.shape[:2], -1, -1)
     q, k, v, size = _for_cuda(q, k, v)
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-    output, log_sum_exp, *_ = kernel(q, k, v, None, True, 0.0, True, scale=logits.scale)
+    output, log_sum_exp, *_ = kernel(q, k, v, added, True, 0.0, added is None, scale=logits.scale)
     return Attended(output[..., :size], log_sum_exp[..., : q.shape[2]])  # its rows are padded for alignment
 
 
@@ -182,6 +222,11 @@ def matrix_of(q: Tensor, k: Tensor, logits: Logits, sinks: Tensor | None = None)
         return found.softmax(-1)
     column = sinks.to(found.dtype).view(1, -1, 1, 1).expand(*found.shape[:3], 1)
     return torch.cat([found, column], -1).softmax(-1)[..., :-1]
+
+
+@lru_cache(maxsize=4)
+def _causal(n_tokens: int, device: torch.device) -> Tensor:
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device).tril()
 
 
 @lru_cache

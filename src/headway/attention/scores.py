@@ -28,10 +28,16 @@ Formula = Callable[["Attention"], "Tensor"]
 
 @dataclass(frozen=True)
 class Definition:
-    """A score's formula, and whether it is one of texts or of random tokens repeated once."""
+    """A score's formula.
+
+    Attributes:
+        repeated: whether it is read on random tokens repeated once.
+        padded: whether it is right for texts of several lengths in one batch; others get those of one length at a time.
+    """
 
     formula: Formula
     repeated: bool
+    padded: bool = False
 
     @property
     def built_in(self) -> bool:
@@ -57,12 +63,18 @@ def _bytecode(code: CodeType) -> tuple[Any, ...]:
 DEFINITIONS: dict[str, Definition] = {}
 
 
-def define(score: tables.Score, *, repeated: bool = False) -> Callable[[Formula], Formula]:
-    """Makes the function below it the formula of `score`; `repeated`: it is read on random tokens repeated once."""
+def define(score: tables.Score, *, repeated: bool = False, padded: bool = False) -> Callable[[Formula], Formula]:
+    """Makes the function below it the formula of `score`.
+
+    Args:
+        repeated: it is read on random tokens repeated once.
+        padded: it averages over rows with `A.mean` and `A.total` and takes lengths from `A.lengths` alone, so that texts of
+            several lengths can be read at once, which is quicker, above all on a GPU.
+    """
 
     def put(formula: Formula) -> Formula:
         tables.SCORES.setdefault(score.name, score)
-        DEFINITIONS[score.name] = Definition(formula, repeated)
+        DEFINITIONS[score.name] = Definition(formula, repeated, padded)
         return formula
 
     return put
@@ -75,50 +87,50 @@ def unknown_score(name: object) -> UsageError:
     return UsageError(f"unknown score {name!r}{meant}: known are {', '.join(DEFINITIONS)}")
 
 
-@define(tables.SCORES["prev"])
+@define(tables.SCORES["prev"], padded=True)
 def prev(A: Attention) -> Tensor:
-    return A.back(1).mean(-1)
+    return A.mean(A.back(1))
 
 
-@define(tables.SCORES["self"])
+@define(tables.SCORES["self"], padded=True)
 def self_(A: Attention) -> Tensor:
-    return A.back(0).mean(-1)
+    return A.mean(A.back(0))
 
 
-@define(tables.SCORES["first"])
+@define(tables.SCORES["first"], padded=True)
 def first(A: Attention) -> Tensor:
-    return A.to(0).mean(-1)
+    return A.mean(A.to(0))
 
 
-@define(tables.SCORES["prev_self_ratio"])
+@define(tables.SCORES["prev_self_ratio"], padded=True)
 def prev_self_ratio(A: Attention) -> Tensor:
     return prev(A) / self_(A)
 
 
-@define(tables.SCORES["prev_all_ratio"])
+@define(tables.SCORES["prev_all_ratio"], padded=True)
 def prev_all_ratio(A: Attention) -> Tensor:
-    return prev(A) * A.n_tokens / A.mass.mean(-1)
+    return prev(A) * A.lengths / A.mean(A.mass)
 
 
-@define(tables.SCORES["prev_fraction"])
+@define(tables.SCORES["prev_fraction"], padded=True)
 def prev_fraction(A: Attention) -> Tensor:
-    return prev(A) / A.mass.sum(-1)
+    return prev(A) / A.total(A.mass)
 
 
-@define(tables.SCORES["entropy"])
+@define(tables.SCORES["entropy"], padded=True)
 def entropy(A: Attention) -> Tensor:
-    return A.entropy.mean(-1)
+    return A.mean(A.entropy)
 
 
-@define(tables.SCORES["entropy_norm"])
+@define(tables.SCORES["entropy_norm"], padded=True)
 def entropy_norm(A: Attention) -> Tensor:
     most = A.entropy.new_tensor(range(2, A.n_tokens + 1)).log()  # log(i + 1) for i = 1 .. T-1
-    return (A.entropy[..., 1:] / most).mean(-1)
+    return A.mean(A.entropy[..., 1:] / most)
 
 
-@define(tables.SCORES["distance"])
+@define(tables.SCORES["distance"], padded=True)
 def distance(A: Attention) -> Tensor:
-    return A.distance.mean(-1)
+    return A.mean(A.distance)
 
 
 @define(tables.SCORES["induction"], repeated=True)

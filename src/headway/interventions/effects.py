@@ -115,7 +115,7 @@ def effects(
     """
     found: list[list[TextEffect | None]] = [[None] * len(sequences) for _ in interventions]
     with torch.inference_mode():
-        for batch in read_together(model, sequences, BATCH_TOKENS):
+        for batch in read_together(model, sequences, BATCH_TOKENS, logits=True):
             ids = torch.from_numpy(batch.ids).to(model.device)
             before = _log_probabilities(model, ids)
             for effect, intervention in zip(found, interventions, strict=True):

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 2048
 # Launching one layer's operations takes a processor about as long as this many multiplications in its products.
 LAUNCH = 2**25
+# The same for a GPU. Its products are so much quicker that more padding costs less than one more batch.
+GPU_BATCH_TOKENS = 2**16
+GPU_LAUNCH = 2**33
+# Numbers of logits in memory at a time on a CPU: 128 MiB in float32.
+LOGITS = 2**25
+# Batches may take this share of a GPU's free memory; what they take is an estimate.
+SHARE_OF_FREE_MEMORY = 0.25
 
 
 class Part(NamedTuple):
@@ -64,13 +71,44 @@ def batches(
 
 
 def read_together(
-    model: PreTrainedModel, texts: Sequence[np.ndarray], tokens: int = BATCH_TOKENS, *, padded_up_to: int | None = None
+    model: PreTrainedModel,
+    texts: Sequence[np.ndarray],
+    tokens: int | None = None,
+    *,
+    padded_up_to: int | None = None,
+    logits: bool = False,
 ) -> Iterator[Batch]:
-    """The batches in which `model` reads texts soonest; arguments as in `batches`, but None has no limit to padding."""
+    """The batches in which `model` reads texts soonest.
+
+    Args:
+        tokens: the most that a CPU reads together; `BATCH_TOKENS` if None. A GPU reads as many as its free memory holds.
+        padded_up_to: as in `batches`; None has no limit to padding.
+        logits: whether the model's predictions are wanted, which take memory too.
+    """
+    config = model.config.get_text_config()
+    on_gpu = model.device.type == "cuda"
+    fitting = min(BATCH_TOKENS, LOGITS // config.vocab_size) if logits else BATCH_TOKENS
+    most = _fitting_gpu(model, logits) if on_gpu else tokens or fitting
     # A token takes about 12 hidden² multiplications a layer.
-    launch = LAUNCH / (12 * model.config.get_text_config().hidden_size ** 2)
+    launch = (GPU_LAUNCH if on_gpu else LAUNCH) / (12 * config.hidden_size**2)
     longest = max(map(len, texts), default=0) if padded_up_to is None else padded_up_to
-    return batches(texts, tokens, launch=launch, padded_up_to=longest)
+    return batches(texts, most, launch=launch, padded_up_to=longest)
+
+
+def _fitting_gpu(model: PreTrainedModel, logits: bool) -> int:
+    """Tokens whose activations fit into a share of the GPU's free memory; `GPU_BATCH_TOKENS` at most."""
+    import torch
+
+    config = model.config.get_text_config()
+    hidden = config.hidden_size
+    # Residual, norms, queries, keys, values, heads' outputs; the MLP twice; a row of attention in float32, some times over.
+    numbers = 12 * hidden + 3 * (getattr(config, "intermediate_size", None) or 4 * hidden)
+    held = numbers * model.dtype.itemsize + 4 * 6 * 256 * config.num_attention_heads
+    if logits:
+        held += 3 * 4 * config.vocab_size  # in float32, and what cross-entropy makes of them
+    free, _ = torch.cuda.mem_get_info(model.device)
+    unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    return max(1, min(GPU_BATCH_TOKENS, int(SHARE_OF_FREE_MEMORY * (free + unused) / held)))
 
 
 def _cheapest_ends(lengths: np.ndarray, count: np.ndarray, tokens: int, launch: float) -> list[int]:
@@ -99,10 +137,12 @@ def _texts_of_batch(tokens: int, longest: int) -> int:
 
 def _batch(numbers: list[int], texts: Sequence[np.ndarray]) -> Batch:
     own = [texts[number] for number in numbers]
-    longest = len(own[-1])
-    ids = np.stack([np.pad(text, (0, longest - len(text)), mode="edge") for text in own])
+    lengths = np.array([len(text) for text in own])
+    # Behind a text its last token again: one gather, since padding text by text takes as long as a small model's layer.
+    column = np.minimum(np.arange(lengths[-1]), lengths[:, None] - 1)
+    ids = np.concatenate(own)[(lengths.cumsum() - lengths)[:, None] + column]
     parts, start = [], 0
-    for length, equal in groupby(map(len, own)):
+    for length, equal in groupby(lengths.tolist()):
         stop = start + len(list(equal))
         parts.append(Part(slice(start, stop), length))
         start = stop
