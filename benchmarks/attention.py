@@ -41,7 +41,7 @@ VOCAB = 50_304
 SCORES = ("prev", "self", "first")
 
 
-def random_model(shape: str, attention: str, device: str) -> PreTrainedModel:
+def random_model(shape: str, attention: str, device: str, dtype: str = "float32") -> PreTrainedModel:
     n_layers, hidden, n_heads = SHAPES[shape]
     config = GPTNeoXConfig(
         vocab_size=VOCAB,
@@ -53,7 +53,9 @@ def random_model(shape: str, attention: str, device: str) -> PreTrainedModel:
         max_position_embeddings=LONG,
     )
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval().to(device)
+    return (
+        AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval().to(device, getattr(torch, dtype))
+    )
 
 
 def sentences() -> list[np.ndarray]:
@@ -79,7 +81,7 @@ def published_way(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> list[t
             attentions = model(torch.from_numpy(text)[None].to(model.device), output_attentions=True).attentions
         for layer in attentions:
             for head in range(layer.shape[1]):
-                matrix = layer[0, head].cpu().numpy()
+                matrix = layer[0, head].float().cpu().numpy()
                 prev = np.diagonal(matrix, -1).mean() if len(text) > 1 else np.nan
                 own = np.diagonal(matrix).mean()
                 rows.append((prev, prev / own, prev / matrix.mean()))
@@ -129,15 +131,16 @@ def row(work: str, against: str, ratio: np.ndarray | float, floor: str, note: st
     print(f"| {work} | {against} | {np.median(ratio):.3g} | {floor} | {note} |", flush=True)
 
 
-def compare_shape(shape: str, texts: Sequence[np.ndarray], device: str, n: int) -> None:
-    fused, eager = (random_model(shape, attention, device) for attention in ("sdpa", "eager"))
+def compare_shape(shape: str, texts: Sequence[np.ndarray], device: str, dtype: str, n: int) -> None:
+    fused, eager = (random_model(shape, attention, device, dtype) for attention in ("sdpa", "eager"))
+    shape = f"{shape} {dtype}"
     works = {"plain": lambda: plain_forward(fused, texts), "headway": lambda: head_scores(fused, texts, SCORES)}
     found = rounds(works, n, device)
-    note = f"{np.median(found['headway']):.2f} s against {np.median(found['plain']):.2f} s"
+    note = f"{np.median(found['headway']):.3f} s against {np.median(found['plain']):.3f} s"
     row(f"{shape}, 666 sentences", "plain sdpa forward", found["headway"] / found["plain"], "at most 0.98", note)
     slow = rounds({**works, "published": lambda: published_way(eager, texts)}, max(1, n // 4), device)
     speed, limit = slow["published"] / slow["headway"], slow["published"] / slow["plain"]
-    floor = "at least 15" if shape == "14m" else "at least 0.98 × the plain forward's"
+    floor = "at least 15" if shape.startswith("14m") else "at least 0.98 × the plain forward's"
     row(
         f"{shape}, 666 sentences",
         "the published way: times faster",
@@ -159,9 +162,9 @@ def compare_lens(texts: Sequence[np.ndarray], device: str) -> None:
     row(work, against, found["lens"] / found["headway"], floor, f"{np.median(found['lens']):.1f} s")
 
 
-def compare_long(device: str, n: int) -> None:
+def compare_long(shape: str, device: str, dtype: str, n: int) -> None:
     text = [np.random.default_rng(0).integers(0, 50_000, LONG)]
-    fused, eager = (random_model("14m", attention, device) for attention in ("sdpa", "eager"))
+    fused, eager = (random_model(shape, attention, device, dtype) for attention in ("sdpa", "eager"))
     works = {
         "plain": lambda: plain_forward(fused, text),
         "headway": lambda: head_scores(fused, text, SCORES),
@@ -169,7 +172,10 @@ def compare_long(device: str, n: int) -> None:
     }
     found = rounds(works, n, device)
     note = f"output_attentions=True: {np.median(found['eager'] / found['plain']):.3g}"
-    row("14m, 2,048 tokens", "plain sdpa forward", found["headway"] / found["plain"], "at most 1.3", note)
+    row(f"{shape} {dtype}, 2,048 tokens", "plain sdpa forward", found["headway"] / found["plain"], "at most 1.3", note)
+
+
+def compare_memory(device: str) -> None:
     used = {what: json.loads(_alone(what, device)) for what in ("headway", "eager")}
     note = f"{used['headway'] / 2**20:.0f} MiB against {used['eager'] / 2**20:.0f} MiB, models left out"
     row(
@@ -217,6 +223,7 @@ def _resident(which: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--shapes", default="14m,70m,160m")
+    parser.add_argument("--dtypes", default="float32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -227,14 +234,18 @@ def main() -> None:
     if asked.memory:
         print(memory(asked.memory, asked.device))
         return
-    print(f"{asked.device}, {asked.threads} threads, torch {torch.__version__}\n")
+    name = torch.cuda.get_device_name() if asked.device != "cpu" else "cpu"
+    print(f"{name}, {asked.threads} threads, torch {torch.__version__}\n")
     print("| work | against | ratio | floor | |\n|---|---|---|---|---|")
     texts = sentences()
     assert (len(texts), sum(map(len, texts))) == (TEXTS, TOKENS)
     for shape in asked.shapes.split(","):
-        compare_shape(shape, texts, asked.device, asked.rounds if shape == "14m" else max(3, asked.rounds // 2))
+        for dtype in asked.dtypes.split(","):
+            n = asked.rounds if shape == "14m" else max(3, asked.rounds // 2)
+            compare_shape(shape, texts, asked.device, dtype, n)
+            compare_long(shape, asked.device, dtype, n)
     compare_lens(texts, asked.device)
-    compare_long(asked.device, asked.rounds)
+    compare_memory(asked.device)
 
 
 if __name__ == "__main__":

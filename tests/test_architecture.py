@@ -28,6 +28,7 @@ FLOORS = [
     ["nano"],
     ["store"],
     ["stats"],
+    ["devices"],
     ["tables", "progress", "errors", "text"],
     ["interrupts"],
     ["terminal"],

@@ -1,7 +1,7 @@
 """A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer; how it reads texts."""
 
+from headway.devices import choose_device
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
-from headway.models.devices import choose_device
 from headway.models.geometry import Geometry, geometry_of, read_geometry, settings_of
 from headway.models.loading import DTYPES, load, torch_dtype
 from headway.models.tokenizers import Tokenizer, load_tokenizer

@@ -12,7 +12,8 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from headway.errors import HeadwayError, StorageError, UsageError
+from headway.devices import choose_device
+from headway.errors import HeadwayError, StorageError
 from headway.nano.location import cache_folder, missing_runs, prepare
 from headway.nano.recipe import Recipe, preset
 from headway.progress import Progress, Silent
@@ -47,8 +48,9 @@ def train(
         recipe: `quick` or `standard`, or a recipe of your own.
         out: the suite's folder; in the user's cache if None, under a name that says recipe, text and code, so that
             another Python, whose documentation reads otherwise, has its own.
-        device: cpu or cuda.
-        workers: processes that train a run each, on a thread each; one for each core, or one for a GPU, if None.
+        device: cpu, cuda, or auto.
+        workers: processes that train a run each, on a thread each; one for each core if None. On a GPU too: launching
+            operations takes a small model longer than running them, so that several processes share one GPU.
         progress: shown while training goes on.
 
     Raises:
@@ -63,7 +65,7 @@ def train(
         require_folder(out)
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
     place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
-    _check_device(device)
+    device = choose_device(device)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
@@ -72,7 +74,7 @@ def train(
                 shutil.rmtree(left_behind, ignore_errors=True)
             runs = missing_runs(place, recipe)
             if runs:
-                workers = workers or (_cores() if device == "cpu" else 1)
+                workers = workers or _cores()
                 _train(place, recipe, runs, device, min(workers, len(runs)), progress or Silent())
     except OSError as error:
         raise StorageError(
@@ -80,15 +82,6 @@ def train(
             "to another folder"
         ) from error
     return place
-
-
-def _check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import torch
-
-    if not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise UsageError(f"there is no device {device!r} to train nano on: use cpu, or cuda where there is a GPU")
 
 
 def _cores() -> int:
