@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import support_models
 from headway import tables
-from headway.attention import attention, head_scores, kernels
+from headway.attention import attention, head_scores, heads, kernels
 from headway.attention.scores import DEFINITIONS, Definition
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
 from headway.models import batches as batches_module
@@ -36,7 +36,13 @@ def texts():
 def ways(request, monkeypatch):
     """Both ways to read a layer; the second also for short texts."""
     if request.param == "long only":
-        monkeypatch.setattr(attention, "SHORT", {"cpu": 1, "cuda": 1})
+        never_short(monkeypatch)
+
+
+def never_short(monkeypatch):
+    for lengths in (attention.SHORT, attention.SHORT_IN_HALF):
+        for device in lengths:
+            monkeypatch.setitem(lengths, device, 1)
 
 
 def from_matrix(A: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,14 +167,26 @@ def test_order_and_batches_do_not_matter(texts, monkeypatch):
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_what_pads_a_text_changes_nothing(architecture, monkeypatch):
     """All texts in one padded batch, against eager attention to each alone."""
-    from headway.attention import heads
-
     monkeypatch.setattr(batches_module, "LAUNCH", 2**50)
+    monkeypatch.setattr(batches_module, "GPU_LAUNCH", 2**50)
     draw = np.random.default_rng(0)
     texts = [np.tile(draw.choice(VOCAB, length, replace=False), 2) for length in (8, 1, 13, 5, 8, 2)]
     model = random_model(architecture)
     assert len(list(heads.read_together(model, texts))) == 1
     assert_equal(head_scores(model, texts, TABLE), eager(model, texts), texts)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "mistral", "gemma2", "gpt_oss"])
+def test_long_texts_are_padded_too(architecture, monkeypatch):
+    """As a GPU reads them in half precision: fused attention to texts of several lengths."""
+    never_short(monkeypatch)
+    draw = np.random.default_rng(0)
+    texts = [draw.choice(VOCAB, length) for length in (8, 90, 13, 90, 2)]
+    model = random_model(architecture)
+    names = [name for name in TABLE if DEFINITIONS[name].padded]
+    monkeypatch.setattr(heads, "read_together", lambda *_: batches(texts, 10**6, launch=10**6, padded_up_to=100))
+    expected = eager(model, texts)
+    assert_equal(head_scores(model, texts, names), {name: expected[name] for name in names}, texts)
 
 
 class TestBatches:
@@ -334,7 +352,7 @@ class TestPlainKernel:
         def broken(*_):
             raise RuntimeError("no such kernel")
 
-        monkeypatch.setattr(attention, "SHORT", {"cpu": 1, "cuda": 1})
+        never_short(monkeypatch)
         for fused in ("cpu_flash", "cuda_efficient"):
             monkeypatch.setattr(kernels, fused, broken)
         kernels._say_plain.cache_clear()

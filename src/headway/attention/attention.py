@@ -21,8 +21,15 @@ from torch import Tensor
 
 from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
 
-# By kind of device. A GPU has room for larger matrices, and only texts that have one can be padded and read together.
+# A GPU has room for larger matrices; in half precision its fused kernels are quicker than any matrix in float32.
 SHORT = {"cpu": 64, "cuda": 256}
+SHORT_IN_HALF = {"cpu": 64, "cuda": 0}
+
+
+def short_on(device: torch.device, dtype: torch.dtype) -> int:
+    """The longest text whose matrix is in memory on `device`, for a model in `dtype`."""
+    lengths = SHORT_IN_HALF if dtype.itemsize == 2 else SHORT
+    return lengths.get(device.type, lengths["cpu"])
 
 
 class Attention(ABC):
@@ -100,14 +107,9 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
     Args:
         sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
     """
-    if q.shape[2] <= short_on(q.device):
+    if q.shape[2] <= short_on(q.device, q.dtype):
         return ShortAttention(matrix_of(q, k, logits, sinks), v)
     return LongAttention(q, k, v, logits, sinks)
-
-
-def short_on(device: torch.device) -> int:
-    """The longest text whose matrix is in memory on `device`."""
-    return SHORT.get(device.type, SHORT["cpu"])
 
 
 class ShortAttention(Attention):
@@ -168,9 +170,10 @@ class LongAttention(Attention):
         return self._output
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
-        return self  # long texts are not padded, so that all of a batch are of one length
+        return self  # long texts that are read by parts are not padded: all of a batch are of one length
 
     def padded(self, own_tokens: Tensor) -> Attention:
+        self.own_tokens = own_tokens
         return self
 
     def back(self, distance: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,7 @@ def _scores(
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read):
-        for batch in read_together(model, texts):
+        for batch in read_together(model, texts, definitions.values()):
             layers.clear()
             parts[:], padded[:] = batch.parts, _own_tokens(batch, model.device)
             with suppress(EnoughError):
@@ -104,9 +104,17 @@ def _own_tokens(batch: Batch, device: torch.device) -> list[Tensor]:
     return [torch.tensor(counts, device=device)[:, None]]
 
 
-def read_together(model: PreTrainedModel, texts: Sequence[np.ndarray]) -> Iterator[Batch]:
-    """The batches in which `model` reads texts."""
-    return batches.read_together(model, texts, padded_up_to=attention.short_on(model.device))
+def read_together(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: Iterable[Definition] = ()
+) -> Iterator[Batch]:
+    """The batches in which `model` reads texts for these scores.
+
+    Texts with a matrix may be padded whatever the scores are; on a GPU others too, if all scores are right for that.
+    """
+    longest = attention.short_on(model.device, model.dtype)
+    if model.device.type == "cuda" and all(definition.padded for definition in definitions):
+        longest = max(longest, attention.SHORT["cuda"])
+    return batches.read_together(model, texts, padded_up_to=longest)
 
 
 def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
