@@ -40,9 +40,8 @@ def ways(request, monkeypatch):
 
 
 def never_short(monkeypatch):
-    for lengths in (attention.SHORT, attention.SHORT_IN_HALF):
-        for device in lengths:
-            monkeypatch.setitem(lengths, device, 1)
+    for device in attention.SHORT:
+        monkeypatch.setitem(attention.SHORT, device, 1)
 
 
 def from_matrix(A: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,7 +167,7 @@ def test_order_and_batches_do_not_matter(texts, monkeypatch):
 def test_what_pads_a_text_changes_nothing(architecture, monkeypatch):
     """All texts in one padded batch, against eager attention to each alone."""
     monkeypatch.setattr(batches_module, "LAUNCH", 2**50)
-    monkeypatch.setattr(batches_module, "GPU_LAUNCH", 2**50)
+    monkeypatch.setattr(batches_module, "GPU_LAUNCH", {4: 2**50})
     draw = np.random.default_rng(0)
     texts = [np.tile(draw.choice(VOCAB, length, replace=False), 2) for length in (8, 1, 13, 5, 8, 2)]
     model = random_model(architecture)
@@ -178,7 +177,7 @@ def test_what_pads_a_text_changes_nothing(architecture, monkeypatch):
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "mistral", "gemma2", "gpt_oss"])
 def test_long_texts_are_padded_too(architecture, monkeypatch):
-    """As a GPU reads them in half precision: fused attention to texts of several lengths."""
+    """As a GPU reads them: fused attention to texts of several lengths."""
     never_short(monkeypatch)
     draw = np.random.default_rng(0)
     texts = [draw.choice(VOCAB, length) for length in (8, 90, 13, 90, 2)]
@@ -276,6 +275,7 @@ class TestTheModelAfterwards:
 
 def test_nothing_after_the_last_queries_and_keys_is_computed(monkeypatch):
     """But for the first batch, which shows whether the model calls its layers again."""
+    monkeypatch.setattr(heads, "PADDED_ON_GPU", 1)
     model = random_model("gpt_neox")
     ran = []
     for name, module in model.named_modules():

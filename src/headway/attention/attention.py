@@ -13,7 +13,7 @@ shared by all heads and layers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -21,48 +21,66 @@ from torch import Tensor
 
 from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
 
-# A GPU has room for larger matrices; in half precision its fused kernels are quicker than any matrix in float32.
-SHORT = {"cpu": 64, "cuda": 256}
-SHORT_IN_HALF = {"cpu": 64, "cuda": 0}
+# By kind of device; found on an H100, where fused kernels are quicker from about 150 tokens on.
+SHORT = {"cpu": 64, "cuda": 128}
 
 
-def short_on(device: torch.device, dtype: torch.dtype) -> int:
-    """The longest text whose matrix is in memory on `device`, for a model in `dtype`."""
-    lengths = SHORT_IN_HALF if dtype.itemsize == 2 else SHORT
-    return lengths.get(device.type, lengths["cpu"])
+def short_on(device: torch.device) -> int:
+    """The longest text whose matrix is in memory on `device`."""
+    return SHORT.get(device.type, SHORT["cpu"])
+
+
+class Padding:
+    """Which tokens of a batch's texts are their own, for all layers; the others, at the end, are padding.
+
+    Args:
+        lengths: each text's number of tokens, at most T.
+        n_tokens: T.
+    """
+
+    def __init__(self, lengths: Sequence[int], n_tokens: int, device: torch.device) -> None:
+        self.lengths = torch.tensor(lengths, device=device)[:, None]
+        self._n_tokens = n_tokens
+        self._rows: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def of_last(self, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Of the last `n_rows` of T rows: which are padding (B, 1, rows), and how many are not (B, 1)."""
+        if n_rows not in self._rows:
+            first = self._n_tokens - n_rows
+            row = torch.arange(first, self._n_tokens, device=self.lengths.device)
+            self._rows[n_rows] = (row >= self.lengths)[:, None], self.lengths - first
+        return self._rows[n_rows]
 
 
 class Attention(ABC):
     """A row of A sums to 1, or to less with attention sinks. All is in float32, or in float64 if the model is.
 
-    Texts may be shorter than T: then what comes after them is padding, which `mean` and `total` leave out.
-
     Attributes:
         n_tokens: T, of the longest text.
-        own_tokens: (B, 1), each text's number of tokens, or None if all are of T tokens.
+        padding: which rows of shorter texts `mean` and `total` leave out; None if all texts are of T tokens.
     """
 
     n_tokens: int
-    own_tokens: Tensor | None = None
+    padding: Padding | None = None
 
     @property
     def lengths(self) -> Tensor | int:
         """Each text's number of tokens: (B, 1), or T if all are of one length."""
-        return self.n_tokens if self.own_tokens is None else self.own_tokens
+        return self.n_tokens if self.padding is None else self.padding.lengths
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over each text's rows of `values` (B, N, rows), of which the last is that of token T: (B, N)."""
-        if self.own_tokens is None:
+        if self.padding is None:
             return values.mean(-1)
-        return self.total(values) / (self.own_tokens - (self.n_tokens - values.shape[-1]))
+        _, count = self.padding.of_last(values.shape[-1])
+        return self.total(values) / count
 
     def total(self, values: Tensor) -> Tensor:
-        """As `mean`, the sum."""
-        if self.own_tokens is None:
+        """The sum over each text's rows, as `mean`."""
+        if self.padding is None:
             return values.sum(-1)
-        row = torch.arange(self.n_tokens - values.shape[-1], self.n_tokens, device=values.device)
-        # Not a product with 0: what padding gives may be infinite.
-        return values.masked_fill((row >= self.own_tokens)[:, None], 0.0).sum(-1)
+        outside, _ = self.padding.of_last(values.shape[-1])
+        return values.masked_fill(outside, 0.0).sum(-1)  # a product with 0 would keep the infinities of padding
 
     @property
     @abstractmethod
@@ -74,8 +92,8 @@ class Attention(ABC):
         """The attention of some of the texts to their first tokens alone, which later ones leave as it is."""
 
     @abstractmethod
-    def padded(self, own_tokens: Tensor) -> Attention:
-        """Itself, of texts of these numbers of tokens (B, 1), the others padding."""
+    def padded(self, padding: Padding) -> Attention:
+        """The same attention, whose means leave out `padding`."""
 
     @abstractmethod
     def back(self, distance: int) -> Tensor:
@@ -107,7 +125,7 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
     Args:
         sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
     """
-    if q.shape[2] <= short_on(q.device, q.dtype):
+    if q.shape[2] <= short_on(q.device):
         return ShortAttention(matrix_of(q, k, logits, sinks), v)
     return LongAttention(q, k, v, logits, sinks)
 
@@ -115,8 +133,8 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
 class ShortAttention(Attention):
     """The matrix itself: (B, N, T, T)."""
 
-    def __init__(self, matrix: Tensor, v: Tensor, own_tokens: Tensor | None = None) -> None:
-        self.n_tokens, self.own_tokens = matrix.shape[-1], own_tokens
+    def __init__(self, matrix: Tensor, v: Tensor, padding: Padding | None = None) -> None:
+        self.n_tokens, self.padding = matrix.shape[-1], padding
         self.matrix, self._v = matrix, v
 
     @property
@@ -126,8 +144,8 @@ class ShortAttention(Attention):
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return ShortAttention(self.matrix[texts, :, :n_tokens, :n_tokens], self._v[texts, :, :n_tokens])
 
-    def padded(self, own_tokens: Tensor) -> Attention:
-        return ShortAttention(self.matrix, self._v, own_tokens)
+    def padded(self, padding: Padding) -> Attention:
+        return ShortAttention(self.matrix, self._v, padding)
 
     def back(self, distance: int) -> Tensor:
         return self.matrix.diagonal(-distance, -2, -1)
@@ -172,8 +190,8 @@ class LongAttention(Attention):
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return self  # long texts that are read by parts are not padded: all of a batch are of one length
 
-    def padded(self, own_tokens: Tensor) -> Attention:
-        self.own_tokens = own_tokens
+    def padded(self, padding: Padding) -> Attention:
+        self.padding = padding
         return self
 
     def back(self, distance: int) -> Tensor:

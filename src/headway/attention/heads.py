@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from headway.attention import attention
-from headway.attention.attention import Attention
+from headway.attention.attention import Attention, Padding
 from headway.attention.reading import EnoughError, reading
 from headway.attention.scores import DEFINITIONS, Definition, unknown_score
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
@@ -21,6 +21,9 @@ from headway.text import count
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+# A GPU pads texts of up to so many tokens: beyond, a batch of one length is work enough for it.
+PADDED_ON_GPU = 512
 
 
 def head_scores(
@@ -64,7 +67,7 @@ def _scores(
     found: dict[str, np.ndarray] = {}
     layers: dict[int, dict[str, Tensor]] = {}
     parts: list[Part] = []
-    padded: list[Tensor] = []
+    padding: list[Padding] = []
 
     apart = not all(definition.padded for definition in definitions.values())
 
@@ -74,7 +77,7 @@ def _scores(
                 f"{type(model).__name__} calls layer {layer} more than once in a forward pass, so one head has several "
                 "attention patterns. headway measures models that call each layer once"
             )
-        together = attention.padded(padded[0]) if padded else attention
+        together = attention.padded(padding[0]) if padding else attention
         of_parts = [attention.of(*part) for part in parts] if apart else []
         layers[layer] = {
             name: definition.formula(together)
@@ -88,7 +91,7 @@ def _scores(
     with torch.inference_mode(), reading(model, read):
         for batch in read_together(model, texts, definitions.values()):
             layers.clear()
-            parts[:], padded[:] = batch.parts, _own_tokens(batch, model.device)
+            parts[:], padding[:] = batch.parts, _padding(batch, model.device)
             with suppress(EnoughError):
                 model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
             for name, values in _stacked(model, layers, n_layers).items():
@@ -96,12 +99,12 @@ def _scores(
     return found
 
 
-def _own_tokens(batch: Batch, device: torch.device) -> list[Tensor]:
-    """(texts, 1), each text's number of tokens; nothing if all are of one length."""
+def _padding(batch: Batch, device: torch.device) -> list[Padding]:
+    """What pads a batch's texts; nothing if all are of one length."""
     if len(batch.parts) == 1:
         return []
-    counts = [n_tokens for texts, n_tokens in batch.parts for _ in range(texts.start, texts.stop)]
-    return [torch.tensor(counts, device=device)[:, None]]
+    lengths = [n_tokens for texts, n_tokens in batch.parts for _ in range(texts.start, texts.stop)]
+    return [Padding(lengths, batch.ids.shape[1], device)]
 
 
 def read_together(
@@ -111,9 +114,9 @@ def read_together(
 
     Texts with a matrix may be padded whatever the scores are; on a GPU others too, if all scores are right for that.
     """
-    longest = attention.short_on(model.device, model.dtype)
+    longest = attention.short_on(model.device)
     if model.device.type == "cuda" and all(definition.padded for definition in definitions):
-        longest = max(longest, attention.SHORT["cuda"])
+        longest = PADDED_ON_GPU
     return batches.read_together(model, texts, padded_up_to=longest)
 
 

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 2048
 # Launching one layer's operations takes a processor about as long as this many multiplications in its products.
 LAUNCH = 2**25
-# The same for a GPU. Its products are so much quicker that more padding costs less than one more batch.
+# The same for a GPU, by bytes of a number: an H100 does 2^35 to 2^38 while a processor launches a layer, about 1 ms. So more
+# padding costs less than one more batch.
 GPU_BATCH_TOKENS = 2**16
-GPU_LAUNCH = 2**33
+GPU_LAUNCH = {8: 2**34, 4: 2**35, 2: 2**37}
 # Numbers of logits in memory at a time on a CPU: 128 MiB in float32.
 LOGITS = 2**25
 # Batches may take this share of a GPU's free memory; what they take is an estimate.
@@ -90,7 +91,7 @@ def read_together(
     fitting = min(BATCH_TOKENS, LOGITS // config.vocab_size) if logits else BATCH_TOKENS
     most = _fitting_gpu(model, logits) if on_gpu else tokens or fitting
     # A token takes about 12 hidden² multiplications a layer.
-    launch = (GPU_LAUNCH if on_gpu else LAUNCH) / (12 * config.hidden_size**2)
+    launch = (GPU_LAUNCH[model.dtype.itemsize] if on_gpu else LAUNCH) / (12 * config.hidden_size**2)
     longest = max(map(len, texts), default=0) if padded_up_to is None else padded_up_to
     return batches(texts, most, launch=launch, padded_up_to=longest)
 
@@ -103,7 +104,7 @@ def _fitting_gpu(model: PreTrainedModel, logits: bool) -> int:
     hidden = config.hidden_size
     # Residual, norms, queries, keys, values, heads' outputs; the MLP twice; a row of attention in float32, some times over.
     numbers = 12 * hidden + 3 * (getattr(config, "intermediate_size", None) or 4 * hidden)
-    held = numbers * model.dtype.itemsize + 4 * 6 * 256 * config.num_attention_heads
+    held = numbers * model.dtype.itemsize + 4 * 6 * 128 * config.num_attention_heads
     if logits:
         held += 3 * 4 * config.vocab_size  # in float32, and what cross-entropy makes of them
     free, _ = torch.cuda.mem_get_info(model.device)
