@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headway.store.directory import RunDirectory
+from headway.store import RunDirectory, TableRecord
 from headway.studies import STUDIES, Result
 from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, schema
 
@@ -69,20 +69,14 @@ def run_directory(path, result: Result | None) -> RunDirectory:
     """A run directory whose manifest says what a measurement of the result's suite would."""
     directory = RunDirectory(path)
     with directory.changing_manifest() as manifest:
-        manifest["headway"] = "0.1.0"
-        manifest["tables"] = {
-            "heads": {
-                "identity": {
-                    "suite": "made",
-                    "corpus": {"name": "texts", "sha256": "c0ffee"},
-                    "scores": ["prev", "self"],
-                },
-                "asked": {"suite": "models/made", "where": "step=0..4000", "corpus": "/data/texts.txt"},
-                "checkpoints": ["a@0", "a@1"],
-                "continued": "2025-01-02T03:04:05Z",
-                "versions": [{"python": "3.12"}],
-            }
-        }
+        manifest.headway = "0.1.0"
+        manifest.tables["heads"] = TableRecord(
+            identity={"suite": "made", "corpus": {"name": "texts", "sha256": "c0ffee"}, "scores": ["prev", "self"]},
+            asked={"suite": "models/made", "where": "step=0..4000", "corpus": "/data/texts.txt"},
+            checkpoints=["a@0", "a@1"],
+            continued="2025-01-02T03:04:05Z",
+            versions=[{"python": "3.12"}],
+        )
     if result is not None:
         result.save(directory)
     return directory

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from headway.store.directory import RunDirectory
+from headway.store import RunDirectory, TableRecord
 from headway.terminal import printable
 from support_models import saved_suite
 
@@ -68,7 +68,7 @@ def test_a_name_in_unicode_is_the_same_in_every_locale(place, tmp_path):
     words = f"measure suite --corpus größe.txt --out {tmp_path}/out"
     done = headway(place, words, **POSIX)
     assert done.returncode == 0, done
-    assert RunDirectory(tmp_path / "out").manifest()["tables"]["heads"]["identity"]["corpus"]["name"] == "größe.txt"
+    assert RunDirectory(tmp_path / "out").manifest().tables["heads"].identity["corpus"]["name"] == "größe.txt"
     again = headway(place, words, LC_ALL="C.UTF-8")
     assert (again.returncode, b"0 checkpoints done, 2 kept" in again.stdout) == (0, True), again
     refused = headway(place, f"measure suite --corpus größer.txt --out {tmp_path}/out", **POSIX)
@@ -79,7 +79,7 @@ def test_names_in_files_forge_no_line(place, tmp_path):
     """A checkpoint's folder name cannot hold such signs, but what it says of itself can."""
     directory = RunDirectory(tmp_path / "out")
     with directory.changing_manifest() as manifest:
-        manifest["tables"] = {"heads": {"identity": {}, "checkpoints": ["a@0"]}}
+        manifest.tables["heads"] = TableRecord({}, ["a@0"])
     forged = "gone\x1b[1A\x1b[2K\nheads: 1 of 1 done"
     directory.add_failure({"table": "heads", "checkpoint": "a@0", "error": forged})
     done = headway(place, f"status {directory.path}")
@@ -112,7 +112,7 @@ def test_a_tilde_is_the_home_folder(place, tmp_path):
     assert done.returncode == 0, done
     assert RunDirectory(tmp_path / "out").tables() == ["heads"]
     assert not (place / "~").exists()
-    asked = RunDirectory(tmp_path / "out").manifest()["tables"]["heads"]["asked"]
+    asked = RunDirectory(tmp_path / "out").manifest().tables["heads"].asked
     assert asked["corpus"] == str(tmp_path / "texts.txt")
 
 

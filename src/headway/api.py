@@ -317,7 +317,8 @@ def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dic
     """What decides the labels of every run: of which step they are, and how the heads were clustered."""
     from headway.suites.where import parse_where
 
-    made = rundir.manifest().get("tables", {}).get("clusters", {}).get("identity", {})
+    record = rundir.manifest().tables.get("clusters")
+    made = record.identity if record else {}
     labels = [given for given in made.get("labels", ()) if given["name"] == choice.clustering]
     how = {name: made.get(name) for name in ("seed", "definitions")}
     return {"steps": list(parse_where(where).items.get("step", ())), "clusters": how | {"labels": labels}}
@@ -427,7 +428,7 @@ def analyze(
     there = set(rundir.tables())
     chosen = list(studies) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
-        rundir.read(next(iter(rundir.manifest().get("tables", {})), "heads"))  # raises the error that says what to do
+        rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
         options: dict[str, Any] = {"score": score} if name == "development" else {}

@@ -66,7 +66,7 @@ def test_another_formula_under_the_same_name_is_refused(defined, tmp_path):
         claimed(1, "first_time")
         # That checkpoint has no files: a part stands for one that was measured, since a table without any is taken over.
         rundir = RunDirectory(tmp_path)
-        made_from = fingerprint(rundir.manifest()["tables"]["heads"]["identity"])
+        made_from = fingerprint(rundir.manifest().tables["heads"].identity)
         rundir.write_partition("heads", "measured", 0, pl.DataFrame({"own": [1.0]}), {"job": made_from})
         claimed(1, "again")
         with pytest.raises(RunDirectoryError, match=r"formulas: .* there, .* now"):

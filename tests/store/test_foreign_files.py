@@ -13,7 +13,7 @@ import pytest
 
 from headway import sweep
 from headway.errors import RunDirectoryError, StorageError
-from headway.store.directory import RunDirectory
+from headway.store import RunDirectory, TableRecord
 from support_sweep import Squares, expected, found, grid
 
 ROW = pl.DataFrame({"x": [1.0]})
@@ -54,7 +54,7 @@ def test_parts_of_the_same_job_are_reused_without_a_manifest(done):
     done.manifest_path.unlink()
     with pytest.raises(RunDirectoryError, match=r"holds heads but no manifest\.json.*reuse finished partitions"):
         done.require()
-    assert (sweep.run(Squares(), grid(), done).kept, done.manifest()["tables"]["heads"]["identity"]["factor"]) == (
+    assert (sweep.run(Squares(), grid(), done).kept, done.manifest().tables["heads"].identity["factor"]) == (
         10,
         1,
     )
@@ -222,7 +222,7 @@ def test_writing_a_part_reads_the_manifest_once_however_many_there_are(directory
         fresh.write_partition("heads", "toy-1m-seed1", step, ROW, {"job": job})
     assert len(reads) == 1
     with fresh.changing_manifest() as changed:
-        changed["tables"]["heads"]["identity"] = {"factor": 3}
+        changed.tables["heads"] = TableRecord({"factor": 3}, [])
     with pytest.raises(RunDirectoryError, match="another command replaced the table"):
         fresh.write_partition("heads", "toy-1m-seed1", 0, ROW, {"job": job})
 

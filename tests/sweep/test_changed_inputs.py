@@ -208,7 +208,7 @@ def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None
         UserWarning, match=r"of 6 parts that are kept, 6 with .*torch 2\.12.* it is .*torch 2\.13.*--force"
     ):
         assert sweep.run(Squares(), grid(), directory).kept == 6
-    said = [versions["torch"] for versions in directory.manifest()["tables"]["heads"]["versions"]]
+    said = [versions["torch"] for versions in directory.manifest().tables["heads"].versions]
     assert said == ["2.12.0", "2.12.1+cpu", "2.13.0"]
     [state] = sweep.status(directory)
     assert sorted(state.releases.values()) == [4, 6]

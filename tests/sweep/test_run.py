@@ -32,7 +32,7 @@ def test_every_checkpoint_has_its_part(directory, executor):
     summary = sweep.run(Squares(), grid(), directory, executor=executor)
     assert (summary.done, summary.kept, summary.failed) == (10, 0, [])
     assert found(directory.read("heads")) == expected(grid())
-    assert directory.manifest()["tables"]["heads"]["checkpoints"] == sorted(c.key for c in grid())
+    assert directory.manifest().tables["heads"].checkpoints == sorted(c.key for c in grid())
 
 
 def test_an_object_store_does_for_a_directory():

@@ -67,7 +67,7 @@ def test_a_suite_that_was_moved_keeps_its_parts(tmp_path, directory) -> None:
     shutil.move(tmp_path / "a", tmp_path / "b")
     moved = open_suite(tmp_path / "b" / "checkpoints").checkpoints()
     assert run(moved, directory) == (1, 2)
-    assert directory.manifest()["tables"]["heads"]["sources"] == {"toy-1m-seed1": str(moved[0].source.path.parent)}
+    assert directory.manifest().tables["heads"].sources == {"toy-1m-seed1": str(moved[0].source.path.parent)}
 
 
 def test_a_moved_suite_whose_parts_are_not_all_looked_at_is_refused(tmp_path, directory) -> None:
@@ -81,7 +81,7 @@ def test_a_run_that_comes_new_is_no_stranger(tmp_path, directory) -> None:
     other = tmp_path / "a" / "checkpoints" / "toy-1m-seed2"
     shutil.copytree(other.with_name("toy-1m-seed1"), other)
     assert run(open_suite(other.parent).checkpoints("seed=2"), directory) == (3, 0)
-    assert set(directory.manifest()["tables"]["heads"]["sources"]) == {"toy-1m-seed1", "toy-1m-seed2"}
+    assert set(directory.manifest().tables["heads"].sources) == {"toy-1m-seed1", "toy-1m-seed2"}
 
 
 def test_another_owner_on_the_hub_is_refused(hub: HubServer, directory) -> None:

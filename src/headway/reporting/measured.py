@@ -9,6 +9,7 @@ from typing import Any
 from headway.reporting.audited import Audited, audited
 from headway.reporting.numbers import Cell, Listing
 from headway.store.directory import RunDirectory
+from headway.store.manifest import TableRecord
 from headway.sweep import differing_settings
 from headway.text import count, listed, plain
 
@@ -39,11 +40,11 @@ class Measurement:
 def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measurement:
     """What the manifest and the failures say; `outdated` is passed on."""
     manifest = directory.manifest()
-    tables: dict[str, Any] = manifest.get("tables", {})
+    tables = manifest.tables
     failed = [line for table in tables for line in directory.failures(table).values()]
-    measured = dict.fromkeys(key for entry in tables.values() for key in entry.get("checkpoints", ()))
-    suites = sorted({_suite(entry) for entry in tables.values() if _suite(entry)})
-    when = _date(next((entry.get("continued") for entry in tables.values() if entry.get("continued")), ""))
+    measured = dict.fromkeys(key for record in tables.values() for key in record.checkpoints)
+    suites = sorted({record.suite for record in tables.values() if record.suite})
+    when = _date(next((record.continued for record in tables.values() if record.continued), ""))
     name = listed(suites) or directory.path.name
     return Measurement(
         suite=name,
@@ -52,8 +53,8 @@ def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measur
             *_failure_sentence(failed),
             *(sentence for table in tables for sentence in differing_settings(directory, table)),
         ],
-        facts=_facts(tables, manifest.get("headway")),
-        records=[(name, _record(entry)) for name, entry in tables.items()],
+        facts=_facts(tables, manifest.headway),
+        records=[(name, _record(record)) for name, record in tables.items()],
         failures=Listing(
             [Cell("Checkpoint"), Cell("Why")],
             [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
@@ -61,10 +62,6 @@ def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measur
         audit=audited(directory, measured),
         outdated=list(outdated),
     )
-
-
-def _suite(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("identity", {}).get("suite", ""))
 
 
 def _date(stamp: str) -> str:
@@ -79,11 +76,11 @@ def _failure_sentence(failed: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, str]]:
+def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, str]]:
     """Corpora, scores, checkpoints and versions, each once however many tables share them."""
     found: dict[tuple[str, str], None] = {}
-    for name, entry in tables.items():
-        identity = entry.get("identity", {})
+    for name, record in tables.items():
+        identity = record.identity
         corpus = identity.get("corpus")
         if isinstance(corpus, Mapping) and corpus.get("name"):
             found["corpus", plain(corpus)] = None
@@ -91,19 +88,19 @@ def _facts(tables: Mapping[str, Any], version: str | None) -> list[tuple[str, st
             found["imported", plain(identity["imported"])] = None
         if identity.get("scores"):
             found["scores", ", ".join(map(str, identity["scores"]))] = None
-        if entry.get("checkpoints"):
-            found[f"table {name}", count(len(entry["checkpoints"]), "checkpoint") + " asked for"] = None
+        if record.checkpoints:
+            found[f"table {name}", count(len(record.checkpoints), "checkpoint") + " asked for"] = None
     if version:
-        found["headway", str(version)] = None
+        found["headway", version] = None
     return list(found)
 
 
-def _record(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _record(record: TableRecord) -> list[tuple[str, str]]:
     """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
-    found = [*_flat("", entry.get("identity", {})), *_flat("asked", entry.get("asked", {}))]
-    found += [(name, str(entry[name])) for name in ("begun", "continued") if entry.get(name)]
-    every = entry.get("versions", [])
-    return [*found, *(("versions", ", ".join(f"{name} {of}" for name, of in one.items())) for one in every)]
+    found = [*_flat("", record.identity), *_flat("asked", record.asked)]
+    found += [(name, when) for name, when in (("begun", record.begun), ("continued", record.continued)) if when]
+    versions = (", ".join(f"{name} {of}" for name, of in one.items()) for one in record.versions)
+    return [*found, *(("versions", words) for words in versions)]
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:

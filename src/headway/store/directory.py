@@ -28,6 +28,7 @@ import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.store.files import is_remote, locks_work, remove_abandoned, require_regular, to_json, write_whole
+from headway.store.manifest import Manifest
 from headway.store.partitions import SUFFIX, encode_partition, read_partition, read_partition_metadata
 from headway.text import count, listed
 
@@ -153,26 +154,29 @@ class RunDirectory:
             "`headway measure` or `headway import-heads` makes one"
         )
 
-    def manifest(self) -> dict[str, Any]:
-        """What was asked, per table; empty where nothing was.
+    def manifest(self) -> Manifest:
+        """How each table was made; no tables if the directory has no manifest.
 
         Raises:
             StorageError: the manifest cannot be read, or is not as headway writes it.
         """
         if not self.manifest_path.exists():
-            return {}
+            return Manifest()
         try:
             require_regular(self.manifest_path)
-            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            value = json.loads(self.manifest_path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise StorageError(f"{self.manifest_path} cannot be read as JSON: {error}. {_MEND_MANIFEST}") from error
-        if wrong := _wrong_in(manifest):
-            raise StorageError(f"{self.manifest_path} is not as headway writes it: {wrong}. {_MEND_MANIFEST}")
-        return manifest
+        try:
+            return Manifest.from_json(value)
+        except ValueError as error:
+            raise StorageError(
+                f"{self.manifest_path} is not as headway writes it: {error}. {_MEND_MANIFEST}"
+            ) from error
 
     @contextmanager
-    def changing_manifest(self) -> Iterator[dict[str, Any]]:
-        """The manifest, to be changed in place; written back if the block ends well.
+    def changing_manifest(self) -> Iterator[Manifest]:
+        """The manifest, to be changed in place. It is written back if the block raises nothing.
 
         Processes of one machine take turns. On an object store they do not: start one command there at a time.
         """
@@ -183,7 +187,7 @@ class RunDirectory:
         with self._turn():
             manifest = self.manifest()
             yield manifest
-            write_whole(self.manifest_path, to_json(manifest))
+            write_whole(self.manifest_path, to_json(manifest.to_json()))
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -264,8 +268,8 @@ class RunDirectory:
             return ""
         version = (now.st_ino, now.st_mtime, now.st_size)
         if self._claims[0] != version or not now.st_mtime:  # some object stores tell no time
-            tables = self.manifest().get("tables", {})
-            self._claims = (version, {name: fingerprint(entry["identity"]) for name, entry in tables.items()})
+            tables = self.manifest().tables
+            self._claims = (version, {name: fingerprint(record.identity) for name, record in tables.items()})
         return self._claims[1].get(table, "")
 
     def write_partition(
@@ -340,7 +344,7 @@ class RunDirectory:
     def _how_to_fill(self, table: str) -> str:
         if failed := len(self.failures(table)):
             return f"{count(failed, 'checkpoint')} failed: `headway status {self.path}` says why"
-        if table in self.manifest().get("tables", {}):
+        if table in self.manifest().tables:
             return (
                 f"The command that makes it was stopped before the first: run it again (`headway status {self.path}`)"
             )
@@ -411,45 +415,6 @@ class RunDirectory:
 
 
 _FAILURE = ("table", "checkpoint", "error")
-# What an entry of the manifest holds, beside its identity and its checkpoints, which it must have.
-_ENTRY: dict[str, type] = {
-    "asked": dict,
-    "sources": dict,
-    "commits": dict,
-    "begun": str,
-    "continued": str,
-    "versions": list,
-}
-
-
-def _wrong_in(manifest: Any) -> str:
-    """What in a manifest cannot be read as one; empty where all can."""
-    if not isinstance(manifest, dict):
-        return f"it holds no JSON object but {_cut(json.dumps(manifest), 40)}"
-    tables = manifest.get("tables", {})
-    if not isinstance(tables, dict):
-        return f"its `tables` are no object but {_cut(json.dumps(tables), 40)}"
-    wrong = ((name, _wrong_in_entry(entry)) for name, entry in tables.items())
-    return next((f"the table {name!r} {words}" for name, words in wrong if words), "")
-
-
-def _wrong_in_entry(entry: Any) -> str:
-    if not isinstance(entry, dict) or not isinstance(entry.get("identity"), dict):
-        return "lacks its `identity`, which says what it was made from"
-    if not _all_are(str, entry.get("checkpoints")):
-        return "lacks its `checkpoints`, a list of names RUN@STEP"
-    for name, kind in _ENTRY.items():
-        if not isinstance(entry.get(name, kind()), kind):
-            return f"has a {name!r} of another kind: {_cut(json.dumps(entry[name]), 40)}"
-    if not _all_are(dict, entry.get("versions", [])):
-        return "has `versions` that are no list of objects"
-    if not _all_are(str, list(entry.get("sources", {}).values())):
-        return "has `sources` that are no paths"
-    return ""
-
-
-def _all_are(kind: type, values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _job_of(part: Path) -> str | None:

@@ -17,6 +17,7 @@ from headway import __version__
 from headway.errors import HeadwayError, RunDirectoryError, SelectionError, StorageError
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, fingerprint, safe_name
+from headway.store.manifest import TableRecord
 from headway.store.partitions import SUFFIX
 from headway.suites import Checkpoint, revisions
 from headway.sweep.executors import Executor, InProcess
@@ -152,7 +153,7 @@ def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -
     """How many rows `store` wrote of a table with this identity, if all of its parts are there and whole."""
     if directory.claimed(table) != fingerprint(identity):
         return None
-    planned = set(directory.manifest()["tables"][table]["checkpoints"])
+    planned = set(directory.manifest().tables[table].checkpoints)
     if planned != {path.name.removesuffix(SUFFIX) for path in directory.partitions(table)}:
         return None
     with suppress(HeadwayError):
@@ -181,25 +182,24 @@ def claim(
     """
     identity = json.loads(json.dumps(identity))
     with directory.changing_manifest() as manifest:
-        tables = manifest.setdefault("tables", {})
-        before = tables.get(table)
         if force:
             directory.drop_foreign_partitions(table, fingerprint(identity))  # kept, they would mix with the new ones
         else:
             _refuse_if_claimed(directory, table, identity)  # another command may have come first
-        if before is not None and before["identity"] != identity:
-            before = None
-        tables[table] = {
-            "identity": identity,
-            "asked": record.get("asked", {}),
-            "sources": {**(before or {}).get("sources", {}), **record.get("sources", {})},
-            "checkpoints": sorted({*keys, *(before["checkpoints"] if before else ())}),
-            "commits": {**(before or {}).get("commits", {}), **record.get("commits", {})},
-            "begun": (before or {}).get("begun") or now(),
-            "continued": now(),
-            "versions": _with_those_of_now((before or {}).get("versions", [])),
-        }
-        manifest["headway"] = __version__
+        before = manifest.tables.get(table)
+        if before is None or before.identity != identity:
+            before = TableRecord(identity, [], begun=now())
+        manifest.tables[table] = TableRecord(
+            identity,
+            checkpoints=sorted({*keys, *before.checkpoints}),
+            asked=dict(record.get("asked", {})),
+            sources={**before.sources, **record.get("sources", {})},
+            commits={**before.commits, **record.get("commits", {})},
+            begun=before.begun,
+            continued=now(),
+            versions=_with_those_of_now(before.versions),
+        )
+        manifest.headway = __version__
     directory.remove_abandoned()
 
 
@@ -214,10 +214,10 @@ def _refuse_if_claimed(directory: RunDirectory, table: str, identity: dict[str, 
     Raises:
         RunDirectoryError: it differs, and has parts.
     """
-    entry = directory.manifest().get("tables", {}).get(table)
-    if entry is None or not directory.partitions(table):  # what came to nothing stands in no way
+    record = directory.manifest().tables.get(table)
+    if record is None or not directory.partitions(table):  # a table without partitions may be begun anew
         return
-    before = entry["identity"]
+    before = record.identity
     identity = json.loads(json.dumps(identity))
     differing = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
     if differing:

@@ -16,9 +16,10 @@ def sources(checkpoints: Iterable[Checkpoint]) -> dict[str, str]:
 
 
 def moved(directory: RunDirectory, table: str, now: Mapping[str, str]) -> dict[str, str]:
-    """Where the manifest says that runs of `table` lie which lie elsewhere `now`, by run."""
-    before = directory.manifest().get("tables", {}).get(table, {}).get("sources", {})
-    return {run: before[run] for run, place in now.items() if before.get(run, place) != place}
+    """The runs of `table` whose source differs from the one in the manifest, with the source in the manifest."""
+    record = directory.manifest().tables.get(table)
+    before = record.sources if record else {}
+    return {run: before[run] for run, source in now.items() if before.get(run, source) != source}
 
 
 def settle(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from headway.errors import RunDirectoryError, StorageError
 from headway.store.directory import RunDirectory, fingerprint
+from headway.store.manifest import TableRecord
 from headway.store.partitions import read_partition, read_partition_metadata
 from headway.sweep.versions import release
 
@@ -56,14 +57,14 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
         RunDirectoryError: it is not a run directory.
     """
     manifest = directory.require().manifest()
-    if "tables" not in manifest:
+    if not manifest.tables:
         raise RunDirectoryError(f"{directory.manifest_path} lists no tables: it was not written by headway")
-    return [_table_status(directory, table, entry, verify) for table, entry in manifest["tables"].items()]
+    return [_table_status(directory, table, record, verify) for table, record in manifest.tables.items()]
 
 
-def _table_status(directory: RunDirectory, table: str, entry: dict[str, Any], verify: bool) -> Status:
-    planned = set(entry["checkpoints"])
-    look = partial(_look, made_from=fingerprint(entry["identity"]), verify=verify)
+def _table_status(directory: RunDirectory, table: str, record: TableRecord, verify: bool) -> Status:
+    planned = set(record.checkpoints)
+    look = partial(_look, made_from=fingerprint(record.identity), verify=verify)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         parts = list(threads.map(look, directory.partitions(table)))
     parts += [_Part(path.name, "its name is not RUN@STEP.parquet: it is ignored") for path in directory.strays(table)]
