@@ -28,7 +28,9 @@ FLOORS = [
     ["nano"],
     ["store"],
     ["stats"],
+    ["options"],
     ["tables", "progress", "errors", "text"],
+    ["known_scores"],
     ["interrupts"],
     ["terminal"],
 ]
