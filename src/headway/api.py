@@ -55,7 +55,7 @@ def measure(
     add_bos: bool = options.ADD_BOS.default,
     repeated_length: int = options.REPEATED_LENGTH.default,
     repeated_texts: int = options.REPEATED_TEXTS.default,
-    seed: int = options.SEED.default,
+    seed: int = options.REPEATED_SEED.default,
     dtype: str = options.DTYPE.default,
     device: str = options.DEVICE.default,
     keep_files: bool = options.KEEP_FILES.default,
@@ -87,6 +87,7 @@ def measure(
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
+    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts)
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
     if corpus is None:
@@ -202,7 +203,7 @@ def cluster(
     from headway.clusters import WeightClusters, open_labels, predecessors
 
     require_folder(out)
-    options.LAYOUT.require(layout)
+    options.CLUSTER.require(layout=layout, most_draws=most_draws)
     checkpoints = open_suite(suite).checkpoints(where)
     _warn_of_flagged(checkpoints)
     job = WeightClusters(
@@ -240,7 +241,7 @@ def intervene(
     operations: Sequence[str] = options.OPERATIONS.default,
     n_texts: int = options.N_TEXTS.default,
     controls: int = options.CONTROLS.default,
-    seed: int = options.SEED.default,
+    seed: int = options.CONTROLS_SEED.default,
     dtype: str = options.DTYPE.default,
     device: str = options.DEVICE.default,
     keep_files: bool = options.KEEP_FILES.default,
@@ -278,7 +279,7 @@ def intervene(
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
-    options.OPERATIONS.require(*_each(operations))
+    options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
     if len({checkpoint.run for checkpoint in selected}) < len(selected):
@@ -423,10 +424,12 @@ def analyze(
     studies: Sequence[str] = options.STUDIES.default,
     score: str = options.SCORE.default,
     bootstraps: int = options.BOOTSTRAPS.default,
-    seed: int = options.SEED.default,
+    seed: int = options.RESAMPLING_SEED.default,
     progress: Progress | None = options.PROGRESS.default,
 ) -> Mapping[str, Result]:
-    """Run the studies, and save what they found to `DIR/analysis/`.
+    """Run the studies, and save what they find.
+
+    The results lie in `DIR/analysis/`.
 
     Args:
         {options}
@@ -443,7 +446,7 @@ def analyze(
     from headway.studies import STUDIES, TABLES
 
     rundir = RunDirectory(directory).require()
-    options.STUDIES.require(*_each(studies))
+    options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     there = set(rundir.tables())
     chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
@@ -484,7 +487,7 @@ def report(
     """
     from headway.reporting import write
 
-    options.FORMAT.require(format)
+    options.REPORT.require(format=format)
     rundir = RunDirectory(directory).require()
     return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
 

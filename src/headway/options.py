@@ -50,7 +50,7 @@ class Option(Generic[T]):
         help: one line, for `--help` and for the docstring.
         takes: the form of the value on the command line.
         unit: what the value counts or names, as `--help` shows it: `--nulls DRAWS`.
-        choices: the values that are known. Completion offers them, and `require` refuses all others.
+        choices: the known values. Completion offers them, and `require` refuses others.
         at_least: the smallest number.
         positional: the command takes it by position, without a flag.
         flag: the option's spelling, if it is not the name with hyphens.
@@ -99,17 +99,23 @@ class Option(Generic[T]):
         """The default as it is written on the command line; the inverse of `parse`."""
         return None if self.default is None else ",".join(map(str, self.default))  # type: ignore[call-overload]
 
-    def require(self, *values: str) -> None:
-        """Checks that the values are among the choices.
+    def require(self, value: Any) -> None:
+        """Checks a value: each word of it must be a choice, and a number must not be too small.
 
         Raises:
-            UsageError: one is not. The message names the choices, and the nearest one first.
+            UsageError: It is not. The message names the choices or the smallest number.
         """
-        for value in values:
-            if value not in self.choices:
-                near = get_close_matches(str(value), self.choices, n=1)
-                meant = f", did you mean {near[0]!r}?" if near else ";"
-                raise UsageError(f"{self.spelling}: unknown value {value!r}{meant} use {', '.join(self.choices)}")
+        if self.at_least is not None and value < self.at_least:
+            raise UsageError(f"{self.spelling} must be at least {self.at_least}, not {value}")
+        if self.choices:
+            for word in [value] if isinstance(value, str) else value:
+                self._require_choice(word)
+
+    def _require_choice(self, word: str) -> None:
+        if word not in self.choices:
+            near = get_close_matches(str(word), self.choices, n=1)
+            meant = f", did you mean {near[0]!r}?" if near else "."
+            raise UsageError(f"{self.spelling}: unknown value {word!r}{meant} Known are {', '.join(self.choices)}")
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,12 @@ class Command:
     options: tuple[Option[Any], ...]
     examples: tuple[tuple[str, str], ...]
     more: str = ""
+
+    def require(self, **values: Any) -> None:
+        """Checks values by their options' names (see `Option.require`), for those that nothing else checks in time."""
+        for option in self.options:
+            if option.name in values:
+                option.require(values[option.name])
 
 
 def documented(command: Command) -> Callable[[Documented], Documented]:
@@ -201,8 +213,8 @@ LAYERS = Option[tuple[int, ...] | None](
 DTYPE = Option(
     "dtype",
     "float32",
-    "The number type of weights and activations: float32, bfloat16 or float16.",
-    choices=("float32", "bfloat16", "float16"),
+    "The number type of weights and activations: float32, bfloat16, float16 or float64.",
+    choices=("float32", "bfloat16", "float16", "float64"),
 )
 DEVICE = Option(
     "device",
@@ -230,7 +242,9 @@ RAY_GPUS = Option(
 )
 SPREAD = (WORKERS, RAY, RAY_ADDRESS, RAY_CPUS, RAY_GPUS)
 # What only Python can say; the command line makes both itself.
-EXECUTOR = Option[Any]("executor", None, "Where the work is done, such as `headway.sweep.Processes(4)`; here if None.")
+EXECUTOR = Option[Any](
+    "executor", None, "Where the work is done, such as `headway.sweep.Processes(4)`; in this process if None."
+)
 PROGRESS = Option[Any]("progress", None, "Shows how far the work is, such as `headway.progress.Showing()`.")
 IN_PYTHON = (EXECUTOR, PROGRESS)
 
@@ -243,6 +257,7 @@ SCORES = Option[tuple[str, ...]](
     Takes.WORDS,
     choices=("all", *KNOWN_SCORES),
 )
+REPEATED_SEED = replace(SEED, help="The seed of the repeated random tokens.")
 LOSS = Option("loss", False, "Record the loss and the accuracy on repeated random tokens, too.", Takes.SWITCH)
 ADD_BOS = Option("add_bos", False, "Put the tokenizer's BOS token before each text.", Takes.SWITCH)
 REPEATED_LENGTH = Option(
@@ -269,7 +284,7 @@ MEASURE = Command(
         ADD_BOS,
         REPEATED_LENGTH,
         REPEATED_TEXTS,
-        SEED,
+        REPEATED_SEED,
         DTYPE,
         DEVICE,
         KEEP_FILES,
@@ -335,7 +350,7 @@ MOST_DRAWS = Option(
     "draws",
     at_least=1,
 )
-CLUSTER_SEED = replace(SEED, default=42)  # the published study's
+CLUSTER_SEED = replace(SEED, default=42, help="The seed of the nulls; k-means has its own.")  # as published
 CLUSTER = Command(
     "cluster",
     "Cluster the heads of every layer by their weights, with controls.",
@@ -363,7 +378,7 @@ CLUSTER = Command(
             "Look for two and three clusters, with twice as many draws of the nulls.",
         ),
         (
-            "cluster pythia --labels even_odd --labels mine.csv --layers 0,1 --out runs/labels",
+            'cluster nano --where "seed=1 step=last" --labels even_odd --labels mine.csv --out runs/labels',
             "Describe clusters of your own beside those that are found.",
         ),
     ),
@@ -411,6 +426,7 @@ CONTROLS = Option(
     "groups",
     at_least=0,
 )
+CONTROLS_SEED = replace(SEED, help="The seed of the random groups.")
 INTERVENE = Command(
     "intervene",
     "Ablate and swap the clusters of heads, beside random groups of heads.",
@@ -428,7 +444,7 @@ INTERVENE = Command(
         OPERATIONS,
         N_TEXTS,
         CONTROLS,
-        SEED,
+        CONTROLS_SEED,
         DTYPE,
         DEVICE,
         KEEP_FILES,
@@ -442,7 +458,7 @@ INTERVENE = Command(
             "Use three clusters in each layer, and prompts of your own.",
         ),
         (
-            "intervene nano --clustering even_odd --together --controls 50 --out runs/labels",
+            'intervene nano --where "seed=1 step=last" --clustering even_odd --together --controls 50 --out runs/labels',
             "Ablate clusters of your own in all layers at once, beside 50 random groups.",
         ),
     ),
@@ -480,10 +496,11 @@ BOOTSTRAPS = Option(
     "resamples",
     at_least=0,
 )
+RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
 ANALYZE = Command(
     "analyze",
-    "Run the studies, and print what they found.",
-    (DIRECTORY, STUDIES, SCORE, BOOTSTRAPS, SEED),
+    "Run the studies, and save what they find.",
+    (DIRECTORY, STUDIES, SCORE, BOOTSTRAPS, RESAMPLING_SEED),
     (
         ("analyze runs/mine", "Run every study that has a table."),
         ("analyze runs/mine --study development --score induction", "Study another score."),
@@ -553,7 +570,7 @@ TRAINING_DEVICE = Option(
 RUNS_AT_ONCE = Option[int | None](
     "workers",
     None,
-    "How many runs are trained at the same time; one for each core if not given.",
+    "How many runs are trained at the same time; if not given, one for each core, or one on a GPU.",
     Takes.NUMBER,
     "processes",
     at_least=1,

@@ -63,7 +63,7 @@ class HeadScores:
     keep_files: bool = field(default=options.KEEP_FILES.default, compare=False)
     repeated_length: int = options.REPEATED_LENGTH.default
     repeated_texts: int = options.REPEATED_TEXTS.default
-    seed: int = options.SEED.default
+    seed: int = options.REPEATED_SEED.default
 
     table = "heads"
     needs = frozenset({"config", "weights", "tokenizer"})

@@ -134,7 +134,7 @@ class ClusterEffects:
     operations: tuple[str, ...] = options.OPERATIONS.default
     n_texts: int = options.N_TEXTS.default
     controls: int = options.CONTROLS.default
-    seed: int = options.SEED.default
+    seed: int = options.CONTROLS_SEED.default
     dtype: str = options.DTYPE.default
     device: str = options.DEVICE.default
     keep_files: bool = options.KEEP_FILES.default

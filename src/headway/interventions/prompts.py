@@ -110,7 +110,7 @@ class PromptAnswers:
     lacking: Mapping[str, str] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
     controls: int = options.CONTROLS.default
-    seed: int = options.SEED.default
+    seed: int = options.CONTROLS_SEED.default
     dtype: str = options.DTYPE.default
     device: str = options.DEVICE.default
     keep_files: bool = options.KEEP_FILES.default
