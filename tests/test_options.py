@@ -28,6 +28,7 @@ from headway.sweep.ray_tasks import RayTasks
 
 APP = typer.main.get_command(cli.app)
 FUNCTIONS = {
+    "suites": known_suites,
     "measure": api.measure,
     "cluster": api.cluster,
     "intervene": api.intervene,
@@ -59,7 +60,7 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command not in ("import-heads", "status")  # these take no time
+            if command not in ("suites", "import-heads", "status")  # these take no time
         ),
         "the command always shows progress",
     ),
@@ -129,7 +130,7 @@ def test_every_command_and_function_is_compared():
     names = {name for name in APP.commands if name != "nano"} | {
         f"nano {name}" for name in APP.commands["nano"].commands
     }
-    assert names == {command.name for command in COMMANDS} | {"suites"}  # which has no options
+    assert names == {command.name for command in COMMANDS}
     assert set(FUNCTIONS) == {command.name for command in COMMANDS}
     assert {name.replace("-", "_") for name in FUNCTIONS} >= set(headway.__all__) - {"head_scores", "open_suite"}
 
@@ -183,7 +184,7 @@ def test_help_and_docstring_have_equal_lines(command):
     documented = plain(inspect.getdoc(FUNCTIONS[command.name]))
     assert "{options}" not in documented
     assert command.summary in plain(shown)
-    if command.name != "nano train":  # `train` takes recipes of one's own, and says so
+    if command.name not in ("suites", "nano train"):  # `known_suites` returns them, `train` takes other recipes, too
         assert documented.startswith(command.summary)
     for option in command.options:
         assert option.help in plain(shown), option.name
@@ -274,7 +275,8 @@ def test_every_option_of_the_command_reaches_the_python_function(command, monkey
         raise Reached
 
     real = FUNCTIONS[command.name]
-    monkeypatch.setattr("headway.nano.train" if real is train else f"headway.api.{real.__name__}", function)
+    package = {"suites": "suites", "nano train": "nano"}.get(command.name, "api")
+    monkeypatch.setattr(f"headway.{package}.{real.__name__}", function)
     own = [option for option in command.options if option not in options.SPREAD]
     given = {option.name: words_for(option) for option in own}
     with pytest.raises(Reached):

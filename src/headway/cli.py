@@ -229,7 +229,7 @@ def _scores() -> str:
 # --- the commands ---------------------------------------------------------------------------------------------------
 
 
-@app.command(help="List the known suites: sizes, seeds, steps and origin.")
+@_command(options.SUITES)
 def suites() -> None:
     from headway.suites import known_suites
 

@@ -248,6 +248,15 @@ EXECUTOR = Option[Any](
 PROGRESS = Option[Any]("progress", None, "Shows how far the work is, such as `headway.progress.Showing()`.")
 IN_PYTHON = (EXECUTOR, PROGRESS)
 
+# --- suites ---------------------------------------------------------------------------------------------------------
+
+SUITES = Command(
+    "suites",
+    "List the known suites: sizes, seeds, steps and origin.",
+    (),
+    (("suites", "Then name one in headway measure; a folder of checkpoints is a suite, too."),),
+)
+
 # --- measure --------------------------------------------------------------------------------------------------------
 
 SCORES = Option[tuple[str, ...]](
@@ -592,4 +601,4 @@ DEMO = Command(
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
 
-COMMANDS = (MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, AUDIT, STATUS, NANO_TRAIN, DEMO)
+COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, AUDIT, STATUS, NANO_TRAIN, DEMO)
