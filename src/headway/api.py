@@ -368,7 +368,7 @@ def _groupings(
             continue
         if left_out:
             more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-            warnings.warn(f"{checkpoint.key}: left out {left_out[0]}{more}", stacklevel=3)
+            warnings.warn(f"interventions on {checkpoint.key} leave out {left_out[0]}{more}", stacklevel=3)
     if not found:
         raise UsageError(f"{rundir.path}: {next(iter(lacking.values()))}")
     return found, lacking
