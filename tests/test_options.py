@@ -379,6 +379,7 @@ def test_one_word_is_a_list_of_one(tmp_path, monkeypatch):
         (lambda out: api.cluster("nano", out=out, most_draws=0), "--most-draws must be at least 1, not 0"),
         (lambda out: api.intervene("nano", out=out, operations=["zero", "swop"]), "'swop', did you mean 'swap'?"),
         (lambda out: api.intervene("nano", out=out, operations="mean", controls=-1), "--controls must be at least 0"),
+        (lambda out: api.intervene("nano", out=out, operations=[]), "--operations is empty. Name one or more of zero"),
         (lambda out: api.intervene("nano", out=out, n_texts=0), "--texts must be at least 1, not 0"),
         (lambda out: api.intervene("nano", out=out, k=1), "--k must be at least 2, not 1"),
     ],

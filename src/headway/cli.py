@@ -120,7 +120,7 @@ class _Command(TyperCommand):
 
 
 def _command(declared: Command, after: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes the function below it the command that is `declared`. It gets the arguments of the Python function.
+    """Make the function below it the command that is `declared`. It gets the arguments of the Python function.
 
     Args:
         after: Further help, shown between the options and the examples.
@@ -153,7 +153,7 @@ def _parameter(option: Option[Any]) -> inspect.Parameter:
     if option.takes is Takes.YES_NO:
         default = YesNo.yes if default else YesNo.no
     elif option.takes is Takes.SEVERAL and default is not options.REQUIRED:
-        default = None
+        default = None  # Typer's; `_value` puts the declared one in its place
     elif option.takes in (Takes.WORDS, Takes.NUMBERS):
         default = option.show()
     kind = {
@@ -176,7 +176,7 @@ def _parameter(option: Option[Any]) -> inspect.Parameter:
 
 
 def _completion(option: Option[Any]) -> Callable[[str], list[str]]:
-    """Completes the option's value, or the last of several that commas separate."""
+    """A function that completes the option's value, or the last of several values that commas separate."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",") if option.takes is Takes.WORDS else ("", "", incomplete)
@@ -215,7 +215,7 @@ def _value(option: Option[Any], given: Any) -> Any:
         case Takes.WORDS | Takes.NUMBERS:
             return option.parse(given)
         case Takes.SEVERAL:
-            return tuple(given or ())
+            return tuple(given) if given else option.default
     return given
 
 

@@ -81,10 +81,10 @@ class Option(Generic[T]):
         return {Takes.WORDS: "NAMES", Takes.NUMBER: "NUMBER", Takes.NUMBERS: "NUMBERS"}.get(self.takes, "TEXT")
 
     def parse(self, text: str | None) -> Any:
-        """The Python value of `WORDS` or `NUMBERS` written with commas; the default where nothing is written.
+        """The Python value of `WORDS` or `NUMBERS`; no words are None if that is the default.
 
         Raises:
-            UsageError: one of `NUMBERS` is not a whole number.
+            UsageError: One of `NUMBERS` is not a whole number.
         """
         words = (text or "").replace(",", " ").split()
         if not words and self.default is None:
@@ -100,13 +100,15 @@ class Option(Generic[T]):
         return None if self.default is None else ",".join(map(str, self.default))  # type: ignore[call-overload]
 
     def require(self, value: Any) -> None:
-        """Checks a value: each word of it must be a choice, and a number must not be too small.
+        """Check a value: each of its words must be a choice, and a number must not be too small.
 
         Raises:
-            UsageError: It is not. The message names the choices or the smallest number.
+            UsageError: It is not so. The message names the choices, or the smallest number.
         """
         if self.at_least is not None and value < self.at_least:
             raise UsageError(f"{self.spelling} must be at least {self.at_least}, not {value}")
+        if self.takes is Takes.WORDS and self.default and not value:
+            raise UsageError(f"{self.spelling} is empty. Name one or more of {', '.join(self.choices)}")
         if self.choices:
             for word in [value] if isinstance(value, str) else value:
                 self._require_choice(word)
@@ -137,16 +139,16 @@ class Command:
     more: str = ""
 
     def require(self, **values: Any) -> None:
-        """Checks values by their options' names (see `Option.require`), for those that nothing else checks in time."""
+        """Check values by the names of their options, as `Option.require` does."""
         for option in self.options:
             if option.name in values:
                 option.require(values[option.name])
 
 
 def documented(command: Command) -> Callable[[Documented], Documented]:
-    """Replaces the line `{options}` in the docstring of a function or dataclass by its options, one line of help each.
+    """Replace the line `{options}` in the docstring of a function or dataclass by one line of help for each option.
 
-    Only options that are parameters of it are listed, so that a job lists its own.
+    Only its own parameters are listed, so that a job does not show what only the function has.
     """
 
     def fill(thing: Documented) -> Documented:
