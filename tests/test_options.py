@@ -358,6 +358,25 @@ def test_every_option_of_cluster_reaches_the_job(tmp_path, monkeypatch):
     assert [labels.name for labels in job.labels] == ["even_odd"]
 
 
+def test_every_option_of_intervene_reaches_its_jobs(tmp_path, monkeypatch):
+    both = {"controls": 3, "seed": 5, "dtype": "bfloat16", "device": "cpu", "keep_files": False}
+    effects = both | {"operations": ("swap",), "n_texts": 2}
+    choice = {"kinds": ["v"], "clustering": "ward", "k": 3, "layers": [1], "together": True}
+    (tmp_path / "prompts.txt").write_text("sum\t2 + 2 =\n")
+    asked = set(parameters(options.INTERVENE))
+    assert set(effects) == asked & {field.name for field in fields(ClusterEffects)} - {"corpus"}
+    monkeypatch.setattr(api, "_groupings", lambda rundir, selected, choice: ({one.run: [] for one in selected}, {}))
+    call = {"where": "size=14m seed=1 step=last", "corpus": "nano", "prompts": str(tmp_path / "prompts.txt")}
+    jobs = job_of(monkeypatch, lambda: api.intervene("polypythias", out=tmp_path / "out", **call, **(effects | choice)))
+    assert [type(job) for job in jobs] == list(JOBS["intervene"])
+    assert {name: getattr(jobs[0], name) for name in effects} == effects
+    assert {name: getattr(jobs[1], name) for name in both} == both
+    assert jobs[0].corpus.name == "nano"
+    assert [tuple(prompt) for prompt in jobs[1].prompts] == [("sum", "2 + 2 =")]
+    for job in jobs:
+        assert {name: job.choice[name] for name in choice} == choice
+
+
 def test_one_word_is_a_list_of_one(tmp_path, monkeypatch):
     call = {"where": "size=14m seed=1 step=0", "out": tmp_path / "out"}
     (job,) = job_of(
