@@ -153,7 +153,7 @@ def _parameter(option: Option[Any]) -> inspect.Parameter:
     if option.takes is Takes.YES_NO:
         default = YesNo.yes if default else YesNo.no
     elif option.takes is Takes.SEVERAL and default is not options.REQUIRED:
-        default = None  # Typer's; `_value` puts the declared one in its place
+        default = list(default) or None
     elif option.takes in (Takes.WORDS, Takes.NUMBERS):
         default = option.show()
     kind = {
@@ -215,7 +215,7 @@ def _value(option: Option[Any], given: Any) -> Any:
         case Takes.WORDS | Takes.NUMBERS:
             return option.parse(given)
         case Takes.SEVERAL:
-            return tuple(given) if given else option.default
+            return tuple(given or ())
     return given
 
 
