@@ -28,8 +28,10 @@ FLOORS = [
     ["nano"],
     ["store"],
     ["stats"],
+    ["options"],
     ["devices"],
     ["tables", "progress", "errors", "text"],
+    ["known_scores"],
     ["interrupts"],
     ["terminal"],
 ]
@@ -75,6 +77,27 @@ HEAVY = {"torch", "transformers", "altair", "sklearn", "vl_convert", "ray", "sci
 
 def test_help_and_imports_load_nothing_heavy():
     assert not loaded_by("import headway, headway.cli") & (HEAVY | {"polars", "numpy"})
+
+
+COMPLETION = {
+    "_HEADWAY_COMPLETE": "complete_bash",
+    "COMP_WORDS": "headway measure nano --scores prev,",
+    "COMP_CWORD": "4",
+}
+
+
+@pytest.mark.parametrize("words", ["--help", "measure --help", "nano train --help", "--version", COMPLETION])
+def test_help_and_completion_load_nothing_heavy(words, monkeypatch):
+    """What makes them answer in under half a second: polars alone takes 0.2 s, torch and transformers 3 s."""
+    for name, value in words.items() if isinstance(words, dict) else ():
+        monkeypatch.setenv(name, value)
+    given = "" if isinstance(words, dict) else words
+    loaded = loaded_by(
+        f"import atexit, sys\nsys.argv = ['headway', *{given.split()}]\n"
+        "from headway.__main__ import main\ntry: main()\nexcept SystemExit: pass"
+    )
+    assert "typer" in loaded
+    assert not loaded & (HEAVY | {"polars", "numpy", "huggingface_hub"})
 
 
 def test_statistics_and_studies_know_nothing_of_torch():

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shlex
 import shutil
 import sys
 import warnings
@@ -16,6 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 import headway
 from headway import cli
 from headway.attention import HeadScores
+from headway.options import COMMANDS
+from headway.suites import registry
+from headway.suites.folder import folder_suite
 from support_models import saved
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -261,6 +265,35 @@ def test_a_first_checkpoint_that_cannot_be_looked_at_stops_no_sweep(place, monke
     monkeypatch.chdir(place)
     code, said, errors = run_and_read(monkeypatch, capsys, *MEASURE)
     assert (code, said.splitlines()[0]) == (1, "1 checkpoint done, 0 kept from before, 1 failed"), errors
+
+
+QUICK = {
+    "cluster": ("--nulls", 0),
+    "intervene": ("--controls", 2, "--texts", 1, "--kinds", "q"),
+    "analyze": ("--bootstraps", 0),
+    "report": ("--figures", "no"),
+}
+
+
+@pytest.mark.slow
+def test_the_examples_of_help_run_one_after_another(place, monkeypatch, capsys):
+    """Those on the nano suite, here with a smaller suite under its name and fewer draws, then those on their results."""
+    small = folder_suite(place / "suite", name="nano", corpus="texts.txt")
+    monkeypatch.setattr(registry, "_nano", lambda name: small)
+    monkeypatch.chdir(place)
+    heads = json.loads(weights_of(place, 8).with_name("config.json").read_text())["num_attention_heads"]
+    (place / "mine.csv").write_text("head,label\n" + "".join(f"{head},{head % 2}\n" for head in range(heads)))
+    commands = [words for command in COMMANDS for words, _ in command.examples]
+    first = [words for words in commands if words.split()[1:2] == ["nano"] and not words.startswith("audit")]
+    then = [
+        words for words in commands if words.startswith(("analyze", "report", "status")) and "induction" not in words
+    ]
+    assert (len(first), len(then)) == (5, 6)
+    for words in [*first, *(words.replace("runs/mine", "runs/nano") for words in then)]:
+        code, said = run(monkeypatch, capsys, *shlex.split(words), *QUICK.get(words.split()[0], ()))
+        assert code == 0, f"{words}: {said}"
+    assert {path.name for path in (place / "runs" / "nano").iterdir()} > {"interventions", "report.html", "report.md"}
+    assert {path.name for path in (place / "runs" / "labels").iterdir()} > {"clusters", "interventions", "prompts"}
 
 
 WRITES = {

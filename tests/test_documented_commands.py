@@ -39,7 +39,7 @@ def spans_of(text: str) -> list[list[str]]:
 def found(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
     """The command that the first words name, and the words after them."""
     command = APP
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not words[0].startswith("-"):
         name, *words = words
         assert name in command.commands, f"there is no verb {name!r}"
         command = command.commands[name]

@@ -92,7 +92,7 @@ def test_names_in_files_forge_no_line(place, tmp_path):
     [
         ("x" * 300, 2, "this path is not possible (File name too long)"),
         ("/".join(["x" * 100] * 60), 2, "this path is not possible (File name too long)"),
-        ("memory://x", 2, "is lost when the command ends"),
+        ("memory://x", 2, "files in memory are lost when the command ends"),
         ("s3://bucket/x", 2, "s3://bucket/x cannot be opened: Install s3fs"),
         ("nowhere://x", 2, "nowhere://x cannot be opened: "),
         ("~nobody-of-that-name/x", 2, "Write the path in full"),

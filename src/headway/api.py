@@ -1,4 +1,7 @@
-"""The verbs: what a user asks of headway, from Python or from the command line."""
+"""The functions of headway, as they are called from Python. The command line calls the same ones.
+
+`headway.options` declares every option: the defaults and the `Args:` sections here are taken from there.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.attention import DEFAULT_SCORES
+from headway import options
 from headway.errors import CheckpointError, UsageError
+from headway.options import documented
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, require_folder
 from headway.text import count, unicode_name
@@ -25,64 +29,56 @@ if TYPE_CHECKING:
 
 
 def open_suite(suite: str | PathLike[str]) -> Suite:
-    """A family of training runs.
+    """Open a suite: its runs, and which checkpoints each has.
 
     Args:
-        suite: a known suite's name (`headway suites` lists them), or a folder `FOLDER/RUN/REVISION/` with files as
-            on the Hub.
+        suite: A suite's name (`headway suites` lists them), a folder RUN/REVISION/ or FOLDER/RUN/REVISION/ with files
+            as on the Hub, or hf:OWNER/NAME for repositories of the Hub.
 
     Raises:
-        SelectionError: neither; the message lists the known ones.
+        SelectionError: It is none of these. The message lists the known names.
     """
     from headway import suites
 
     return suites.open_suite(suite)
 
 
+@documented(options.MEASURE)
 def measure(
     suite: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    corpus: str | None = None,
-    where: str = "",
-    scores: Sequence[str] = DEFAULT_SCORES,
-    loss: bool = False,
-    add_bos: bool = False,
-    dtype: str = "float32",
-    device: str = "auto",
-    keep_files: bool = True,
-    executor: Executor | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
+    corpus: str | None = options.CORPUS.default,
+    where: str = options.WHERE.default,
+    scores: Sequence[str] = options.SCORES.default,
+    loss: bool = options.LOSS.default,
+    add_bos: bool = options.ADD_BOS.default,
+    repeated_length: int = options.REPEATED_LENGTH.default,
+    repeated_texts: int = options.REPEATED_TEXTS.default,
+    seed: int = options.REPEATED_SEED.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> Summary:
-    """Scores every head of every selected checkpoint on a corpus, into the table `heads` of the run directory `out`.
+    """Score every head of every checkpoint on a corpus.
 
-    What is there already, whole and made from the same things, is kept; a checkpoint that fails is recorded, and the
-    others go on.
+    The scores become the table `heads` of the run directory. Results that are there, whole and computed from the same
+    inputs, are kept. A checkpoint that fails is recorded, and the others go on.
 
     Args:
-        corpus: `texts.txt` (a text a line), `table.csv:Column`, `book.xlsx:Column` (every sheet that has the column),
-            `book.xlsx[A,B]:Column`, or `nano`, the built-in one.
-        where: which checkpoints, such as `size=14m,70m seed=1..3 step=0,512,last`; all of them if empty.
-        scores: names in `headway.tables.SCORES`.
-        loss: record the language-model loss, and accuracy on repeated random tokens, too.
-        add_bos: put the tokenizer's BOS before each text.
-        dtype: of weights and activations; scores are computed in float32 in any case.
-        device: cpu, cuda, or auto.
-        keep_files: whether weights from the Hub stay in its cache after use.
-        executor: where the work is done; in this process if None.
-        force: overwrite results that were computed with other settings, or other versions of headway, torch or
-            transformers.
+        {options}
 
     Returns:
-        How many checkpoints were done and kept, and which failed.
+        How many checkpoints were computed and kept, and which ones failed.
 
     Raises:
-        SelectionError: an unknown suite, size, seed or step.
-        CorpusError: a corpus that cannot be read or holds nothing to measure, as the first checkpoint's tokenizer reads
-            it.
-        UsageError: `out` is empty or a file, or another word is none of those that can be asked for.
-        RunDirectoryError: `out` holds something else and `force` is not given.
+        SelectionError: The suite, a size, a seed or a step is unknown.
+        CorpusError: The corpus cannot be read, or the first checkpoint's tokenizer finds nothing to measure in it.
+        UsageError: `out` is empty or a file, or another value is not one that can be asked for.
+        RunDirectoryError: `out` holds results of other settings, and `force` is not given.
         StorageError: `out` cannot be written to.
     """
     from headway import sweep
@@ -91,21 +87,25 @@ def measure(
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
+    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts)
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
     if corpus is None:
         raise UsageError(
-            f"the suite {opened.name!r} comes without texts: name some with --corpus, such as texts.txt or "
-            "stories.xlsx:Sentence; `nano` is a built-in one (prose of the Python documentation)"
+            f"the suite {opened.name!r} has no texts of its own. Name some with --corpus, such as texts.txt or "
+            "stories.xlsx:Sentence, or take the built-in corpus `nano` (prose of the Python documentation)"
         )
     progress = progress or Silent()
     texts = open_corpus(corpus)
     progress.say(texts.describe())
     job = HeadScores(
         texts,
-        scores=tuple(scores),
+        scores=_score_names(scores),
         loss=loss,
         add_bos=add_bos,
+        repeated_length=repeated_length,
+        repeated_texts=repeated_texts,
+        seed=seed,
         dtype=dtype,
         device=device,
         keep_files=keep_files,
@@ -113,10 +113,23 @@ def measure(
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
     rundir = RunDirectory(out)
-    if checkpoints and not sweep.begun(job, checkpoints, rundir):  # what goes on was looked at when it began
+    if checkpoints and not sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
         job.require_measurable(checkpoints[0])
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     return sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
+
+
+def _score_names(scores: Sequence[str]) -> tuple[str, ...]:
+    """The names of scores; `all` stands for every score that headway knows."""
+    from headway.tables import SCORES
+
+    names = _each(scores)
+    return tuple(SCORES) if names == ("all",) else names
+
+
+def _each(values: Sequence[str] | str | PathLike[str]) -> tuple[str, ...]:
+    """A tuple of words. A single word counts as one, because a string is a sequence of letters, too."""
+    return (str(values),) if isinstance(values, str | PathLike) else tuple(map(str, values))
 
 
 def _asked(
@@ -127,9 +140,7 @@ def _asked(
     device: str | None = None,
     corpus: str | None = None,
 ) -> dict[str, Any]:
-    """What the manifest shall say of how a table was made that does not decide its numbers. Workers choose devices of
-    their own.
-    """
+    """Provenance for the manifest: settings that do not affect results. Workers choose their devices themselves."""
     from headway.corpora import BUILT_IN
     from headway.models import choose_device
 
@@ -142,12 +153,12 @@ def _asked(
 
 
 def _sheets(corpus: Corpus) -> dict[str, dict[str, int]]:
-    """How many texts came from which sheet of a workbook."""
+    """How many texts each sheet of a workbook gave."""
     return {"sheets": dict(corpus.sheets)} if corpus.sheets else {}
 
 
 def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:
-    """A mistyped word ends the command before anything is fetched or replaced. Workers have devices of their own."""
+    """Refuse a mistyped dtype or device before anything is fetched or replaced. Workers choose their own devices."""
     from headway.models import choose_device, torch_dtype
 
     torch_dtype(dtype)
@@ -155,53 +166,56 @@ def _require_runnable(dtype: str, device: str, executor: Executor | None) -> Non
         choose_device(device)
 
 
+@documented(options.CLUSTER)
 def cluster(
     suite: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    where: str = "",
-    layout: str = "true",
-    features: Sequence[str] = ("raw", "circuit"),
-    methods: Sequence[str] = ("kmeans", "ward"),
-    ks: Sequence[int] = (2, 3, 4, 5),
-    layers: Sequence[int] | None = None,
-    labels: Sequence[str] = (),
-    nulls: int = 99,
-    most_draws: int = 1999,
-    keep_files: bool = True,
-    executor: Executor | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
+    where: str = options.WHERE.default,
+    layout: str = options.LAYOUT.default,
+    features: Sequence[str] = options.FEATURES.default,
+    methods: Sequence[str] = options.METHODS.default,
+    ks: Sequence[int] = options.KS.default,
+    layers: Sequence[int] | None = options.LAYERS.default,
+    labels: Sequence[str] = options.LABELS.default,
+    nulls: int = options.NULLS.default,
+    most_draws: int = options.MOST_DRAWS.default,
+    seed: int = options.CLUSTER_SEED.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> Summary:
-    """Clusters the heads of every layer by their weights, with controls, into the table `clusters` of `out`.
+    """Cluster the heads of every layer by their weights, with controls.
+
+    The clusters become the table `clusters` of the run directory. `seed` decides the nulls; k-means has its own seed.
 
     Args:
-        layout: `published` reads GPT-NeoX's fused weight as the published study did, which mixes heads and kinds.
-        features: `raw` (a head's flattened matrix), `circuit` (what does not depend on the basis inside a head).
-        methods: `kmeans`, `ward`.
-        ks: numbers of clusters.
-        layers: counted from 0; all if None.
-        labels: clusters of the user's own: `even_odd`, or files with columns `head` and `label`.
-        nulls: draws of each null; 0 leaves nulls out.
-        most_draws: draws up to which the p of groups is refined, where few draws reach what was observed.
+        {options}
 
-    The others, and what is raised, are as in `measure`.
+    Returns:
+        How many checkpoints were computed and kept, and which ones failed.
+
+    Raises:
+        HeadwayError: As in `measure`.
     """
     from headway import sweep
     from headway.clusters import WeightClusters, open_labels, predecessors
 
     require_folder(out)
+    options.CLUSTER.require(layout=layout, most_draws=most_draws)
     checkpoints = open_suite(suite).checkpoints(where)
     _warn_of_flagged(checkpoints)
     job = WeightClusters(
         layout=layout,
-        features=tuple(features),
-        methods=tuple(methods),
+        features=_each(features),
+        methods=_each(methods),
         ks=tuple(ks),
         nulls=nulls,
         most_draws=most_draws,
+        seed=seed,
         layers=None if layers is None else tuple(layers),
-        labels=tuple(map(open_labels, labels)),
+        labels=tuple(map(open_labels, _each(labels))),
         previous=predecessors(checkpoints),
         keep_files=keep_files,
     )
@@ -211,47 +225,50 @@ def cluster(
     )
 
 
+@documented(options.INTERVENE)
 def intervene(
     suite: str | PathLike[str],
     *,
     out: str | PathLike[str],
-    where: str = "step=last",
-    corpus: str | None = None,
-    prompts: str | None = None,
-    kinds: Sequence[str] = ("q", "k", "v"),
-    clustering: str = "kmeans",
-    k: int = 2,
-    layers: Sequence[int] | None = None,
-    together: bool = False,
-    n_texts: int = 16,
-    controls: int = 200,
-    dtype: str = "float32",
-    device: str = "auto",
-    keep_files: bool = True,
-    executor: Executor | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
+    where: str = options.WHERE_LAST.default,
+    corpus: str | None = options.FIRST_TEXTS.default,
+    prompts: str | None = options.PROMPTS.default,
+    kinds: Sequence[str] = options.KINDS.default,
+    clustering: str = options.CLUSTERING.default,
+    k: int = options.K.default,
+    layers: Sequence[int] | None = options.LAYERS.default,
+    together: bool = options.TOGETHER.default,
+    operations: Sequence[str] = options.OPERATIONS.default,
+    n_texts: int = options.N_TEXTS.default,
+    controls: int = options.CONTROLS.default,
+    seed: int = options.CONTROLS_SEED.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> list[Summary]:
-    """Takes away and swaps the clusters that `cluster` found in `out`, and asks each cluster alone to answer prompts;
-    beside each effect stands that of random groups of heads. Tables `interventions` and `prompts`.
+    """Ablate and swap the clusters of heads, beside random groups of heads.
 
-    The clusters of the selected step are tried on each run's first step, too: an effect that is there at
-    initialisation was not learned. A run without such clusters is recorded as failed, and the others go on; once it has
-    some, or others, its effects alone are computed anew.
+    `cluster` must have found the clusters in the same run directory. Two tables are written: `interventions`, the
+    effects on the corpus, and `prompts`, the answers of each cluster alone.
+
+    The clusters of the selected step are also tried on each run's first step: training did not cause an effect that an
+    untrained model has. A run without clusters is recorded as failed, and the others go on. When its clusters change,
+    only its own effects are computed again.
+
+    `k` does not concern labels of your own. With `together`, clusters that were found are joined across layers by
+    size: the smallest of each layer, then the next. Labels of your own are joined by name.
 
     Args:
-        corpus: whose first `n_texts` texts the model reads; as in `measure`.
-        prompts: a file of prompts, one a line, `TASK<tab>PROMPT`; built-in ones if None.
-        kinds: the weights whose clusters are used.
-        clustering: `kmeans`, `ward`, or the name of labels given to `cluster`.
-        k: how many clusters k-means or Ward's method made; labels that were given are as many as they are.
-        layers: counted from 0; all if None.
-        together: change all the layers at once, instead of one after another. Clusters that were found are joined
-            across layers by size: the smallest of each layer, the next, and so on; labels that were given, by label.
-        controls: random groups beside each effect; all where there are fewer.
+        {options}
 
     Returns:
-        What the two sweeps came to. The others, and what is raised, are as in `measure`.
+        For each of the two tables, how many checkpoints were computed and kept, and which ones failed.
+
+    Raises:
+        HeadwayError: As in `measure`.
     """
     from headway import sweep
     from headway.clusters.partitions import METHODS
@@ -262,11 +279,12 @@ def intervene(
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
+    options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
     if len({checkpoint.run for checkpoint in selected}) < len(selected):
-        raise UsageError("interventions take one step of each run, whose clusters they use: select it, as step=last")
-    choice = Choice(kinds, clustering, k if clustering in METHODS else None, layers, together)
+        raise UsageError(f"--where {where!r} selects several steps of a run. Select one, such as step=last")
+    choice = Choice(_each(kinds), clustering, k if clustering in METHODS else None, layers, together)
     groupings, lacking = _groupings(rundir, selected, choice)
     first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
     checkpoints = list(dict.fromkeys([*first, *selected]))
@@ -274,17 +292,18 @@ def intervene(
     texts = open_corpus(corpus)
     own = opened.corpus is not None and prompts is None
     asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
-    options: dict[str, Any] = {
+    common: dict[str, Any] = {
         "lacking": lacking,
         "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
         "controls": controls,
+        "seed": seed,
         "dtype": dtype,
         "device": device,
         "keep_files": keep_files,
     }
     jobs: list[sweep.Job] = [
-        ClusterEffects(texts, groupings, n_texts=n_texts, **options),
-        PromptAnswers(asked_prompts, groupings, **options),
+        ClusterEffects(texts, groupings, operations=_each(operations), n_texts=n_texts, **common),
+        PromptAnswers(asked_prompts, groupings, **common),
     ]
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     summaries = [
@@ -296,7 +315,7 @@ def intervene(
 
 
 def _warn_of_left_out(rundir: RunDirectory) -> None:
-    """Says which prompts a model could not read."""
+    """Warn of prompts that a model could not read."""
     import warnings
 
     if "prompts" in rundir.tables():
@@ -306,7 +325,7 @@ def _warn_of_left_out(rundir: RunDirectory) -> None:
 
 
 def _at_first_step(where: str) -> str:
-    """`where` with the first step in place of its own."""
+    """The same selection, at the first step of each run."""
     from headway.suites.where import parse_where
 
     kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
@@ -314,7 +333,7 @@ def _at_first_step(where: str) -> str:
 
 
 def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dict[str, Any]:
-    """What decides the labels of every run: of which step they are, and how the heads were clustered."""
+    """What all runs' labels have in common: their step, and how the heads were clustered."""
     from headway.suites.where import parse_where
 
     record = rundir.manifest().tables.get("clusters")
@@ -327,16 +346,16 @@ def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dic
 def _groupings(
     rundir: RunDirectory, selected: Sequence[Checkpoint], choice: Choice
 ) -> tuple[dict[str, list[Grouping]], dict[str, str]]:
-    """For each run, the clusters that were found at its step; and why other runs have none.
+    """The clusters of each run at its selected step, and the reason for each run that has none.
 
     Raises:
-        UsageError: no run has any.
+        UsageError: No run has clusters.
     """
     import warnings
 
     if "clusters" not in rundir.tables():
         raise UsageError(
-            f"{rundir.path} holds no clusters of heads: run `headway cluster` into the same directory first"
+            f"{rundir.path} has no table of clusters. Run `headway cluster` into the same run directory first"
         )
     table, failures = rundir.read("clusters"), rundir.failures("clusters")
     found: dict[str, list[Grouping]] = {}
@@ -350,27 +369,33 @@ def _groupings(
             continue
         if left_out:
             more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-            warnings.warn(f"{checkpoint.key} is intervened on without {left_out[0]}{more}", stacklevel=3)
+            warnings.warn(f"interventions on {checkpoint.key} leave out {left_out[0]}{more}", stacklevel=3)
     if not found:
         raise UsageError(f"{rundir.path}: {next(iter(lacking.values()))}")
     return found, lacking
 
 
+@documented(options.IMPORT_HEADS)
 def import_heads(
-    files: Sequence[str | PathLike[str]], *, out: str | PathLike[str], suite: str = "published", force: bool = False
+    files: Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+    suite: str = options.SUITE_COLUMN.default,
+    force: bool = options.FORCE.default,
 ) -> int:
-    """Reads per-head tables as studies publish them into the table `heads` of the run directory `out`.
+    """Read per-head tables as studies publish them.
+
+    They become the table `heads` of the run directory. `headway.published` lists the columns that a file must have.
 
     Args:
-        files: CSV files, plain or gzipped, with the columns that `headway.published` lists.
-        suite: what the table's `suite` shall say.
+        {options}
 
     Returns:
         How many rows were read.
 
     Raises:
-        UsageError: a file lacks a column or holds something else than it should; or `out` is empty or a file.
-        RunDirectoryError: `out` holds another heads table and `force` is not given.
+        UsageError: A file lacks a column or holds a wrong value; or `out` is empty or a file.
+        RunDirectoryError: `out` holds another heads table, and `force` is not given.
         StorageError: `out` cannot be written to.
     """
     from headway.published import read_published, require_files
@@ -393,99 +418,106 @@ def _identity_of_files(suite: str, paths: Sequence[Path]) -> dict[str, Any]:
     return {"suite": suite, "imported": sources}
 
 
+@documented(options.ANALYZE)
 def analyze(
     directory: str | PathLike[str],
     *,
-    studies: Sequence[str] = (),
-    score: str = "prev_self_ratio",
-    bootstraps: int = 1000,
-    seed: int = 0,
-    progress: Progress | None = None,
+    studies: Sequence[str] = options.STUDIES.default,
+    score: str = options.SCORE.default,
+    bootstraps: int = options.BOOTSTRAPS.default,
+    seed: int = options.RESAMPLING_SEED.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> Mapping[str, Result]:
-    """Runs the studies for which `directory` has tables, and writes their results to `DIR/analysis/`.
+    """Run the studies, and save what they find.
+
+    The results lie in `DIR/analysis/`.
 
     Args:
-        studies: their names; all that have something to study if empty.
-        score: the score that `development` studies.
-        bootstraps: resamples for intervals and tests; 0 leaves them out.
-        seed: of the random numbers.
+        {options}
 
     Returns:
         The results by study.
 
     Raises:
-        RunDirectoryError: it is not a run directory, or has no table for a study that was asked for.
-        UsageError: an unknown study.
+        RunDirectoryError: `directory` is not a run directory, or has no table for a study that was asked for.
+        UsageError: A study is unknown.
     """
     from dataclasses import replace
 
     from headway.studies import STUDIES, TABLES
 
     rundir = RunDirectory(directory).require()
-    unknown = [name for name in studies if name not in STUDIES]
-    if unknown:
-        raise UsageError(f"there is no study {unknown[0]!r}; there are {', '.join(STUDIES)}")
+    options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     there = set(rundir.tables())
-    chosen = list(studies) or [name for name in STUDIES if TABLES[name] & there]
+    chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
-        options: dict[str, Any] = {"score": score} if name == "development" else {}
+        own: dict[str, Any] = {"score": score} if name == "development" else {}
         sources = {
             table: rundir.contents(table) for table in sorted(TABLES[name] & there)
         }  # as it is before it is read
-        result = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **options)
+        result = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **own)
         results[name] = replace(result, sources=sources)
         results[name].save(rundir)
     return results
 
 
+@documented(options.REPORT)
 def report(
-    directory: str | PathLike[str], *, format: str = "html", figures: bool = True, progress: Progress | None = None
+    directory: str | PathLike[str],
+    *,
+    format: str = options.FORMAT.default,
+    figures: bool = options.FIGURES.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> Path:
-    """Writes the report of what was analysed: `DIR/report.html` (one file that opens offline) or `DIR/report.md`.
+    """Write the report, and each figure as SVG and PNG.
+
+    The report is `DIR/report.html` or `DIR/report.md`; figures lie in `DIR/figures/`.
 
     Args:
-        format: html or md.
-        figures: whether each figure is written to `DIR/figures/` as SVG and PNG, too.
+        {options}
+
+    Returns:
+        The path of the report.
 
     Raises:
-        RunDirectoryError: it is not a run directory, or nothing in it was analysed.
+        RunDirectoryError: `directory` is not a run directory, or nothing in it was analysed.
+        UsageError: `format` is neither html nor md.
     """
     from headway.reporting import write
 
-    if format not in ("html", "md"):
-        raise UsageError(f"a report is written as html or md, not as {format!r}")
+    options.REPORT.require(format=format)
     rundir = RunDirectory(directory).require()
     return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
 
 
+@documented(options.AUDIT)
 def audit(
     suite: str | PathLike[str],
     *,
-    where: str = "",
-    deep: bool = False,
-    out: str | PathLike[str] | None = None,
-    keep_files: bool = True,
-    progress: Progress | None = None,
+    where: str = options.WHERE.default,
+    deep: bool = options.DEEP.default,
+    out: str | PathLike[str] | None = options.AUDIT_OUT.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> Audit:
-    """Is a suite what it says it is? Equal, missing, odd and misplaced weights, from what the Hub states alone.
+    """Check that a suite is what it says: equal, missing, odd and misplaced weights.
 
-    Each run's last step is compared with, whether it is selected or not. What is found is remembered in the user's
-    cache: `measure` and `cluster` warn of flagged checkpoints.
+    An audit reads only what the Hub states of its files. With `deep` it reads the weights, too: NaN, odd shapes, steps
+    out of place, and runs that do not descend from their own step 0. Weights that were read once are not read again.
+
+    Each checkpoint is compared with the last step of its run, whether `where` selects that or not. The findings are
+    kept in the user's cache, and `measure` and `cluster` warn of flagged checkpoints.
 
     Args:
-        where: which checkpoints, as in `measure`.
-        deep: read the weights, too: NaN, odd shapes, steps out of place, runs that do not descend from their own step 0.
-            What was read of a checkpoint is not read again.
-        out: a folder for `audit.json` and `audit.parquet`.
-        keep_files: whether weights that are downloaded for it stay in the Hub's cache.
+        {options}
 
     Raises:
-        SelectionError: an unknown suite, size, seed or step.
+        SelectionError: The suite, a size, a seed or a step is unknown.
         UsageError: `out` is empty or a file.
-        CheckpointError: the Hub is out of reach.
+        CheckpointError: The Hub cannot be reached.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway.integrity.audit import audit as audit_suite
@@ -503,6 +535,7 @@ def audit(
 
 
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
+    """Warn of checkpoints that an audit has flagged."""
     import warnings
 
     from headway.integrity.memory import flags
@@ -513,33 +546,44 @@ def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
         key, messages = next(iter(flagged.items()))
         warnings.warn(
             f"an audit flagged {len(flagged)} of {count(len(checkpoints), 'checkpoint')}, such as {key}: {messages[0]}. "
-            "What is flagged is done all the same; to leave it out, select others with --where",
+            "They are computed all the same. To leave them out, select other checkpoints with --where",
             stacklevel=3,
         )
 
 
-def status(directory: str | PathLike[str], *, verify: bool = False) -> list[Status]:
-    """How far the sweeps into `directory` are, from its files alone.
+@documented(options.STATUS)
+def status(directory: str | PathLike[str], *, verify: bool = options.VERIFY.default) -> list[Status]:
+    """Say how far a sweep is, from its files alone.
 
     Args:
-        verify: read every part wholly, and find those that are damaged.
+        {options}
+
+    Returns:
+        One `Status` for each table.
 
     Raises:
-        RunDirectoryError: it is not a run directory.
+        RunDirectoryError: `directory` is not a run directory.
     """
     from headway import sweep
 
     return sweep.status(RunDirectory(directory), verify=verify)
 
 
+@documented(options.DEMO)
 def demo(
-    out: str | PathLike[str] = "headway-demo", *, progress: Progress | None = None
+    out: str | PathLike[str] = options.DEMO_OUT.default, *, progress: Progress | None = options.PROGRESS.default
 ) -> tuple[Mapping[str, Result], Path]:
-    """Both studies on the embedded nano suite, which is trained first if it is not there: results and report.
+    """Train the nano suite, measure and cluster it, intervene, analyse, and write the report.
+
+    Args:
+        {options}
+
+    Returns:
+        The results by study, and the path of the report.
 
     Raises:
         UsageError: `out` is empty or a file.
-        CheckpointError: a checkpoint could not be measured.
+        CheckpointError: A checkpoint could not be measured.
         StorageError: `out` or the cache cannot be written to.
     """
     from headway import nano
@@ -547,9 +591,9 @@ def demo(
     require_folder(out)
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
-    scores = (*DEFAULT_SCORES, "entropy", "distance", "induction", "duplicate")
+    scores = (*options.SCORES.default, "entropy", "distance", "induction", "duplicate")
     _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
-    clustered = "seed=1,2 step=0,8,32,64,128,256,512,last"  # two seeds, so that one sees whether they agree
+    clustered = "seed=1,2 step=0,8,32,64,128,256,512,last"  # two seeds, to see whether they agree
     _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
     for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
         _require_whole(summary)

@@ -1,19 +1,25 @@
-"""The command line: each command is a few lines around one verb."""
+"""The command line. Each command is a few lines around the function of `headway.api` with the same name.
+
+The commands' options are those that `headway.options` declares.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from headway import __version__, interrupts
-from headway.attention import DEFAULT_SCORES
+from headway import __version__, interrupts, options
 from headway.errors import HeadwayError, UsageError
+from headway.known_scores import SCORES
+from headway.options import Command, Option, Takes
 from headway.progress import Showing
 from headway.terminal import printable, say
 from headway.text import count
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 
 class YesNo(StrEnum):
+    """How a boolean that is true by default is written."""
+
     yes = "yes"
     no = "no"
 
@@ -32,44 +40,15 @@ app = typer.Typer(
     name="headway",
     help="When, where and how consistently do attention heads take on a role during training, and does it matter?",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 nano = typer.Typer(help="The embedded suite of small models, trained on this machine.", no_args_is_help=True)
 app.add_typer(nano, name="nano")
 
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="a known suite's name, or a folder RUN/REVISION/")]
-Directory = Annotated[str, typer.Argument(metavar="DIR", help="the run directory")]
-Where = Annotated[str, typer.Option(help='which checkpoints: "size=14m,70m seed=1..3 step=0,512,last"')]
-
-
-def _lasting(out: str) -> str:
-    """Refuses a place that is gone when the command ends."""
-    if out.startswith("memory://"):
-        raise UsageError(f"--out {out}: what is kept in memory is lost when the command ends. Name a folder")
-    return out
-
-
-Out = Annotated[
-    str,
-    typer.Option("--out", metavar="DIR", callback=_lasting, help="the run directory to write to; it may exist already"),
-]
-Layers = Annotated[str, typer.Option(help="layers, counted from 0, separated by commas; all if empty")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
-KeepFiles = Annotated[YesNo, typer.Option(help="keep downloaded weights after use")]
-Force = Annotated[
-    bool, typer.Option("--force", help="overwrite results that were computed with other settings or package versions")
-]
-Workers = Annotated[int, typer.Option(min=1, help="worker processes (with GPUs: one a GPU)")]
-Ray = Annotated[bool, typer.Option("--ray", help="do the work as Ray tasks (pip install 'headway[ray]')")]
-RayAddress = Annotated[str, typer.Option(help="an existing Ray cluster; implies --ray")]
-RayCpus = Annotated[float, typer.Option(help="CPUs a Ray task asks for")]
-RayGpus = Annotated[float, typer.Option(help="GPUs a Ray task asks for; fractions let several share one")]
-
 
 def main() -> None:
-    """Runs the command line; what headway can explain ends as one message, never as a traceback."""
+    """Run the command line. An error that headway can explain is shown as one message, never as a traceback."""
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
@@ -83,11 +62,11 @@ def main() -> None:
         sys.exit(1)
     except _StdoutLost as error:
         _discard_stdout()
-        _stop(f"standard output cannot be written to: {error}. What was computed is kept", 1)
+        _stop(f"standard output cannot be written to: {error}. Results that were computed are kept", 1)
     except Exception as error:
         if os.environ.get("HEADWAY_DEBUG"):
             raise
-        _stop(f"a defect in headway, {type(error).__name__}: {error}. Set HEADWAY_DEBUG=1 to see where", 1)
+        _stop(f"a defect in headway, {type(error).__name__}: {error}. Set HEADWAY_DEBUG=1 to see the traceback", 1)
 
 
 class _StdoutLost(Exception):
@@ -95,7 +74,7 @@ class _StdoutLost(Exception):
 
 
 def _discard_stdout() -> None:
-    """Else Python fails once more when it ends."""
+    """Send standard output nowhere; Python would fail once more when it flushes it at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -105,7 +84,7 @@ def _stop(message: str, code: int) -> None:
 
 
 def _echo(line: str = "") -> None:
-    """Writes one line to standard output; what is in it may come from anybody's files."""
+    """Write one line to standard output. Control characters are escaped, because names come from files of others."""
     try:
         typer.echo(printable(line))
     except BrokenPipeError:
@@ -123,16 +102,135 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def headway(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="say which version this is, and end")
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    # Without a docstring, which would stand in --help in place of the app's own words.
+    # A docstring here would replace the app's help.
     pass
 
 
-@app.command()
+# --- from a declaration to a command --------------------------------------------------------------------------------
+
+
+class _Command(TyperCommand):
+    """Writes what follows the options as it stands, because a wrapped example could not be copied."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(f"\n{self.epilog}\n" if self.epilog else "")
+
+
+def _command(declared: Command, after: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the function below it the command that is `declared`. It gets the arguments of the Python function.
+
+    Args:
+        after: Further help, shown between the options and the examples.
+    """
+
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            run(**_arguments(declared, given))
+
+        parameters = [_parameter(option) for option in declared.options]
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        *group, name = declared.name.split()
+        register_to = nano if group else app
+        register_to.command(
+            name,
+            cls=_Command,
+            help="\n\n".join(filter(None, [declared.summary, declared.more])),
+            short_help=declared.summary,
+            epilog=after + _examples(declared),
+        )(command)
+        return run
+
+    return register
+
+
+def _parameter(option: Option[Any]) -> inspect.Parameter:
+    """The option as a parameter that Typer understands."""
+    default = option.default
+    if option.takes is Takes.YES_NO:
+        default = YesNo.yes if default else YesNo.no
+    elif option.takes is Takes.SEVERAL and default is not options.REQUIRED:
+        default = list(default) or None
+    elif option.takes in (Takes.WORDS, Takes.NUMBERS):
+        default = option.show()
+    kind = {
+        Takes.NUMBER: int,
+        Takes.FRACTION: float,
+        Takes.SWITCH: bool,
+        Takes.YES_NO: YesNo,
+        Takes.SEVERAL: list[str],
+    }.get(option.takes, str)
+    shared: dict[str, Any] = {"help": option.help}
+    if option.takes not in (Takes.SWITCH, Takes.YES_NO):
+        shared["metavar"] = option.metavar
+    if option.at_least is not None:
+        shared["min"] = option.at_least
+    if option.choices:
+        shared["autocompletion"] = _completion(option)
+    made = typer.Argument(**shared) if option.positional else typer.Option(option.spelling, **shared)
+    annotation: Any = Annotated[kind if default is not None else kind | None, made]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _completion(option: Option[Any]) -> Callable[[str], list[str]]:
+    """A function that completes the option's value, or the last of several values that commas separate."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if option.takes is Takes.WORDS else ("", "", incomplete)
+        return [f"{before}{comma}{choice}" for choice in option.choices if choice.startswith(last)]
+
+    return complete
+
+
+def _examples(declared: Command) -> str:
+    lines = [f"  # {does}\n  headway {words}" for words, does in declared.examples]
+    return "Examples:\n" + "\n\n".join(lines)
+
+
+def _arguments(declared: Command, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the Python function: lists are parsed, and workers and Ray become an executor.
+
+    Raises:
+        UsageError: A list does not parse, or `--out` is in memory.
+    """
+    own = [option for option in declared.options if option not in options.SPREAD]
+    arguments = {option.name: _value(option, given[option.name]) for option in own}
+    spread = {option.name: given[option.name] for option in declared.options if option in options.SPREAD}
+    if spread:
+        arguments["executor"] = _executor(**spread, device=given.get("device", "cpu"))
+    if str(arguments.get("out")).startswith("memory://"):
+        raise UsageError(
+            f"--out {arguments['out']}: files in memory are lost when the command ends. Name a folder instead"
+        )
+    return arguments
+
+
+def _value(option: Option[Any], given: Any) -> Any:
+    match option.takes:
+        case Takes.YES_NO:
+            return given is YesNo.yes
+        case Takes.WORDS | Takes.NUMBERS:
+            return option.parse(given)
+        case Takes.SEVERAL:
+            return tuple(given or ())
+    return given
+
+
+def _scores() -> str:
+    """The scores with one line each, for `headway measure --help`."""
+    width = max(map(len, SCORES)) + 2
+    lines = [f"  {score.name:{width}}{score.title} ({score.unit})" for score in SCORES.values()]
+    return "\n".join(["Scores:", *lines, "", ""])
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+@_command(options.SUITES)
 def suites() -> None:
-    """What is known: name, sizes, seeds, steps, where from."""
     from headway.suites import known_suites
 
     for info in known_suites():
@@ -140,217 +238,66 @@ def suites() -> None:
             _echo(line)
 
 
-@app.command()
-def measure(
-    suite: SuiteName,
-    out: Out,
-    corpus: Annotated[
-        str,
-        typer.Option(help="texts.txt, table.csv:Column, book.xlsx:Column (all sheets), book.xlsx[A,B]:Column, or nano"),
-    ] = "",
-    where: Where = "",
-    scores: Annotated[str, typer.Option(help="names separated by commas, or all")] = ",".join(DEFAULT_SCORES),
-    loss: Annotated[bool, typer.Option("--loss", help="record loss and accuracy on repeated tokens, too")] = False,
-    add_bos: Annotated[bool, typer.Option("--add-bos", help="put the tokenizer's BOS before each text")] = False,
-    dtype: Annotated[str, typer.Option(help="of the weights: float32, bfloat16, float16")] = "float32",
-    device: Device = "auto",
-    keep_files: KeepFiles = YesNo.yes,
-    workers: Workers = 1,
-    ray: Ray = False,
-    ray_address: RayAddress = "",
-    ray_cpus: RayCpus = 1.0,
-    ray_gpus: RayGpus = 0.0,
-    force: Force = False,
-) -> None:
-    """Score every head of every checkpoint on a corpus."""
+@_command(options.MEASURE, after=_scores())
+def measure(out: str, **given: Any) -> None:
     from headway import api
-    from headway.tables import SCORES
 
     with Showing() as progress:
-        summary = api.measure(
-            suite,
-            out=out,
-            corpus=corpus or None,
-            where=where,
-            scores=tuple(SCORES) if scores == "all" else _words(scores),
-            loss=loss,
-            add_bos=add_bos,
-            dtype=dtype,
-            device=device,
-            keep_files=keep_files is YesNo.yes,
-            executor=_executor(workers, device, ray, ray_address, ray_cpus, ray_gpus),
-            force=force,
-            progress=progress,
-        )
+        summary = api.measure(out=out, progress=progress, **given)
     _end([summary], out)
 
 
-@app.command()
-def cluster(
-    suite: SuiteName,
-    out: Out,
-    where: Where = "",
-    layout: Annotated[str, typer.Option(help="true, or published: a fused weight as the study read it")] = "true",
-    features: Annotated[str, typer.Option(help="raw, circuit or both, separated by commas")] = "raw,circuit",
-    methods: Annotated[str, typer.Option(help="kmeans, ward or both, separated by commas")] = "kmeans,ward",
-    ks: Annotated[str, typer.Option(help="numbers of clusters, separated by commas")] = "2,3,4,5",
-    layers: Layers = "",
-    labels: Annotated[list[str] | None, typer.Option(help="even_odd, or a file with columns head and label")] = None,
-    nulls: Annotated[int, typer.Option(min=0, help="draws of each null; 0 leaves nulls out")] = 99,
-    most_draws: Annotated[int, typer.Option(min=1, help="draws at most for the p of groups, where it is small")] = 1999,
-    keep_files: KeepFiles = YesNo.yes,
-    workers: Workers = 1,
-    ray: Ray = False,
-    ray_address: RayAddress = "",
-    ray_cpus: RayCpus = 1.0,
-    force: Force = False,
-) -> None:
-    """Cluster the heads of every layer by their weights, with controls."""
+@_command(options.CLUSTER)
+def cluster(out: str, **given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        summary = api.cluster(
-            suite,
-            out=out,
-            where=where,
-            layout=layout,
-            features=_words(features),
-            methods=_words(methods),
-            ks=_numbers(ks, "--ks") or (),
-            layers=_numbers(layers, "--layers"),
-            labels=labels or (),
-            nulls=nulls,
-            most_draws=most_draws,
-            keep_files=keep_files is YesNo.yes,
-            executor=_executor(workers, "cpu", ray, ray_address, ray_cpus, 0.0),
-            force=force,
-            progress=progress,
-        )
+        summary = api.cluster(out=out, progress=progress, **given)
     _end([summary], out)
 
 
-@app.command()
-def intervene(
-    suite: SuiteName,
-    out: Out,
-    where: Where = "step=last",
-    corpus: Annotated[str, typer.Option(help="whose first texts the model reads; as in measure")] = "",
-    prompts: Annotated[str, typer.Option(help="a file, one prompt a line: TASK<tab>PROMPT")] = "",
-    kinds: Annotated[str, typer.Option(help="weights whose clusters are used, separated by commas")] = "q,k,v",
-    clustering: Annotated[str, typer.Option(help="kmeans, ward, or the name of given labels")] = "kmeans",
-    k: Annotated[int, typer.Option("--k", min=2, help="how many clusters kmeans or ward made")] = 2,
-    layers: Layers = "",
-    together: Annotated[
-        bool, typer.Option("--together", help="change all the layers at once, clusters joined by size")
-    ] = False,
-    texts: Annotated[int, typer.Option(min=1, help="how many texts the model reads")] = 16,
-    controls: Annotated[int, typer.Option(min=0, help="random groups beside each effect")] = 200,
-    dtype: Annotated[str, typer.Option(help="of the weights: float32, bfloat16, float16")] = "float32",
-    device: Device = "auto",
-    keep_files: KeepFiles = YesNo.yes,
-    workers: Workers = 1,
-    force: Force = False,
-) -> None:
-    """Take away and swap clusters of heads, beside random groups of heads."""
+@_command(options.INTERVENE)
+def intervene(out: str, **given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        summaries = api.intervene(
-            suite,
-            out=out,
-            where=where,
-            corpus=corpus or None,
-            prompts=prompts or None,
-            kinds=_words(kinds),
-            clustering=clustering,
-            k=k,
-            layers=_numbers(layers, "--layers"),
-            together=together,
-            n_texts=texts,
-            controls=controls,
-            dtype=dtype,
-            device=device,
-            keep_files=keep_files is YesNo.yes,
-            executor=_executor(workers, device, False, "", 1.0, 0.0),
-            force=force,
-            progress=progress,
-        )
+        summaries = api.intervene(out=out, progress=progress, **given)
     _end(summaries, out)
 
 
-@app.command(name="import-heads")
-def import_heads(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="CSV files, plain or gzipped")],
-    out: Out,
-    suite: Annotated[str, typer.Option(help="what the table's suite shall say")] = "published",
-    force: Force = False,
-) -> None:
-    """Read per-head tables as studies publish them."""
+@_command(options.IMPORT_HEADS)
+def import_heads(out: str, **given: Any) -> None:
     from headway import api
 
-    rows = api.import_heads(files, out=out, suite=suite, force=force)
+    rows = api.import_heads(out=out, **given)
     _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
-@app.command()
-def analyze(
-    directory: Directory,
-    study: Annotated[str, typer.Option(help="studies separated by commas; all that have a table if empty")] = "",
-    score: Annotated[str, typer.Option(help="the score to study")] = "prev_self_ratio",
-    bootstraps: Annotated[int, typer.Option(min=0, help="resamples for intervals and tests; 0 leaves them out")] = 1000,
-    seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
-) -> None:
-    """Run the studies, and print what they found."""
+@_command(options.ANALYZE)
+def analyze(directory: str, **given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        results = api.analyze(
-            directory,
-            studies=_words(study),
-            score=score,
-            bootstraps=bootstraps,
-            seed=seed,
-            progress=progress,
-        )
+        results = api.analyze(directory, progress=progress, **given)
     _print_headlines(results)
     _echo(f"Next: headway report {directory}")
 
 
-@app.command()
-def report(
-    directory: Directory,
-    format: Annotated[str, typer.Option(help="html: one file that opens offline; md: for a repository")] = "html",
-) -> None:
-    """Write the report, and each figure as SVG and PNG."""
+@_command(options.REPORT)
+def report(**given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        path = api.report(directory, format=format, progress=progress)
+        path = api.report(progress=progress, **given)
     _echo(f"The report is {path}")
 
 
-@app.command()
-def audit(
-    suite: SuiteName,
-    where: Where = "",
-    deep: Annotated[bool, typer.Option("--deep", help="read the weights, too")] = False,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="a folder for audit.json and audit.parquet; a run directory's report shows them"
-        ),
-    ] = None,
-    keep_files: KeepFiles = YesNo.yes,
-) -> None:
-    """Is a suite what it says it is? Equal, missing, odd and misplaced weights.
-
-    Each run's last step is compared with, whether --where selects it or not. What was found is kept in the user's
-    cache, where measure and cluster look. Ends with exit code 1 if anything but notes was found.
-    """
+@_command(options.AUDIT)
+def audit(**given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        found = api.audit(suite, where=where, deep=deep, out=out, keep_files=keep_files is YesNo.yes, progress=progress)
+        found = api.audit(progress=progress, **given)
     for finding in found.findings:
         _echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
     notes = sum(finding.note for finding in found.findings)
@@ -359,22 +306,16 @@ def audit(
         f"{count(len(found.findings) - notes, 'flag')}, {count(notes, 'note')}"
     )
     if notes < len(found.findings):
-        _echo("Next: leave flagged steps out with --where, or look at them; measure and cluster warn of them")
+        _echo("Next: look at the flagged steps, or leave them out with --where; measure and cluster warn of them")
         raise typer.Exit(1)
 
 
-@app.command()
-def status(
-    directory: Directory,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="read every part wholly, and find those that are damaged")
-    ] = False,
-) -> None:
-    """How far a sweep is, from its files alone."""
+@_command(options.STATUS)
+def status(**given: Any) -> None:
     from headway import api
     from headway.progress import clock
 
-    states = api.status(directory, verify=verify)
+    states = api.status(**given)
     for state in states:
         left = f", {clock(state.left / state.rate)} left" if state.rate and state.left else ""
         _echo(
@@ -392,53 +333,44 @@ def status(
         raise typer.Exit(1)
 
 
-@nano.command()
-def train(
-    preset: Annotated[str, typer.Option(help="quick, or standard: 4 sizes × 9 seeds × 16 steps")] = "quick",
-    out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="the suite's folder; in the user's cache if not given")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    workers: Annotated[int, typer.Option(min=0, help="runs trained at once; 0: one a core")] = 0,
-) -> None:
-    """Train the nano suite; what is there already is kept."""
+@_command(options.NANO_TRAIN)
+def train(preset: str, **given: Any) -> None:
     from headway import nano as suite
 
     with Showing() as progress:
-        folder = suite.train(preset, out=out, device=device, workers=workers or None, progress=progress)
+        folder = suite.train(preset, progress=progress, **given)
     _echo(f"The suite is {folder}")
 
 
-@app.command()
-def demo(out: Annotated[str, typer.Option("--out", metavar="DIR", help="the run directory")] = "headway-demo") -> None:
-    """Train the nano suite, measure and cluster it, intervene, analyse, and write the report."""
+@_command(options.DEMO)
+def demo(**given: Any) -> None:
     from headway import api
 
     with Showing() as progress:
-        results, path = api.demo(out, progress=progress)
+        results, path = api.demo(progress=progress, **given)
     _print_headlines(results)
     _echo(f"The report is {path}")
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+# --- what several commands share ------------------------------------------------------------------------------------
 
 
-def _numbers(text: str, option: str) -> list[int] | None:
-    """Whole numbers separated by commas; None for an empty text."""
-    words = _words(text)
-    if not all(word.isdigit() for word in words):
-        raise UsageError(f"{option} takes whole numbers separated by commas, not {text!r}")
-    return [int(word) for word in words] or None
-
-
-def _executor(workers: int, device: str, ray: bool, address: str, cpus: float, gpus: float) -> Executor | None:
+def _executor(
+    workers: int,
+    ray: bool,
+    ray_address: str,
+    ray_cpus: float,
+    ray_gpus: float = 0.0,
+    *,
+    device: str,
+) -> Executor | None:
+    """Ray tasks or worker processes; None for this process."""
     from headway.sweep import Processes
 
-    if ray or address:
+    if ray or ray_address:
         from headway.sweep.ray_tasks import RayTasks
 
-        return RayTasks(address or None, cpus=cpus, gpus=gpus)
+        return RayTasks(ray_address or None, cpus=ray_cpus, gpus=ray_gpus)
     return Processes(workers, gpus=_gpus() if device in ("auto", "cuda") else 0) if workers > 1 else None
 
 
@@ -449,9 +381,9 @@ def _gpus() -> int:
 
 
 def _end(summaries: Sequence[Summary], out: str) -> None:
-    """Says what each table's sweep came to; failures end the command with exit code 1, after all that could be done."""
+    """Show what each sweep did and which checkpoints failed. Failures end the command with exit code 1."""
     _echo("; ".join(f"{one.table}: {one}" if len(summaries) > 1 else str(one) for one in summaries))
-    reasons: dict[str, dict[str, None]] = {}  # the keys of checkpoints, each once: tables may fail for the same reason
+    reasons: dict[str, dict[str, None]] = {}  # keys once each: two tables may fail for one reason
     for summary in summaries:
         for outcome in summary.failed:
             reasons.setdefault(outcome.error, {})[outcome.checkpoint.key] = None
@@ -459,7 +391,7 @@ def _end(summaries: Sequence[Summary], out: str) -> None:
         more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
         say(f"{', '.join(list(keys)[:3])}{more}: {reason}")
     if reasons:
-        say(f"run the same command again to try these again; {out}/failures.jsonl lists them all")
+        say(f"{out}/failures.jsonl lists all failures. Run the same command again to retry them")
         raise typer.Exit(1)
     _echo(f"Next: headway analyze {out}")
 

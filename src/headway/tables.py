@@ -1,8 +1,7 @@
-"""Every table's columns: name, type, unit, meaning. Imports nothing of ours.
+"""The columns of every table: name, type, unit and meaning.
 
-A table is wide and tidy: one row per head and checkpoint, one column per score. Layers and heads count
-from 0.
-`layer_number`, `depth` and `step + 1` are a study's business and are not stored.
+A table is wide and tidy: one row per head and checkpoint, one column per score. Layers and heads count from 0. Studies
+compute `layer_number`, `depth` and `step + 1`; no table holds them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from headway import known_scores
+
+# They stand in a module of their own, which loads without polars.
+Score = known_scores.Score
+SCORES = known_scores.SCORES
+
 
 @dataclass(frozen=True)
 class Column:
@@ -18,21 +23,6 @@ class Column:
     dtype: pl.DataType
     unit: str
     meaning: str
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number for one head on one corpus. `title` labels axes; `formula` is for one text of T tokens.
-
-    `low` and `high` are the least and the greatest number that it can be; None where there is no such end.
-    """
-
-    name: str
-    title: str
-    unit: str
-    formula: str
-    low: float | None = None
-    high: float | None = None
 
 
 # What identifies a checkpoint's model, in every table that has rows of checkpoints.
@@ -56,57 +46,6 @@ HEAD_COLUMNS = (
 # One row per checkpoint and head, then one Float64 column per score that was asked for.
 HEADS_KEY = ("run", "step", "layer", "head")
 HEADS_COLUMNS = CHECKPOINT_COLUMNS + HEAD_COLUMNS
-
-SCORES = {
-    score.name: score
-    for score in (
-        Score("prev", "Attention to the previous token", "probability", "mean over i = 1..T-1 of A[i, i-1]", 0, 1),
-        Score("self", "Attention to the token itself", "probability", "mean over i = 0..T-1 of A[i, i]", 0, 1),
-        Score("first", "Attention to the first token", "probability", "mean over i = 0..T-1 of A[i, 0]", 0, 1),
-        Score("prev_self_ratio", "Previous/self attention ratio", "ratio", "prev / self", 0),
-        Score(
-            "prev_all_ratio",
-            "Previous/all attention ratio",
-            "ratio",
-            "prev / mean of the T × T matrix = prev · T",
-            0,
-        ),
-        Score(
-            "prev_fraction",
-            "Fraction of all attention on previous tokens",
-            "fraction",
-            "prev / sum of the matrix = prev / T",
-            0,
-            1,
-        ),
-        Score("entropy", "Attention entropy", "nats", "mean over i of -sum_j A[i, j] log A[i, j]", 0),
-        Score(
-            "entropy_norm",
-            "Normalised attention entropy",
-            "fraction",
-            "mean over i = 1..T-1 of row i's entropy / log(i + 1)",
-            0,
-            1,
-        ),
-        Score("distance", "Attention distance", "tokens", "mean over i of sum_j A[i, j] (i - j)", 0),
-        Score(
-            "induction",
-            "Induction (prefix matching)",
-            "probability",
-            "L distinct random tokens, repeated once: mean over i = L..2L-1 of A[i, i-L+1]",
-            0,
-            1,
-        ),
-        Score(
-            "duplicate",
-            "Attention to the duplicate token",
-            "probability",
-            "L distinct random tokens, repeated once: mean over i = L..2L-1 of A[i, i-L]",
-            0,
-            1,
-        ),
-    )
-}
 
 # One number per checkpoint, repeated on its heads' rows: capability beside mechanism.
 MODEL_COLUMNS = (

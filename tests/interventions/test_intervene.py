@@ -327,7 +327,7 @@ def test_heads_that_are_equal_are_said_to_be(tmp_path):
         make_equal(1)
     folder = write_suite(tmp_path, {(RUN, 5): model})
     directory = clustered(folder)
-    with pytest.warns(UserWarning, match=r"seed1@5 is intervened on without layer 1, q: all its heads are equal"):
+    with pytest.warns(UserWarning, match=r"seed1@5 leave out layer 1, q: all its heads are equal"):
         intervened(folder, kinds=("q",))
     assert set(directory.read("interventions")["layers"].explode()) == {0}
     with pytest.raises(UsageError, match="no clusters to intervene on: layer 1, q: all its heads are equal"):

@@ -5,6 +5,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from headway.options import SCORES
+
 __all__ = ["DEFAULT_SCORES", "HeadScores", "define", "head_scores"]
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from headway.attention.job import HeadScores
     from headway.attention.scores import define
 
-DEFAULT_SCORES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction")
+DEFAULT_SCORES = SCORES.default
 
 _MODULES = {"head_scores": "heads", "HeadScores": "job", "define": "scores"}
 

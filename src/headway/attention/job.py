@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headway import suites, tables
-from headway.attention import DEFAULT_SCORES
+from headway import options, suites, tables
 from headway.attention.scores import DEFINITIONS, unknown_score
 from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
 from headway.errors import CheckpointError, StorageError, UsageError
+from headway.options import documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -41,35 +41,29 @@ class Input:
     settings: dict[str, Any]
 
 
+@documented(options.MEASURE)
 @dataclass(frozen=True)
 class HeadScores:
-    """Scores every head of a checkpoint on a corpus, table `heads`.
+    """The job that scores every head of a checkpoint on a corpus, table `heads`.
 
-    A text that was split into windows counts once, with the mean of its windows.
+    A text that was split into windows counts once, with the mean of its windows. Scores such as `induction` are computed
+    on random tokens that are repeated once; `seed` draws them, and `add_bos` does not concern them. Scores are computed
+    in float32, or in float64 if that is the dtype. `device` and `keep_files` are no part of the job's identity.
 
     Attributes:
-        corpus: the texts that the model reads.
-        scores: names in `headway.tables.SCORES`. Those that need repeated tokens get random ones, repeated once.
-        loss: record the language-model loss on the corpus, and accuracy on repeated tokens, too.
-        add_bos: put the tokenizer's BOS before each text; repeated tokens stay as they are.
-        dtype: of weights and activations; scores are in float32 in any case, or in float64 with it.
-        device: cpu, cuda, cuda:1 or auto. No part of the job's identity, nor is `keep_files`.
-        keep_files: whether weights from the Hub stay in its cache after use.
-        repeated_length: tokens before they are repeated; fewer where the context or the vocabulary is smaller.
-        repeated_texts: how many such sequences.
-        seed: of those sequences.
+        {options}
     """
 
     corpus: Corpus
-    scores: tuple[str, ...] = DEFAULT_SCORES
-    loss: bool = False
-    add_bos: bool = False
-    dtype: str = "float32"
-    device: str = field(default="auto", compare=False)
-    keep_files: bool = field(default=True, compare=False)
-    repeated_length: int = 64
-    repeated_texts: int = 32
-    seed: int = 0
+    scores: tuple[str, ...] = options.SCORES.default
+    loss: bool = options.LOSS.default
+    add_bos: bool = options.ADD_BOS.default
+    dtype: str = options.DTYPE.default
+    device: str = field(default=options.DEVICE.default, compare=False)
+    keep_files: bool = field(default=options.KEEP_FILES.default, compare=False)
+    repeated_length: int = options.REPEATED_LENGTH.default
+    repeated_texts: int = options.REPEATED_TEXTS.default
+    seed: int = options.REPEATED_SEED.default
 
     table = "heads"
     needs = frozenset({"config", "weights", "tokenizer"})

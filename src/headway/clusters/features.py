@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headway import options
 from headway.clusters.circuits import Side, shared, side_of, spectra, spectrum_space, subspace_space
 from headway.clusters.kmeans import Floats
 from headway.clusters.spaces import HeadSpace, raw_space
 
 KINDS = ("q", "k", "v", "o")
 CIRCUITS = {"qk": ("q", "k"), "ov": ("o", "v")}  # the side of the query heads first
-FEATURES = ("raw", "circuit")
+FEATURES = options.FEATURES.choices
 
 
 class Weights(Protocol):

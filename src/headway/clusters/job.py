@@ -14,16 +14,16 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits
 
-from headway import suites, tables
+from headway import options, suites, tables
 from headway.clusters.between import between
 from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weights, describe_layer
 from headway.clusters.groups import Groups, find_groups
-from headway.clusters.kmeans import SEED
 from headway.clusters.labels import GivenLabels
 from headway.clusters.partitions import METHODS, Partition
 from headway.clusters.reality import Row, describe, found_partitions, gap_statistic, null_draws
 from headway.clusters.spaces import principal_coordinates
 from headway.errors import CheckpointError, UsageError
+from headway.options import documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _THREADS = min(4, os.cpu_count() or 1)
 # Part of every part's fingerprint: raise it where numbers change, and old parts are computed anew.
 DEFINITIONS_VERSION = 4
 _ORDER = (*KINDS, *CIRCUITS)
-MOST_DRAWS = 1999
 
 
 @dataclass(frozen=True)
@@ -47,35 +46,32 @@ class ClusterInput:
     previous_step: int | None = None
 
 
+@documented(options.CLUSTER)
 @dataclass(frozen=True)
 class WeightClusters:
-    """Clusters of the heads of every layer, and whether they are real.
+    """The job that clusters the heads of every layer, and asks whether the clusters are real.
+
+    A number of clusters is left out in layers that have too few heads for it. With `nulls=0` there are no groups, no
+    stability and no gap statistic either. At least `nulls` draws are made for the p of groups, even where `most_draws` is
+    less. `seed` decides the nulls; k-means has the published seed of its own. Labels are opened with `open_labels`.
 
     Attributes:
-        layout: how a fused weight is read: `true`, or `published` as the published study read it, for comparison.
-        features: `raw`, `circuit`, or both.
-        methods: `kmeans`, `ward`, or both.
-        ks: numbers of clusters; those that a layer has too few heads for are left out.
-        nulls: draws of each null; 0 leaves out nulls, groups, stability and the gap statistic.
-        most_draws: draws for the p of groups, where few of them reach what was observed; `nulls` if that is more.
-        seed: of the nulls. k-means has the published seed of its own.
-        layers: which layers, each once; all if None.
-        labels: partitions given by the user, described beside those found.
-        previous: for a checkpoint's key, the checkpoint that its changes are measured from (see `predecessors`). No
-            part of the job's identity: the table says for every row which step that was.
+        {options}
+        previous: The checkpoint that changes are measured from, for each checkpoint's key (see `predecessors`). It is no
+            part of the job's identity, because each row of the table names that step.
     """
 
-    layout: str = "true"
-    features: tuple[str, ...] = FEATURES
-    methods: tuple[str, ...] = METHODS
-    ks: tuple[int, ...] = (2, 3, 4, 5)
-    nulls: int = 99
-    most_draws: int = MOST_DRAWS
-    seed: int = SEED
-    layers: tuple[int, ...] | None = None
+    layout: str = options.LAYOUT.default
+    features: tuple[str, ...] = options.FEATURES.default
+    methods: tuple[str, ...] = options.METHODS.default
+    ks: tuple[int, ...] = options.KS.default
+    nulls: int = options.NULLS.default
+    most_draws: int = options.MOST_DRAWS.default
+    seed: int = options.CLUSTER_SEED.default
+    layers: tuple[int, ...] | None = options.LAYERS.default
     labels: tuple[GivenLabels, ...] = ()
     previous: Mapping[str, Checkpoint] = field(default_factory=dict, compare=False)
-    keep_files: bool = field(default=True, compare=False)
+    keep_files: bool = field(default=options.KEEP_FILES.default, compare=False)
 
     needs = frozenset({"config", "weights"})
 

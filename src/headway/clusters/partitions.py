@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headway import options
 from headway.clusters.kmeans import Floats, Ints, kmeans
 
-METHODS = ("kmeans", "ward")
+METHODS = options.METHODS.choices
 
 
 @dataclass(frozen=True)

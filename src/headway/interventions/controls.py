@@ -9,7 +9,6 @@ from math import factorial, prod
 
 import numpy as np
 
-MOST_CONTROLS = 200
 Labels = tuple[int, ...]  # of the heads of a layer
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from headway import options
 from headway.errors import UsageError
-from headway.interventions.controls import MOST_CONTROLS, Labels, orders_by_chance
+from headway.interventions.controls import Labels, orders_by_chance
 
 Heads = tuple[tuple[int, int], ...]
 
@@ -55,7 +56,7 @@ class Grouping:
             if label == cluster
         )
 
-    def shuffled(self, most: int = MOST_CONTROLS, seed: int = 0) -> list[Grouping]:
+    def shuffled(self, most: int = options.CONTROLS.default, seed: int = 0) -> list[Grouping]:
         """Clusters of the same sizes in the same layers by chance: all that there are, this one among them, where
         they are at most `most`, else `most` different ones. Query heads that share a head stay together.
         """

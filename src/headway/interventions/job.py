@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from headway import suites, tables
+from headway import options, suites, tables
 from headway.corpora import Corpus, tokenize
 from headway.errors import CheckpointError
-from headway.interventions.controls import MOST_CONTROLS, percentile, share_at_least
+from headway.interventions.controls import percentile, share_at_least
 from headway.interventions.groups import Grouping, Heads, named
+from headway.options import documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from headway.interventions.objects import Intervention
     from headway.models import Geometry, Tokenizer
 
-OPERATIONS = ("zero", "mean", "swap")
 # Part of every part's fingerprint: raise it where numbers or columns change, and old parts are computed anew.
 DEFINITIONS_VERSION = 2
 # The most probable tokens are stored for the first texts, named by their ends.
@@ -114,31 +114,30 @@ def hashes_of(groupings: Mapping[str, Sequence[Grouping]]) -> dict[str, str]:
     }
 
 
+@documented(options.INTERVENE)
 @dataclass(frozen=True)
 class ClusterEffects:
-    """What taking away or swapping clusters of heads does to next-token predictions, table `interventions`.
+    """The job that ablates or swaps clusters of heads and compares next-token predictions, table `interventions`.
 
     Attributes:
-        corpus: whose first `n_texts` texts the model reads.
-        groupings: for each run, the clusters; those of a later step may well be tried on the model at step 0.
-        lacking: for other runs, why they have none, which is what their failures say.
-        choice: as JSON, how the clusters were chosen: the same for all runs, and part of the job's identity. The labels
-            are not: they are an input of the parts of their run.
-        operations: `zero` and `mean` ablate each cluster, `swap` lets each two clusters change places.
-        controls: random groups beside each effect; all where there are fewer.
+        {options}
+        groupings: The clusters of each run. Those of a later step can be tried on the model at step 0.
+        lacking: The reason for each run that has no clusters; its checkpoints fail with that message.
+        choice: How the clusters were chosen, as JSON: the same for all runs, and part of the job's identity. Their
+            labels are not part of it, but an input of the partitions of their run.
     """
 
     corpus: Corpus
     groupings: Mapping[str, Sequence[Grouping]]
     lacking: Mapping[str, str] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
-    operations: tuple[str, ...] = OPERATIONS
-    n_texts: int = 16
-    controls: int = MOST_CONTROLS
-    seed: int = 0
-    dtype: str = "float32"
-    device: str = "auto"
-    keep_files: bool = True
+    operations: tuple[str, ...] = options.OPERATIONS.default
+    n_texts: int = options.N_TEXTS.default
+    controls: int = options.CONTROLS.default
+    seed: int = options.CONTROLS_SEED.default
+    dtype: str = options.DTYPE.default
+    device: str = options.DEVICE.default
+    keep_files: bool = options.KEEP_FILES.default
     table: str = "interventions"
 
     needs = NEEDS

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from headway import tables
+from headway import options, tables
 from headway.corpora import Corpus, read_lines
 from headway.errors import CheckpointError, CorpusError
-from headway.interventions.controls import MOST_CONTROLS, share_at_least
+from headway.interventions.controls import share_at_least
 from headway.interventions.groups import Grouping, named
 from headway.interventions.job import (
     DEFINITIONS_VERSION,
@@ -28,6 +28,7 @@ from headway.interventions.job import (
     language_model,
     not_finite,
 )
+from headway.options import documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
@@ -90,27 +91,29 @@ def prompts_of(corpus: Corpus, n: int = 8) -> tuple[Prompt, ...]:
     return tuple(Prompt("own corpus", half) for half in halves if half.strip())[:n]
 
 
+@documented(options.INTERVENE)
 @dataclass(frozen=True)
 class PromptAnswers:
-    """What each cluster of heads answers alone, table `prompts`.
+    """The job that asks each cluster of heads alone to answer prompts, table `prompts`.
+
+    The controls are random clusters of the same sizes.
 
     Attributes:
-        prompts: what is asked.
-        groupings: for each run, the clusters.
-        lacking: for other runs, why they have none, which is what their failures say.
-        choice: as JSON, how the clusters were chosen, as in `ClusterEffects`.
-        controls: random partitions of the same sizes beside each; all where there are fewer.
+        {options}
+        groupings: The clusters of each run.
+        lacking: The reason for each run that has no clusters; its checkpoints fail with that message.
+        choice: How the clusters were chosen, as in `ClusterEffects`.
     """
 
     prompts: tuple[Prompt, ...]
     groupings: Mapping[str, Sequence[Grouping]]
     lacking: Mapping[str, str] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
-    controls: int = MOST_CONTROLS
-    seed: int = 0
-    dtype: str = "float32"
-    device: str = "auto"
-    keep_files: bool = True
+    controls: int = options.CONTROLS.default
+    seed: int = options.CONTROLS_SEED.default
+    dtype: str = options.DTYPE.default
+    device: str = options.DEVICE.default
+    keep_files: bool = options.KEEP_FILES.default
     table: str = "prompts"
 
     needs = NEEDS

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from headway import options
 from headway.devices import choose_device
 from headway.errors import HeadwayError, StorageError
 from headway.nano.location import cache_folder, missing_runs, prepare
@@ -32,26 +33,23 @@ def folder(name: str = "quick", progress: Progress | None = None) -> Path:
     return train(name, progress=progress)
 
 
+@options.documented(options.NANO_TRAIN)
 def train(
     recipe: str | Recipe,
-    out: str | os.PathLike[str] | None = None,
-    device: str = "cpu",
-    workers: int | None = None,
+    out: str | os.PathLike[str] | None = options.SUITE_FOLDER.default,
+    device: str = options.TRAINING_DEVICE.default,
+    workers: int | None = options.RUNS_AT_ONCE.default,
     progress: Progress | None = None,
 ) -> Path:
     """Trains what is missing of a nano suite, and says where it lies: a folder suite, RUN/stepN/.
 
     A run is there whole or not at all, so that training that was stopped goes on with the runs that are missing. Two
-    trainings of one suite wait for each other.
+    trainings of one suite wait for each other. The folder in the cache is named after recipe, text and code, because
+    another Python has other documentation to train on. Each worker trains on one thread.
 
     Args:
         recipe: `quick` or `standard`, or a recipe of your own.
-        out: the suite's folder; in the user's cache if None, under a name that says recipe, text and code, so that
-            another Python, whose documentation reads otherwise, has its own.
-        device: cpu, cuda, or auto.
-        workers: processes that train a run each, on a thread each; one for each core if None. On a GPU too: launching
-            operations takes a small model longer than running them, so that several processes share one GPU.
-        progress: shown while training goes on.
+        {options}
 
     Raises:
         SelectionError: no preset of that name.

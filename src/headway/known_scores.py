@@ -1,0 +1,72 @@
+"""The head scores: name, title, unit and formula of each. Needs nothing, so that `--help` can list them at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for one head on one corpus. `title` labels axes; `formula` is for one text of T tokens.
+
+    `low` and `high` are the least and the greatest number that it can be; None where there is no such end.
+    """
+
+    name: str
+    title: str
+    unit: str
+    formula: str
+    low: float | None = None
+    high: float | None = None
+
+
+SCORES = {
+    score.name: score
+    for score in (
+        Score("prev", "Attention to the previous token", "probability", "mean over i = 1..T-1 of A[i, i-1]", 0, 1),
+        Score("self", "Attention to the token itself", "probability", "mean over i = 0..T-1 of A[i, i]", 0, 1),
+        Score("first", "Attention to the first token", "probability", "mean over i = 0..T-1 of A[i, 0]", 0, 1),
+        Score("prev_self_ratio", "Previous/self attention ratio", "ratio", "prev / self", 0),
+        Score(
+            "prev_all_ratio",
+            "Previous/all attention ratio",
+            "ratio",
+            "prev / mean of the T × T matrix = prev · T",
+            0,
+        ),
+        Score(
+            "prev_fraction",
+            "Fraction of all attention on previous tokens",
+            "fraction",
+            "prev / sum of the matrix = prev / T",
+            0,
+            1,
+        ),
+        Score("entropy", "Attention entropy", "nats", "mean over i of -sum_j A[i, j] log A[i, j]", 0),
+        Score(
+            "entropy_norm",
+            "Normalised attention entropy",
+            "fraction",
+            "mean over i = 1..T-1 of row i's entropy / log(i + 1)",
+            0,
+            1,
+        ),
+        Score("distance", "Attention distance", "tokens", "mean over i of sum_j A[i, j] (i - j)", 0),
+        Score(
+            "induction",
+            "Induction (prefix matching)",
+            "probability",
+            "L distinct random tokens, repeated once: mean over i = L..2L-1 of A[i, i-L+1]",
+            0,
+            1,
+        ),
+        Score(
+            "duplicate",
+            "Attention to the duplicate token",
+            "probability",
+            "L distinct random tokens, repeated once: mean over i = L..2L-1 of A[i, i-L]",
+            0,
+            1,
+        ),
+    )
+}

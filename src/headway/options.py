@@ -1,0 +1,606 @@
+"""Every option of headway, declared once: its name, default, unit and one line of help.
+
+A job's fields, a Python function's signature and docstring, and a command's options are made from these declarations.
+The module needs neither torch nor polars, because `headway --help` reads it.
+
+To add an option, write an `Option` here, name it in its `Command`, and give the function in `headway.api` a parameter of
+the same name whose default is `options.NAME.default`. `tests/test_options.py` says what is missing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
+
+from headway.errors import UsageError
+from headway.known_scores import SCORES as KNOWN_SCORES
+
+T = TypeVar("T")
+Documented = TypeVar("Documented", bound=Callable[..., Any])
+
+REQUIRED: Any = inspect.Parameter.empty  # the default of an option that must be given
+
+
+class Takes(Enum):
+    """The form that a value has on the command line."""
+
+    TEXT = auto()
+    NUMBER = auto()
+    FRACTION = auto()
+    SWITCH = auto()  # False, unless the option is named
+    YES_NO = auto()
+    WORDS = auto()  # separated by commas
+    NUMBERS = auto()  # whole numbers separated by commas
+    SEVERAL = auto()  # one value each time that the option is named
+
+
+@dataclass(frozen=True)
+class Option(Generic[T]):
+    """One option, of the command line and of Python.
+
+    Attributes:
+        name: the name of the parameter in Python.
+        default: the value if it is not given; `REQUIRED` if it must be.
+        help: one line, for `--help` and for the docstring.
+        takes: the form of the value on the command line.
+        unit: what the value counts or names, as `--help` shows it: `--nulls DRAWS`.
+        choices: the known values. Completion offers them, and `require` refuses others.
+        at_least: the smallest number.
+        positional: the command takes it by position, without a flag.
+        flag: the option's spelling, if it is not the name with hyphens.
+    """
+
+    name: str
+    default: T
+    help: str
+    takes: Takes = Takes.TEXT
+    unit: str = ""
+    choices: tuple[str, ...] = ()
+    at_least: int | None = None
+    positional: bool = False
+    flag: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """`--out`, or the name of an argument that has no flag."""
+        return self.name if self.positional else self.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def metavar(self) -> str:
+        """The word for the value in `--help`."""
+        if self.unit:
+            return self.unit.upper()
+        if self.choices and self.takes is Takes.TEXT:
+            return "|".join(self.choices)
+        return {Takes.WORDS: "NAMES", Takes.NUMBER: "NUMBER", Takes.NUMBERS: "NUMBERS"}.get(self.takes, "TEXT")
+
+    def parse(self, text: str | None) -> Any:
+        """The Python value of `WORDS` or `NUMBERS`; no words are None if that is the default.
+
+        Raises:
+            UsageError: One of `NUMBERS` is not a whole number.
+        """
+        words = (text or "").replace(",", " ").split()
+        if not words and self.default is None:
+            return None
+        if self.takes is Takes.NUMBERS:
+            if not all(word.isdecimal() for word in words):
+                raise UsageError(f"{self.spelling} takes whole numbers separated by commas, not {text!r}")
+            return tuple(map(int, words))
+        return tuple(words)
+
+    def show(self) -> str | None:
+        """The default as it is written on the command line; the inverse of `parse`."""
+        return None if self.default is None else ",".join(map(str, self.default))  # type: ignore[call-overload]
+
+    def require(self, value: Any) -> None:
+        """Check a value: each of its words must be a choice, and a number must not be too small.
+
+        Raises:
+            UsageError: It is not so. The message names the choices, or the smallest number.
+        """
+        if self.at_least is not None and value < self.at_least:
+            raise UsageError(f"{self.spelling} must be at least {self.at_least}, not {value}")
+        if self.takes is Takes.WORDS and self.default and not value:
+            raise UsageError(f"{self.spelling} is empty. Name one or more of {', '.join(self.choices)}")
+        if self.choices:
+            for word in [value] if isinstance(value, str) else value:
+                self._require_choice(word)
+
+    def _require_choice(self, word: str) -> None:
+        if word not in self.choices:
+            near = get_close_matches(str(word), self.choices, n=1)
+            meant = f", did you mean {near[0]!r}?" if near else "."
+            raise UsageError(f"{self.spelling}: unknown value {word!r}{meant} Known are {', '.join(self.choices)}")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and the Python function behind it.
+
+    Attributes:
+        name: the words after `headway`.
+        summary: one line for `headway --help`.
+        options: in the order of `--help`.
+        examples: commands that `--help` shows, without the word `headway`, each with what it does.
+        more: a paragraph below the summary.
+    """
+
+    name: str
+    summary: str
+    options: tuple[Option[Any], ...]
+    examples: tuple[tuple[str, str], ...]
+    more: str = ""
+
+    def require(self, **values: Any) -> None:
+        """Check values by the names of their options, as `Option.require` does."""
+        for option in self.options:
+            if option.name in values:
+                option.require(values[option.name])
+
+
+def documented(command: Command) -> Callable[[Documented], Documented]:
+    """Replace the line `{options}` in the docstring of a function or dataclass by one line of help for each option.
+
+    Only its own parameters are listed, so that a job does not show what only the function has.
+    """
+
+    def fill(thing: Documented) -> Documented:
+        if thing.__doc__:  # there is none under `python -OO`
+            parameters = inspect.signature(thing).parameters
+            own = [option for option in (*command.options, *IN_PYTHON) if option.name in parameters]
+            thing.__doc__ = re.sub(
+                r"^( *)\{options\}$", lambda found: _lines(own, found[1]), thing.__doc__, flags=re.MULTILINE
+            )
+        return thing
+
+    return fill
+
+
+def _lines(own: Iterable[Option[Any]], indent: str) -> str:
+    return "\n".join(
+        textwrap.fill(
+            f"{option.name}: {option.help}",
+            width=100,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for option in own
+    )
+
+
+# --- what several commands share ------------------------------------------------------------------------------------
+
+SUITE = Option[str](
+    "suite",
+    REQUIRED,
+    "A suite's name, a folder RUN/REVISION/ or FOLDER/RUN/REVISION/, or hf:OWNER/NAME for repositories of the Hub.",
+    unit="suite",
+    choices=(
+        "pythia",
+        "pythia-deduped",
+        "polypythias",
+        "olmo2",
+        "olmo2-stage2",
+        "stanford-gpt2",
+        "nano",
+        "nano-standard",
+    ),
+    positional=True,
+)
+DIRECTORY = Option[str]("directory", REQUIRED, "The run directory.", unit="dir", positional=True)
+OUT = Option[str]("out", REQUIRED, "The run directory to write to; it may exist already.", unit="dir")
+WHERE = Option(
+    "where",
+    "",
+    'The checkpoints to take, such as "size=14m,70m seed=1..3 step=0,512,last"; all of them if empty.',
+    unit="selection",
+)
+CORPUS = Option[str | None](
+    "corpus",
+    None,
+    "The texts: texts.txt, table.csv:Column, book.xlsx:Column (all sheets), book.xlsx[A,B]:Column, or nano.",
+)
+LAYERS = Option[tuple[int, ...] | None](
+    "layers", None, "The layers to take, counted from 0; all of them if not given.", Takes.NUMBERS, unit="layers"
+)
+DTYPE = Option(
+    "dtype",
+    "float32",
+    "The number type of weights and activations: float32, bfloat16, float16 or float64.",
+    choices=("float32", "bfloat16", "float16", "float64"),
+)
+DEVICE = Option(
+    "device",
+    "auto",
+    "The device that models run on: cpu, cuda, cuda:NUMBER, or auto for a GPU if there is one.",
+    choices=("auto", "cpu", "cuda"),
+)
+SEED = Option("seed", 0, "The seed of the random numbers.", Takes.NUMBER)
+KEEP_FILES = Option("keep_files", True, "Whether to keep downloaded weights after use.", Takes.YES_NO)
+FORCE = Option(
+    "force",
+    False,
+    "Overwrite results that were computed with other settings or package versions.",
+    Takes.SWITCH,
+)
+# How a sweep's work is spread: options of the command line, from which it makes an executor.
+WORKERS = Option(
+    "workers", 1, "How many processes share the work; with GPUs, one for each GPU.", Takes.NUMBER, "processes", (), 1
+)
+RAY = Option("ray", False, "Do the work as Ray tasks (pip install 'headway[ray]').", Takes.SWITCH)
+RAY_ADDRESS = Option("ray_address", "", "The address of an existing Ray cluster; implies --ray.", unit="address")
+RAY_CPUS = Option("ray_cpus", 1.0, "How many CPUs each Ray task asks for.", Takes.FRACTION, "CPUs")
+RAY_GPUS = Option(
+    "ray_gpus", 0.0, "How many GPUs each Ray task asks for; a fraction lets tasks share one.", Takes.FRACTION, "GPUs"
+)
+SPREAD = (WORKERS, RAY, RAY_ADDRESS, RAY_CPUS, RAY_GPUS)
+# What only Python can say; the command line makes both itself.
+EXECUTOR = Option[Any](
+    "executor", None, "Where the work is done, such as `headway.sweep.Processes(4)`; in this process if None."
+)
+PROGRESS = Option[Any]("progress", None, "Shows how far the work is, such as `headway.progress.Showing()`.")
+IN_PYTHON = (EXECUTOR, PROGRESS)
+
+# --- suites ---------------------------------------------------------------------------------------------------------
+
+SUITES = Command(
+    "suites",
+    "List the known suites: sizes, seeds, steps and origin.",
+    (),
+    (("suites", "Then name one in headway measure; a folder of checkpoints is a suite, too."),),
+)
+
+# --- measure --------------------------------------------------------------------------------------------------------
+
+SCORES = Option[tuple[str, ...]](
+    "scores",
+    ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction"),
+    "The names of the scores to compute, or all.",
+    Takes.WORDS,
+    choices=("all", *KNOWN_SCORES),
+)
+REPEATED_SEED = replace(SEED, help="The seed of the repeated random tokens.")
+LOSS = Option("loss", False, "Record the loss and the accuracy on repeated random tokens, too.", Takes.SWITCH)
+ADD_BOS = Option("add_bos", False, "Put the tokenizer's BOS token before each text.", Takes.SWITCH)
+REPEATED_LENGTH = Option(
+    "repeated_length",
+    64,
+    "How many random tokens are repeated for induction and duplicate; fewer if the context is short.",
+    Takes.NUMBER,
+    "tokens",
+    at_least=2,
+)
+REPEATED_TEXTS = Option(
+    "repeated_texts", 32, "How many sequences of repeated random tokens a model reads.", Takes.NUMBER, "texts", (), 1
+)
+MEASURE = Command(
+    "measure",
+    "Score every head of every checkpoint on a corpus.",
+    (
+        SUITE,
+        OUT,
+        CORPUS,
+        WHERE,
+        SCORES,
+        LOSS,
+        ADD_BOS,
+        REPEATED_LENGTH,
+        REPEATED_TEXTS,
+        REPEATED_SEED,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        ("measure nano --out runs/nano", "Train the small built-in suite and score it on its own texts."),
+        (
+            'measure polypythias --where "size=14m seed=1..3 step=0,512,last" --corpus texts.txt --out runs/mine',
+            "Score three steps of three runs.",
+        ),
+        (
+            "measure pythia --corpus stories.xlsx:Sentence --scores all --loss --workers 2 --out runs/all",
+            "Compute every score and the loss, in two processes.",
+        ),
+        (
+            "measure hf:OWNER/NAME --corpus texts.txt --keep-files no --out runs/own",
+            "Score a repository of the Hub, and keep no weights.",
+        ),
+    ),
+)
+
+# --- cluster --------------------------------------------------------------------------------------------------------
+
+LAYOUT = Option(
+    "layout",
+    "true",
+    "How a fused weight is read: true, or published for GPT-NeoX as the published study read it, which mixes heads.",
+    choices=("true", "published"),
+)
+FEATURES = Option[tuple[str, ...]](
+    "features",
+    ("raw", "circuit"),
+    "What describes a head: raw (its weights), circuit (what no change of basis inside a head alters), or both.",
+    Takes.WORDS,
+    choices=("raw", "circuit"),
+)
+METHODS = Option[tuple[str, ...]](
+    "methods",
+    ("kmeans", "ward"),
+    "How heads are clustered: kmeans, ward, or both.",
+    Takes.WORDS,
+    choices=("kmeans", "ward"),
+)
+KS = Option[tuple[int, ...]]("ks", (2, 3, 4, 5), "The numbers of clusters.", Takes.NUMBERS, "clusters")
+LABELS = Option[tuple[str, ...]](
+    "labels",
+    (),
+    "Clusters of your own: even_odd, or a file with the columns head and label.",
+    Takes.SEVERAL,
+    "labels",
+    ("even_odd",),
+)
+NULLS = Option(
+    "nulls", 99, "How many random draws of each null; 0 computes no nulls.", Takes.NUMBER, "draws", at_least=0
+)
+MOST_DRAWS = Option(
+    "most_draws",
+    1999,
+    "The most random draws for the p-value of groups, which are made where p is small.",
+    Takes.NUMBER,
+    "draws",
+    at_least=1,
+)
+CLUSTER_SEED = replace(SEED, default=42, help="The seed of the nulls; k-means has its own.")  # as published
+CLUSTER = Command(
+    "cluster",
+    "Cluster the heads of every layer by their weights, with controls.",
+    (
+        SUITE,
+        OUT,
+        WHERE,
+        LAYOUT,
+        FEATURES,
+        METHODS,
+        KS,
+        LAYERS,
+        LABELS,
+        NULLS,
+        MOST_DRAWS,
+        CLUSTER_SEED,
+        KEEP_FILES,
+        *(option for option in SPREAD if option is not RAY_GPUS),  # weights are clustered on CPUs
+        FORCE,
+    ),
+    (
+        ('cluster nano --where "seed=1 step=0,last" --out runs/nano', "Cluster the heads of one run at two steps."),
+        (
+            'cluster polypythias --where "size=160m step=1000,143000" --ks 2,3 --nulls 199 --out runs/clusters',
+            "Look for two and three clusters, with twice as many draws of the nulls.",
+        ),
+        (
+            'cluster nano --where "seed=1 step=last" --labels even_odd --labels mine.csv --out runs/labels',
+            "Describe clusters of your own beside those that are found.",
+        ),
+    ),
+)
+
+# --- intervene ------------------------------------------------------------------------------------------------------
+
+WHERE_LAST = replace(WHERE, default="step=last", help=f"{WHERE.help.partition(';')[0]}; one step of each run.")
+FIRST_TEXTS = replace(
+    CORPUS, help="The corpus whose first texts a model reads, as in measure; the suite's if not given."
+)
+PROMPTS = Option[str | None](
+    "prompts", None, "A file of prompts, each a line TASK<tab>PROMPT; built-in prompts if not given.", unit="file"
+)
+KINDS = Option[tuple[str, ...]](
+    "kinds",
+    ("q", "k", "v"),
+    "The kinds of weights whose clusters are used.",
+    Takes.WORDS,
+    choices=("q", "k", "v", "o"),
+)
+CLUSTERING = Option("clustering", "kmeans", "The clusters to use: kmeans, ward, or the name of labels of your own.")
+K = Option("k", 2, "How many clusters kmeans or ward made.", Takes.NUMBER, "clusters", at_least=2)
+TOGETHER = Option(
+    "together",
+    False,
+    "Change all layers at once, not one at a time; clusters that were found are joined by size.",
+    Takes.SWITCH,
+)
+OPERATIONS = Option[tuple[str, ...]](
+    "operations",
+    ("zero", "mean", "swap"),
+    "What is done to clusters: zero or mean ablate one, swap exchanges two.",
+    Takes.WORDS,
+    choices=("zero", "mean", "swap"),
+)
+N_TEXTS = Option(
+    "n_texts", 16, "How many texts of the corpus a model reads.", Takes.NUMBER, "texts", (), 1, flag="--texts"
+)
+CONTROLS = Option(
+    "controls",
+    200,
+    "How many random groups of heads stand beside each effect; all of them if there are fewer.",
+    Takes.NUMBER,
+    "groups",
+    at_least=0,
+)
+CONTROLS_SEED = replace(SEED, help="The seed of the random groups.")
+INTERVENE = Command(
+    "intervene",
+    "Ablate and swap the clusters of heads, beside random groups of heads.",
+    (
+        SUITE,
+        OUT,
+        WHERE_LAST,
+        FIRST_TEXTS,
+        PROMPTS,
+        KINDS,
+        CLUSTERING,
+        K,
+        LAYERS,
+        TOGETHER,
+        OPERATIONS,
+        N_TEXTS,
+        CONTROLS,
+        CONTROLS_SEED,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        ('intervene nano --where "seed=1 step=last" --out runs/nano', "Use the clusters that headway cluster found."),
+        (
+            'intervene polypythias --where "size=160m step=last" --prompts prompts.txt --k 3 --out runs/clusters',
+            "Use three clusters in each layer, and prompts of your own.",
+        ),
+        (
+            'intervene nano --where "seed=1 step=last" --clustering even_odd --together --controls 50 --out runs/labels',
+            "Ablate clusters of your own in all layers at once, beside 50 random groups.",
+        ),
+    ),
+)
+
+# --- import-heads ---------------------------------------------------------------------------------------------------
+
+FILES = Option[tuple[str, ...]](
+    "files", REQUIRED, "The CSV files, plain or gzipped.", Takes.SEVERAL, "file...", positional=True
+)
+SUITE_COLUMN = Option("suite", "published", "The suite's name in the table.", unit="name")
+IMPORT_HEADS = Command(
+    "import-heads",
+    "Read per-head tables as studies publish them.",
+    (FILES, OUT, SUITE_COLUMN, FORCE),
+    (("import-heads pythia_heads.csv.gz --out runs/published", "Then run headway analyze runs/published."),),
+)
+
+# --- analyze, report ------------------------------------------------------------------------------------------------
+
+STUDIES = Option[tuple[str, ...]](
+    "studies",
+    (),
+    "The studies to run; if not given, all that have a table.",
+    Takes.WORDS,
+    choices=("development", "weight_clusters"),
+    flag="--study",
+)
+SCORE = Option("score", "prev_self_ratio", "The score that the study development looks at.", unit="name")
+BOOTSTRAPS = Option(
+    "bootstraps",
+    1000,
+    "How many resamples for intervals and tests; 0 leaves both out.",
+    Takes.NUMBER,
+    "resamples",
+    at_least=0,
+)
+RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
+ANALYZE = Command(
+    "analyze",
+    "Run the studies, and save what they find.",
+    (DIRECTORY, STUDIES, SCORE, BOOTSTRAPS, RESAMPLING_SEED),
+    (
+        ("analyze runs/mine", "Run every study that has a table."),
+        ("analyze runs/mine --study development --score induction", "Study another score."),
+        ("analyze runs/mine --bootstraps 0", "Leave out intervals and tests, for a first look."),
+    ),
+)
+FORMAT = Option(
+    "format",
+    "html",
+    "The form of the report: html is one file that opens offline, md is for a repository.",
+    choices=("html", "md"),
+)
+FIGURES = Option("figures", True, "Whether to write each figure as SVG and PNG, too.", Takes.YES_NO)
+REPORT = Command(
+    "report",
+    "Write the report, and each figure as SVG and PNG.",
+    (DIRECTORY, FORMAT, FIGURES),
+    (
+        ("report runs/mine", "Write runs/mine/report.html."),
+        ("report runs/mine --format md", "Write runs/mine/report.md."),
+    ),
+)
+
+# --- audit, status --------------------------------------------------------------------------------------------------
+
+DEEP = Option("deep", False, "Read the weights, too.", Takes.SWITCH)
+AUDIT_OUT = Option[str | None](
+    "out", None, "A folder for audit.json and audit.parquet; the report of a run directory shows them.", unit="dir"
+)
+AUDIT = Command(
+    "audit",
+    "Check that a suite is what it says: equal, missing, odd and misplaced weights.",
+    (SUITE, WHERE, DEEP, AUDIT_OUT, KEEP_FILES),
+    (
+        ("audit polypythias", "Compare names, sizes and hashes; download nothing."),
+        (
+            'audit pythia --where "size=160m" --deep --keep-files no --out runs/mine',
+            "Read the weights, keep none, and save what is found.",
+        ),
+    ),
+    "Each checkpoint is compared with the last step of its run, whether --where selects that or not. measure and "
+    "cluster warn of checkpoints that an audit flagged. The exit code is 1 if there are flags; notes are no flags.",
+)
+VERIFY = Option("verify", False, "Read every partition whole, and name the damaged ones.", Takes.SWITCH)
+STATUS = Command(
+    "status",
+    "Say how far a sweep is, from its files alone.",
+    (DIRECTORY, VERIFY),
+    (
+        ("status runs/mine", "Count what is done, failed and left."),
+        ("status runs/mine --verify", "Look for damaged files, too."),
+    ),
+)
+
+# --- nano, demo -----------------------------------------------------------------------------------------------------
+
+PRESET = Option(
+    "preset",
+    "quick",
+    "The recipe: quick, or standard for 4 sizes, 9 seeds and 16 steps.",
+    choices=("quick", "standard"),
+)
+SUITE_FOLDER = Option[str | None]("out", None, "The suite's folder; in the user's cache if not given.", unit="dir")
+TRAINING_DEVICE = Option(
+    "device", "cpu", "The device to train on: cpu, cuda, cuda:NUMBER, or auto for a GPU if there is one."
+)
+RUNS_AT_ONCE = Option[int | None](
+    "workers",
+    None,
+    "How many runs are trained at the same time; if not given, one for each core, on a GPU too.",
+    Takes.NUMBER,
+    "processes",
+    at_least=1,
+)
+NANO_TRAIN = Command(
+    "nano train",
+    "Train the nano suite; runs that are there already are kept.",
+    (PRESET, SUITE_FOLDER, TRAINING_DEVICE, RUNS_AT_ONCE),
+    (
+        ("nano train", "Train the quick suite into the cache, in about three minutes of one core."),
+        ("nano train --preset standard --out suites/nano --workers 2", "Train the large suite into a folder."),
+    ),
+)
+DEMO_OUT = replace(OUT, default="headway-demo")
+DEMO = Command(
+    "demo",
+    "Train the nano suite, measure and cluster it, intervene, analyse, and write the report.",
+    (DEMO_OUT,),
+    (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
+)
+
+COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, AUDIT, STATUS, NANO_TRAIN, DEMO)
