@@ -396,25 +396,26 @@ def analyze(
     directory: str | PathLike[str],
     *,
     studies: Sequence[str] = (),
-    score: str = "prev_self_ratio",
+    scores: Sequence[str] = ("prev_self_ratio",),
     bootstraps: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Mapping[str, Result]:
-    """Runs the studies for which `directory` has tables, and writes their results to `DIR/analysis/`.
+    """Runs the studies for which `directory` has tables, and writes their results to `DIR/analysis/STUDY/`.
 
     Args:
         studies: their names; all that have something to study if empty.
-        score: the score that `development` studies.
+        scores: the scores that `development` studies, each by itself; their results stand side by side.
         bootstraps: resamples for intervals and tests; 0 leaves them out.
         seed: of the random numbers.
 
     Returns:
-        The results by study.
+        The results of this call by STUDY/SUBJECT, such as `development/prev_self_ratio`.
 
     Raises:
         RunDirectoryError: it is not a run directory, or has no table for a study that was asked for.
-        UsageError: an unknown study.
+        StatisticsError: the heads table lacks a score, or holds no finite number of it.
+        UsageError: an unknown study or score, or no score.
     """
     from dataclasses import replace
 
@@ -424,20 +425,33 @@ def analyze(
     unknown = [name for name in studies if name not in STUDIES]
     if unknown:
         raise UsageError(f"there is no study {unknown[0]!r}; there are {', '.join(STUDIES)}")
+    _require_scores(scores)
     there = set(rundir.tables())
     chosen = list(studies) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
         rundir.read(next(iter(rundir.manifest().get("tables", {})), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
-        options: dict[str, Any] = {"score": score} if name == "development" else {}
         sources = {
             table: rundir.contents(table) for table in sorted(TABLES[name] & there)
         }  # as it is before it is read
-        result = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **options)
-        results[name] = replace(result, sources=sources)
-        results[name].save(rundir)
+        each: list[dict[str, Any]] = [{"score": score} for score in dict.fromkeys(scores)]
+        for options in each if name == "development" else [{}]:
+            found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **options)
+            found = replace(found, sources=sources)
+            found.save(rundir)
+            results[found.key] = found
     return results
+
+
+def _require_scores(scores: Sequence[str]) -> None:
+    from headway.tables import SCORES
+
+    if isinstance(scores, str) or not scores:
+        raise UsageError(f"scores are given as a list of names, such as ['prev_self_ratio'], not as {scores!r}")
+    unknown = [score for score in scores if score not in SCORES]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is not a score; the scores are {', '.join(SCORES)}")
 
 
 def report(

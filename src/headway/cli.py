@@ -292,11 +292,14 @@ def import_heads(
     _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 
+_STUDIED = ["prev_self_ratio"]
+
+
 @app.command()
 def analyze(
     directory: Directory,
     study: Annotated[str, typer.Option(help="studies separated by commas; all that have a table if empty")] = "",
-    score: Annotated[str, typer.Option(help="the score to study")] = "prev_self_ratio",
+    score: Annotated[list[str], typer.Option(help="a score to study; may be given several times")] = _STUDIED,
     bootstraps: Annotated[int, typer.Option(min=0, help="resamples for intervals and tests; 0 leaves them out")] = 1000,
     seed: Annotated[int, typer.Option(help="of the random numbers")] = 0,
 ) -> None:
@@ -307,7 +310,7 @@ def analyze(
         results = api.analyze(
             directory,
             studies=_words(study),
-            score=score,
+            scores=score,
             bootstraps=bootstraps,
             seed=seed,
             progress=progress,
@@ -467,9 +470,9 @@ def _end(summaries: Sequence[Summary], out: str) -> None:
 def _print_headlines(results: Mapping[str, Result]) -> None:
     for name, result in results.items():
         _echo()
-        _echo(name.replace("_", " "))
-        for sentence in result.values.get("headline", []):
-            _echo(f"  - {sentence}")
+        _echo(name.replace("_", " ").replace("/", ": "))
+        for finding in result.headline:
+            _echo(f"  - {finding.text}")
     _echo()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from headway.reporting.context import Context
 from headway.reporting.parts import Term
-from headway.reporting.weight_clusters.context import Context
+from headway.reporting.weight_clusters.frames import KINDS
 from headway.text import count
 
 TITLE = "Weight clusters: do heads fall into groups, and is it real?"
@@ -59,14 +60,13 @@ LIMITS = [
 def facts(context: Context) -> list[tuple[str, str]]:
     """What was analysed."""
     found = []
-    if context.has("cluster_lines"):
-        lines = context.tables["cluster_lines"]
-        found.append(("clusters", f"{count(lines['run'].n_unique(), 'run')}, {count(lines['step'].n_unique(), 'step')}, "
-                      f"weights {', '.join(context.kinds('cluster_lines'))}"))  # fmt: skip
-    if context.has("cluster_effects"):
-        rows = context.tables["cluster_effects"]
-        found.append(("interventions", f"{len(rows):,} with controls, in {count(rows['run'].n_unique(), 'run')}"))
-    if context.has("cluster_prompts"):
-        rows = context.tables["cluster_prompts"]
-        found.append(("prompts", f"{rows['prompt'].n_unique():,}"))
+    if context.has("lines"):
+        runs, steps = (len(context.levels("lines", column)) for column in ("run", "step"))
+        kinds = ", ".join(context.levels("lines", "kind", KINDS))
+        found.append(("clusters", f"{count(runs, 'run')}, {count(steps, 'step')}, weights {kinds}"))
+    if context.has("effects"):
+        n, runs = len(context.tables["effects"]), len(context.levels("effects", "run"))
+        found.append(("interventions", f"{n:,} with controls, in {count(runs, 'run')}"))
+    if context.has("prompts"):
+        found.append(("prompts", f"{len(context.levels('prompts', 'prompt')):,}"))
     return found

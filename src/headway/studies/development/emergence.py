@@ -48,7 +48,7 @@ def emergence(draft: ResultBuilder) -> None:
         curves.append(name.join(run_curve(fit, of["log_step"].to_numpy()), how="cross"))
     if missing:
         more = f" (and {len(missing) - 1} more runs)" if len(missing) > 1 else ""
-        draft.say_left_out("emergence", missing[0] + more)
+        draft.say_left_out("emergence", missing[0] + more, ["emergence", "emergence_curves"])
     if rows:
         draft.tables["emergence"] = pl.DataFrame(rows, infer_schema_length=None)
         draft.tables["emergence_curves"] = pl.concat(curves)
@@ -61,8 +61,8 @@ def _note_fewer(draft: ResultBuilder) -> None:
     if fewer:
         used = f"{fewer[0]}" if len(fewer) == 1 else f"{fewer[0]} to {fewer[-1]}"
         draft.notes.append(
-            f"The runs' smooth curves have k = {used} basis functions, not the published {K}, where a run has no more "
-            "steps: a curve needs more steps than coefficients."
+            f"The runs' smooth curves have k = {used} basis functions, not the published {K}, where a run has few steps. "
+            "A curve needs more steps than coefficients."
         )
 
 
