@@ -81,4 +81,5 @@ def share_y(field: str, title: str) -> alt.Y:
 
 def share_x(field: str, title: str) -> alt.X:
     """From none to all, in percent."""
-    return alt.X(f"{field}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    scale = alt.Scale(domain=[0, 1], padding=8)  # a mark at 0 would lie on the row's name
+    return alt.X(f"{field}:Q", title=title, axis=alt.Axis(format="%"), scale=scale)

@@ -18,9 +18,7 @@ def final_step(context: Context) -> Section:
 
 def _items(context: Context) -> Iterator[Item]:
     yield _maxima(context, "max", "The largest head of each layer, in every run", context.axis)
-    yield _maxima(
-        context, "max_z", "Layer maxima, z-scored within each model size", f"Layer maximum of {context.score} (z-score)"
-    )
+    yield _maxima(context, "max_z", "Layer maxima, z-scored within each model size", "Layer maximum (z-score)")
     yield context.model(
         "lmm.final_layer_by_size",
         "Does the layer matter, and does that change with size?",

@@ -21,7 +21,7 @@ _SECTIONS = (
 
 # The figure that stands beside a key finding in the summary, by the finding's section and name.
 _SHOWN_BY = {
-    ("groups", "groups"): "how-many",
+    ("groups", "groups"): "map",
     ("outliers", "left"): "norms",
     ("published", "clusters"): "silhouette",
     ("effects", "beyond"): "effects",

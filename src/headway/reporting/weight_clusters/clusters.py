@@ -75,7 +75,6 @@ def _how_many(context: Context) -> Figure:
     )  # fmt: skip
     color = forms.sequential("group_k", "Groups", domain=[1, max(5, ends(context.tables[table]["group_k"])[1])])
     tiles = forms.tiles(table, axes.step_tiles_x(), axes.layer_y(), color, tooltip)
-    first = context.levels(table, "kind", KINDS)[0]
     return Figure(
         name="how-many",
         title=_HOW_MANY,
@@ -86,7 +85,6 @@ def _how_many(context: Context) -> Figure:
         tables=(table,),
         controls=_choices(context, table),
         layout=panel_layout(context, table),
-        small=tiles.transform_filter(f"datum.kind == '{first}'"),
     )
 
 
@@ -106,6 +104,7 @@ def _map(context: Context) -> Figure:
     )
     tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette minus the nulls’ 95%"), tooltip)
     marked = forms.base(table, "datum.groups").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
+    first = context.levels(table, "kind", KINDS)[0]
     return Figure(
         name="map",
         title="Where the silhouette exceeds that of heads without clusters",
@@ -116,6 +115,7 @@ def _map(context: Context) -> Figure:
         tables=(table,),
         controls=_choices(context, table),
         layout=panel_layout(context, table),
+        small=alt.layer(tiles, marked).transform_filter(f"datum.kind == '{first}'"),
     )
 
 

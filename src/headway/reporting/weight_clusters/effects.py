@@ -64,7 +64,7 @@ def _effects(context: Context) -> Figure:
     return Figure(
         name="effects",
         title="What taking away or swapping a cluster does to the next token",
-        sentence="A dot right of its bar: the model leans on these heads more than on most other groups of as many. "
+        sentence="If a dot lies right of its bar, the model leans on these heads more than on most other groups of as many. "
         "It is the divergence from the untouched model’s predictions, averaged over all positions of all texts. "
         "The bar spans the central 90% of random groups, and its tick is their median. "
         "A ring is the same heads’ effect at the run’s first step. "
@@ -187,11 +187,10 @@ def _answers(context: Context) -> Figure:
     return Figure(
         name="answers",
         title="How often clusters alone disagree on the top token, and random groups",
-        sentence="A circle no further right than its diamond: any parting of the heads would do as much. "
+        sentence="If a circle lies no further right than its diamond, any parting of the heads would do as much. "
         "Only one cluster’s heads are active in their layers, then only another’s. "
         "A diamond is how often random groups of those sizes disagree. "
-        "A circle further right does not say what a cluster is for: with most of a layer silent, the model is far from any that "
-        "was trained.",
+        "A circle further right does not say what a cluster is for: no model was trained with most of a layer silent.",
         alt="Share of prompts with different answers by layer, for clusters and for random groups.",
         chart=marks.properties(height=_height(context, table, controls)),
         tables=(table,),

@@ -259,7 +259,7 @@ def _say(draft: ResultBuilder, agreement: pl.DataFrame, p: float | None) -> None
     draft.find(
         "position",
         "caveat",
-        "The layer need not make the role: the same layers of all seeds also share their architecture and data.",
+        "The layer itself need not be the reason: the same layers of all seeds also share their architecture and data.",
         "One head of each run is counted.",
     )
 

@@ -143,7 +143,7 @@ def _undecided(result: Result, transitions: pl.DataFrame, lines: pl.DataFrame, s
         "groups",
         "undecided",
         f"Undecidable with {draws:,} draws: {_few(named)}.",
-        "None of the draws parts as well as the heads do.",
+        "No draw of heads without groups parts as well as these heads do.",
         f"But p of {1 / (draws + 1):.2g} does not survive correction for {_series(len(transitions))}.",
         f"With --most-draws {needed} it can be decided.",
         n=len(rows),
