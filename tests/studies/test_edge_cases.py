@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headway.errors import StatisticsError
+import headway
+from headway.errors import StatisticsError, UsageError
 from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, Result
 from headway.tables import SCORES
@@ -89,6 +90,33 @@ def test_any_score_can_be_studied(tmp_path, score):
 def test_a_score_that_is_not_there_names_those_that_are(tmp_path):
     with pytest.raises(StatisticsError, match="its scores are prev_self_ratio"):
         study(tmp_path, heads_table(), score="induction")
+
+
+def of_two_scores(tmp_path) -> RunDirectory:
+    rundir = RunDirectory(tmp_path)
+    with rundir.changing_manifest() as manifest:
+        manifest["tables"] = {}
+    return write_heads(rundir, heads_table().with_columns(first=pl.col(SCORE) / 10))
+
+
+def test_results_of_several_scores_live_side_by_side(tmp_path):
+    rundir = of_two_scores(tmp_path)
+    both = headway.analyze(tmp_path, scores=[SCORE, "first", SCORE], bootstraps=0)
+    assert list(both) == ["development/prev_self_ratio", "development/first"]
+    headway.analyze(tmp_path, scores=["first"], bootstraps=0)
+    assert Result.saved(rundir, "development") == ["first", SCORE]
+    for score in ("first", SCORE):
+        loaded = Result.load(rundir, "development", score)
+        assert loaded.values["score"]["name"] == score
+        assert loaded.tables["peaks"].equals(both[f"development/{score}"].tables["peaks"])
+
+
+@pytest.mark.parametrize("scores", [["no_such_score"], [], "first", [SCORE, "no_such_score"]])
+def test_scores_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, scores):
+    rundir = of_two_scores(tmp_path)
+    with pytest.raises(UsageError, match="score"):
+        headway.analyze(tmp_path, scores=scores, bootstraps=0)
+    assert Result.saved(rundir, "development") == []
 
 
 def test_gaps_are_told_in_the_notes(tmp_path):
