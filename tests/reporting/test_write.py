@@ -10,10 +10,12 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from headway import reporting
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.integrity.audit import Audit
 from headway.integrity.files import MEANING, Finding
@@ -137,7 +139,7 @@ def test_every_figure_has_a_sentence_a_picture_and_words_for_those_who_cannot_se
     directory, _, text, progress = written
     reader = Reader(text)
     charts = [attributes for tag, attributes in reader.elements if "data-chart" in attributes]
-    boxes = [box for box in charts if not box["data-chart"].endswith("-small")]
+    boxes = [box for box in charts if not box["data-chart"].rpartition("-")[0].endswith("-small")]
     assert len(boxes) == progress.total == progress.done
     for box in boxes:
         assert box["role"] == "img"
@@ -308,13 +310,13 @@ def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written,
     assert [text for text in texts if text in {finding.answer for finding in result.headline}] == [
         finding.answer for finding in result.headline
     ]
-    small = re.findall(r'data-chart="([^"]+)-small"', summary)
+    small = re.findall(r'data-chart="([^"]+)-small-\d+"', summary)
     assert len(small) == len(set(small)) == len(result.headline) == 6
     figures = set(re.findall(r'data-figure="([^"]+)"', page))
     assert set(small) <= figures
     drawn = json.loads(re.search(r'id="headway-figures">(.*?)</script>', page, flags=re.DOTALL)[1])["figures"]
-    for name in small:
-        assert "facet" not in drawn[f"{name}-small"]["spec"], "one panel"
+    for place, name in enumerate(small, start=1):
+        assert "facet" not in drawn[f"{name}-small-{place}"]["spec"], "one panel"
 
 
 def test_each_score_is_a_chapter_with_addresses_of_its_own(result, tmp_path):
@@ -474,3 +476,15 @@ def test_files_that_were_imported_are_named_with_a_short_hash(result, tmp_path):
     text = write(directory, figures=False).read_text(encoding="utf-8")
     assert named in text
     assert "{&#39;name&#39;" not in text
+
+
+def test_the_report_averages_nothing():
+    """What is averaged or counted over groups is a table that a study wrote."""
+    folder = Path(reporting.__file__).parent
+    found = {
+        f"{path.relative_to(folder)}: {line.strip()}"
+        for path in folder.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\.(group_by|agg|mean|median|std|quantile)\(", line)
+    }
+    assert found == set()

@@ -176,7 +176,8 @@ def figure_of(chapter: Chapter, highlight: Highlight) -> Figure:
 
 
 def small_address(chapter: Chapter, highlight: Highlight) -> str:
-    return f"{address(chapter, highlight.figure)}-small"
+    """Its place counts: two findings may be shown by one figure."""
+    return f"{address(chapter, highlight.figure)}-small-{list(chapter.summary).index(highlight) + 1}"
 
 
 def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:

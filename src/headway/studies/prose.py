@@ -50,9 +50,9 @@ def from_to(by_name: Iterable[tuple[str, float]], form: Callable[[float], str] =
 
 
 def share_of(n: int, total: int, one: str) -> str:
-    """`none of 4 sizes`, `2 of 4 sizes` or `all 4 sizes`."""
-    if n == total > 1:
-        return f"all {count(total, one)}"
+    """`none of 4 sizes`, `3 of 4 sizes`, `all 4 sizes`, `both sizes` or `the one size`."""
+    if n == total:
+        return {1: f"the one {one}", 2: f"both {one}s"}.get(total, f"all {count(total, one)}")
     return f"{n or 'none'} of {count(total, one)}"
 
 

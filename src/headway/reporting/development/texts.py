@@ -72,7 +72,7 @@ def terms(context: Context) -> list[Term]:
     onset = Term(
         "Onset", f"The first step whose slope passes a threshold, averaged over 15 thresholds: {_levels(context)}."
     )
-    return [attention, *scores, *_WORDS[:5], onset, *_WORDS[5:]]
+    return [attention, *scores, *_WORDS[:6], onset, *_WORDS[6:]]
 
 
 _WORDS = [
@@ -83,6 +83,7 @@ _WORDS = [
     ),
     Term("Run", "One training run: a size and a random seed."),
     Term("Depth", "A layer’s number, counted from 1, divided by the number of layers."),
+    Term("Top head", "The head with the largest score of its run at the final step."),
     Term(
         "Trajectory", "The score of a run’s largest head at each measured step. The head may change from step to step."
     ),

@@ -23,6 +23,7 @@ _SECTIONS = (
 _SHOWN_BY = {
     ("groups", "groups"): "map",
     ("outliers", "left"): "norms",
+    ("outliers", "norms"): "norms",
     ("published", "clusters"): "silhouette",
     ("effects", "beyond"): "effects",
     ("prompts", "differ"): "answers",

@@ -76,7 +76,7 @@ def _say(result: Result) -> None:
                 "effects",
                 "beyond",
                 f"{beyond or 'None'} of {len(able)} interventions on clusters did more than 95% of random groups of heads.",
-                f"By chance {expected:.1f} {'is' if f'{expected:.1f}' == '1.0' else 'are'} expected. All are of the last step.",
+                f"By chance {expected:.1f} {'is' if f'{expected:.1f}' == '1.0' else 'are'} expected. All are at the last step.",
                 n_beyond=beyond,
                 n=len(able),
                 expected=expected,
@@ -116,7 +116,7 @@ def prompts(result: Result, table: pl.DataFrame) -> None:
             "differ",
             f"The clusters' heads alone answer differently in {differ:.0%} of cases; random groups of their sizes do in "
             f"{by_chance:.0%}.",
-            "This is of the last step.",
+            "That is at the last step.",
             differ=differ,
             by_chance=by_chance,
         )

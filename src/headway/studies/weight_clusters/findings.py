@@ -102,8 +102,16 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
         )
     elif n_decided:
         of = "any" if n_decided == len(tested) else str(n_decided)
-        text = f"Heads form no groups in {of} of {looked_at} at the last step."
-        result.find("groups", "groups", text, circuits, n=0, n_tested=len(tested), n_decided=n_decided)
+        result.find(
+            "groups",
+            "groups",
+            f"Heads form no groups in {of} of {looked_at} at the last step.",
+            "They part no better there than heads without groups, after correction for all that was looked at.",
+            circuits,
+            n=0,
+            n_tested=len(tested),
+            n_decided=n_decided,
+        )
     earlier = int(lines.filter("groups").select(pl.struct("run", *_PLACE).n_unique()).item()) - len(there)
     if earlier:
         result.find("groups", "earlier", f"In {earlier} others they did at an earlier step.", n=earlier)
