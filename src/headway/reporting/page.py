@@ -99,22 +99,23 @@ def section_address(chapter: Chapter, section: Section) -> str:
 def tables(chapters: Sequence[Chapter]) -> dict[str, pl.DataFrame]:
     """Every table that some figure draws, once, with the columns that are drawn."""
     return {
-        table_address(chapter, name): drawn(chapter, name)
+        table_address(chapter, name): drawn(chapter, name, [one for one in chapter.figures if name in one.tables])
         for chapter in chapters
         for name in dict.fromkeys(table for figure in chapter.figures for table in figure.tables)
     }
 
 
-def drawn(chapter: Chapter, name: str) -> pl.DataFrame:
-    """A table without the columns that no figure shows; run, size and seed are always there for the reader's choices."""
-    wanted = {"run", "size", "seed"}
-    for figure in chapter.figures:
-        if name in figure.tables:
-            wanted |= {figure.top, *(control.column for control in figure.controls)}
-            wanted |= _fields(figure.chart.to_dict(validate=False))
-            wanted |= _fields(figure.small.to_dict(validate=False)) if figure.small is not None else set()
+def drawn(chapter: Chapter, name: str, figures: Sequence[Figure]) -> pl.DataFrame:
+    """A table without the columns that `figures` do not show; run, size and seed stay for the reader's choices."""
+    wanted = {"run", "size", "seed"}.union(*map(_columns, figures))
     frame = chapter.tables[name]
     return frame.select(column for column in frame.columns if column in wanted)
+
+
+def _columns(figure: Figure) -> set[str]:
+    charts = [figure.chart, *([figure.small] if figure.small is not None else [])]
+    named = {field for chart in charts for field in _fields(chart.to_dict(validate=False))}
+    return named | {figure.top, *(control.column for control in figure.controls)}
 
 
 def _fields(part: Any) -> set[str]:

@@ -77,7 +77,7 @@ def _fit(of: pl.DataFrame, k: int) -> Any:
 
 
 def run_curve(fit: Any, log_step: np.ndarray) -> pl.DataFrame:
-    """The run's curve and its derivative per decade, each with a 95 % pointwise interval."""
+    """The run's curve and its derivative per decade, each with a 95% pointwise interval."""
     drawn = curve(fit, "log_step", log_step, n=_PLACES).drop("se")
     slope = fit.derivative(drawn, "s(log_step)")
     return drawn.with_columns(
@@ -89,9 +89,9 @@ def run_curve(fit: Any, log_step: np.ndarray) -> pl.DataFrame:
 
 
 def fastest(fit: Any, steps: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """The step of the largest derivative, with a 95 % interval.
+    """The step of the largest derivative, with a 95% interval.
 
-    The interval holds the middle 95 % of the places of the largest derivative over curves drawn from the fit's
+    The interval holds the middle 95% of the places of the largest derivative over curves drawn from the fit's
     posterior (Wood 2017, §6.10), widened to `steps`, those that were measured: between them only the curve's
     smoothness speaks.
     """

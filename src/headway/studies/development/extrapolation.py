@@ -61,7 +61,7 @@ def _determined(row: dict, y: np.ndarray) -> bool:
 
 
 def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
-    """The least-squares line of `y` on log10(n_params), with two 95 % prediction intervals.
+    """The least-squares line of `y` on log10(n_params), with two 95% prediction intervals.
 
     `lower`, `upper`: for the mean of a new size, from the sizes' means, a size being one observation (df = sizes - 2):
     sizes differ from the line by more than seeds explain, and only they can say by how much.
@@ -87,7 +87,7 @@ def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The line at `x_new` and the half width of its 95 % prediction interval: t s sqrt(1 + 1/n + (x - mean)² / Sxx)."""
+    """The line at `x_new` and the half width of its 95% prediction interval: t s sqrt(1 + 1/n + (x - mean)² / Sxx)."""
     from scipy.stats import t
 
     x, y = np.log10(frame["n_params"].to_numpy().astype(float)), frame["y"].to_numpy()

@@ -59,7 +59,7 @@ def _final_places(tops: pl.DataFrame) -> pl.DataFrame:
 
 
 def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
-    """The percentile averaged over seeds with a 95 % t interval, and the share of runs in which the head leads."""
+    """The percentile averaged over seeds with a 95% t interval, and the share of runs in which the head leads."""
     averages = (
         rise.group_by(*SIZE_COLUMNS, "step", "step_modded", maintain_order=True)
         .agg(
@@ -84,7 +84,7 @@ def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
 
 
 def _t_quantile() -> pl.Expr:
-    """The 97.5 % quantile of t for the group's number of percentiles."""
+    """The 97.5% quantile of t for the group's number of percentiles."""
     from scipy.stats import t
 
     return pl.col("percentile").count().map_elements(lambda n: t.ppf(0.975, n - 1), return_dtype=pl.Float64)
@@ -181,7 +181,7 @@ def _tenths(value: float) -> str:
 
 def _of_size(leads: pl.DataFrame) -> dict[str, object]:
     """Of a size: mean number of changes, the step by which half of its runs are led for good, and the mean percentile
-    of the final top head at the start with its 95 % t interval, which is not let out of 0 to 1."""
+    of the final top head at the start with its 95% t interval, which is not let out of 0 to 1."""
     from scipy.stats import t
 
     first = leads["percentile_first"].drop_nulls().to_numpy()

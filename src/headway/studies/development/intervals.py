@@ -170,7 +170,7 @@ def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator
     which leaves the spread, and with it the slope, undetermined, and where a line and a spread ask for more than there
     is: four runs, and intervals with three different ends. `bound_lower`, `bound_upper`: the least and the
     greatest slope of a least-squares line through onsets that lie anywhere in their intervals; of onsets nothing else is
-    assumed (those of the largest derivative are themselves 95 % intervals of a fitted curve, which may miss it).
+    assumed (those of the largest derivative are themselves 95% intervals of a fitted curve, which may miss it).
     `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
     the same order of data); a draw without a likelihood slope counts with its bounds. All are None unless most runs
     reach the onset: the line would be one of the few that do.

@@ -109,7 +109,7 @@ def layer_agreement(heads: Heads, shuffles: int, rng: np.random.Generator) -> pl
 
 
 def against(observed: float, chance: np.ndarray) -> dict[str, float]:
-    """The 95 % range of what chance gives, and p: the share of draws at least as large, the observed one included."""
+    """The 95% range of what chance gives, and p: the share of draws at least as large, the observed one included."""
     low, high = np.quantile(chance, [0.025, 0.975])
     # draws that equal the observed value up to rounding count as at least as large
     p = (1 + (chance >= observed - 1e-12).sum()) / (1 + len(chance))
@@ -148,7 +148,7 @@ def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame | None:
 def top_head_depth(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
     """The share of runs whose top head lies in each sixth of the depth, by size and over all sizes.
 
-    By chance every head of a run is as likely to be the top one: the share of heads in that sixth, with the 95 % range
+    By chance every head of a run is as likely to be the top one: the share of heads in that sixth, with the 95% range
     of a share of so many runs (exact: a sum of independent draws with each run's own probability).
     """
     rows = []
@@ -193,7 +193,7 @@ def depth_p(tops: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> floa
 
 
 def _share_range(chances: np.ndarray) -> tuple[float, float]:
-    """The central 95 % of the share of successes in independent draws of unlike chances."""
+    """The central 95% of the share of successes in independent draws of unlike chances."""
     law = np.ones(1)
     for chance in chances:
         law = np.convolve(law, [1 - chance, chance])

@@ -87,7 +87,7 @@ def _t(quantile: float, df: np.ndarray | float) -> np.ndarray:
 
 
 def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) -> list[dict]:
-    """The width of the mean's 95 % t interval from k seeds: over subsets of those there are, and as expected for any k.
+    """The width of the mean's 95% t interval from k seeds: over subsets of those there are, and as expected for any k.
 
     `expected_width` takes the SD of all seeds as the true one: 2 t(k - 1) sd / sqrt(k).
     """
@@ -137,7 +137,7 @@ def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Genera
 
 
 def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
-    """The width of the 95 % interval of a least-squares slope."""
+    """The width of the 95% interval of a least-squares slope."""
     n, dx = len(x), x - x.mean()
     if n < 3 or not (dx**2).sum() > 0:
         return np.nan
@@ -149,7 +149,7 @@ def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
 def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Generator) -> dict:
     """The difference of two sizes (second less first) with Welch's interval, and the seeds needed to see it again.
 
-    `effect` is Hedges' g. `seeds_needed`: per size, for 80 % power of a two-sided t test at 5 %, were g the true
+    `effect` is Hedges' g. `seeds_needed`: per size, for 80% power of a two-sided t test at 5%, were g the true
     effect; the interval is its percentile bootstrap over seeds. None beyond 1,000 seeds.
     """
     found: dict[str, float | None] = dict.fromkeys(_POWER)
@@ -188,14 +188,14 @@ def _hedges_g(y1: np.ndarray, y2: np.ndarray) -> np.ndarray:
 
 
 def _needed(effect: float) -> float | None:
-    """Seeds per size for 80 % power at 5 %, two-sided: the smallest number whose power suffices, None beyond 1,000."""
+    """Seeds per size for 80% power at 5%, two-sided: the smallest number whose power suffices, None beyond 1,000."""
     n = np.arange(2, LARGEST + 1)
     enough = t_power(abs(effect), n) >= 0.8
     return float(n[enough.argmax()]) if enough.any() else None
 
 
 def t_power(effect: float, n: np.ndarray) -> np.ndarray:
-    """The power of a two-sided t test at 5 % of two samples of n each, `effect` SDs apart, by the noncentral t."""
+    """The power of a two-sided t test at 5% of two samples of n each, `effect` SDs apart, by the noncentral t."""
     from scipy.stats import nct
 
     df, critical = 2 * n - 2, _t(0.975, 2 * n - 2)

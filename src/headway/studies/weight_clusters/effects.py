@@ -19,7 +19,7 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
     """Adds three tables of the interventions that have controls.
 
     `effects`: with `kl_first_step`, the same heads' effect at `first_step`, the run's first, where nothing had been
-    learned (none in the rows of that step itself), and `beyond`, whether the effect exceeds 95 % of the controls.
+    learned (none in the rows of that step itself), and `beyond`, whether the effect exceeds 95% of the controls.
     `tops`: the most probable tokens before and after, a row a text and rank; `top_words`: those of a text in one line.
     """
     shown = interventions.filter(pl.col("n_controls") > 0)
