@@ -30,7 +30,7 @@ def headline(name: str, spread: float, seed: int) -> list[str]:
 
     with tempfile.TemporaryDirectory() as place:
         rundir = truth_suite(RunDirectory(Path(place)), name, spread, seed)
-        return list(weight_clusters.study(rundir).values["headline"])
+        return [finding.text for finding in weight_clusters.study(rundir).headline]
 
 
 def p_of_two_groups(distance: float, spread: float, seed: int) -> float:

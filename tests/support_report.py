@@ -59,10 +59,10 @@ def heads_frame(sizes=("1m", "5m", "31m"), seeds=("1", "2", "3"), steps=STEPS, n
     )
 
 
-def studied(frame: pl.DataFrame, bootstraps: int = 20) -> Result:
+def studied(frame: pl.DataFrame, bootstraps: int = 20, score: str = "prev_self_ratio") -> Result:
     """The study's result on a heads table that need not lie in files."""
     holder = SimpleNamespace(read=lambda table: frame)
-    return STUDIES["development"](holder, bootstraps=bootstraps)
+    return STUDIES["development"](holder, bootstraps=bootstraps, score=score)
 
 
 def run_directory(path, result: Result | None) -> RunDirectory:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
 from headway.store.directory import RunDirectory
+from headway.studies import Finding
 from headway.tables import HEADS_COLUMNS, schema
 
 SIZES = {"3m": (3_000_000, 3, 5), "11m": (11_000_000, 5, 7), "37m": (37_000_000, 7, 2)}  # n_params, layers, heads
@@ -59,3 +61,14 @@ def write_heads(rundir: RunDirectory, table: pl.DataFrame) -> RunDirectory:
     for (run, step), part in table.group_by("run", "step", maintain_order=True):
         rundir.write_partition("heads", str(run), int(step), part, {})
     return rundir
+
+
+def too_long(findings: list[Finding], most: int = 25) -> list[str]:
+    """Sentences of more than `most` words, and answers of more than one sentence."""
+    several = [finding.answer for finding in findings if finding.key and len(split(finding.answer)) > 1]
+    return several + [text for finding in findings for text in split(finding.text) if len(text.split()) > most]
+
+
+def split(text: str) -> list[str]:
+    """The sentences of a text; a number with a point is none, since no space follows the point."""
+    return re.split(r"(?<=[.?!])\s+(?=[A-Z0-9])", text)

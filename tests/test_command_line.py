@@ -441,6 +441,21 @@ def test_a_report_of_fewer_checkpoints_says_so(place, monkeypatch, capsys):
     assert "Out of date" in (place / "out" / "report.md").read_text()
 
 
+def test_several_scores_are_analysed_into_one_report(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert run(monkeypatch, capsys, *MEASURE, "--scores", "prev,self,prev_self_ratio")[0] == 0
+    code, said = run(monkeypatch, capsys, "analyze", "out", "--score", "prev", "--score", "self", "--bootstraps", 0)
+    assert code == 0, said
+    assert {path.name for path in (place / "out" / "analysis" / "development").glob("*.json")} == {
+        "prev.json",
+        "self.json",
+    }
+    assert run(monkeypatch, capsys, "report", "out", "--format", "md")[0] == 0
+    text = (place / "out" / "report.md").read_text(encoding="utf-8")
+    for title in ("Attention to the previous token", "Attention to the token itself"):
+        assert f"# {title}: how it develops during training" in text
+
+
 # --- an audit -------------------------------------------------------------------------------------------------------
 
 

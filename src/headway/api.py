@@ -423,24 +423,25 @@ def analyze(
     directory: str | PathLike[str],
     *,
     studies: Sequence[str] = options.STUDIES.default,
-    score: str = options.SCORE.default,
+    scores: Sequence[str] = options.STUDIED_SCORES.default,
     bootstraps: int = options.BOOTSTRAPS.default,
     seed: int = options.RESAMPLING_SEED.default,
     progress: Progress | None = options.PROGRESS.default,
 ) -> Mapping[str, Result]:
     """Run the studies, and save what they find.
 
-    The results lie in `DIR/analysis/`.
+    The results lie in `DIR/analysis/STUDY/`, one for each score that is studied.
 
     Args:
         {options}
 
     Returns:
-        The results by study.
+        The results of this call by STUDY/SUBJECT, such as `development/prev_self_ratio`.
 
     Raises:
         RunDirectoryError: `directory` is not a run directory, or has no table for a study that was asked for.
-        UsageError: A study is unknown.
+        StatisticsError: The heads table lacks a score, or holds no finite number of it.
+        UsageError: A study or a score is unknown.
     """
     from dataclasses import replace
 
@@ -448,20 +449,33 @@ def analyze(
 
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
+    scores = _each(scores)
+    _require_scores(scores)
     there = set(rundir.tables())
     chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
-        own: dict[str, Any] = {"score": score} if name == "development" else {}
-        sources = {
-            table: rundir.contents(table) for table in sorted(TABLES[name] & there)
-        }  # as it is before it is read
-        result = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **own)
-        results[name] = replace(result, sources=sources)
-        results[name].save(rundir)
+        # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
+        sources = {table: rundir.contents(table) for table in sorted(TABLES[name] & there)}
+        subjects: list[dict[str, Any]] = [{"score": score} for score in dict.fromkeys(scores)]
+        for subject in subjects if name == "development" else [{}]:
+            found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)
+            found = replace(found, sources=sources)
+            found.save(rundir)
+            results[found.key] = found
     return results
+
+
+def _require_scores(scores: Sequence[str]) -> None:
+    from headway.tables import SCORES
+
+    if not scores:
+        raise UsageError("no score is given: name at least one, such as prev_self_ratio")
+    unknown = [score for score in scores if score not in SCORES]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is not a score; the scores are {', '.join(SCORES)}")
 
 
 @documented(options.REPORT)

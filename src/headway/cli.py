@@ -399,9 +399,10 @@ def _end(summaries: Sequence[Summary], out: str) -> None:
 def _print_headlines(results: Mapping[str, Result]) -> None:
     for name, result in results.items():
         _echo()
-        _echo(name.replace("_", " "))
-        for sentence in result.values.get("headline", []):
-            _echo(f"  - {sentence}")
+        study, _, subject = name.partition("/")
+        _echo(f"{study.replace('_', ' ')}: {subject}")
+        for finding in result.headline:
+            _echo(f"  - {finding.text}")
     _echo()
 
 

@@ -498,7 +498,14 @@ STUDIES = Option[tuple[str, ...]](
     choices=("development", "weight_clusters"),
     flag="--study",
 )
-SCORE = Option("score", "prev_self_ratio", "The score that the study development looks at.", unit="name")
+STUDIED_SCORES = Option[tuple[str, ...]](
+    "scores",
+    ("prev_self_ratio",),
+    "A score that the study development looks at; give it several times for several scores.",
+    Takes.SEVERAL,
+    "name",
+    flag="--score",
+)
 BOOTSTRAPS = Option(
     "bootstraps",
     1000,
@@ -511,10 +518,13 @@ RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
 ANALYZE = Command(
     "analyze",
     "Run the studies, and save what they find.",
-    (DIRECTORY, STUDIES, SCORE, BOOTSTRAPS, RESAMPLING_SEED),
+    (DIRECTORY, STUDIES, STUDIED_SCORES, BOOTSTRAPS, RESAMPLING_SEED),
     (
         ("analyze runs/mine", "Run every study that has a table."),
-        ("analyze runs/mine --study development --score induction", "Study another score."),
+        (
+            "analyze runs/mine --score prev_self_ratio --score induction",
+            "Study two scores, a chapter of the report each.",
+        ),
         ("analyze runs/mine --bootstraps 0", "Leave out intervals and tests, for a first look."),
     ),
 )

@@ -14,7 +14,7 @@ def test_the_published_rows_make_a_page_that_draws(reference, tmp_path):
     path = write(run_directory(tmp_path / "published", result), figures=False)
     assert path.stat().st_size < 15e6  # asked of 36 runs x 600 heads x 16 steps, and these are they
     with opened(path, width=390) as page:
-        sizes, layers = (page.locator("#development-heads-of-a-layer select").nth(n) for n in (0, 1))
+        sizes, layers = (page.locator("#development-prev_self_ratio-heads-of-a-layer select").nth(n) for n in (0, 1))
         sizes.select_option("410m")
         assert layers.locator("option").count() == 24
         assert page.locator('[data-chart][data-drawn="yes"]').count() == page.locator("[data-chart]").count()

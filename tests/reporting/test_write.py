@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -9,19 +10,23 @@ import warnings
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from headway import reporting
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.integrity.audit import Audit
 from headway.integrity.files import MEANING, Finding
 from headway.reporting import markdown, write
+from headway.reporting import page as page_module
 from headway.reporting.measured import measurement
 from headway.reporting.writing import chapters_of, read_results
 from headway.store.directory import RunDirectory
 from headway.studies import Result
 from support_report import heads_frame, run_directory, studied
+from support_studies import split
 
 EVIL = '<img src=x onerror="alert(1)"></script><!--'
 
@@ -113,8 +118,8 @@ def test_everything_can_be_linked_to(written):
 def test_a_reader_finds_summary_measurement_definitions_and_limits(written, result):
     reader = Reader(written[2])
     said = " ".join(" ".join(reader.texts).split())
-    for sentence in result.values["headline"]:
-        assert " ".join(sentence.split()) in said
+    for finding in result.found:
+        assert " ".join(finding.text.split()) in said
     for words in (
         "What was found",
         "What was measured",
@@ -133,7 +138,8 @@ def test_a_reader_finds_summary_measurement_definitions_and_limits(written, resu
 def test_every_figure_has_a_sentence_a_picture_and_words_for_those_who_cannot_see_it(written):
     directory, _, text, progress = written
     reader = Reader(text)
-    boxes = [attributes for tag, attributes in reader.elements if "data-chart" in attributes]
+    charts = [attributes for tag, attributes in reader.elements if "data-chart" in attributes]
+    boxes = [box for box in charts if not box["data-chart"].rpartition("-")[0].endswith("-small")]
     assert len(boxes) == progress.total == progress.done
     for box in boxes:
         assert box["role"] == "img"
@@ -150,14 +156,14 @@ def test_every_figure_has_a_sentence_a_picture_and_words_for_those_who_cannot_se
 
 def test_step_axes_say_what_they_show(written):
     directory = written[0]
-    svg = (directory.figures / "development-trajectories.svg").read_text()
+    svg = (directory.figures / "development-prev_self_ratio-trajectories.svg").read_text()
     assert "Training step + 1 (log scale)" in svg
 
 
 def test_a_picture_says_without_its_page_what_it_shows(written):
-    svg = (written[0].figures / "development-trajectories.svg").read_text()
+    svg = (written[0].figures / "development-prev_self_ratio-trajectories.svg").read_text()
     assert "The largest head of every run over training" in svg
-    assert "Thin lines are seeds, the thick line their mean" in svg
+    assert "Thin lines are seeds, the thick line is their mean." in svg
 
 
 def test_what_a_table_was_made_from_and_how_it_was_asked_for_are_told_apart(written):
@@ -170,13 +176,15 @@ def test_what_a_table_was_made_from_and_how_it_was_asked_for_are_told_apart(writ
 
 def test_two_studies_are_summed_up_at_the_top_and_each_is_a_chapter_of_its_own(result, tmp_path):
     directory = run_directory(tmp_path / "made", result)
-    Result("weight_clusters", {"findings": [], "headline": ["No clusters were found."]}).save(directory)
+    clusters = Result("weight_clusters", "weights")
+    clusters.find("groups", "groups", "No clusters were found.")
+    clusters.save(directory)
     page = write(directory, figures=False).read_text(encoding="utf-8")
-    summary = page[page.index('id="summary"') : page.index('id="measured"')]
+    summary = page[page.index('id="summary"') : page.index("<article")]
     texts = Reader(summary).texts
-    assert {result.values["headline"][0], "No clusters were found."} <= set(texts)
+    assert {result.headline[0].answer, "No clusters were found."} <= set(texts)
     assert [attributes["id"] for tag, attributes in Reader(page).elements if tag == "article"] == [
-        "development", "weight_clusters",
+        "development-prev_self_ratio", "weight_clusters-weights",
     ]  # fmt: skip
     assert page.count("</article>") == 2
     text = write(directory, format="md").read_text(encoding="utf-8")
@@ -191,7 +199,7 @@ def test_the_same_result_gives_the_same_page(written, tmp_path, result):
 
 def test_pictures_of_figures_that_are_no_more_go_away(written):
     directory, *_ = written
-    stale = directory.figures / "development-gone.svg"
+    stale = directory.figures / "development-prev_self_ratio-gone.svg"
     foreign = directory.figures / "mine.svg"
     stale.write_text("old")
     foreign.write_text("not ours")
@@ -217,7 +225,7 @@ def test_names_with_html_are_shown_as_they_are(tmp_path):
         heads_frame(sizes=("1m", "5m"), seeds=("1", "2"), names=lambda name: f"{name}{EVIL}"), bootstraps=0
     )
     result.notes.append(EVIL)
-    result.values["headline"] = [EVIL]
+    result.find("growth", "evil", EVIL)
     directory = run_directory(tmp_path / "evil", result)
     with directory.changing_manifest() as manifest:
         manifest["tables"]["heads"]["identity"]["corpus"]["name"] = EVIL
@@ -247,7 +255,7 @@ def test_a_format_that_does_not_exist(written):
 
 def test_a_damaged_result(tmp_path, result):
     directory = run_directory(tmp_path / "damaged", result)
-    (directory.analysis / "development.heads.parquet").write_bytes(b"PAR1")
+    (directory.analysis / "development" / "prev_self_ratio.heads.parquet").write_bytes(b"PAR1")
     with pytest.raises(StorageError, match="Run `headway analyze"):
         write(directory)
 
@@ -272,12 +280,13 @@ def test_escape_sequences_do_not_reach_markdown():
 
 def test_a_missing_table_is_named_where_its_figure_would_be(tmp_path, result):
     tables = {name: frame for name, frame in result.tables.items() if name not in ("onset_shares", "mds")}
-    values = result.values | {"left_out": [{"what": "mds", "reason": "two runs make no map"}]}
-    directory = run_directory(tmp_path / "partial", Result("development", values, tables, result.notes))
+    left = {"what": "tables.mds_separation", "reason": "two runs make no map", "tables": ["mds"]}
+    partial = replace(result, values=result.values | {"left_out": [left]}, tables=tables)
+    directory = run_directory(tmp_path / "partial", partial)
     text = write(directory, figures=False).read_text(encoding="utf-8")
     assert "is not shown: the results hold no onset_shares" in text
     assert "is not shown: two runs make no map" in text
-    assert 'data-chart="development-onset-shares"' not in text
+    assert 'data-chart="development-prev_self_ratio-onset-shares"' not in text
 
 
 def test_what_needs_bootstraps_says_so(tmp_path):
@@ -290,8 +299,59 @@ def test_what_needs_bootstraps_says_so(tmp_path):
 
 def test_duplicates_and_the_coefficients_intervals_have_figures(written):
     for name in ("identical-steps", "relation-intervals"):
-        assert f'data-chart="development-{name}"' in written[2]
+        assert f'data-chart="development-prev_self_ratio-{name}"' in written[2]
     assert "which of two identical steps" in written[2]
+
+
+def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written, result):
+    page = written[2]
+    summary = page[page.index('id="summary"') : page.index("</section>")]
+    texts = Reader(summary).texts
+    assert [text for text in texts if text in {finding.answer for finding in result.headline}] == [
+        finding.answer for finding in result.headline
+    ]
+    small = re.findall(r'data-chart="([^"]+)-small-\d+"', summary)
+    assert len(small) == len(set(small)) == len(result.headline) == 6
+    figures = set(re.findall(r'data-figure="([^"]+)"', page))
+    assert set(small) <= figures
+    drawn = json.loads(re.search(r'id="headway-figures">(.*?)</script>', page, flags=re.DOTALL)[1])["figures"]
+    for place, name in enumerate(small, start=1):
+        assert "facet" not in drawn[f"{name}-small-{place}"]["spec"], "one panel"
+
+
+def test_each_score_is_a_chapter_with_addresses_of_its_own(result, tmp_path):
+    """Two scores of one table: as alike as chapters can be."""
+    directory = run_directory(tmp_path / "made", result)
+    other = heads_frame(sizes=("1m", "5m"), seeds=("1", "2"), steps=(0, 8, 64, 512)).rename(
+        {"prev_self_ratio": "first"}
+    )
+    studied(other, bootstraps=0, score="first").save(directory)
+    page = write(directory).read_text(encoding="utf-8")
+    reader = Reader(page)
+    assert [attributes["id"] for tag, attributes in reader.elements if tag == "article"] == [
+        "development-first", "development-prev_self_ratio",
+    ]  # fmt: skip
+    assert len(reader.ids) == len(set(reader.ids))
+    assert set(reader.links) <= set(reader.ids)
+    headings = [text for text in reader.texts if text.endswith("how it develops during training")]
+    assert {"Attention to the first token: how it develops during training"} < set(headings)
+    for score in ("first", "prev_self_ratio"):
+        assert (directory.figures / f"development-{score}-trajectories.svg").exists()
+
+
+def test_captions_are_short_sentences(result):
+    captions = [item.sentence for chapter in chapters_of([result]) for figure in chapter.figures for item in [figure]]
+    assert len(captions) > 20
+    for caption in captions:
+        for sentence in split(caption):
+            assert len(sentence.split()) <= 25, sentence
+
+
+def test_the_page_holds_the_columns_that_are_drawn_and_no_others(result):
+    [chapter] = chapters_of([result])
+    peaks = page_module.tables([chapter])["development-prev_self_ratio.peaks"]
+    assert set(peaks.columns) == {"run", "size", "seed", "n_params", "max_attn"}
+    assert "seed_name" in chapter.tables["peaks"].columns
 
 
 def test_where_no_steps_are_identical_that_is_said(tmp_path):
@@ -416,3 +476,15 @@ def test_files_that_were_imported_are_named_with_a_short_hash(result, tmp_path):
     text = write(directory, figures=False).read_text(encoding="utf-8")
     assert named in text
     assert "{&#39;name&#39;" not in text
+
+
+def test_the_report_averages_nothing():
+    """What is averaged or counted over groups is a table that a study wrote."""
+    folder = Path(reporting.__file__).parent
+    found = {
+        f"{path.relative_to(folder)}: {line.strip()}"
+        for path in folder.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\.(group_by|agg|mean|median|std|quantile)\(", line)
+    }
+    assert found == set()

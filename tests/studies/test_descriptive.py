@@ -11,7 +11,7 @@ from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import by_layer, by_sixths, layer_maxima, ntile
 from headway.studies.development.growth import growth, peaks, slopes
 from headway.studies.development.heads import read_heads
-from headway.studies.development.onset import THRESHOLDS, at_thresholds, averaged, onset
+from headway.studies.development.onset import PUBLISHED_THRESHOLDS, at_thresholds, averaged, onset, thresholds
 from support_studies import heads_table
 
 SCORE = "prev_self_ratio"
@@ -122,7 +122,7 @@ def staircase(size, seed, step, layer, head):
 def test_onset_is_the_first_step_that_climbs_faster_than_the_threshold():
     heads = read_heads(heads_table(staircase, sizes=("3m",), seeds=(1,)), SCORE)
     found = at_thresholds(heads)
-    assert found["threshold"].to_list() == list(THRESHOLDS)
+    assert found["threshold"].to_list() == list(PUBLISHED_THRESHOLDS)
     below = found.filter(pl.col("threshold") < 0.93)
     assert below["step"].unique().to_list() == [16]
     assert below["step_before"].unique().to_list() == [8]
@@ -138,3 +138,62 @@ def test_onset_tables_stand_for_every_run(planted):
     assert draft.tables["onset_thresholds"].height == 9 * 15
     means = draft.values["tables"]["onset_mean_by_size"]
     assert means["toy-3m"] > means["toy-11m"] > means["toy-37m"]  # planted: larger sizes rise sooner
+
+
+def test_the_published_score_keeps_the_published_thresholds(planted):
+    assert thresholds(planted).levels == tuple(i / 10 for i in range(1, 16))
+    assert thresholds(planted).untrained is None
+
+
+def probability(size, seed, step, layer, head):
+    """The staircase as a share of 1: from 0.05 up to step 8 it rises by 0.31 per decade, to 0.684 at step 1000."""
+    value = 0.05 + 0.31 * max(0.0, np.log10(step + 1) - np.log10(9))
+    return np.where((layer == 0) & (head == 0), value, 0.01 + 1e-3 * layer + 1e-4 * head + 1e-6 * step)
+
+
+def test_thresholds_of_another_score_bracket_its_planted_onset():
+    """Of the published ones, up to 1.5 per decade, all but three lie above any slope of this score."""
+    heads = read_heads(heads_table(probability, score="first"), "first")
+    found = thresholds(heads)
+    assert found.untrained == pytest.approx(0.05)
+    assert found.trained == pytest.approx(0.05 + 0.31 * np.log10(1001 / 9))
+    # half of the range of 0.634, in fifteen steps of 0.0211, which is 0.021 to two digits
+    assert found.levels == tuple(round(0.021 * i, 3) for i in range(1, 16))
+    onsets = at_thresholds(heads)
+    passed = onsets.filter(pl.col("threshold") < 0.31)
+    assert passed.height == 9 * 14
+    assert set(passed.select("step_before", "step").rows()) == {(8, 16)}
+    assert onsets.filter(pl.col("threshold") > 0.31)["step"].null_count() == 9
+    row = averaged(heads).row(0, named=True)
+    assert (row["m_step_before"], row["m_step"], row["n_thresholds"]) == (8, 16, 14)
+
+
+def test_thresholds_grow_with_the_range_of_the_score():
+    def tenfold(*place):
+        return 10 * probability(*place)
+
+    small, large = (
+        thresholds(read_heads(heads_table(value, score="distance"), "distance")).levels
+        for value in (probability, tenfold)
+    )
+    assert large == pytest.approx([10 * level for level in small])
+
+
+def test_a_score_that_falls_has_thresholds_and_a_note():
+    def falls(size, seed, step, layer, head):
+        return 3 - 0.5 * np.log10(step + 1) - 0.1 * layer - 0.01 * head
+
+    draft = ResultBuilder(read_heads(heads_table(falls, score="entropy"), "entropy"), 0, 0)
+    onset(draft)
+    assert draft.tables["onset"]["m_step"].null_count() == 9
+    # all that the largest head moves: 0.5 * log10(1001) = 1.5, half of it in fifteen steps of 0.05
+    assert draft.values["thresholds"]["levels"][0] == pytest.approx(0.05)
+    assert any("does not rise: it stands at 3 at the start and at 1.5 at the end" in note for note in draft.notes)
+
+
+def test_a_score_that_never_moves_keeps_the_published_thresholds():
+    table = heads_table(lambda size, seed, step, layer, head: np.full(len(layer), 0.5), score="prev")
+    other = table.with_columns(
+        pl.Series("self", np.arange(table.height, dtype=float))
+    )  # so that steps are no duplicates
+    assert thresholds(read_heads(other, "prev")).levels == PUBLISHED_THRESHOLDS

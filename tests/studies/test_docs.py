@@ -1,4 +1,4 @@
-"""docs/previous-token.md names every table, and every column of it."""
+"""docs/development.md names every table, and every column of it."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from headway.studies import STUDIES
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS
 from support_studies import heads_table, write_heads
 
-DOCS = Path(__file__).parents[2] / "docs" / "previous-token.md"
+DOCS = Path(__file__).parents[2] / "docs" / "development.md"
 
 
 def documented() -> dict[str, set[str]]:

@@ -23,7 +23,7 @@ def effect(step, kl, run="toy-seed1", **more):
 
 
 def studied(*rows) -> Result:
-    result = Result("weight_clusters", {"findings": []})
+    result = Result("weight_clusters", "weights")
     effects(result, frame(tables.INTERVENTIONS_COLUMNS, rows))
     return result
 
@@ -61,7 +61,7 @@ def test_prompts_that_were_not_asked_are_said():
         "cluster": 0, "clusters_differ": True, "controls_differ": 0.25, "n_controls": 30,
         "left_out": ["the prompt 'one' has 99 tokens"],
     }  # fmt: skip
-    result = Result("weight_clusters", {"findings": []})
+    result = Result("weight_clusters", "weights")
     prompts(result, frame(tables.PROMPTS_COLUMNS, [answer, answer | {"run": "toy-seed2"}]))
     assert result.notes == ["Not asked of toy-seed1, toy-seed2: the prompt 'one' has 99 tokens."]
 
@@ -72,10 +72,10 @@ def test_answers_of_earlier_steps_are_not_pooled_with_those_of_the_last():
         "run": "toy-seed1", "layers": [0], "kind": "q", "clustering": "kmeans", "prompt": "2 + 2 =", "cluster": 0,
         "n_controls": 30,
     }  # fmt: skip
-    result = Result("weight_clusters", {"findings": []})
+    result = Result("weight_clusters", "weights")
     steps = [(0, False, 0.0), (4, False, 0.0), (8, True, 0.25)]
     rows = [answer | {"step": step, "clusters_differ": own, "controls_differ": other} for step, own, other in steps]
     prompts(result, frame(tables.PROMPTS_COLUMNS, rows))
-    assert result.values["findings"] == [
-        "At the last step, the clusters' heads alone answer differently in 100% of cases; random groups of their sizes do in 25%."
-    ]
+    (found,) = result.findings("prompts")
+    assert (found.name, found.values) == ("differ", {"differ": 1.0, "by_chance": 0.25})
+    assert "differently in 100% of cases; random groups of their sizes do in 25%." in found.answer

@@ -74,7 +74,7 @@ def result(tmp_path_factory) -> Result:
     assert "weight clusters" in said
     headway("report", out)
     assert (out / "report.html").stat().st_size > 10_000
-    return Result.load(RunDirectory(out), "weight_clusters")
+    return Result.load(RunDirectory(out), "weight_clusters", "weights")
 
 
 def transition(result, layer, kind):

@@ -10,6 +10,7 @@ import pytest
 
 from headway.store.directory import RunDirectory
 from headway.studies import Result
+from support_studies import too_long
 
 # expected.json: df of mixed models within 0.05 of the printed value, since R's own come from numerical derivatives
 DF_TOLERANCE = 0.05
@@ -63,7 +64,7 @@ def result(reference, tmp_path_factory) -> Result:
     out = tmp_path_factory.mktemp("published") / "run"
     headway("import-heads", reference / "pythia_heads.csv.gz", "--out", out)
     headway("analyze", out, "--bootstraps", 0)
-    return Result.load(RunDirectory(out), "development")
+    return Result.load(RunDirectory(out), "development", "prev_self_ratio")
 
 
 def headway(*words) -> None:
@@ -108,3 +109,15 @@ def test_a_wrong_number_would_be_seen(result, expected):
     damaged = json.loads(json.dumps(result.values["lmm"]))
     damaged["peak"]["fixed"]["log10(n_params)"]["estimate"] += 1e-4
     assert len(unmet(damaged, expected["lmm"], ".lmm")) == 1
+
+
+def test_each_sentence_of_a_finding_is_short_and_its_answer_comes_first(result):
+    assert too_long(result.found) == []
+    answers = {(finding.section, finding.name): finding.answer for finding in result.headline}
+    assert answers["growth", "rise"] == "The largest head's score rises during training in all 4 sizes."
+    assert answers["onset", "published"] == "Larger models start earlier (p < 0.001)."
+    assert answers["size", "peak"] == "Larger models peak higher (p < 0.001)."
+
+
+def test_the_published_score_is_asked_for_the_published_thresholds(result):
+    assert result.values["thresholds"]["levels"] == [i / 10 for i in range(1, 16)]

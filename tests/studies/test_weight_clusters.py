@@ -26,8 +26,14 @@ from support_clusters import (
     two_groups,
     untold,
 )
+from support_studies import too_long
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def told(result: Result) -> list[str]:
+    """The key findings as text."""
+    return [finding.text for finding in result.headline]
 
 
 def sweep(rundir, plant, runs=("toy-seed1",), steps=STEPS, **options):
@@ -82,9 +88,7 @@ def test_an_outlier_is_not_called_a_cluster(analysed):
         ("toy-seed2", "v", 6, 16, 32),
     }
     assert left["norm_ratio"].to_list() == pytest.approx([4, 4], rel=0.1)
-    assert any(
-        "Head 6 of V in layer 0 of toy-seed1 left the others at step 32" in said for said in analysed.values["headline"]
-    )
+    assert any("Head 6 of V in layer 0 of toy-seed1 left the others at step 32" in said for said in told(analysed))
 
 
 def test_groups_behind_an_outlier_are_groups(tmp_path):
@@ -157,7 +161,7 @@ def test_few_draws_leave_it_undecided(tmp_path):
     assert found["q_series"] == pytest.approx(0.5)
     assert found["needed_draws"] == 200
     assert "Undecidable with 19 draws" in found["verdict"]
-    headline = " ".join(result.values["headline"])
+    headline = " ".join(told(result))
     assert "Undecidable with 19 draws: Q in layer 0" in headline
     assert "Heads form no groups in 3 of 4 layers and kinds of weights at the last step." in headline
     assert "--most-draws 200" in headline
@@ -190,8 +194,8 @@ def test_equal_heads_are_told_as_such(tmp_path):
         assert all(floats[name].drop_nulls().is_finite().all() for name in floats.columns)
         rundir.write_partition("clusters", "a1", step, frame, {})
     result = weight_clusters.study(rundir, bootstraps=0)
-    headline = result.values["headline"]
-    assert "All heads are equal in Q in layer 0, V in layer 0 and O in layer 0." in headline
+    headline = told(result)
+    assert "All heads are equal in Q in layer 0, V in layer 0 and 1 other." in headline
     assert "K in layer 0 has 2 kinds of identical heads, of 4 heads." in headline
     assert not any("No nulls were drawn" in words for words in [*headline, *result.notes])
 
@@ -204,7 +208,8 @@ def test_nothing_but_equal_heads(tmp_path):
     frame = WeightClusters(features=("raw",)).compute(planted_checkpoint("a1", 0), ClusterInput(equal, {}))
     rundir.write_partition("clusters", "a1", 0, frame, {})
     result = weight_clusters.study(rundir, bootstraps=0)
-    assert result.values["headline"] == ["All heads are equal in Q in layer 0, K in layer 0, V in layer 0 and 1 other."]
+    assert told(result) == ["All heads are equal in Q in layer 0, K in layer 0 and 2 others."]
+    assert result.findings("outliers")[0].values == {"n": 4}
     assert not any("No nulls were drawn" in note for note in result.notes)
 
 
@@ -310,10 +315,11 @@ def test_false_positives_over_200_null_suites(tmp_path):
 
 def test_result_travels_through_files(analysed, tmp_path):
     analysed.save(RunDirectory(tmp_path))
-    loaded = Result.load(RunDirectory(tmp_path), "weight_clusters")
-    assert loaded.values == analysed.values
+    loaded = Result.load(RunDirectory(tmp_path), "weight_clusters", "weights")
+    assert (loaded.values, loaded.found) == (analysed.values, analysed.found)
+    assert too_long(loaded.found) == []
     assert loaded.tables["timeline"].equals(analysed.tables["timeline"])
-    assert any("By the published rule" in finding for finding in loaded.values["findings"])
+    assert [finding.name for finding in loaded.findings("published")] == ["clusters", "sudden"]
 
 
 def test_without_nulls_nothing_is_claimed(tmp_path):
@@ -370,8 +376,10 @@ def test_the_headline_says_what_was_planted(tmp_path, name):
     rundir = truth_suite(
         RunDirectory(tmp_path), name, 0.15, 1, features=features, methods=("kmeans",), ks=(2, 3), nulls=39
     )
-    headline = weight_clusters.study(rundir, bootstraps=199).values["headline"]
+    result = weight_clusters.study(rundir, bootstraps=199)
+    headline = told(result)
     assert not untold(name, headline), headline
+    assert too_long(result.found) == []
     if name in ("outlier", "norms only", "nothing"):
         assert not any(
             claim in said for said in headline for claim in ("Undecidable", "form groups in 1", "at an earlier step")
@@ -431,5 +439,7 @@ def test_both_readings_of_a_fused_weight_are_compared_at_every_step(tmp_path):
     assert queries["step"].to_list() == list(STEPS)
     assert (queries["silhouette"] < 0.2).all()
     assert queries.filter(pl.col("silhouette_published_layout") > 0.2)["step"].to_list() == [32, 64, 128, 256]
-    said = [finding for finding in result.values["findings"] if "series jump" in finding]
-    assert said == ["By the published rule 1 of 4 series jump read as the published study read them, 0 read by head."]
+    (jumps,) = (finding for finding in result.findings("published") if finding.name == "jumps")
+    assert jumps.values == {"n": 4, "n_misread": 1, "n_by_head": 0}
+    assert jumps.text == "By the published rule 1 of 4 series jump when read as published. Read by head, none do."
+    assert too_long(result.found) == []

@@ -39,7 +39,7 @@ def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress
 def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
     kept = {page.address(chapter, figure.name) for chapter in chapters for figure in chapter.figures}
     for chapter in chapters:
-        for path in directory.figures.glob(f"{chapter.study}-*"):
+        for path in directory.figures.glob(f"{chapter.study}-*"):  # of all its subjects, also of those that are no more
             if path.suffix in (".svg", ".png") and path.stem not in kept:
                 path.unlink(missing_ok=True)
 
@@ -47,7 +47,7 @@ def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
 def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """The chart with the rows that its controls' defaults choose, at a fixed width, on white."""
     spec = page.specification(chapter, figure)
-    chosen = {name: narrowed(chapter.tables[name], figure) for name in figure.tables}
+    chosen = {name: narrowed(page.drawn(chapter, name, [figure]), figure) for name in figure.tables}
     spec["datasets"] = {page.table_address(chapter, name): embed.rows(frame) for name, frame in chosen.items()}
     spec["config"] = theme.config(len(chapter.sizes), font=theme.STATIC_FONT) | {"background": "white"}
     spec["config"]["legend"]["disable"] = not figure.legend

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib import resources
 from typing import Any
+
+import polars as pl
 
 from headway import __version__
 from headway.reporting import embed
 from headway.reporting.charts import forms, theme
 from headway.reporting.measured import Measurement
 from headway.reporting.numbers import cells, headings
-from headway.reporting.parts import Chapter, Figure, Item, Missing, Model, Section, Table
+from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Missing, Model, Section, Table
 
 
 def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
@@ -82,48 +85,126 @@ def policy(*scripts: str) -> str:
 
 
 def address(chapter: Chapter, name: str) -> str:
-    return f"{chapter.study}-{name}"
+    return f"{chapter.id}-{name}"
 
 
 def table_address(chapter: Chapter, name: str) -> str:
-    return f"{chapter.study}.{name}"
+    return f"{chapter.id}.{name}"
 
 
-def tables(chapters: Sequence[Chapter]) -> dict[str, Any]:
-    """Every table that some figure draws, once."""
+def section_address(chapter: Chapter, section: Section) -> str:
+    return address(chapter, f"on-{section.name}")
+
+
+def tables(chapters: Sequence[Chapter]) -> dict[str, pl.DataFrame]:
+    """Every table that some figure draws, once, with the columns that are drawn."""
     return {
-        table_address(chapter, name): frame
+        table_address(chapter, name): drawn(chapter, name, [one for one in chapter.figures if name in one.tables])
         for chapter in chapters
-        for name, frame in chapter.tables.items()
-        if any(name in figure.tables for figure in chapter.figures)
+        for name in dict.fromkeys(table for figure in chapter.figures for table in figure.tables)
     }
 
 
+def drawn(chapter: Chapter, name: str, figures: Sequence[Figure]) -> pl.DataFrame:
+    """A table without the columns that `figures` do not show; run, size and seed stay for the reader's choices."""
+    wanted = {"run", "size", "seed"}.union(*map(_columns, figures))
+    frame = chapter.tables[name]
+    return frame.select(column for column in frame.columns if column in wanted)
+
+
+def _columns(figure: Figure) -> set[str]:
+    charts = [figure.chart, *([figure.small] if figure.small is not None else [])]
+    named = {field for chart in charts for field in _fields(chart.to_dict(validate=False))}
+    return named | {figure.top, *(control.column for control in figure.controls)}
+
+
+def _fields(part: Any) -> set[str]:
+    """The columns that a specification names: as fields, in groupings, and in expressions as `datum.column`."""
+    if isinstance(part, list):
+        return {field for item in part for field in _fields(item)}
+    if isinstance(part, str):
+        return set(_DATUM.findall(part))
+    if not isinstance(part, dict):
+        return set()
+    named = {part["field"]} if isinstance(part.get("field"), str) else set()
+    grouped = {item for key in ("groupby", "fields") for item in part.get(key, []) if isinstance(item, str)}
+    return named | grouped | {field for value in part.values() for field in _fields(value)}
+
+
+_DATUM = re.compile(r"datum\.(\w+)")
+
+
 def figures(chapters: Sequence[Chapter]) -> dict[str, Any]:
-    """What the page's script reads."""
+    """What the page's script reads: every figure, and small ones for the summary."""
+    found = {}
+    for chapter in chapters:
+        for figure in chapter.figures:
+            found[address(chapter, figure.name)] = _drawing(chapter, figure, specification(chapter, figure))
+        for highlight in chapter.summary:
+            if highlight.figure:
+                figure = figure_of(chapter, highlight)
+                name = small_address(chapter, highlight)
+                small = replace(figure, layout=Layout(), top="")
+                found[name] = _drawing(chapter, small, small_specification(chapter, figure)) | {"name": name}
     return {
         "themes": {
-            chapter.study: {
+            chapter.id: {
                 "light": theme.config(len(chapter.sizes)),
                 "dark": theme.config(len(chapter.sizes), dark=True),
             }
             for chapter in chapters
         },
-        "figures": {
-            address(chapter, figure.name): {
-                "name": address(chapter, figure.name),
-                "theme": chapter.study,
-                "spec": specification(chapter, figure),
-                "tables": [table_address(chapter, name) for name in figure.tables],
-                "controls": [asdict(control) for control in figure.controls],
-                "layout": asdict(figure.layout),
-                "legend": figure.legend,
-                "top": figure.top,
-            }
-            for chapter in chapters
-            for figure in chapter.figures
-        },
+        "figures": found,
     }
+
+
+def _drawing(chapter: Chapter, figure: Figure, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": address(chapter, figure.name),
+        "theme": chapter.id,
+        "spec": spec,
+        "tables": [table_address(chapter, name) for name in figure.tables],
+        "controls": [asdict(control) for control in figure.controls],
+        "layout": asdict(figure.layout),
+        "legend": figure.legend,
+        "top": figure.top,
+    }
+
+
+def figure_of(chapter: Chapter, highlight: Highlight) -> Figure:
+    """The figure that shows a key finding."""
+    return next(figure for figure in chapter.figures if figure.name == highlight.figure)
+
+
+def small_address(chapter: Chapter, highlight: Highlight) -> str:
+    """Its place counts: two findings may be shown by one figure."""
+    return f"{address(chapter, highlight.figure)}-small-{list(chapter.summary).index(highlight) + 1}"
+
+
+def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
+    """The figure's small chart: low, with few ticks, without titles and legends, which its caption replaces."""
+    chart = figure.chart if figure.small is None else figure.small
+    spec = specification(chapter, replace(figure, chart=chart))
+    return _plain(spec) | {"height": forms.SMALL_HEIGHT}
+
+
+_FEW_TICKS = {"title": None, "tickCount": 3, "labelFontSize": 9, "labelLimit": 60, "labelOverlap": "greedy"}
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_plain(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    plainer = {key: _plain(value) for key, value in part.items() if key != "height"}
+    for channel in ("x", "y"):
+        if isinstance(plainer.get(channel), dict) and "field" in plainer[channel]:
+            axis = plainer[channel].get("axis") or {}
+            plainer[channel] = {**plainer[channel], "title": None, "axis": axis | _FEW_TICKS}
+    for channel in ("color", "shape"):
+        if isinstance(plainer.get(channel), dict) and "field" in plainer[channel]:
+            plainer[channel] = {**plainer[channel], "legend": None}
+    return plainer
 
 
 def specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
@@ -147,16 +228,30 @@ def chapter_view(chapter: Chapter) -> dict[str, Any]:
     light, dark = (theme.size_colours(len(chapter.sizes), dark=dark) if chapter.sizes else [] for dark in (False, True))
     palette = [{"name": name, "light": a, "dark": b} for name, a, b in zip(chapter.sizes, light, dark, strict=True)]
     return {
-        **{name: getattr(chapter, name) for name in chapter.__dataclass_fields__},
-        "id": chapter.study,
+        **{name: getattr(chapter, name) for name in chapter.__dataclass_fields__ if name != "tables"},
+        "id": chapter.id,
         "palette": palette,
+        "summary": [highlight_view(chapter, highlight) for highlight in chapter.summary],
         "sections": [section_view(chapter, section) for section in chapter.sections],
     }
 
 
+def highlight_view(chapter: Chapter, highlight: Highlight) -> dict[str, Any]:
+    view: dict[str, Any] = {"answer": highlight.answer, "more": highlight.more, "figure": None}
+    if highlight.figure:
+        figure = figure_of(chapter, highlight)
+        view["figure"] = {
+            "id": address(chapter, figure.name),
+            "small": small_address(chapter, highlight),
+            "title": figure.title,
+            "alt": figure.alt,
+        }
+    return view
+
+
 def section_view(chapter: Chapter, section: Section) -> dict[str, Any]:
     return {
-        "id": address(chapter, section.name),
+        "id": section_address(chapter, section),
         "title": section.title,
         "lead": section.lead,
         "parts": [item_view(chapter, item) for item in section.items],

@@ -1,4 +1,4 @@
-"""What a report is made of: chapters (one a study) of sections of figures, models, tables and gaps.
+"""What a report is made of: chapters (one a result) of sections of figures, models, tables and gaps.
 
 A figure's chart names its tables (`alt.NamedData("trajectories")`) and does not hold them: all charts of a chapter draw
 from the same tables, which the page carries once.
@@ -56,6 +56,7 @@ class Figure:
         controls: choices of the reader; each narrows the choices of the next.
         legend: whether the colours of the sizes are to be explained above it.
         top: with controls: the column whose largest value, whatever the slider says, ends the chart's colour scale.
+        small: what stands for it beside a line of the summary: one panel, no legend; the chart itself where there is none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Figure:
     layout: Layout = Layout()
     legend: bool = False
     top: str = ""
+    small: Chart = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,15 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Highlight:
+    """A key finding in the summary: its answer, the most important number, and the name of its figure, if it has one."""
+
+    answer: str
+    more: str = ""
+    figure: str = ""
+
+
+@dataclass(frozen=True)
 class Term:
     """A word that the chapter uses, and what it means; `formula` is set as mathematics."""
 
@@ -128,12 +139,13 @@ class Term:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A study's part of the report.
+    """A result's part of the report.
 
     Attributes:
-        study: its name, which is also the prefix of its figures' files.
+        study: the study's name.
+        subject: what was studied; both make the prefix of addresses in the page and of figures' files.
         title: what it asks.
-        summary: sentences with the numbers that matter.
+        summary: the key findings.
         facts: what was analysed: label and value.
         notes: what to know about the data before believing the numbers.
         sections: one a question.
@@ -146,8 +158,9 @@ class Chapter:
     """
 
     study: str
+    subject: str
     title: str
-    summary: Sequence[str]
+    summary: Sequence[Highlight]
     facts: Sequence[tuple[str, str]]
     notes: Sequence[str]
     sections: Sequence[Section]
@@ -158,6 +171,10 @@ class Chapter:
     sizes: Sequence[str] = ()
     seeds: Sequence[str] = ()
     left_out: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+    @property
+    def id(self) -> str:
+        return f"{self.study}-{self.subject}"
 
     @property
     def figures(self) -> list[Figure]:

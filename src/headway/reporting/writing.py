@@ -15,6 +15,7 @@ from headway.reporting.parts import Chapter
 from headway.store.directory import RunDirectory
 from headway.store.files import write_whole
 from headway.studies import Result
+from headway.tables import SCORES
 from headway.text import listed
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
@@ -67,25 +68,30 @@ def write(
 
 
 def read_results(directory: RunDirectory) -> list[Result]:
-    """The result of each study that was analysed, in the order of the report.
+    """The results that were saved, in the order of the report: by study, scores in the order of `headway.tables.SCORES`.
 
     Raises:
-        RunDirectoryError: it is not a run directory, or no study has one.
+        RunDirectoryError: it is not a run directory, or it holds no result.
         StorageError: a result is damaged.
     """
     directory.require()
-    done = [study for study in CHAPTERS if (directory.analysis / f"{study}.json").exists()]
+    order = {score: place for place, score in enumerate(SCORES)}
+    done = [
+        (study, subject)
+        for study in CHAPTERS
+        for subject in sorted(Result.saved(directory, study), key=lambda subject: order.get(subject, len(order)))
+    ]
     if not done:
         raise RunDirectoryError(
             f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
         )
-    return [Result.load(directory, study) for study in done]
+    return [Result.load(directory, study, subject) for study, subject in done]
 
 
 def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
-    """A sentence for each study whose tables have changed since it was analysed."""
+    """A sentence for each result whose tables have changed since it was analysed."""
     return [
-        f"The study {result.study} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
+        f"The result {result.key} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
         f"Run `headway analyze {directory.path}`, then `headway report {directory.path}`."
         for result in results
         if (tables := result.changed_since(directory))

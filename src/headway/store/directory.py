@@ -3,7 +3,7 @@
     DIR/manifest.json                    what was asked, per table
     DIR/TABLE/RUN@STEP.parquet           one part a checkpoint
     DIR/failures.jsonl                   checkpoints that could not be done, and why
-    DIR/analysis/STUDY.json, *.parquet   results
+    DIR/analysis/STUDY/SUBJECT.json, SUBJECT.TABLE.parquet   results, such as development/prev_self_ratio.json
     DIR/figures/*.svg, *.png             each figure
     DIR/report.html                      opens offline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.studies import development, weight_clusters
-from headway.studies.result import Result
+from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
     "development": development.study,
@@ -18,4 +18,4 @@ TABLES: dict[str, frozenset[str]] = {
     "weight_clusters": weight_clusters.TABLES,
 }
 
-__all__ = ["STUDIES", "TABLES", "Result", "development", "weight_clusters"]
+__all__ = ["STUDIES", "TABLES", "Finding", "Result", "development", "weight_clusters"]

@@ -1,4 +1,4 @@
-"""What a study hands over: numbers by name, tables by name, and notes for the reader."""
+"""The result of a study: findings, numbers by name, tables by name, and notes for the reader."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,92 @@ from headway.errors import RunDirectoryError, StorageError
 from headway.store.directory import RunDirectory, safe_name
 from headway.store.files import require_regular, to_json, write_whole
 
-_OWN_KEYS = ("study", "notes", "sources", "files", "seal")
+_OWN_KEYS = ("study", "subject", "findings", "notes", "sources", "files", "seal")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a study found: its key, its numbers, and the prose that was made from them.
+
+    Code looks a finding up by `section` and `name`, and takes its numbers from `values`. It never searches the prose.
+
+    Attributes:
+        section: the question that it answers.
+        name: what it says about it; unique within its section.
+        answer: the first sentence, which alone answers the question.
+        more: what is said after it, with numbers and caveats; the most important number first.
+        values: the numbers in the sentences.
+        key: whether the report's summary shows it.
+    """
+
+    section: str
+    name: str
+    answer: str
+    more: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    key: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", as_json(self.values))
+
+    @classmethod
+    def of(cls, section: str, name: str, text: Sequence[str | None], values: Mapping[str, Any], key: bool) -> Finding:
+        """A finding of several sentences, those left out that are None or empty; the first one is the answer."""
+        answer, *more = filter(None, text)
+        return cls(section, name, answer, more, dict(values), key)
+
+    @property
+    def text(self) -> str:
+        return " ".join([self.answer, *self.more])
 
 
 @dataclass(frozen=True)
 class Result:
-    """A study's outcome: numbers for the text, tables for the figures.
+    """A study's outcome: findings for the text, tables for the figures.
 
     Attributes:
-        study: the study's name; its files are `analysis/STUDY.json` and `analysis/STUDY.TABLE.parquet`.
+        study: the study's name.
+        subject: what was studied, such as a score. The files are `analysis/STUDY/SUBJECT.json` and
+            `analysis/STUDY/SUBJECT.TABLE.parquet`.
         values: nested dicts and lists of numbers, strings, booleans, and None for a number that does not exist.
         tables: tidy frames by name, every column ready to be drawn.
         notes: sentences on the data that the reader should know before believing the numbers.
+        found: the findings, in the order of the report.
         sources: for each table of the run directory that was studied, a hash of what it held then.
     """
 
     study: str
-    values: dict[str, Any]
+    subject: str
+    values: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", as_json(self.values))
+
+    @property
+    def key(self) -> str:
+        """STUDY/SUBJECT: where the result lies in `analysis/`."""
+        return f"{self.study}/{self.subject}"
+
+    def findings(self, section: str) -> list[Finding]:
+        """The findings of one section, in order."""
+        return [finding for finding in self.found if finding.section == section]
+
+    @property
+    def headline(self) -> list[Finding]:
+        """The key findings, in order."""
+        return [finding for finding in self.found if finding.key]
+
+    def find(self, section: str, name: str, *text: str | None, key: bool = True, **values: Any) -> None:
+        """Adds the finding `section`, `name`: its sentences, those left out that are None or empty, and its numbers."""
+        self.found.append(Finding.of(section, name, text, values, key))
+
+    def leave_out(self, what: str, reason: str, tables: Collection[str] = ()) -> None:
+        """Adds a line to `left_out`: `what` could not be made, why, and which tables are absent for it."""
+        self.values.setdefault("left_out", []).append({"what": what, "reason": reason, "tables": list(tables)})
 
     def save(self, rundir: RunDirectory) -> None:
         """Writes the tables, then the JSON with their hashes and its own; tables of an earlier result are removed.
@@ -50,41 +113,60 @@ class Result:
         Raises:
             StorageError: they cannot be written.
         """
-        safe_name(self.study, "study")
-        encoded = {_table_path(rundir, self.study, name): _parquet(frame) for name, frame in self.tables.items()}
+        folder = _folder(rundir, self.study)
+        safe_name(self.subject, "subject")
+        encoded = {_table_path(folder, self.subject, name): _parquet(frame) for name, frame in self.tables.items()}
         files = {name: _hash(data) for name, data in zip(self.tables, encoded.values(), strict=True)}
-        document = {"study": self.study, "notes": self.notes, "sources": self.sources, "files": files, **self.values}
+        document = {
+            "study": self.study,
+            "subject": self.subject,
+            "findings": [asdict(finding) for finding in self.found],
+            "notes": self.notes,
+            "sources": self.sources,
+            "files": files,
+            **self.values,
+        }
         for path, data in encoded.items():
             write_whole(path, data)
-        write_whole(rundir.analysis / f"{self.study}.json", to_json({**document, "seal": _hash(to_json(document))}))
+        write_whole(folder / f"{self.subject}.json", to_json({**document, "seal": _hash(to_json(document))}))
         kept = {path.name for path in encoded}
-        for path in rundir.analysis.glob(f"{self.study}.*.parquet"):
+        for path in folder.glob(f"{self.subject}.*.parquet"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, rundir: RunDirectory, study: str) -> Result:
-        """The result of `study` in `rundir`.
+    def load(cls, rundir: RunDirectory, study: str, subject: str) -> Result:
+        """The result of `study` on `subject` in `rundir`.
 
         Raises:
             RunDirectoryError: it has not been analysed.
             StorageError: a file of the result is gone, or is not the one that was saved with the others.
         """
-        path = rundir.analysis / f"{safe_name(study, 'study')}.json"
+        folder = _folder(rundir, study)
+        path = folder / f"{safe_name(subject, 'subject')}.json"
         if not path.exists():
-            raise RunDirectoryError(f"{rundir.path} holds no result of {study!r}: run `headway analyze` on it first")
+            raise RunDirectoryError(
+                f"{rundir.path} holds no result of {study!r} on {subject!r}: run `headway analyze` on it first"
+            )
         try:
-            values = _sealed(path, study)
+            values = _sealed(path, study, subject)
             tables = {
-                name: pl.read_parquet(io.BytesIO(_as_saved(_table_path(rundir, study, name), digest)))
+                name: pl.read_parquet(io.BytesIO(_as_saved(_table_path(folder, subject, name), digest)))
                 for name, digest in values["files"].items()
             }
-        except (OSError, ValueError, KeyError, RecursionError, pl.exceptions.PolarsError) as error:
+            found = [Finding(**finding) for finding in values["findings"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, pl.exceptions.PolarsError) as error:
             raise StorageError(
-                f"the result of {study!r} in {rundir.path} is not whole ({error}). Run `headway analyze {rundir.path}` again"
+                f"the result of {study!r} on {subject!r} in {rundir.path} is not whole ({error}). "
+                f"Run `headway analyze {rundir.path}` again"
             ) from error
         numbers = {key: value for key, value in values.items() if key not in _OWN_KEYS}
-        return cls(study, numbers, tables, values["notes"], values["sources"])
+        return cls(study, subject, numbers, tables, values["notes"], found, values["sources"])
+
+    @staticmethod
+    def saved(rundir: RunDirectory, study: str) -> list[str]:
+        """The subjects of which `rundir` holds a result of `study`, by name."""
+        return sorted(path.stem for path in _folder(rundir, study).glob("*.json"))
 
     def changed_since(self, rundir: RunDirectory) -> list[str]:
         """The tables of `rundir` that hold other partitions now than when they were studied."""
@@ -101,11 +183,11 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sealed(path: Path, study: str) -> dict[str, Any]:
-    """The JSON at `path`, whose hash over all else it holds itself.
+def _sealed(path: Path, study: str, subject: str) -> dict[str, Any]:
+    """The JSON at `path`, which holds a hash of the rest of itself.
 
     Raises:
-        ValueError: it was edited, or is of another study.
+        ValueError: it was edited, or is the result of another study or on another subject.
     """
     require_regular(path)
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -114,8 +196,8 @@ def _sealed(path: Path, study: str) -> dict[str, Any]:
     rest = {key: value for key, value in document.items() if key != "seal"}
     if document.get("seal") != _hash(to_json(rest)):
         raise ValueError(f"{path.name} was changed after it was saved")
-    if document["study"] != study:
-        raise ValueError(f"{path.name} holds the study {document['study']!r}")
+    if (document["study"], document["subject"]) != (study, subject):
+        raise ValueError(f"{path.name} holds the study {document['study']!r} on {document['subject']!r}")
     return document
 
 
@@ -132,8 +214,12 @@ def _as_saved(path: Path, digest: str) -> bytes:
     return data
 
 
-def _table_path(rundir: RunDirectory, study: str, table: str) -> Path:
-    return rundir.analysis / f"{study}.{safe_name(table, 'table name')}.parquet"
+def _folder(rundir: RunDirectory, study: str) -> Path:
+    return rundir.analysis / safe_name(study, "study")
+
+
+def _table_path(folder: Path, subject: str, table: str) -> Path:
+    return folder / f"{subject}.{safe_name(table, 'table name')}.parquet"
 
 
 def as_json(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""How the figures look (`theme`) and the shapes they take (`forms`)."""
+"""How figures look (`theme`), their axes (`axes`) and the shapes they take (`forms`)."""

@@ -1,9 +1,10 @@
-"""The chapter of the study `development`: its result -> sections of figures, in the order of the study."""
+"""The chapter of a result of `development`: sections of figures, in the order of the study."""
 
 from __future__ import annotations
 
-from headway.reporting.development import beyond, consistency, final, growth, onset, seeds, texts
-from headway.reporting.development.context import Context
+from headway.reporting.context import Context
+from headway.reporting.development import consistency, final, growth, identity, onset, position, seeds, texts
+from headway.reporting.development.frames import VIEWS
 from headway.reporting.parts import Chapter, Section
 from headway.studies import Result
 
@@ -14,23 +15,34 @@ _SECTIONS = (
     growth.peak_and_slope,
     consistency.consistency,
     onset.intervals,
-    beyond.position,
-    beyond.matching,
-    beyond.identity,
+    position.position,
+    position.matching,
+    identity.identity,
     seeds.how_many,
     seeds.sizes_to_come,
-    beyond.duplicates,
+    identity.duplicates,
 )
+
+# The figure that stands beside a key finding in the summary, by the finding's section and name.
+_SHOWN_BY = {
+    ("growth", "rise"): "trajectories",
+    ("onset", "published"): "onset-by-size",
+    ("size", "peak"): "peak-by-size",
+    ("consistency", "correlation"): "mds",
+    ("position", "depth"): "top-head-depth",
+    ("identity", "start"): "share-leads",
+}
 
 
 def chapter(result: Result) -> Chapter:
-    """The study's part of the report."""
-    context = Context(result)
+    """The result's part of the report."""
+    context = Context(result, VIEWS)
     sections: list[Section] = [section(context) for section in _SECTIONS]
     return Chapter(
         study=result.study,
+        subject=result.subject,
         title=texts.title(context),
-        summary=result.values.get("headline") or [],
+        summary=context.highlights(_SHOWN_BY, sections),
         facts=texts.facts(context),
         notes=result.notes,
         sections=sections,

@@ -8,19 +8,13 @@ import altair as alt
 import polars as pl
 
 from headway.reporting.charts import forms
-from headway.reporting.development.context import Context
+from headway.reporting.context import Context
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Figure, Item, Layout, Missing, Section, Table
 
 
 def consistency(context: Context) -> Section:
-    return context.section(
-        "consistency",
-        "Are seeds and sizes alike?",
-        [context.finding("consistency"), *context.beyond("consistency")],
-        _items(context),
-        part="consistency",
-    )
+    return context.section("consistency", "Are seeds and sizes alike?", _items(context), about="consistency")
 
 
 def _items(context: Context) -> Iterator[Item]:
@@ -29,13 +23,13 @@ def _items(context: Context) -> Iterator[Item]:
     yield context.model(
         "ols.trajectory_correlation",
         "Are runs of one size more alike?",
-        "A linear model of the correlation of two runs on whether they share their size, and on both sizes.",
+        "This linear model explains the correlation of two runs by whether they share their size, and by both sizes.",
         term="same_model",
     )
     yield context.model(
         "ols.trajectory_correlation_between",
         "Between sizes: are larger models more alike?",
-        "The same for pairs of different sizes only.",
+        "This is the same model for pairs of different sizes only.",
     )
     yield _independence(context)
     yield _map(context)
@@ -46,22 +40,17 @@ def _correlations(context: Context) -> Figure:
     order = []
     lowest = -1.0
     if context.has("correlations"):
-        order = context.tables["correlations"]["label1"].unique(maintain_order=True).to_list()
+        order = context.levels("correlations", "label1")
         lowest = ends(context.tables["correlations"]["cor"])[0]
+    title = "Correlation of trajectories"
     colour = (
-        forms.diverging("cor", "Correlation of trajectories", domain=[-1, 1])
-        if lowest < 0
-        else forms.sequential("cor", "Correlation of trajectories", domainMax=1)
+        forms.diverging("cor", title, domain=[-1, 1]) if lowest < 0 else forms.sequential("cor", title, domainMax=1)
     )
     axis = alt.Axis(labelFontSize=9, labelOverlap="greedy")
+    across = alt.Axis(labelSeparation=0, labelFontSize=9, labelOverlap="greedy", labelAngle=-90)
     chart = forms.tiles(
         "correlations",
-        alt.X(
-            "label1:N",
-            sort=order,
-            title=None,
-            axis=alt.Axis(labelSeparation=0, labelFontSize=9, labelOverlap="greedy", labelAngle=-90),
-        ),
+        alt.X("label1:N", sort=order, title=None, axis=across),
         alt.Y("label2:N", sort=order, title=None, axis=axis),
         colour,
         forms.tips(("run1:N", "run"), ("run2:N", "and run"), ("cor:Q", "correlation", ".3f"), ("n_steps:Q", "steps")),
@@ -69,10 +58,8 @@ def _correlations(context: Context) -> Figure:
     return Figure(
         name="correlations",
         title="Correlation of every two runs’ trajectories",
-        sentence=(
-            "Rows and columns are runs, ordered by size, then seed: the square blocks along the diagonal are "
-            "the seeds of one size."
-        ),
+        sentence="Rows and columns are runs, ordered by size, then seed. "
+        "The square blocks along the diagonal are the seeds of one size.",
         alt="Heat map of the correlations between the trajectories of all runs, ordered by size and seed.",
         chart=chart,
         tables=("correlations",),
@@ -80,22 +67,25 @@ def _correlations(context: Context) -> Figure:
     )
 
 
+_GROUPINGS = {
+    "same_model": ("Mean correlation, same size or not", ("same_model",)),
+    "same_model_and_size": ("Mean correlation by size", ("same_model", "model")),
+    "param_difference": ("Mean correlation by difference in parameters", ("param_difference",)),
+}
+_COLUMNS = {"same_model": "Same size", "model": "Size", "param_difference": "Difference in parameters"}
+
+
 def _means(context: Context) -> Iterator[Item]:
-    groupings = {
-        "same_model": ("Mean correlation, same size or not", ("same_model",)),
-        "same_model_and_size": ("Mean correlation by size", ("same_model", "model")),
-        "param_difference": ("Mean correlation by difference in parameters", ("param_difference",)),
-    }
-    names = {"same_model": "Same size", "model": "Size", "param_difference": "Difference in parameters"}
-    frame = context.result.tables.get("correlation_means")
-    if frame is None:
-        yield Missing("Mean correlations", context.reason("correlation_means"))
+    missing = context.missing("Mean correlations", "correlation_means")
+    if missing:
+        yield missing
         return
-    for grouping, (title, columns) in groupings.items():
+    frame = context.tables["correlation_means"]
+    for grouping, (title, columns) in _GROUPINGS.items():
         chosen = frame.filter(frame["grouping"] == grouping)
-        headings = {column: names[column] for column in columns} | {"mean": "Mean", "sd": "SD", "n": "Pairs"}
-        if chosen.height and set(headings) <= set(chosen.columns):
-            yield Table(f"means-{grouping.replace('_', '-')}", title, chosen, headings)
+        headings = {column: _COLUMNS[column] for column in columns} | {"mean": "Mean", "sd": "SD", "n": "Pairs"}
+        if chosen.height:
+            yield Table(f"means-{grouping.replace('_', '-')}", title, chosen, headings, folded=chosen.height > 6)
 
 
 def _independence(context: Context) -> Item:
@@ -108,32 +98,25 @@ def _independence(context: Context) -> Item:
         "independence",
         title,
         pl.DataFrame([{**{name: test[name] for name in ("cor", "t", "df", "p")}, "lower": low, "upper": high}]),
-        {"cor": "Correlation", "t": "t", "df": "df", "p": "p", "lower": "95 % from", "upper": "to"},
-        "Pearson’s correlation of the two parameter counts over all pairs: a check that they can stand side by side in the "
-        "models above.",
+        {"cor": "Correlation", "t": "t", "df": "df", "p": "p", "lower": "95% from", "upper": "to"},
+        "This is Pearson’s correlation of the two parameter counts over all pairs. It checks that both can stand in the models "
+        "above.",
     )
 
 
 def _map(context: Context) -> Figure:
-    base = alt.Chart(forms.named("mds"))
     domain = _square_domain(context)
     x = alt.X("x:Q", title="First dimension (1 − correlation)", scale=alt.Scale(domain=domain[0], nice=False))
     y = alt.Y("y:Q", title="Second dimension", scale=alt.Scale(domain=domain[1], nice=False))
-    color = forms.by_size(context.sizes)
-    dots = base.mark_point(size=80, filled=True).encode(
-        x=x,
-        y=y,
-        color=color,
-        opacity=forms.shown(0.75, 0.1, "size", "seed"),
-        tooltip=forms.tips(("run:N", "run"), ("x:Q", "first", ".3f"), ("y:Q", "second", ".3f")),
-    )
+    tooltip = forms.tips(("run:N", "run"), ("x:Q", "first", ".3f"), ("y:Q", "second", ".3f"))
+    dots = forms.run_dots(forms.base("mds"), x, y, context.sizes, tooltip, size=80)
     crosses = (
-        alt.Chart(forms.named("mds_centroids"))
+        forms.base("mds_centroids")
         .mark_point(shape="cross", size=150, filled=True, stroke="white", strokeWidth=1)
         .encode(
             x="centroid_x:Q",
             y="centroid_y:Q",
-            color=color,
+            color=forms.by_size(context.sizes),
             opacity=forms.shown(1, 0.15, "size"),
             tooltip=forms.tips(
                 ("size:N", "size"),
@@ -146,10 +129,8 @@ def _map(context: Context) -> Figure:
     return Figure(
         name="mds",
         title="A map of the runs",
-        sentence=(
-            "Runs whose trajectories correlate lie close together (classical scaling of 1 − correlation); "
-            "crosses are the sizes’ centres."
-        ),
+        sentence="Runs whose trajectories correlate lie close together (classical scaling of 1 − correlation). "
+        "Crosses are the sizes’ centres.",
         alt="Scatter plot of runs in two dimensions made from the correlations of their trajectories.",
         chart=forms.focusable(dots + crosses),
         tables=("mds", "mds_centroids"),
@@ -168,11 +149,10 @@ def _square_domain(context: Context) -> list[list[float]]:
 
 
 def _separation(context: Context) -> Item:
-    if not context.has("mds_centroids"):
-        return Missing("Separation of the sizes", context.reason("mds_centroids"))
-    return Table(
+    title = "Separation of the sizes on the map"
+    return context.missing(title, "mds_centroids") or Table(
         "separation",
-        "Separation of the sizes on the map",
+        title,
         context.tables["mds_centroids"],
         {
             "size": "Size",
@@ -182,6 +162,7 @@ def _separation(context: Context) -> Item:
             "within": "Spread of its seeds",
             "ratio": "Separation",
         },
-        "Separation is the mean distance to the other sizes’ centres over the mean distance of a size’s "
-        "seeds from their own.",
+        "Separation is the mean distance to the other sizes’ centres, divided by the mean distance of a size’s seeds from "
+        "their own.",
+        folded=True,
     )

@@ -7,57 +7,56 @@ from typing import Any
 
 import altair as alt
 
-from headway.reporting.charts import forms
-from headway.reporting.development.context import Context
-from headway.reporting.parts import Figure, Item, Layout, Section
-
-_LAYER = "Layer (counted from 0)"
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
+from headway.reporting.parts import Figure, Item, Section
 
 
 def final_step(context: Context) -> Section:
-    return context.section(
-        "final-step", "Where is it at the end of training?", [context.finding("final")], _items(context)
-    )
+    return context.section("final-step", "Where is it at the end of training?", _items(context), about="final")
 
 
 def _items(context: Context) -> Iterator[Item]:
-    yield _maxima(context, "max", "Each layer’s largest head in every run", context.axis)
-    yield _maxima(context, "max_z", "The same, as z-scores within each size", f"{context.score}, z-score")
+    yield _maxima(context, "max", "The largest head of each layer, in every run", context.axis)
+    yield _maxima(context, "max_z", "Layer maxima, z-scored within each model size", "Layer maximum (z-score)")
     yield context.model(
         "lmm.final_layer_by_size",
-        "Does the place of the layer matter, and does that change with size?",
-        "A mixed model of each layer’s largest z-score on size and layer (counted from 1), seeds as random intercepts.",
+        "Does the layer matter, and does that change with size?",
+        "This mixed model explains each layer’s largest z-score by size and layer, with a random intercept for each seed.",
     )
     yield _by_layer(context)
-    yield _by_depth(context, "depth", "By depth: true sixths of the network", "is a sixth of the network’s depth")
+    yield _by_depth(context, "depth", "Largest head by depth", "A bin is a sixth of the layers.")
     yield _by_depth(
         context,
         "rows",
-        "By depth, as published: six bins of equally many heads",
-        "holds a sixth of all heads of all sizes, as in the published study; deep sizes weigh more",
+        "Largest head by depth, with the published bins",
+        "A bin holds a sixth of all heads of all sizes, as published, so deep sizes weigh more.",
     )
     yield context.model(
         "lmm.final_depth",
         "Does the score grow with depth?",
-        "A mixed model of every head’s score on relative depth, with random intercepts for head number and model.",
+        "This mixed model explains every head’s score by its depth, with random intercepts for head number and model.",
     )
     yield context.model(
-        "gam.final_depth", "The same as a smooth curve", "An additive model of every head’s score on relative depth."
+        "gam.final_depth",
+        "The score against depth as a smooth curve",
+        "This additive model explains every head’s score by its depth.",
     )
 
 
 def _maxima(context: Context, column: str, title: str, colour_title: str) -> Figure:
+    table = "final_layer_seed"
     signed = column == "max_z"
-    most = context.highest("layer_maxima", column)
+    most = context.highest(table, column)
     colour = (
         forms.diverging(column, colour_title, domain=[-most, most])
         if signed
         else forms.sequential(column, colour_title, domain=[0, most])
     )
     chart = forms.tiles(
-        "layer_maxima",
-        alt.X("layer:O", title=_LAYER, axis=alt.Axis(labelAngle=0)),
-        alt.Y("seed:N", title="Seed", sort=context.seeds),
+        table,
+        axes.layer_x(),
+        axes.seed_y(context.seeds),
         colour,
         forms.tips(
             ("run:N", "run"),
@@ -68,57 +67,48 @@ def _maxima(context: Context, column: str, title: str, colour_title: str) -> Fig
         ),
         opacity=forms.shown(1, 0.18, "size", "seed"),
     ).properties(height=alt.Step(17))
-    chart = forms.panels(chart, "size", context.sizes).resolve_scale(x="independent")
+    scaled = "Values are scaled to mean 0 and SD 1 over all heads of a size, so that sizes compare."
+    columns = "A column that stands out in all rows is a layer that takes the role whatever the seed."
     return Figure(
         name=f"final-layers-{column.replace('_', '-')}",
         title=title,
-        sentence=(
-            "Every cell is the largest head of one layer in one run at the final step"
-            + (
-                ", scaled to mean 0 and standard deviation 1 over all heads of its size, so that sizes compare"
-                if signed
-                else ""
-            )
-            + "; columns that stand out in all rows are layers that take the role whatever the seed."
-        ),
+        sentence=f"Each cell is one layer of one run at the final step. {scaled if signed else columns}",
         alt=f"Heat maps, one a size, of {context.score.lower()} by layer and seed at the final step.",
-        chart=forms.focusable(chart),
-        tables=("layer_maxima",),
-        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
+        chart=forms.focusable(forms.panels(chart, "size", context.sizes).resolve_scale(x="independent")),
+        tables=(table,),
+        layout=context.size_panels,
     )
 
 
-def _mean_and_se(context: Context, table: str, x: Any, where: str = "", extra: Any = None) -> Any:
-    base = alt.Chart(forms.named(table))
-    base = base.transform_filter(where) if where else base
-    color = forms.by_size(context.sizes)
-    y = forms.value_y("mean", context.axis, zero=True)
+def _mean_and_se(context: Context, table: str, x: Any, place: tuple[str, str], where: str = "") -> Any:
+    chart = forms.base(table, where)
     tooltip = forms.tips(
         ("size:N", "size"),
-        *([extra] if extra else []),
+        place,
         ("mean:Q", "mean over seeds", ".4~g"),
         ("lower:Q", "mean − SE", ".4~g"),
         ("upper:Q", "mean + SE", ".4~g"),
         ("n_seeds:Q", "seeds"),
     )
-    band = base.mark_area().encode(
-        x=x, y=alt.Y("lower:Q"), y2="upper:Q", color=color, opacity=forms.shown(0.2, 0.04, "size")
-    )
-    line = base.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24, filled=True)).encode(
-        x=x, y=y, color=color, opacity=forms.shown(1, 0.15, "size")
-    )
-    return band + line + forms.hoverable(base, x, "mean:Q", tooltip, detail="size:N")
+    y = axes.value_y("mean", context.axis, zero=True)
+    means = forms.size_means(chart, x, y, context.sizes, dots=True)
+    return means + forms.hoverable(chart, x, "mean:Q", tooltip, detail="size:N")
 
 
 def _by_layer(context: Context) -> Figure:
-    x = alt.X("layer:Q", title=_LAYER, scale=alt.Scale(nice=False, padding=6), axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X(
+        "layer:Q",
+        title=axes.LAYER_TITLE,
+        scale=alt.Scale(nice=False, padding=6),
+        axis=alt.Axis(tickMinStep=1, format="d"),
+    )
     return Figure(
         name="final-by-layer",
         title="Largest head by layer, averaged over seeds",
-        sentence="Lines are means over seeds of the layer’s largest head, bands one standard error to either side.",
+        sentence="Lines are means over seeds; bands are one standard error to either side.",
         alt=f"Lines of mean largest {context.score.lower()} against layer, one a size.",
-        chart=forms.focusable(_mean_and_se(context, "by_layer", x, extra=("layer:O", "layer"))),
-        tables=("by_layer",),
+        chart=forms.focusable(_mean_and_se(context, "final_by_layer", x, ("layer:O", "layer"))),
+        tables=("final_by_layer",),
         legend=True,
     )
 
@@ -130,17 +120,17 @@ def _by_depth(context: Context, cut: str, title: str, bins: str) -> Figure:
         scale=alt.Scale(domain=[0, 1.02], nice=False),
         axis=alt.Axis(format="%", tickCount=5),
     )
-    chart = _mean_and_se(context, "by_depth", x, f"datum.cut == '{cut}'", ("sixth:O", "sixth"))
-    tables = ["by_depth"]
+    chart = _mean_and_se(context, "final_by_depth", x, ("sixth:O", "sixth"), f"datum.cut == '{cut}'")
+    tables = ["final_by_depth"]
     curve = ""
-    if context.has("depth_gam"):
-        chart = forms.band_and_line("depth_gam", alt.X("prop_layer:Q")) + chart
-        tables.append("depth_gam")
+    if context.has("final_depth_gam"):
+        chart = forms.band_and_line("final_depth_gam", alt.X("prop_layer:Q")) + chart
+        tables.append("final_depth_gam")
         curve = " The dashed curve is the additive model of all heads, not only of the largest."
     return Figure(
         name=f"final-by-depth-{cut}",
         title=title,
-        sentence=f"Each point is the mean over seeds of the largest head in its bin; a bin {bins}.{curve}",
+        sentence=f"Each point is the mean over seeds of the largest head in its bin. {bins}{curve}",
         alt=f"Lines of mean largest {context.score.lower()} against relative depth, one a size.",
         chart=forms.focusable(chart),
         tables=tuple(tables),

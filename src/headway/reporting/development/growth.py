@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import altair as alt
 import polars as pl
 
-from headway.reporting.charts import forms
-from headway.reporting.development.context import Context
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
 
 MARKED_STEP = 1000  # where the published study draws its line
+RISE = "Rise per tenfold of step + 1"
 
 
 def over_time(context: Context) -> Section:
-    return context.section("over-time", "When does it arise?", [context.finding("growth")], _over_time_items(context))
+    return context.section("over-time", "When does it arise?", _over_time_items(context), about="growth")
 
 
 def _over_time_items(context: Context) -> Iterator[Item]:
@@ -24,15 +26,14 @@ def _over_time_items(context: Context) -> Iterator[Item]:
     yield context.model(
         "lmm.growth",
         "How fast does it grow?",
-        "A mixed model of the largest head’s score on log10(step + 1), with random intercepts for seed and model.",
+        "This mixed model explains the largest head’s score by log10(step + 1), with random intercepts for seed and model.",
     )
     yield from _heads(context)
 
 
 def _trajectories(context: Context) -> Figure:
-    base = alt.Chart(forms.named("over_time"))
-    seeds, means = (base.transform_filter(f"datum.kind == '{kind}'") for kind in ("seed", "mean"))
-    x, y = forms.step_x(), forms.value_y("value", context.axis, zero=True)
+    seeds, means = (forms.base("over_time", f"datum.kind == '{kind}'") for kind in ("seed", "mean"))
+    x, y = axes.step_x(), axes.value_y("value", context.axis, zero=True)
     color = forms.by_size(context.sizes)
     tooltip = forms.tips(
         ("run:N", "run"),
@@ -41,38 +42,39 @@ def _trajectories(context: Context) -> Figure:
         ("layer:O", "layer of the largest head"),
         ("head:O", "its head"),
     )
+    thick = means.mark_line(strokeWidth=3).encode(x=x, y=y, color=color, opacity=forms.shown(1, 0.2, "size"))
     layers = [
         seeds.mark_line(strokeWidth=1.1).encode(
             x=x, y=y, detail="seed:N", color=color, opacity=forms.shown(0.55, 0.07, "size", "seed")
         ),
-        means.mark_line(strokeWidth=3).encode(x=x, y=y, color=color, opacity=forms.shown(1, 0.2, "size")),
+        thick,
     ]
-    sentence = "Thin lines are seeds, the thick line their mean"
-    if context.tables.get("over_time", pl.DataFrame({"kind": []}))["kind"].eq("gam").any():
-        gam = base.transform_filter("datum.kind == 'gam'")
+    sentence = "Thin lines are seeds, the thick line is their mean."
+    if context.has("over_time", "growth_gam"):
+        gam = forms.base("over_time", "datum.kind == 'gam'")
         layers.append(gam.mark_line(strokeWidth=1.8, strokeDash=[6, 3], style="accent").encode(x=x, y=y))
-        sentence += ", the dashed curve one additive model of all runs (the same in every panel)"
+        sentence += " The dashed curve is one additive model of all runs, the same in every panel."
     if ends(context.tables["runs"]["last_step"])[1] > MARKED_STEP:
         layers.append(forms.guide("over_time", "size", x=MARKED_STEP + 1))
-        sentence += f"; the dotted line marks step {MARKED_STEP:,}"
+        sentence += f" The dotted line marks step {MARKED_STEP:,}."
     layers.append(forms.hoverable(seeds, x, y, tooltip, detail="seed:N"))
-    chart = forms.panels(alt.layer(*layers).properties(height=220), "size", context.sizes)
     return Figure(
         name="trajectories",
         title="The largest head of every run over training",
-        sentence=sentence + ".",
+        sentence=sentence,
         alt=f"Curves of the largest {context.score.lower()} over training steps, a panel a size, a line a seed.",
-        chart=forms.focusable(chart),
+        chart=forms.focusable(forms.panels(alt.layer(*layers).properties(height=220), "size", context.sizes)),
         tables=("over_time",),
-        layout=Layout(panels=len(context.sizes), panel_width=230, max_columns=2),
+        layout=context.size_panels,
+        small=forms.focusable(thick),
     )
 
 
 def _heads(context: Context) -> Iterator[Figure]:
-    if not context.has("heads", "layer_maxima"):
+    if not context.has("heads", "final_layer_seed"):
         return
     size = context.sizes[0]
-    best = context.tables["layer_maxima"].filter(pl.col("size") == size).sort("max").row(-1, named=True)
+    best = context.tables["final_layer_seed"].filter(pl.col("size") == size).sort("max").row(-1, named=True)
     tooltip = forms.tips(
         ("run:N", "run"),
         ("layer:O", "layer"),
@@ -84,50 +86,54 @@ def _heads(context: Context) -> Iterator[Figure]:
     yield _heads_at_a_step(context, size, tooltip)
 
 
+def _seed_panels(context: Context, chart: Any) -> Any:
+    return forms.panels(chart, "seed", context.seeds, title="Seed", columns=3)
+
+
+def _seed_layout(context: Context) -> Layout:
+    return Layout(panels=len(context.seeds), panel_width=112, max_columns=3)
+
+
 def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) -> Figure:
-    base = alt.Chart(forms.named("heads"))
-    x, y = forms.log_x("step_modded", "Step + 1 (log scale)"), forms.value_y("value", context.short_axis, zero=True)
+    x, y = axes.log_x("step_modded", "Step + 1 (log scale)"), axes.value_y("value", context.short_axis, zero=True)
     legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
     color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
-    lines = base.mark_line(strokeWidth=1.6).encode(
-        x=x, y=y, color=color, detail="head:N", opacity=forms.shown(0.85, 0.12, "seed")
-    )
-    chart = alt.layer(lines, forms.hoverable(base, x, y, tooltip, detail="head:N")).properties(height=130)
+    opacity = forms.shown(0.85, 0.12, "seed")
+    chart = forms.base("heads")
+    curves = chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="head:N", opacity=opacity)
+    layers = alt.layer(curves, forms.hoverable(chart, x, y, tooltip, detail="head:N")).properties(height=130)
     return Figure(
         name="heads-of-a-layer",
         title="The heads of one layer over training",
-        sentence="Every line is one head of the chosen layer, every panel a seed.",
+        sentence="Each line is one head of the chosen layer, each panel a seed.",
         alt=f"Curves of {context.score.lower()} over training steps for each head of one layer, a panel a seed.",
-        chart=forms.focusable(forms.panels(chart, "seed", context.seeds, title="Seed", columns=3)),
+        chart=forms.focusable(_seed_panels(context, layers)),
         tables=("heads",),
         controls=(Control("size", "Size", size), Control("layer", "Layer", layer)),
-        layout=Layout(panels=len(context.seeds), panel_width=112, max_columns=3),
+        layout=_seed_layout(context),
     )
 
 
 def _heads_at_a_step(context: Context, size: str, tooltip: list) -> Figure:
     chart = forms.tiles(
         "heads",
-        alt.X("head:O", title="Head", axis=alt.Axis(labelAngle=0)),
-        alt.Y("layer:O", title="Layer", sort="descending"),
+        axes.layer_x("head", "Head"),
+        axes.layer_y(),
         forms.sequential("value", context.axis, domainMin=0, domainMax=alt.ExprRef("top"), clamp=True),
         tooltip,
         opacity=forms.shown(1, 0.25, "seed"),
     ).properties(height=150)
-    chart = forms.panels(chart, "seed", context.seeds, title="Seed", columns=3)
     steps = context.tables["heads"].filter(pl.col("size") == size)["step"]
     return Figure(
         name="heads-at-a-step",
         title="Every head at one step",
-        sentence=(
-            "Move the slider to go through training: all heads of a size, layers from bottom to top, one panel a seed; "
-            "the colours keep their meaning over the steps."
-        ),
+        sentence="Move the slider to go through training. Layers run from bottom to top, and each panel is a seed. "
+        "Colours mean the same at every step.",
         alt=f"Heat maps, one a seed, of {context.score.lower()} by layer and head at one training step.",
-        chart=forms.focusable(chart.add_params(alt.param(name="top", value=1))),
+        chart=forms.focusable(_seed_panels(context, chart).add_params(alt.param(name="top", value=1))),
         tables=("heads",),
         controls=(Control("size", "Size", size), Control("step", "Step", int(ends(steps)[1]), slider=True)),
-        layout=Layout(panels=len(context.seeds), panel_width=112, max_columns=3),
+        layout=_seed_layout(context),
         top="value",
     )
 
@@ -136,19 +142,15 @@ def against_size(
     context: Context, name: str, points: str, line: str, column: str, title: str, axis: str, sentence: str, *, log: bool
 ) -> Figure:
     """An outcome of every run against parameters, with the mixed model's line where there is one."""
-    base = alt.Chart(forms.named(points))
-    x = forms.parameters_x()
-    y = forms.log_y(column, axis) if log else forms.value_y(column, axis)
+    x = axes.parameters_x()
+    y = axes.log_y(column, axis) if log else axes.value_y(column, axis)
     tooltip = forms.tips(("run:N", "run"), ("n_params:Q", "parameters", ",d"), (f"{column}:Q", axis, ".4~g"))
-    dots = base.mark_point(size=70, filled=True).encode(
-        x=x, y=y, color=forms.by_size(context.sizes), tooltip=tooltip, opacity=forms.shown(0.8, 0.1, "size", "seed")
-    )
+    chart = forms.run_dots(forms.base(points), x, y, context.sizes, tooltip)
     tables = [points]
-    chart = dots
     if context.has(line):
-        chart = forms.band_and_line(line, x) + dots
+        chart = forms.band_and_line(line, x) + chart
         tables.append(line)
-        sentence += " The dashed line is the mixed model’s, with its 95 % interval."
+        sentence += " The dashed line is the mixed model’s, with its 95% interval."
     return Figure(
         name=name,
         title=title,
@@ -161,12 +163,8 @@ def against_size(
 
 
 def peak_and_slope(context: Context) -> Section:
-    return context.section(
-        "peak-and-slope",
-        "Do larger models reach higher, and rise more steeply?",
-        [context.finding("peak"), context.finding("slope")],
-        _peak_and_slope_items(context),
-    )
+    title = "Do larger models reach higher, and rise more steeply?"
+    return context.section("peak-and-slope", title, _peak_and_slope_items(context), about="size")
 
 
 def _peak_and_slope_items(context: Context) -> Iterator[Item]:
@@ -182,7 +180,9 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         log=False,
     )
     yield context.model(
-        "lmm.peak", "Peak and size", "A mixed model of the peak on log10(parameters), seeds as random intercepts."
+        "lmm.peak",
+        "Peak and size",
+        "This mixed model explains the peak by log10(parameters), with a random intercept for each seed.",
     )
     yield against_size(
         context,
@@ -191,10 +191,12 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "slope_line",
         "estimate",
         "The slope of every run",
-        "Slope: rise per tenfold of step + 1",
+        f"Slope: {RISE[:1].lower()}{RISE[1:]}",
         "Each dot is the slope of the straight line through a run’s trajectory on log10(step + 1).",
         log=False,
     )
     yield context.model(
-        "lmm.slope", "Slope and size", "A mixed model of the slope on log10(parameters), seeds as random intercepts."
+        "lmm.slope",
+        "Slope and size",
+        "This mixed model explains the slope by log10(parameters), with a random intercept for each seed.",
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import altair as alt
 
-from headway.reporting.charts import forms
-from headway.reporting.development.context import Context
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Figure, Item, Layout, Missing, Section, Table
 
@@ -15,9 +16,7 @@ _OUTCOMES = ["onset", "peak", "slope"]
 
 
 def how_many(context: Context) -> Section:
-    return context.section(
-        "seeds", "How many seeds are enough?", context.beyond("seeds"), _seed_items(context), part="seeds"
-    )
+    return context.section("seeds", "How many seeds are enough?", _seed_items(context), about="seeds")
 
 
 def _seed_items(context: Context) -> Iterator[Item]:
@@ -27,109 +26,97 @@ def _seed_items(context: Context) -> Iterator[Item]:
     yield _needed(context)
 
 
+def _by_outcome(chart: Any) -> Any:
+    """A panel for onset, peak and slope."""
+    return forms.panels(chart.properties(height=190), "outcome", _OUTCOMES, columns=3)
+
+
+def _layout(*, own_axes: bool) -> Layout:
+    return Layout(panels=3, panel_width=190, max_columns=3, own_axes=own_axes)
+
+
+_WIDTHS = (
+    ("n_seeds:Q", "seeds"),
+    ("width:Q", "mean width over subsets", ".3~g"),
+    ("width_lower:Q", "80% of subsets: from", ".3~g"),
+    ("width_upper:Q", "to", ".3~g"),
+    ("expected_width:Q", "expected", ".3~g"),
+)
+_DOTS_AND_LINES = "Dots are mean widths over subsets of the seeds there are, dashed lines what to expect of more. "
+
+
 def _widths(context: Context) -> Figure:
-    base = alt.Chart(forms.named("seed_intervals"))
-    x = alt.X("n_seeds:Q", title="Seeds", axis=alt.Axis(tickMinStep=1, format="d"))
-    y = forms.log_y("expected_width", "")
+    table = "size_intervals"
+    chart = forms.base(table)
+    x, y = axes.seeds_x("Seeds"), axes.log_y("expected_width", "Width of the 95% interval")
     color = forms.by_size(context.sizes)
-    tooltip = forms.tips(
-        ("size:N", "size"),
-        ("n_seeds:Q", "seeds"),
-        ("width:Q", "mean width over subsets", ".3~g"),
-        ("width_lower:Q", "80 % of subsets: from", ".3~g"),
-        ("width_upper:Q", "to", ".3~g"),
-        ("expected_width:Q", "expected", ".3~g"),
-    )
-    expected = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(
+    expected = chart.mark_line(strokeDash=[4, 3], strokeWidth=1.2).encode(
         x=x, y=y, color=color, opacity=forms.shown(0.8, 0.08, "size")
     )
-    found = base.mark_point(size=36, filled=True).encode(
+    found = chart.mark_point(size=36, filled=True).encode(
         x=x, y="width:Q", color=color, opacity=forms.shown(0.95, 0.1, "size")
     )
-    hover = forms.hoverable(base, x, "expected_width:Q", tooltip, detail="size:N")
-    chart = forms.panels(alt.layer(expected, found, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
+    tooltip = forms.tips(("size:N", "size"), *_WIDTHS)
+    hover = forms.hoverable(chart, x, "expected_width:Q", tooltip, detail="size:N")
     return Figure(
         name="seed-intervals",
-        title="How the 95 % interval of a size’s mean shrinks with more seeds",
-        sentence=(
-            "Dots are the mean widths of the interval over subsets of the seeds there are, dashed lines what "
-            "to expect of more; onset is in log10 steps."
-        ),
+        title="More seeds narrow the interval of a size’s mean",
+        sentence=f"{_DOTS_AND_LINES}Onset is in log10 steps.",
         alt="Interval width against number of seeds, a panel for onset, peak and slope, a line a size.",
-        chart=forms.focusable(chart.resolve_scale(y="independent")),
-        tables=("seed_intervals",),
-        layout=Layout(panels=3, panel_width=190, max_columns=3, own_axes=True),
+        chart=forms.focusable(_by_outcome(alt.layer(expected, found, hover)).resolve_scale(y="independent")),
+        tables=(table,),
+        layout=_layout(own_axes=True),
         legend=True,
     )
 
 
 def _relation_widths(context: Context) -> Figure:
-    base = alt.Chart(forms.named("relation_intervals"))
-    x = alt.X(
-        "n_seeds:Q",
-        title="Seeds of every size",
-        axis=alt.Axis(tickMinStep=1, format="d"),
-        scale=alt.Scale(nice=False, padding=8),
-    )
-    tooltip = forms.tips(
-        ("n_seeds:Q", "seeds"),
-        ("width:Q", "mean width over subsets", ".3~g"),
-        ("width_lower:Q", "80 % of subsets: from", ".3~g"),
-        ("width_upper:Q", "to", ".3~g"),
-        ("expected_width:Q", "expected", ".3~g"),
-    )
-    y = forms.log_y("expected_width", "Width of the interval")
-    expected = base.mark_line(strokeDash=[4, 3], strokeWidth=1.2, style="ink").encode(x=x, y=y)
-    found = base.mark_point(size=36, filled=True, style="accent").encode(x=x, y="width:Q")
-    hover = forms.hoverable(base, x, "expected_width:Q", tooltip)
-    chart = forms.panels(alt.layer(expected, found, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
+    table = "relation_intervals"
+    chart = forms.base(table)
+    x, y = axes.seeds_x("Seeds of every size"), axes.log_y("expected_width", "Width of the 95% interval")
+    expected = chart.mark_line(strokeDash=[4, 3], strokeWidth=1.2, style="ink").encode(x=x, y=y)
+    found = chart.mark_point(size=36, filled=True, style="accent").encode(x=x, y="width:Q")
+    hover = forms.hoverable(chart, x, "expected_width:Q", forms.tips(*_WIDTHS))
     return Figure(
         name="relation-intervals",
-        title="How the 95 % interval of the relation to size shrinks with more seeds",
-        sentence=(
-            "The relation is the slope of a straight line through all runs on log10(parameters). Dots are the mean widths "
-            "of its interval over subsets of the seeds there are, dashed lines what to expect of more."
-        ),
+        title="More seeds narrow the interval of the relation to size",
+        sentence="The relation is the slope of a straight line through all runs on log10(parameters). "
+        f"{_DOTS_AND_LINES.strip()}",
         alt="Interval width of the coefficient of size against number of seeds, a panel for onset, peak and slope.",
-        chart=chart.resolve_scale(y="independent"),
-        tables=("relation_intervals",),
-        layout=Layout(panels=3, panel_width=190, max_columns=3, own_axes=True),
+        chart=_by_outcome(alt.layer(expected, found, hover)).resolve_scale(y="independent"),
+        tables=(table,),
+        layout=_layout(own_axes=True),
     )
 
 
 def _detection(context: Context) -> Figure:
-    base = alt.Chart(forms.named("seed_detection"))
-    x = alt.X("n_seeds:Q", title="Seeds of each size", axis=alt.Axis(tickMinStep=1, format="d"))
-    y = forms.share_y("share_detected", "Share of subsets")
+    table = "seed_detection"
+    chart = forms.base(table)
+    x, y = axes.seeds_x("Seeds of each size"), axes.share_y("share_detected", "Share of subsets")
     tooltip = forms.tips(("pair:N", "sizes"), ("n_seeds:Q", "seeds"), ("share_detected:Q", "told apart in", ".0%"))
     over = alt.selection_point(name="over", fields=["pair"], on="pointerover", clear="pointerout", empty=False)
-    lines = base.mark_line(style="soft").encode(
+    lines = chart.mark_line(style="soft").encode(
         x=x,
         y=y,
         detail="pair:N",
         strokeWidth=alt.condition(over, alt.value(3.2), alt.value(1.4)),
         opacity=alt.condition(over, alt.value(1), alt.value(0.7)),
     )
-    hover = forms.hoverable(base, x, y, tooltip, detail="pair:N").add_params(over)
-    chart = forms.panels(alt.layer(lines, hover).properties(height=190), "outcome", _OUTCOMES, columns=3)
+    hover = forms.hoverable(chart, x, y, tooltip, detail="pair:N").add_params(over)
     return Figure(
         name="seed-detection",
         title="How many seeds tell two sizes apart?",
-        sentence=(
-            "Each line is a pair of sizes: the share of subsets of so many seeds in which a t test finds "
-            "them to differ (5 % level)."
-        ),
+        sentence="Each line is a pair of sizes. It shows the share of subsets of so many seeds in which a t test tells them apart "
+        "(5% level).",
         alt="Share of subsets in which two sizes differ, against number of seeds, a panel for onset, peak and slope.",
-        chart=chart,
-        tables=("seed_detection",),
-        layout=Layout(panels=3, panel_width=190, max_columns=3),
+        chart=_by_outcome(alt.layer(lines, hover)),
+        tables=(table,),
+        layout=_layout(own_axes=False),
     )
 
 
 def _needed(context: Context) -> Item:
-    if not context.has("seed_power"):
-        return Missing("Seeds needed", context.reason("seed_power"))
-    return Table(
+    return context.missing("Seeds needed", "seed_power") or Table(
         "seeds-needed",
         "Seeds needed to tell two sizes apart",
         context.tables["seed_power"],
@@ -137,7 +124,7 @@ def _needed(context: Context) -> Item:
             "outcome": "Outcome",
             "pair": "Sizes",
             "difference": "Difference",
-            "lower": "95 % from",
+            "lower": "95% from",
             "upper": "to",
             "effect": "Effect (Hedges’ g)",
             "p": "p (Welch)",
@@ -145,19 +132,13 @@ def _needed(context: Context) -> Item:
             "seeds_needed_lower": "from",
             "seeds_needed_upper": "to ",
         },
-        "Seeds of each size for a power of 80 % at the 5 % level; a dash stands for more than 1,000.",
+        "Seeds of each size for a power of 80% at the 5% level. A dash stands for more than 1,000.",
         folded=True,
     )
 
 
 def sizes_to_come(context: Context) -> Section:
-    return context.section(
-        "sizes-to-come",
-        "What of larger models?",
-        context.beyond("extrapolation"),
-        _size_items(context),
-        part="extrapolation",
-    )
+    return context.section("sizes-to-come", "What of larger models?", _size_items(context), about="extrapolation")
 
 
 def _size_items(context: Context) -> Iterator[Item]:
@@ -167,19 +148,23 @@ def _size_items(context: Context) -> Iterator[Item]:
         ("slope", "slopes", "estimate", "Slope: rise per tenfold of step + 1", False),
     )
     for outcome, points, column, axis, log in parts:
-        yield _extrapolated(context, outcome, points, column, axis, log)
+        title = f"{outcome.capitalize()}, carried on to larger sizes"
+        if context.has(f"extrapolation_{outcome}", points):
+            yield _extrapolated(context, title, outcome, points, column, axis, log)
+        else:
+            yield Missing(title, context.reason(f"beyond.extrapolation.{outcome}"))
 
 
-def _extrapolated(context: Context, outcome: str, points: str, column: str, axis: str, log: bool) -> Figure:
+def _extrapolated(context: Context, title: str, outcome: str, points: str, column: str, axis: str, log: bool) -> Figure:
     table = f"extrapolation_{outcome}"
-    base = alt.Chart(forms.named(table))
-    x = forms.parameters_x()
+    chart = forms.base(table)
+    x = axes.parameters_x()
     # no onset comes before the first step, however far down the intervals reach, and where they reach far beyond the last
     # step that was measured they say nothing
     last = ends(context.tables["runs"]["last_step"])[1] + 1
-    y = forms.log_y(column, axis, domainMin=1, domainMax=10 * last) if log else forms.value_y(column, axis)
-    of_size = base.mark_area(opacity=0.16, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
-    dotted = base.mark_line(strokeDash=[1, 3], strokeWidth=1.4, style="ink", clip=True)
+    y = axes.log_y(column, axis, domainMin=1, domainMax=10 * last) if log else axes.value_y(column, axis)
+    of_size = chart.mark_area(opacity=0.16, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    dotted = chart.mark_line(strokeDash=[1, 3], strokeWidth=1.4, style="ink", clip=True)
     of_run = [dotted.encode(x=x, y=f"{end}:Q") for end in ("run_lower", "run_upper")]
     tooltip = forms.tips(
         ("n_params:Q", "parameters", ".3~s"),
@@ -189,27 +174,16 @@ def _extrapolated(context: Context, outcome: str, points: str, column: str, axis
         ("run_lower:Q", "one run: from", ".4~g"),
         ("run_upper:Q", "to ", ".4~g"),
     )
-    inside = base.transform_filter("!datum.extrapolated").mark_line(strokeWidth=2, style="ink").encode(x=x, y="fit:Q")
-    outside = base.transform_filter("datum.extrapolated").mark_line(strokeWidth=1.6, strokeDash=[5, 4], style="accent")
-    dots = (
-        alt.Chart(forms.named(points))
-        .mark_point(size=45, filled=True)
-        .encode(
-            x=x,
-            y=y,
-            color=forms.by_size(context.sizes),
-            opacity=forms.shown(0.75, 0.1, "size", "seed"),
-            tooltip=forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g")),
-        )
-    )
-    hover = forms.hoverable(base, x, "fit:Q", tooltip)
+    inside = chart.transform_filter("!datum.extrapolated").mark_line(strokeWidth=2, style="ink").encode(x=x, y="fit:Q")
+    outside = chart.transform_filter("datum.extrapolated").mark_line(strokeWidth=1.6, strokeDash=[5, 4], style="accent")
+    about = forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g"))
+    dots = forms.run_dots(forms.base(points), x, y, context.sizes, about, size=45)
+    hover = forms.hoverable(chart, x, "fit:Q", tooltip)
     return Figure(
         name=f"to-come-{outcome}",
-        title=f"{outcome.capitalize()}, carried on to larger sizes",
-        sentence=(
-            "Dashed beyond the sizes measured: a guess that the line holds. The band is the 95 % prediction of a size’s "
-            "mean from the few sizes there are, the dotted lines are that of one run if the line is right."
-        ),
+        title=title,
+        sentence="The dashed part lies beyond the sizes measured: a guess that the line holds. "
+        "The band is the 95% prediction of a size’s mean. Dotted lines are that of one run if the line is right.",
         alt=f"{axis} against parameters, extrapolated with prediction intervals.",
         chart=forms.focusable(alt.layer(of_size, *of_run, inside, outside.encode(x=x, y="fit:Q"), hover, dots)),
         tables=(table, points),

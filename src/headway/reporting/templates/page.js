@@ -186,7 +186,9 @@
   for (const button of document.querySelectorAll("[data-size]")) {
     button.addEventListener("click", () => single({ size: focus.size === button.dataset.size ? "" : button.dataset.size }));
   }
-  document.querySelector("[data-focus-clear]")?.addEventListener("click", () => single({ size: "", seed: "" }));
+  for (const button of document.querySelectorAll("[data-focus-clear]")) {
+    button.addEventListener("click", () => single({ size: "", seed: "" }));
+  }
 
   /* ---- saving a figure as it stands ---- */
   function save(href, name) {

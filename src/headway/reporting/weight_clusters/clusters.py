@@ -9,122 +9,125 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from headway.reporting.charts import forms
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Missing, Section, Table
-from headway.reporting.weight_clusters.context import NO_CLUSTERS, NO_NULLS, Context
+from headway.reporting.weight_clusters.frames import KINDS
+
+NO_NULLS = "no nulls were drawn, and without them a silhouette cannot be told from that of noise: see `--nulls`"
 
 
 def by_number(context: Context, table: str, column: str) -> Any:
     """Low numbers dark, high ones light: the same for every run, however many it has."""
-    there = context.tables[table][column].unique().sort().to_list()
-    shown = there[:: -(-len(there) // 8)]  # at most eight
-    legend = alt.Legend(type="symbol", symbolType="stroke", symbolStrokeWidth=3, values=shown, format="d")
-    scale = alt.Scale(range="ramp", domain=[0, max(1, there[-1])])
-    return alt.Color(f"{column}:Q", title=column.capitalize(), scale=scale, legend=legend)
+    return forms.by_number(column, context.levels(table, column))
 
 
 def kind_panels(chart: Any, context: Context, table: str) -> Any:
-    return forms.panels(chart, "kind", context.kinds(table), columns=2)
+    return forms.panels(chart, "kind", context.levels(table, "kind", KINDS), columns=2)
 
 
-def panel_layout(context: Context, table: str) -> Layout:
-    return Layout(panels=len(context.kinds(table)), panel_width=230, max_columns=2)
+def panel_layout(context: Context, table: str, *, own_axes: bool = False) -> Layout:
+    panels = len(context.levels(table, "kind", KINDS))
+    return Layout(panels=panels, panel_width=230, max_columns=2, own_axes=own_axes)
 
 
 def beyond_noise(context: Context) -> Section:
     lead = [
-        "Two clusters are found in any heads. The question is whether they are better than those in heads without any."
+        "Two clusters are found in any heads. The question is whether they are better than those in heads without clusters."
     ]
-    return context.section("beyond-noise", "Are there clusters, and are they real?", lead, _beyond_items(context))
+    title = "Are there clusters, and are they real?"
+    items = [*_beyond_items(context)]
+    section = context.section("beyond-noise", title, items, about="groups", lead=lead)
+    outliers = [finding.text for finding in context.result.findings("outliers")]
+    return replace(section, lead=[*section.lead, *outliers])
 
 
 def _beyond_items(context: Context) -> Iterator[Item]:
-    if not context.has("cluster_lines"):
-        yield Missing("Clusters", NO_CLUSTERS)
+    missing = context.missing("Clusters", "lines")
+    if missing:
+        yield missing
         return
-    if context.tables["cluster_lines"]["null_high"].is_not_null().any():
+    if context.tables["lines"]["null_high"].is_not_null().any():
         yield _map(context)
     else:
         yield Missing("Silhouette beyond the nulls", NO_NULLS)
     yield _silhouettes(context)
-    yield _how_many(context) if context.has("cluster_counts") else Missing(_HOW_MANY, NO_NULLS)
+    yield _how_many(context) if context.has("counts") else Missing(_HOW_MANY, NO_NULLS)
     yield _outliers(context)
 
 
 _HOW_MANY = "How many groups heads form"
 
 
+def _choices(context: Context, table: str) -> tuple[Control, ...]:
+    """Run and features; raw weights first, where they are there: what the published study looked at."""
+    features = context.levels(table, "feature", ())
+    feature = Control("feature", "Features", "raw" if "raw" in features else features[0])
+    return (context.control(table, "run", "Run"), feature)
+
+
 def _how_many(context: Context) -> Figure:
-    table = "cluster_counts"
-    x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
-    y = alt.Y("layer:O", title="Layer", sort="descending")
+    table = "counts"
     tooltip = forms.tips(
         ("layer:O", "layer"), ("kind:N", "weights"), ("step:Q", "step", ",d"), ("group_k:Q", "groups", "d"),
         ("group_p:Q", "p", ".3~g"), ("group_silhouette:Q", "silhouette of directions", ".3f"),
     )  # fmt: skip
-    color = forms.sequential("group_k", "Groups", domain=[1, max(5, context.tables[table]["group_k"].max())])  # type: ignore[type-var]
-    tiles = forms.tiles(table, x, y, color, tooltip).properties(height=170)
+    color = forms.sequential("group_k", "Groups", domain=[1, max(5, ends(context.tables[table]["group_k"])[1])])
+    tiles = forms.tiles(table, axes.step_tiles_x(), axes.layer_y(), color, tooltip)
     return Figure(
-        name="clusters-how-many",
+        name="how-many",
         title=_HOW_MANY,
-        sentence="One means no groups. The number is uncorrected: by chance, at most 5% of tiles have more than one. Groups "
-        "are sought among heads’ directions, so that norms play no part.",
+        sentence="One means no groups. The number is uncorrected: by chance, at most 5% of tiles have more than one. "
+        "Groups are sought among heads’ directions, so that norms play no part.",
         alt="Heat maps of the number of groups by layer and training step, a panel for each kind of weights.",
-        chart=kind_panels(tiles, context, table),
+        chart=kind_panels(tiles.properties(height=170), context, table),
         tables=(table,),
-        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        controls=_choices(context, table),
         layout=panel_layout(context, table),
     )
 
 
 def _map(context: Context) -> Figure:
-    table = "cluster_lines"
-    x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
-    y = alt.Y("layer:O", title="Layer", sort="descending")
+    table = "lines"
+    x, y = axes.step_tiles_x(), axes.layer_y()
     tooltip = forms.tips(
         ("layer:O", "layer"),
         ("kind:N", "weights"),
         ("step:Q", "step", ",d"),
         ("silhouette:Q", "silhouette", ".3f"),
-        ("null_high:Q", "95 % of the strictest null", ".3f"),
+        ("null_high:Q", "95% of the strictest null", ".3f"),
         ("p:Q", "p", ".3~g"),
         ("q:Q", "p, corrected (false discovery rate)", ".3~g"),
         ("p_groups:Q", "groups: p", ".3~g"),
         ("q_groups:Q", "groups: p, corrected", ".3~g"),
     )
-    tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette less the nulls’ 95 %"), tooltip)
-    base = alt.Chart(forms.named(table))
-    marked = base.transform_filter("datum.groups").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
+    tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette minus the nulls’ 95%"), tooltip)
+    marked = forms.base(table, "datum.groups").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
+    first = context.levels(table, "kind", KINDS)[0]
     return Figure(
-        name="clusters-map",
-        title="Where the silhouette lies beyond what heads without clusters give",
-        sentence="A dot marks heads that form groups, norms aside, corrected for all that was looked at. Warm tiles lie above "
-        "95% of the strictest null by their raw weights, which differences of norm alone can do.",
+        name="map",
+        title="Where the silhouette exceeds that of heads without clusters",
+        sentence="A dot marks heads that form groups, norms aside, after correction for all that was looked at. "
+        "Warm tiles lie above 95% of the strictest null by their raw weights, which differences of norm alone can do.",
         alt="Heat maps of silhouette beyond the nulls by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(tiles, marked).properties(height=170), context, table),
         tables=(table,),
-        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        controls=_choices(context, table),
         layout=panel_layout(context, table),
+        small=alt.layer(tiles, marked).transform_filter(f"datum.kind == '{first}'"),
     )
 
 
-def _feature(context: Context, table: str) -> Control:
-    """Raw weights first, where they are there: what the published study looked at."""
-    first = context.control(table, "feature", "Features")
-    there = set(context.tables[table]["feature"])
-    return replace(first, default="raw") if "raw" in there else first
-
-
 def _silhouettes(context: Context) -> Figure:
-    table = "cluster_bands"
-    base = alt.Chart(forms.named(table))
-    x, y = forms.step_x(), forms.value_y("value", "Value")
-    band = base.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
-    middle = base.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="median:Q")
-    start = base.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y="start:Q")
-    line = base.mark_line(style="accent", strokeWidth=2).encode(x=x, y=y)
-    dots = base.mark_point(style="accent", filled=True, size=30).encode(x=x, y=y)
+    table = "bands"
+    chart = forms.base(table)
+    x, y = axes.step_x(), axes.value_y("value", "Value of the metric")
+    band = chart.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
+    middle = chart.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="median:Q")
+    start = chart.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y="start:Q")
+    line = chart.mark_line(style="accent", strokeWidth=2).encode(x=x, y=y)
+    dots = chart.mark_point(style="accent", filled=True, size=30).encode(x=x, y=y)
     tooltip = forms.tips(
         ("step:Q", "step", ",d"),
         ("value:Q", "value", ".3f"),
@@ -133,35 +136,40 @@ def _silhouettes(context: Context) -> Figure:
         ("start:Q", "at the run’s step 0", ".3f"),
         ("p:Q", "p of all nulls", ".3~g"),
     )
-    chart = alt.layer(band, middle, start, line, dots, forms.hoverable(base, x, y, tooltip)).properties(height=170)
+    layers = [band, middle, start, line, dots]
+    first = context.levels(table, "kind", KINDS)[0]
     return Figure(
-        name="clusters-silhouette",
+        name="silhouette",
         title="How well heads part over training, and heads without clusters",
-        sentence="The line is k-means’. The band of the silhouette runs from the lowest 5 % to the highest 95 % of three nulls "
-        "(random directions, normal weights as in a fresh model, permuted weights), dashed the highest median; that of the "
-        "share between clusters is the central 90 % of rotated heads. Dotted is the run’s own value at step 0, if it was read.",
+        sentence="The line is that of k-means, and the grey band that of heads without clusters. "
+        "For the silhouette it goes from the lowest 5% to the highest 95% of three nulls. "
+        "These are random directions, normal weights as in a fresh model, and permuted weights; dashed is the highest median. "
+        "For the share between clusters the band is the central 90% of rotated heads. "
+        "Dotted is the run’s own value at step 0, if it was read.",
         alt="The chosen metric over training steps with the band of the nulls, a panel for each kind of weights.",
-        chart=kind_panels(chart, context, table),
+        chart=kind_panels(
+            alt.layer(*layers, forms.hoverable(chart, x, y, tooltip)).properties(height=170), context, table
+        ),
         tables=(table,),
         controls=(
-            context.control(table, "run", "Run"),
-            _feature(context, table),
+            *_choices(context, table),
             context.control(table, "metric", "Metric"),
             context.control(table, "k", "Clusters"),
             context.control(table, "layer", "Layer"),
         ),
         layout=panel_layout(context, table),
+        small=alt.layer(*layers).transform_filter(f"datum.kind == '{first}'"),
     )
 
 
 def _outliers(context: Context) -> Item:
     title = "Single heads that left the others"
-    if not context.has("cluster_outliers"):
-        return Missing(title, "No head differs from the others of its layer by its norm, or is alone in a cluster.")
+    if not context.has("outliers"):
+        return Missing(title, "no head differs from the others of its layer by its norm, or is alone in a cluster")
     return Table(
-        "clusters-outliers",
+        "outliers",
         title,
-        context.tables["cluster_outliers"].with_columns(
+        context.tables["outliers"].with_columns(
             pl.col("head").cast(pl.String),
             pl.col("layer").cast(pl.String),
             *(pl.col(name).replace_strict(_YES_NO, return_dtype=pl.String) for name in ("left", "alone")),
@@ -171,16 +179,16 @@ def _outliers(context: Context) -> Item:
             "layer": "Layer",
             "kind": "Weights",
             "head": "Head",
-            "norm_ratio": "Norm by the median, last step",
+            "norm_ratio": "Norm / median, last step",
             "onset_after": "Left after step",
             "onset": "and by step",
-            "ratio_before": "Norm by the median, before",
+            "ratio_before": "Norm / median, before",
             "q": "p, corrected",
             "left": "Left the others",
             "alone": "Alone in a cluster of raw weights",
         },
-        "The head of each layer whose norm departs most from the others’. A head alone in its cluster is an outlier: the silhouette "
-        "that it makes says nothing about groups.",
+        "Of each layer, the head whose norm departs most from the others’. "
+        "A head alone in its cluster is an outlier: its silhouette says nothing about groups.",
     )
 
 
@@ -188,56 +196,63 @@ _YES_NO = {True: "yes", False: "no"}
 
 
 def metrics(context: Context) -> Section:
-    lead = ["What the published study measured, for all layers, with the change of the weights since the step before."]
-    return context.section("metrics", "How do the clusters’ measures develop?", lead, _metric_items(context))
+    lead = ["These are the published measures for all layers, with the change of the weights since the step before."]
+    return context.section(
+        "metrics", "How do the clusters’ measures develop?", _metric_items(context), about="metrics", lead=lead
+    )
 
 
 def _metric_items(context: Context) -> Iterator[Item]:
-    table = "cluster_metrics"
-    if not context.has(table):
-        yield Missing("Metrics", NO_CLUSTERS)
+    table = "metrics"
+    missing = context.missing("Metrics", table)
+    if missing:
+        yield missing
         return
-    base = alt.Chart(forms.named(table))
-    x, y = forms.step_x(), forms.value_y("value", "Value of the metric")
+    x, y = axes.step_x(), axes.value_y("value", "Value of the metric")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"),
                          ("since:N", ""))  # fmt: skip
-    lines = base.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=by_number(context, table, "layer"), detail="layer:N")
-    hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
-    chart = kind_panels(alt.layer(lines, hover).properties(height=180), context, table)
+    lines = forms.lines(table, x, y, tooltip, by="layer", width=1.6, color=by_number(context, table, "layer"))
     yield Figure(
-        name="clusters-metrics",
+        name="metrics",
         title="Every metric over training, a line a layer",
-        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. Raw weights, two clusters. Bands of "
-        "silhouette and share are drawn above; null draws are distances without weights, of which the others are made.",
+        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. "
+        "These are raw weights and two clusters. The bands of silhouette and share stand above.",
         alt="Curves of the chosen metric over training steps, a line a layer, a panel for each kind of weights.",
-        chart=chart.resolve_scale(y="independent"),
+        chart=kind_panels(lines.properties(height=180), context, table).resolve_scale(y="independent"),
         tables=(table,),
         controls=(context.control(table, "run", "Run"), context.control(table, "metric", "Metric")),
-        layout=Layout(panels=len(context.kinds(table)), panel_width=230, max_columns=2, own_axes=True),
+        layout=panel_layout(context, table, own_axes=True),
     )
 
 
 def transitions(context: Context) -> Section:
     lead = [
-        "The published rule takes the largest change of the silhouette between neighbouring checkpoints. Beside it, the final "
-        "groups are followed back through training: did their silhouette change, and abruptly or gradually? It is asked only "
-        "where heads form groups."
+        "The published rule takes the largest change of the silhouette between neighbouring checkpoints.",
+        "Beside it, the final groups are followed back through training: did they arise abruptly or gradually? "
+        "That is asked only where heads form groups.",
     ]
-    return context.section("transitions", "When do clusters arise, and do they jump?", lead, _transition_items(context))
+    return context.section(
+        "transitions",
+        "When do clusters arise, and do they jump?",
+        _transition_items(context),
+        about="transitions",
+        lead=lead,
+    )
 
 
 def _transition_items(context: Context) -> Iterator[Item]:
-    table = "cluster_transitions"
-    if not context.has(table):
-        yield Missing("Transitions", NO_CLUSTERS)
+    table = "transitions"
+    missing = context.missing("Transitions", table)
+    if missing:
+        yield missing
         return
     rows = context.tables[table]
     if rows["published_to"].is_null().all():
-        yield Missing("Transitions", "One step was measured: nothing can change.")
+        yield Missing("Transitions", "one step was measured, so nothing can change")
         return
     yield _places(context, table)
     yield Table(
-        "clusters-verdicts",
+        "verdicts",
         "Each transition in words",
         rows.filter(pl.col("feature") == "raw").select(
             "run",
@@ -257,43 +272,43 @@ def _transition_items(context: Context) -> Iterator[Item]:
             "published_sudden": "called",
             "verdict": "With nulls and a test of change",
         },
-        "Raw weights, two clusters. Where the data do not tell abrupt from gradual, that is the verdict.",
+        "These are raw weights and two clusters. Where the data cannot tell abrupt from gradual, the verdict says so.",
         folded=True,
     )
 
 
 def _places(context: Context, table: str) -> Figure:
-    base = alt.Chart(forms.named(table))
-    steps = context.tables["cluster_lines"]["step_modded"]
-    x = forms.log_x("published_modded", forms.STEP_TITLE, domain=list(ends(steps)))
-    y = alt.Y("layer:O", title="Layer", sort="descending")
+    chart = forms.base(table)
+    steps = context.tables["lines"]["step_modded"]
+    x = axes.step_x("published_modded", domain=list(ends(steps)))
+    y = axes.layer_y()
     tooltip = forms.tips(
         ("layer:O", "layer"),
         ("change:N", "test of change"),
         ("change_from:Q", "largest change: from step", ",d"),
         ("change_to:Q", "to step", ",d"),
-        ("change_low:Q", "95 %: from", ",d"),
+        ("change_low:Q", "95%: from", ",d"),
         ("change_high:Q", "to", ",d"),
         ("p_change:Q", "p of no change", ".2~g"),
         ("published_from:Q", "published rule: from step", ",d"),
         ("published_to:Q", "to step ", ",d"),
         ("published_change:Q", "by", ".3f"),
     )
-    rule = base.mark_rule(strokeWidth=5, opacity=0.35, style="accent").encode(
+    rule = chart.mark_rule(strokeWidth=5, opacity=0.35, style="accent").encode(
         x=alt.X("low_modded:Q"), x2="high_modded:Q", y=y
     )
-    found = base.mark_point(size=60, filled=True, opacity=1, style="accent").encode(
+    found = chart.mark_point(size=60, filled=True, opacity=1, style="accent").encode(
         x="to_modded:Q", y=y, tooltip=tooltip
     )
-    published = base.mark_point(size=70, filled=False, strokeWidth=1.6, style="ink").encode(x=x, y=y, tooltip=tooltip)
+    published = chart.mark_point(size=70, filled=False, strokeWidth=1.6, style="ink").encode(x=x, y=y, tooltip=tooltip)
     return Figure(
-        name="clusters-transitions",
+        name="transitions",
         title="Where the silhouette changes most",
-        sentence="Rings are the published rule’s place; dots with bars are that of the test of change with its 95 % interval, "
-        "absent where heads form no groups. Bars span whole intervals of the grid, within which nothing is known.",
+        sentence="Rings are the place by the published rule. Dots with bars are that of the test of change with its 95% interval; "
+        "there are none where heads form no groups. Bars span whole gaps between checkpoints.",
         alt="Steps of the largest change by layer, published rule and test of change, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(rule, found, published).properties(height=170), context, table),
         tables=(table,),
-        controls=(context.control(table, "run", "Run"), _feature(context, table)),
+        controls=_choices(context, table),
         layout=panel_layout(context, table),
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from headway.reporting.context import View
 from headway.studies.weight_clusters import main_series
 
 Tables = Mapping[str, pl.DataFrame]
@@ -29,64 +30,22 @@ METRICS = {
 _CHANGES = ("mean_change", "largest_change")
 MEAN_OF_RUNS = "mean of runs"
 _MOST_ROWS = 150_000  # of heads, or of bands: what keeps the page within a few megabytes
-# Metrics whose band can be drawn, and from where the nulls' quantiles come.
+# Metrics whose band can be drawn: the columns of the nulls' quantiles, and of the run's own value at step 0.
 _BANDS = {
     "silhouette": ("null_low", "null_median", "null_high"),
     "between_share": ("covariance_low", "covariance_median", "covariance_high"),
 }
 
 
-def prepared(tables: Tables) -> dict[str, pl.DataFrame]:
-    """The tables of the chapter that `tables` allow, all named cluster_..., so that no other chapter has them."""
-    made: dict[str, pl.DataFrame] = {}
-    if tables.get("timeline", pl.DataFrame()).height:
-        made |= _of_clusters(tables)
-    if "layouts" in tables:
-        made["cluster_layouts"] = last_steps(tables["layouts"].with_columns(upper()))
-        made["cluster_readings"] = readings(tables["layouts"])
-    if tables.get("effects", pl.DataFrame()).height:
-        made["cluster_effects"] = effects(tables["effects"])
-    if tables.get("prompts", pl.DataFrame()).height:
-        made["cluster_prompts"] = tables["prompts"].with_columns(place(), upper())
-        made["cluster_answers"] = answers(made["cluster_prompts"])
-    return {name: frame for name, frame in made.items() if frame.height}
-
-
-def _of_clusters(tables: Tables) -> dict[str, pl.DataFrame]:
-    lines = main_series(tables["timeline"]).with_columns(upper(), on_axis())
-    together = heads(tables["heads"], tables["explained"])
-    return {
-        "cluster_lines": lines.select(
-            "run", "size", "layer", "kind", "feature", "step", "step_modded", "silhouette", "null_high", "excess", "p", "q",
-            "beyond", "groups", "p_groups", "q_groups",
-        ),
-        "cluster_bands": bands(tables["timeline"]),
-        "cluster_counts": lines.filter(pl.col("group_k").is_not_null()).select(
-            "run", "layer", "kind", "feature", "step", "group_k", "group_p", "group_silhouette"
-        ),
-        "cluster_metrics": metrics(lines),
-        "cluster_heads": together,
-        "cluster_tsne": together.filter(pl.col("tsne1").is_not_null()),
-        "cluster_transitions": transitions(tables["transitions"]),
-        "cluster_agreement": main_series(tables["composition"])
-        .filter(pl.col("ari_previous").is_not_null())
-        .select("run", "layer", upper(), "feature", "step", on_axis(), "ari_previous"),
-        "cluster_seeds": seeds(main_series(tables["seeds"])),
-        "cluster_published": tables["published"].with_columns(upper()),
-        "cluster_last": last_steps(lines),
-        "cluster_outliers": outliers(tables["outliers"], last_steps(lines)),
-    }  # fmt: skip
-
-
-def upper() -> pl.Expr:
+def _upper() -> pl.Expr:
     return pl.col("kind").str.to_uppercase()
 
 
-def on_axis() -> pl.Expr:
+def _on_axis() -> pl.Expr:
     return (pl.col("step") + 1).alias("step_modded")
 
 
-def place() -> pl.Expr:
+def _place() -> pl.Expr:
     """The layers of a selection, such as 3 or 3+4."""
     return pl.col("layers").list.eval(pl.element().cast(pl.String)).list.join("+").alias("place")
 
@@ -95,10 +54,23 @@ def last_steps(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.filter(pl.col("step") == pl.col("step").max().over("run"))
 
 
-def outliers(table: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+def _lines(tables: Tables) -> pl.DataFrame:
+    return main_series(tables["timeline"]).with_columns(_upper(), _on_axis())
+
+
+def _counts(tables: Tables) -> pl.DataFrame:
+    """The number of groups of every layer at every step, where it was sought."""
+    return _lines(tables).filter(pl.col("group_k").is_not_null())
+
+
+def _last(tables: Tables) -> pl.DataFrame:
+    return last_steps(_lines(tables))
+
+
+def _outliers(tables: Tables) -> pl.DataFrame:
     """Heads that left the others by their norm, or are alone in a cluster of raw weights at the last step."""
-    lone = last.filter(pl.col("feature") == "raw").select("run", "layer", "kind", "lone_heads")
-    beside = table.with_columns(upper()).join(lone, on=["run", "layer", "kind"], how="left")
+    lone = _last(tables).filter(pl.col("feature") == "raw").select("run", "layer", "kind", "lone_heads")
+    beside = tables["outliers"].with_columns(_upper()).join(lone, on=["run", "layer", "kind"], how="left")
     alone = pl.col("lone_heads").list.contains(pl.col("head")).fill_null(False)
     return (
         beside.with_columns(alone=alone)
@@ -108,59 +80,68 @@ def outliers(table: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def bands(timeline: pl.DataFrame) -> pl.DataFrame:
+def _bands(tables: Tables) -> pl.DataFrame:
     """One row per metric of k-means that has a band, k, layer and step: `value`, the nulls' `low`, `median` and `high`, and
     `start`, the value at the run's own step 0."""
-    found = _thinned(timeline.filter(pl.col("clustering") == "kmeans"))
+    found = _thinned(tables["timeline"].filter(pl.col("clustering") == "kmeans"))
+    series = ["run", "layer", "kind", "feature", "k"]
+    at_start = found.filter(pl.col("step") == 0)
     parts = [
-        found.select(
-            "run", "layer", upper(), "feature", "k", "step", on_axis(), "p", metric=pl.lit(METRICS[metric]), value=metric,
-            low=low, median=median, high=high,
-            start=pl.col(metric).filter(pl.col("step") == 0).first().over("run", "layer", "kind", "feature", "k"),
-        )
+        found.select(*series, "step", _on_axis(), "p", value=metric, low=low, median=median, high=high)
+        .join(at_start.select(*series, start=metric), on=series, how="left", maintain_order="left")
+        .with_columns(_upper(), metric=pl.lit(METRICS[metric]))
         for metric, (low, median, high) in _BANDS.items()
-    ]  # fmt: skip
+    ]
     return pl.concat(parts)
 
 
-def readings(table: pl.DataFrame) -> pl.DataFrame:
+def _readings(tables: Tables) -> pl.DataFrame:
     """One row per layer, step and `reading` of the fused weight: `value`, the silhouette."""
     names = {"silhouette": "by head", "silhouette_published_layout": "as published"}
     index = ["run", "layer", "kind", "step"]
-    long = table.unpivot(on=list(names), index=index, variable_name="reading")
-    return long.with_columns(upper(), on_axis(), pl.col("reading").replace_strict(names))
+    long = tables["layouts"].unpivot(on=list(names), index=index, variable_name="reading")
+    return long.with_columns(_upper(), _on_axis(), pl.col("reading").replace_strict(names))
 
 
-def metrics(lines: pl.DataFrame) -> pl.DataFrame:
+def _metrics(tables: Tables) -> pl.DataFrame:
     """One row per metric of raw weights: `metric` by its title, `value`, and for a change, `since` which step."""
     index = ["run", "layer", "kind", "step", "step_modded"]
-    raw = lines.filter(pl.col("feature") == "raw")
+    raw = _lines(tables).filter(pl.col("feature") == "raw")
     long = raw.unpivot(on=list(METRICS), index=[*index, "previous_step"], variable_name="metric")
     since = pl.when(pl.col("metric").is_in(_CHANGES)).then(pl.format("since step {}", "previous_step"))
     return long.drop_nulls("value").select(*index, pl.col("metric").replace_strict(METRICS), "value", since=since)
 
 
-def heads(table: pl.DataFrame, explained: pl.DataFrame) -> pl.DataFrame:
-    """Each head by its raw weights: norm, place on the maps, and whether it is in one cluster with head 0.
+def _heads(tables: Tables) -> pl.DataFrame:
+    """Each head by its raw weights: norm, place on the maps with the variance that they explain (`words`), and whether it
+    is in one cluster with head 0.
 
     Labels of clusters are arbitrary at each step; being with head 0 is not.
     """
-    key = ["run", "step", "layer", "kind", "feature"]
-    shares = [
-        explained.filter(pl.col("component") == component).select(*key, pl.col("share").alias(f"share{component}"))
-        for component in (1, 2)
-    ]
-    raw = _thinned(table.filter(pl.col("feature") == "raw"))
-    for share in shares:
-        raw = raw.join(share, on=key, how="left")
-    with_first = pl.col("cluster") == pl.col("cluster").sort_by("head").first().over(key)
+    raw = _thinned(tables["heads"].filter(pl.col("feature") == "raw"))
+    key = ["run", "step", "layer", "kind"]
+    of_first = raw.filter(pl.col("head") == 0).select(*key, first="cluster")
     group = (
-        pl.when(pl.col("cluster").is_null()).then(pl.lit("no clusters")).when(with_first).then(pl.lit("with head 0"))
+        pl.when(pl.col("cluster").is_null())
+        .then(pl.lit("no clusters"))
+        .when(pl.col("cluster") == pl.col("first"))
+        .then(pl.lit("with head 0"))
+        .otherwise(pl.lit("apart from it"))
     )
-    return raw.select(
-        "run", "layer", upper(), "step", on_axis(), "head", group.otherwise(pl.lit("apart from it")).alias("group"),
-        "norm", "change", "pc1", "pc2", "tsne1", "tsne2", "share1", "share2",
-    ).sort("run", "layer", "kind", "step", "head")  # fmt: skip
+    joined = raw.join(of_first, on=key, how="left", maintain_order="left").join(
+        _explained(tables["explained"]), on=key, how="left", maintain_order="left"
+    )
+    return joined.with_columns(_upper(), _on_axis(), group=group).sort("run", "layer", "kind", "step", "head")
+
+
+def _explained(table: pl.DataFrame) -> pl.DataFrame:
+    """The shares of variance of the two components of each map, in words."""
+    raw = table.filter(pl.col("feature") == "raw", pl.col("component") <= 2)
+    wide = raw.pivot("component", index=["run", "step", "layer", "kind"], values="share")
+    if "2" not in wide.columns:  # two heads that differ have one component
+        wide = wide.with_columns(pl.lit(0.0).alias("2"))
+    percent = [(pl.col(n) * 100).round(0).cast(pl.Int64).cast(pl.String) for n in ("1", "2")]
+    return wide.with_columns(words=pl.format("{}% and {}% of the variance", *percent)).drop("1", "2")
 
 
 def _thinned(table: pl.DataFrame) -> pl.DataFrame:
@@ -173,31 +154,27 @@ def _thinned(table: pl.DataFrame) -> pl.DataFrame:
     return table.filter(pl.col("step").is_in(steps.gather(at).implode()))
 
 
-def transitions(table: pl.DataFrame) -> pl.DataFrame:
+def _transitions(tables: Tables) -> pl.DataFrame:
     """Places of changes on the axis of step + 1."""
     ends = {"change_low": "low", "change_high": "high", "change_to": "to", "published_to": "published"}
-    return table.with_columns(
-        upper(),
+    return tables["transitions"].with_columns(
+        _upper(),
         pl.col("run").fill_null(MEAN_OF_RUNS),
         pl.col("change").fill_null("not asked"),
         *(((pl.col(column) + 1).cast(pl.Float64)).alias(f"{name}_modded") for column, name in ends.items()),
     )
 
 
-def seeds(table: pl.DataFrame) -> pl.DataFrame:
-    """The mean agreement of all pairs of runs of a size, by layer and step."""
-    return (
-        table.with_columns(upper())
-        .group_by("size", "layer", "kind", "feature", "step", maintain_order=True)
-        .agg(ari=pl.col("ari").mean(), n_pairs=pl.len())
-        .with_columns(on_axis())
-    )
+def _agreement(tables: Tables) -> pl.DataFrame:
+    there = main_series(tables["composition"]).filter(pl.col("ari_previous").is_not_null())
+    return there.with_columns(_upper(), _on_axis())
 
 
-def effects(table: pl.DataFrame) -> pl.DataFrame:
+def _effects(tables: Tables) -> pl.DataFrame:
     """Each effect in the columns that `charts.forms.against_chance` draws; `label` names the layers and the heads."""
     return (
-        table.with_columns(place(), upper())
+        tables["effects"]
+        .with_columns(_place(), _upper())
         .sort("run", "kind", "operation", "layers", "cluster", "other_cluster", "step")
         .with_columns(
             label=pl.format("layer {}: {}", "place", "heads"),
@@ -208,17 +185,43 @@ def effects(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def answers(table: pl.DataFrame) -> pl.DataFrame:
-    """One row per run, step, layers and kind: how often the clusters' answers differ, and those of random groups."""
-    once = table.unique(["run", "step", "layers", "kind", "clustering", "prompt"], keep="first", maintain_order=True)
-    shares = once.group_by("run", "step", "place", "kind", maintain_order=True).agg(
-        pl.col("clusters_differ").cast(pl.Float64).mean().alias("clusters"),
-        pl.col("controls_differ").mean().alias("random groups"),
-        n_prompts=pl.len(),
-    )
-    return shares.with_columns(label=pl.format("layer {}, {}", "place", "kind")).unpivot(
-        on=["clusters", "random groups"],
-        index=["run", "step", "label", "n_prompts"],
-        variable_name="of",
-        value_name="share",
-    )
+def _top_words(tables: Tables) -> pl.DataFrame:
+    named = tables["top_words"].with_columns(_place(), _upper())
+    return last_steps(named).with_columns(label=pl.format("layer {}: {}", "place", "heads"))
+
+
+def _prompts(tables: Tables) -> pl.DataFrame:
+    return tables["prompts"].with_columns(_place(), _upper())
+
+
+def _answers(tables: Tables) -> pl.DataFrame:
+    named = tables["answers"].with_columns(_place(), _upper())
+    return named.with_columns(label=pl.format("layer {}, {}", "place", "kind"))
+
+
+def _with_kind(table: str) -> View:
+    return View((table,), lambda tables: tables[table].with_columns(_upper()))
+
+
+VIEWS: dict[str, View] = {
+    "lines": View(("timeline",), _lines),
+    "last": View(("timeline",), _last),
+    "bands": View(("timeline",), _bands),
+    "counts": View(("timeline",), _counts),
+    "metrics": View(("timeline",), _metrics),
+    "heads": View(("heads", "explained"), _heads),
+    "tsne": View(("heads", "explained"), lambda tables: _heads(tables).filter(pl.col("tsne1").is_not_null())),
+    "transitions": View(("transitions",), _transitions),
+    "agreement": View(("composition",), _agreement),
+    "seed_means": View(("seed_means",), lambda tables: tables["seed_means"].with_columns(_upper(), _on_axis())),
+    "published": _with_kind("published"),
+    "outliers": View(("outliers", "timeline"), _outliers),
+    "layouts": View(("layouts",), lambda tables: last_steps(tables["layouts"].with_columns(_upper()))),
+    "readings": View(("layouts",), _readings),
+    "effects": View(("effects",), _effects),
+    "top_words": View(("top_words",), _top_words),
+    "prompts": View(("prompts",), _prompts),
+    "answers": View(("answers",), _answers),
+}
+
+__all__ = ["KINDS", "VIEWS", "last_steps"]

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
 
-from headway.reporting.charts import forms
-from headway.reporting.parts import Control, Figure, Item, Layout, Missing, Section
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
+from headway.reporting.parts import Control, Figure, Item, Missing, Section
 from headway.reporting.weight_clusters.clusters import by_number, kind_panels, panel_layout
-from headway.reporting.weight_clusters.context import NO_CLUSTERS, Context
+from headway.reporting.weight_clusters.frames import KINDS
 
-_GROUPS = alt.Scale(domain=["with head 0", "apart from it", "no clusters"], range=["#4477aa", "#ee7733", "#8a8a8a"])
-_TABLE = "cluster_heads"
+_GROUPS = {"with head 0": "#4477aa", "apart from it": "#ee7733", "no clusters": "#8a8a8a"}
+_TABLE = "heads"
 
 
 def where_heads_lie(context: Context) -> Section:
     lead = [
-        "Maps of heads by their raw weights. A map shows what two dimensions can; most of the variance may lie elsewhere."
+        "These maps show heads by their raw weights. A map shows two dimensions; most of the variance may lie elsewhere."
     ]
-    return context.section("maps", "Where do heads lie?", lead, _map_items(context))
+    return context.section("maps", "Where do heads lie?", _map_items(context), about="maps", lead=lead)
 
 
 def _map_items(context: Context) -> Iterator[Item]:
-    if not context.has(_TABLE):
-        yield Missing("Maps of heads", NO_CLUSTERS)
+    missing = context.missing("Maps of heads", _TABLE)
+    if missing:
+        yield missing
         return
     yield _pca(context)
-    if context.has("cluster_tsne"):
+    if context.has("tsne"):
         yield _tsne(context)
     else:
-        yield Missing("Heads by t-SNE", "It needs four heads at least, and weights that differ.")
+        yield Missing("Heads by t-SNE", "it takes at least four heads, and weights that differ")
 
 
 def _controls(context: Context, table: str, *, step: bool) -> tuple[Control, ...]:
@@ -41,11 +44,11 @@ def _controls(context: Context, table: str, *, step: bool) -> tuple[Control, ...
 
 
 def _by_group() -> Any:
-    return alt.Color("group:N", title="Cluster (k-means, two)", scale=_GROUPS, legend=alt.Legend(orient="top"))
+    return forms.by_name("group", "Cluster (k-means, two)", _GROUPS)
 
 
 def _points(table: str, x: str, y: str, x_title: str, y_title: str) -> list[Any]:
-    base = alt.Chart(forms.named(table))
+    base = forms.base(table)
     place = {"x": _map_axis(alt.X, x, x_title), "y": _map_axis(alt.Y, y, y_title)}
     tooltip = forms.tips(("head:O", "head"), ("group:N", "cluster"), ("norm:Q", "norm", ".4~g"), (f"{x}:Q", x_title, ".3~g"),
                          (f"{y}:Q", y_title, ".3~g"))  # fmt: skip
@@ -62,59 +65,67 @@ def _map_axis(channel: Any, field: str, title: str) -> Any:
 
 
 def _pca(context: Context) -> Figure:
-    base = alt.Chart(forms.named(_TABLE))
     shares = (
-        base.transform_aggregate(one="max(share1)", two="max(share2)", groupby=["kind"])
-        .transform_calculate(words="format(datum.one, '.0%') + ' and ' + format(datum.two, '.0%') + ' of the variance'")
+        forms.base(_TABLE, "datum.head == 0")
         .mark_text(align="left", baseline="top", style="soft", fontSize=11)
         .encode(x=alt.value(4), y=alt.value(2), text="words:N")
     )
-    chart = alt.layer(*_points(_TABLE, "pc1", "pc2", "First component", "Second component"), shares).properties(
-        height=210
-    )
-    return Figure(
-        name="clusters-pca",
-        title="Heads by the first two principal components of their weights",
-        sentence="Each disc is a head, named by its number; the share of variance that the two components explain stands in "
-        "each panel.",
-        alt="Scatter plots of heads by two principal components, a panel for each kind of weights.",
-        chart=kind_panels(chart, context, _TABLE).resolve_scale(x="independent", y="independent"),
-        tables=(_TABLE,),
-        controls=_controls(context, _TABLE, step=True),
-        layout=Layout(panels=len(context.kinds(_TABLE)), panel_width=230, max_columns=2, own_axes=True),
+    dots = _points(_TABLE, "pc1", "pc2", "First component", "Second component")
+    return _head_map(
+        context,
+        "pca",
+        "Heads by the first two principal components of their weights",
+        "Each disc is a head with its number. Each panel says what share of the variance the two components explain.",
+        _TABLE,
+        [*dots, shares],
     )
 
 
 def _tsne(context: Context) -> Figure:
-    table = "cluster_tsne"
-    chart = alt.layer(*_points(table, "tsne1", "tsne2", "t-SNE 1", "t-SNE 2")).properties(height=210)
+    return _head_map(
+        context,
+        "tsne",
+        "Heads by t-SNE",
+        "Neighbours on this map may be alike. Distances, sizes of groups and empty space on it mean nothing.",
+        "tsne",
+        _points("tsne", "tsne1", "tsne2", "t-SNE 1", "t-SNE 2"),
+    )
+
+
+def _head_map(context: Context, name: str, title: str, sentence: str, table: str, layers: list[Any]) -> Figure:
+    chart = kind_panels(alt.layer(*layers).properties(height=210), context, table)
     return Figure(
-        name="clusters-tsne",
-        title="Heads by t-SNE",
-        sentence="Neighbours on this map may be alike; distances, sizes of groups and empty space on it mean nothing.",
-        alt="Scatter plots of heads by t-SNE, a panel for each kind of weights.",
-        chart=kind_panels(chart, context, table).resolve_scale(x="independent", y="independent"),
+        name=name,
+        title=title,
+        sentence=sentence,
+        alt=f"{title}: scatter plots, a panel for each kind of weights.",
+        chart=chart.resolve_scale(x="independent", y="independent"),
         tables=(table,),
         controls=_controls(context, table, step=True),
-        layout=Layout(panels=len(context.kinds(table)), panel_width=230, max_columns=2, own_axes=True),
+        layout=panel_layout(context, table, own_axes=True),
     )
 
 
 def who_is_with_whom(context: Context) -> Section:
     lead = ["Clusters that mean something keep their heads from one checkpoint to the next."]
-    return context.section("composition", "Who is with whom, and does it last?", lead, _composition_items(context))
+    return context.section(
+        "composition",
+        "Who is with whom, and does it last?",
+        _composition_items(context),
+        about="composition",
+        lead=lead,
+    )
 
 
 def _composition_items(context: Context) -> Iterator[Item]:
-    if not context.has(_TABLE):
-        yield Missing("Composition of clusters", NO_CLUSTERS)
+    missing = context.missing("Composition of clusters", _TABLE)
+    if missing:
+        yield missing
         return
     yield _composition(context)
     yield _norms(context)
-    yield (
-        _agreement(context) if context.has("cluster_agreement") else Missing(_AGREEMENT, "It needs two steps of a run.")
-    )
-    yield _seeds(context) if context.has("cluster_seeds") else Missing(_SEEDS, "it needs two runs of one size")
+    yield _agreement(context) if context.has("agreement") else Missing(_AGREEMENT, "it takes two steps of a run")
+    yield _seeds(context) if context.has("seed_means") else Missing(_SEEDS, "it takes two runs of one size")
 
 
 _AGREEMENT = "Agreement of neighbouring steps"
@@ -125,13 +136,13 @@ def _composition(context: Context) -> Figure:
     tooltip = forms.tips(
         ("head:O", "head"), ("step:Q", "step", ",d"), ("group:N", "cluster"), ("norm:Q", "norm", ".4~g")
     )
-    x = alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
-    tiles = forms.tiles(_TABLE, x, alt.Y("head:O", title="Head"), _by_group(), tooltip).properties(height=170)
+    head = alt.Y("head:O", title="Head")
+    tiles = forms.tiles(_TABLE, axes.step_tiles_x(), head, _by_group(), tooltip).properties(height=170)
     return Figure(
-        name="clusters-composition",
+        name="composition",
         title="Composition of two clusters over training",
-        sentence="A head’s colour says whether it is in one cluster with head 0 at that step; columns that look alike are steps "
-        "whose clusters agree.",
+        sentence="The colour says whether a head is in one cluster with head 0 at that step. "
+        "Columns that look alike are steps whose clusters agree.",
         alt="Tiles of heads by training step, coloured by cluster, a panel for each kind of weights.",
         chart=kind_panels(tiles, context, _TABLE),
         tables=(_TABLE,),
@@ -141,42 +152,46 @@ def _composition(context: Context) -> Figure:
 
 
 def _norms(context: Context) -> Figure:
-    base = alt.Chart(forms.named(_TABLE))
-    x, y = forms.step_x(), forms.value_y("norm", "Norm of the head’s weights")
-    color = by_number(context, _TABLE, "head")
+    x, y = axes.step_x(), axes.value_y("norm", "Norm of the head’s weights")
     tooltip = forms.tips(("head:O", "head"), ("step:Q", "step", ",d"), ("norm:Q", "norm", ".4~g"),
                          ("change:Q", "mean change of a weight", ".3~g"))  # fmt: skip
-    lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, detail="head:N")
-    hover = forms.hoverable(base, x, y, tooltip, detail="head:N")
+    lines = forms.lines(_TABLE, x, y, tooltip, by="head", color=by_number(context, _TABLE, "head"))
+    kind, *place = _most_uneven(context)
     return Figure(
-        name="clusters-norms",
+        name="norms",
         title="Norms of heads over training",
         sentence="A head whose norm leaves the others’ is the commonest cause of a high silhouette.",
         alt="Curves of each head's Frobenius norm over training steps, a panel for each kind of weights.",
-        chart=kind_panels(alt.layer(lines, hover).properties(height=170), context, _TABLE),
+        chart=kind_panels(lines.properties(height=170), context, _TABLE),
         tables=(_TABLE,),
-        controls=_controls(context, _TABLE, step=False),
+        controls=tuple(place),
         layout=panel_layout(context, _TABLE),
+        small=lines.transform_filter(f"datum.kind == '{kind}'"),
     )
 
 
+def _most_uneven(context: Context) -> tuple[Any, ...]:
+    """The kind of weights, and the controls, that show the head that departs most from the others; else the first."""
+    run, layer = _controls(context, _TABLE, step=False)
+    if context.has("outliers"):
+        row = context.tables["outliers"].row(0, named=True)
+        return row["kind"], replace(run, default=row["run"]), replace(layer, default=row["layer"])
+    return context.levels(_TABLE, "kind", KINDS)[0], run, layer
+
+
 def _rand_lines(context: Context, table: str, field: str) -> Any:
-    base = alt.Chart(forms.named(table))
-    x, y = forms.step_x(), forms.value_y(field, "Adjusted Rand index")
+    x, y = axes.step_x(), axes.value_y(field, "Adjusted Rand index")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), (f"{field}:Q", "adjusted Rand index", ".3f"))
-    color = by_number(context, table, "layer")
-    lines = base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=color, detail="layer:N")
-    hover = forms.hoverable(base, x, y, tooltip, detail="layer:N")
-    zero = forms.guide(table, "kind", y=0)
-    return kind_panels(alt.layer(zero, lines, hover).properties(height=170), context, table)
+    lines = forms.lines(table, x, y, tooltip, by="layer", color=by_number(context, table, "layer"))
+    return kind_panels(alt.layer(forms.guide(table, "kind", y=0), lines).properties(height=170), context, table)
 
 
 def _agreement(context: Context) -> Figure:
-    table = "cluster_agreement"
+    table = "agreement"
     return Figure(
-        name="clusters-agreement",
+        name="agreement",
         title=_AGREEMENT,
-        sentence="1: the same clusters as at the step before; 0: what chance gives (dotted). A line a layer.",
+        sentence="Each line is a layer. At 1 the clusters are those of the step before; 0, dotted, is what chance gives.",
         alt="Adjusted Rand index of neighbouring steps over training, a line a layer, a panel for each kind of weights.",
         chart=_rand_lines(context, table, "ari_previous"),
         tables=(table,),
@@ -186,12 +201,12 @@ def _agreement(context: Context) -> Figure:
 
 
 def _seeds(context: Context) -> Figure:
-    table = "cluster_seeds"
+    table = "seed_means"
     return Figure(
-        name="clusters-seeds",
+        name="seeds",
         title=_SEEDS,
-        sentence="The mean over pairs of runs. Heads have no order that seeds share, so only labels tied to a head’s number "
-        "would agree beyond chance (0, dotted).",
+        sentence="Each line is the mean over pairs of runs, for one layer. Heads have no order that seeds share. "
+        "Only labels tied to a head’s number would agree beyond chance (0, dotted).",
         alt="Adjusted Rand index between seeds over training, a line a layer, a panel for each kind of weights.",
         chart=_rand_lines(context, table, "ari"),
         tables=(table,),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import altair as alt
 import polars as pl
 
-from headway.reporting.charts import forms
-from headway.reporting.parts import Figure, Item, Missing, Section, Table
+from headway.reporting.charts import axes, forms
+from headway.reporting.context import Context
+from headway.reporting.parts import Figure, Item, Section, Table
 from headway.reporting.weight_clusters.clusters import kind_panels, panel_layout
-from headway.reporting.weight_clusters.context import NO_CLUSTERS, Context
 from headway.studies.weight_clusters import STRONG
 
 _RULES = (
@@ -37,19 +36,22 @@ _RULES = (
 
 def what_was_published(context: Context) -> Section:
     lead = [
-        "Published rules beside corrected ones, on the same weights at the last step. Pooled weights are not independent "
-        "samples: with tens of thousands of them any two groups differ."
+        "Pooled weights are not independent samples: with tens of thousands of them any two groups differ. "
+        "So the published rules stand beside corrected ones, on the same weights at the last step."
     ]
-    return context.section("published", "What the published study would have said", lead, _items(context))
+    return context.section(
+        "published", "What the published rules would have said", _items(context), about="published", lead=lead
+    )
 
 
 def _items(context: Context) -> Iterator[Item]:
-    counts = context.result.values.get("published")
-    if not counts or not context.has("cluster_published"):
-        yield Missing("Published rules", NO_CLUSTERS)
+    missing = context.missing("Published rules", "published")
+    if missing:
+        yield missing
         return
+    counts = context.values["published"]
     yield Table(
-        "clusters-rules",
+        "rules",
         f"Layers and kinds of weights of which each rule says so, of {counts['n']}",
         pl.DataFrame(
             [(claim, counts[f"published_{key}"], published, counts[f"corrected_{key}"], corrected)
@@ -57,30 +59,27 @@ def _items(context: Context) -> Iterator[Item]:
             schema=["claim", "n_published", "published", "n_corrected", "corrected"], orient="row",
         ),
         {"claim": "Claim", "n_published": "As published", "published": "if", "n_corrected": "Corrected", "corrected": "if "},
-        "A large difference between the two columns is what the controls are for.",
+        "Where the two numbers differ much, the controls matter.",
     )  # fmt: skip
     yield _by_layer(context)
     yield _tests(context)
-    if context.has("cluster_layouts"):
+    if context.has("layouts"):
         yield _readings(context)
         yield _layouts(context)
 
 
 def _readings(context: Context) -> Figure:
-    table = "cluster_readings"
-    base = alt.Chart(forms.named(table))
-    x, y = forms.step_x(), forms.value_y("value", "Silhouette")
+    table = "readings"
+    x, y = axes.step_x(), axes.value_y("value", "Silhouette")
     tooltip = forms.tips(("reading:N", "read"), ("step:Q", "step", ",d"), ("value:Q", "silhouette", ".3f"))
-    scale = alt.Scale(domain=["by head", "as published"], range=["#4477aa", "#ee7733"])
-    color = alt.Color("reading:N", title="Fused weight read", scale=scale, legend=alt.Legend(orient="top"))
-    lines = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=color)
-    hover = forms.hoverable(base, x, y, tooltip, detail="reading:N")
+    color = forms.by_name("reading", "Fused weight read", {"by head": "#4477aa", "as published": "#ee7733"})
+    lines = forms.lines(table, x, y, tooltip, by="reading", width=2, color=color)
     return Figure(
-        name="clusters-readings",
+        name="readings",
         title="The silhouette by both readings over training",
         sentence="Where only the reading as published jumps, the jump comes from the reading, not from the model.",
         alt="Silhouette over training steps, read by head and as published, a panel for each kind of weights.",
-        chart=kind_panels(alt.layer(lines, hover).properties(height=170), context, table),
+        chart=kind_panels(lines.properties(height=170), context, table),
         tables=(table,),
         controls=(context.control(table, "run", "Run"), context.control(table, "layer", "Layer")),
         layout=panel_layout(context, table),
@@ -89,9 +88,9 @@ def _readings(context: Context) -> Figure:
 
 def _layouts(context: Context) -> Table:
     return Table(
-        "clusters-layouts",
+        "layouts",
         "How much comes from how the fused weight was read",
-        context.tables["cluster_layouts"].with_columns(pl.col("layer").cast(pl.String)),
+        context.tables["layouts"].with_columns(pl.col("layer").cast(pl.String)),
         {
             "run": "Run",
             "layer": "Layer",
@@ -100,21 +99,22 @@ def _layouts(context: Context) -> Table:
             "silhouette_published_layout": "read as published",
             "ari": "Agreement of labels",
         },
-        "The published study took thirds of the fused weight for Q, K and V, which mixes heads and kinds; 0 is agreement by chance.",
+        "The published study took thirds of the fused weight for Q, K and V, which mixes heads and kinds. "
+        "An agreement of 0 is chance.",
         folded=True,
     )
 
 
 def _by_layer(context: Context) -> Table:
     words = {True: "yes", False: "no"}
-    rows = context.tables["cluster_published"]
+    rows = context.tables["published"]
     flags = [name for name, dtype in rows.schema.items() if dtype == pl.Boolean]
     shown = rows.with_columns(
         pl.col("layer").cast(pl.String),
         *(pl.col(flag).replace_strict(words, return_dtype=pl.String, default=None) for flag in flags),
     )
     return Table(
-        "clusters-rules-by-layer",
+        "rules-by-layer",
         "Each layer by both rules",
         shown,
         {
@@ -122,7 +122,7 @@ def _by_layer(context: Context) -> Table:
             "layer": "Layer",
             "kind": "Weights",
             "silhouette": "Silhouette",
-            "null_high": "95 % of the strictest null",
+            "null_high": "95% of the strictest null",
             "published_clusters": "Clusters: published",
             "corrected_clusters": "corrected",
             "published_differ": "Differ: published",
@@ -130,15 +130,15 @@ def _by_layer(context: Context) -> Table:
             "published_sudden": "Sudden: published",
             "corrected_sudden": "corrected  ",
         },
-        "The last step of each run.",
+        "This is the last step of each run.",
         folded=True,
     )
 
 
 def _tests(context: Context) -> Table:
-    last = context.tables["cluster_last"].filter(pl.col("feature") == "raw")
+    last = context.tables["last"].filter(pl.col("feature") == "raw")
     return Table(
-        "clusters-tests",
+        "tests",
         "Tests between the two clusters",
         last.with_columns(pl.col("layer").cast(pl.String)),
         {
@@ -155,7 +155,7 @@ def _tests(context: Context) -> Table:
             "q_heads": "Both: p, corrected",
             "heads_d": "d of heads",
         },
-        "The published p treat every weight as an independent sample, which it is not, and test clusters on the weights that "
-        "made them; those over heads permute the labels of whole heads.",
+        "The published p treat every weight as an independent sample, which it is not. "
+        "They also test clusters on the weights that made them. Those over heads permute the labels of whole heads.",
         folded=True,
     )

@@ -1,7 +1,7 @@
 """How a head score develops: in which heads, when, in which sizes, and how alike from seed to seed.
 
-The study *Variation in previous-token attention*, on any score, and what its author would want next.
-`docs/previous-token.md` lists every number and every table.
+The analyses of the paper *Variation in previous-token attention*, on any score, and more beyond them.
+`docs/development.md` lists every number and every table.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def study(
     """
     progress = progress or Silent()
     draft = ResultBuilder(read_heads(rundir.read("heads"), score), bootstraps, seed)
-    progress.start("analyse", len(_PARTS))
+    progress.start(f"analyse {score}", len(_PARTS))
     for name, part in _PARTS.items():
         part(draft)
         progress.advance(note=name)

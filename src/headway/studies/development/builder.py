@@ -1,8 +1,8 @@
-"""A result in the making: every part of the study adds to it, and what cannot be said is left out with its reason."""
+"""A result in the making. Every part of the study adds to it, or says why it cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,10 +10,26 @@ import polars as pl
 
 from headway.errors import StatisticsError
 from headway.studies.development.heads import Heads
-from headway.studies.result import Result
+from headway.studies.result import Finding, Result
 
 T = TypeVar("T")
 NEEDS_BOOTSTRAPS = "it resamples or shuffles: headway analyze makes it with --bootstraps above 0"
+
+# The questions that findings answer, in the order of the report.
+SECTIONS = (
+    "final",
+    "growth",
+    "onset",
+    "size",
+    "consistency",
+    "onset_intervals",
+    "position",
+    "matching",
+    "identity",
+    "seeds",
+    "extrapolation",
+    "duplicates",
+)
 
 
 @dataclass
@@ -32,6 +48,7 @@ class ResultBuilder:
     values: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    found: list[Finding] = field(default_factory=list)
 
     def put(self, path: str, value: Any) -> None:
         """Stores `value` under a dotted path, such as `lmm.onset`."""
@@ -41,27 +58,28 @@ class ResultBuilder:
             place = place.setdefault(folder, {})
         place[name] = value
 
-    def leave_out(self, path: str, reason: str) -> None:
-        """Stores None under `path`, and why."""
+    def find(self, section: str, name: str, *text: str | None, key: bool = False, **values: Any) -> None:
+        """Adds the finding `section`, `name`: its sentences, those left out that are None or empty, and its numbers."""
+        self.found.append(Finding.of(section, name, text, values, key))
+
+    def leave_out(self, path: str, reason: str, tables: Collection[str] = ()) -> None:
+        """Stores None under `path`, and the reason; `tables` are absent for it, too."""
         self.put(path, None)
-        self.say_left_out(path, reason)
+        self.say_left_out(path, reason, tables)
 
-    def say_left_out(self, what: str, reason: str) -> None:
+    def say_left_out(self, what: str, reason: str, tables: Collection[str] = ()) -> None:
         """Adds a line to `left_out`."""
-        self.values.setdefault("left_out", []).append({"what": what, "reason": reason})
+        self.values.setdefault("left_out", []).append({"what": what, "reason": reason, "tables": list(tables)})
 
-    def attempt(self, path: str, make: Callable[[], T]) -> T | None:
+    def attempt(self, path: str, make: Callable[[], T], tables: Collection[str] = ()) -> T | None:
         """What `make` returns, or None where its statistic does not exist; the reason is then kept under `path`."""
         try:
             return make()
         except StatisticsError as error:
-            self.leave_out(path, str(error))
+            self.leave_out(path, str(error), tables)
             return None
 
     def result(self) -> Result:
-        return Result("development", self.values, self.tables, self.notes)
-
-
-def listed(items: list[str]) -> str:
-    """Words joined as in prose: a, b and c."""
-    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+        order = {section: place for place, section in enumerate(SECTIONS)}
+        found = sorted(self.found, key=lambda finding: order[finding.section])
+        return Result("development", self.heads.score.name, self.values, self.tables, self.notes, found)

@@ -10,8 +10,10 @@ from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.fits import ols_values
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.development.position import against
+from headway.studies.prose import LEVEL, capital, p_text
 
 _MODELS = ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test.n_params1_n_params2")
+_TABLES = ("correlations", "correlation_means", "mds", "mds_centroids")
 _FEWEST_STEPS = 3  # two points always correlate by 1 or -1
 
 
@@ -19,19 +21,21 @@ def consistency(draft: ResultBuilder) -> None:
     """Adds the correlations of the runs' trajectories, their models and tables, and their map in two dimensions."""
     if draft.heads.runs.height < 2:
         for path in (*_MODELS, "tables.mds_separation", "beyond.consistency"):
-            draft.leave_out(path, "there is one run only, and nothing to compare its trajectory with")
+            draft.leave_out(path, "there is one run only, and nothing to compare its trajectory with", _TABLES)
         return
     draft.tables["correlations"] = correlations(draft.heads)
     pairs = draft.tables["correlations"].filter(~pl.col("same_run") & pl.col("cor").is_not_null())
     if not pairs.height:
         for path in (*_MODELS, "beyond.consistency"):
-            draft.leave_out(path, f"no two runs share {_FEWEST_STEPS} steps over which both change")
+            reason = f"no two runs share {_FEWEST_STEPS} steps over which both change"
+            draft.leave_out(path, reason, ["correlation_means"])
     else:
         _models(draft, pairs)
         draft.tables["correlation_means"] = correlation_means(pairs)
         _mean_tables(draft)
         _permutation(draft, pairs)
-    draft.attempt("tables.mds_separation", lambda: _map(draft))
+    draft.attempt("tables.mds_separation", lambda: _map(draft), ["mds", "mds_centroids"])
+    _say(draft)
 
 
 def correlations(heads: Heads) -> pl.DataFrame:
@@ -214,18 +218,7 @@ def _permutation(draft: ResultBuilder, pairs: pl.DataFrame) -> None:
     rng = np.random.default_rng([draft.seed, 5])
     drawn = np.array([_excess(cor, rng.permutation(labels)) for _ in range(draft.bootstraps)])
     p = against(observed, drawn[np.isfinite(drawn)])["p"]
-    more = "less" if observed < 0 else "more"
-    draft.put(
-        "beyond.consistency",
-        {
-            "difference": observed,
-            "p": p,
-            "says": f"Two runs of one size correlate by {abs(observed):.3f} {more} than two of different sizes; dealing the "
-            f"sizes out to the runs at random gives as much with p = {p:.2g}.",
-            "does_not_say": "The published table counts every pair of runs twice and as independent, so its p values "
-            "are too small; this test counts runs. Neither says what makes sizes differ.",
-        },
-    )
+    draft.put("beyond.consistency", {"difference": observed, "p": p})
 
 
 def _excess(cor: np.ndarray, labels: np.ndarray) -> float:
@@ -235,3 +228,42 @@ def _excess(cor: np.ndarray, labels: np.ndarray) -> float:
     if not (there & same).any() or not (there & ~same).any():
         return np.nan
     return float(cor[there & same].mean() - cor[there & ~same].mean())
+
+
+def _say(draft: ResultBuilder) -> None:
+    means = draft.values.get("tables", {}).get("cor_by_same_model")
+    if not means:
+        return
+    within, across = (means[key]["mean"] if key in means else None for key in ("true", "false"))
+    test = draft.values.get("beyond", {}).get("consistency")
+    said = [
+        f"by {mean:.2f} {where}"
+        for mean, where in ((within, "within a size"), (across, "between sizes"))
+        if mean is not None
+    ]
+    correlate = f"trajectories correlate {' and '.join(said)} on average."
+    draft.find(
+        "consistency",
+        "correlation",
+        _compared(test["difference"], test["p"]) if test else None,
+        f"Their {correlate}" if test else capital(correlate),
+        "Any two trajectories that rise correlate: only the difference counts." if test else None,
+        key=True,
+        within=within,
+        across=across,
+        **(test or {}),
+    )
+    if test:
+        draft.find(
+            "consistency",
+            "caveat",
+            "The published table counts every pair of runs twice and as independent, so its p values are too small.",
+            "This test shuffles the sizes among the runs. It does not say what makes sizes differ.",
+        )
+
+
+def _compared(difference: float, p: float) -> str:
+    if p > LEVEL:
+        return f"Runs of one size do not develop more alike than runs of different sizes ({p_text(p)})."
+    more = "more" if difference > 0 else "less"
+    return f"Runs of one size develop {more} alike than runs of different sizes ({p_text(p)})."

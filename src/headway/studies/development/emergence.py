@@ -48,7 +48,7 @@ def emergence(draft: ResultBuilder) -> None:
         curves.append(name.join(run_curve(fit, of["log_step"].to_numpy()), how="cross"))
     if missing:
         more = f" (and {len(missing) - 1} more runs)" if len(missing) > 1 else ""
-        draft.say_left_out("emergence", missing[0] + more)
+        draft.say_left_out("emergence", missing[0] + more, ["emergence", "emergence_curves"])
     if rows:
         draft.tables["emergence"] = pl.DataFrame(rows, infer_schema_length=None)
         draft.tables["emergence_curves"] = pl.concat(curves)
@@ -61,8 +61,8 @@ def _note_fewer(draft: ResultBuilder) -> None:
     if fewer:
         used = f"{fewer[0]}" if len(fewer) == 1 else f"{fewer[0]} to {fewer[-1]}"
         draft.notes.append(
-            f"The runs' smooth curves have k = {used} basis functions, not the published {K}, where a run has no more "
-            "steps: a curve needs more steps than coefficients."
+            f"The runs' smooth curves have k = {used} basis functions, not the published {K}, where a run has few steps. "
+            "A curve needs more steps than coefficients."
         )
 
 
@@ -77,7 +77,7 @@ def _fit(of: pl.DataFrame, k: int) -> Any:
 
 
 def run_curve(fit: Any, log_step: np.ndarray) -> pl.DataFrame:
-    """The run's curve and its derivative per decade, each with a 95 % pointwise interval."""
+    """The run's curve and its derivative per decade, each with a 95% pointwise interval."""
     drawn = curve(fit, "log_step", log_step, n=_PLACES).drop("se")
     slope = fit.derivative(drawn, "s(log_step)")
     return drawn.with_columns(
@@ -89,9 +89,9 @@ def run_curve(fit: Any, log_step: np.ndarray) -> pl.DataFrame:
 
 
 def fastest(fit: Any, steps: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """The step of the largest derivative, with a 95 % interval.
+    """The step of the largest derivative, with a 95% interval.
 
-    The interval holds the middle 95 % of the places of the largest derivative over curves drawn from the fit's
+    The interval holds the middle 95% of the places of the largest derivative over curves drawn from the fit's
     posterior (Wood 2017, §6.10), widened to `steps`, those that were measured: between them only the curve's
     smoothness speaks.
     """

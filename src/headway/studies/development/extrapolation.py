@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from headway.studies.development.builder import ResultBuilder, listed
+from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.seeds import outcomes
+from headway.studies.prose import digits
 
 REACH = 10.0  # times the largest size at most; no farther than the sizes themselves reach
 
@@ -34,8 +35,7 @@ def extrapolation(draft: ResultBuilder) -> None:
         draft.tables["extrapolation"] = pl.concat(parts)
         for outcome, row in numbers.items():
             draft.put(f"beyond.extrapolation.{outcome}", row)
-        for name, sentence in _sentences(numbers, n_sizes).items():
-            draft.put(f"beyond.extrapolation.{name}", sentence)
+        _say(draft, numbers, n_sizes)
 
 
 _CURVES = ("fit", "lower", "upper", "run_lower", "run_upper")
@@ -61,7 +61,7 @@ def _determined(row: dict, y: np.ndarray) -> bool:
 
 
 def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
-    """The least-squares line of `y` on log10(n_params), with two 95 % prediction intervals.
+    """The least-squares line of `y` on log10(n_params), with two 95% prediction intervals.
 
     `lower`, `upper`: for the mean of a new size, from the sizes' means, a size being one observation (df = sizes - 2):
     sizes differ from the line by more than seeds explain, and only they can say by how much.
@@ -87,7 +87,7 @@ def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The line at `x_new` and the half width of its 95 % prediction interval: t s sqrt(1 + 1/n + (x - mean)² / Sxx)."""
+    """The line at `x_new` and the half width of its 95% prediction interval: t s sqrt(1 + 1/n + (x - mean)² / Sxx)."""
     from scipy.stats import t
 
     x, y = np.log10(frame["n_params"].to_numpy().astype(float)), frame["y"].to_numpy()
@@ -99,29 +99,34 @@ def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.nda
     return y.mean() + slope * (x_new - x.mean()), t.ppf(0.975, n - 2) * s * np.sqrt(1 + leverage)
 
 
-def _sentences(numbers: dict[str, dict], n_sizes: int) -> dict[str, str]:
+def _say(draft: ResultBuilder, numbers: dict[str, dict], n_sizes: int) -> None:
     params = next(iter(numbers.values()))["n_params"]
     size = f"{params / 1e6:,.3g} million parameters" if params < 1e9 else f"{params / 1e9:,.3g} billion parameters"
-    told = [_told(outcome, row) for outcome, row in numbers.items() if row["determined"]]
-    untold = [
-        f"its {outcome} is not determined (the interval holds every {outcome} measured, and {_LEAST[outcome]})"
-        for outcome, row in numbers.items()
-        if not row["determined"]
-    ]
-    text = f"If the straight lines went on to a size of {size}, it would have {listed(told)}" if told else ""
-    text += ("; " if told else f"Of a size of {size}, ") + listed(untold) if untold else ""
-    return {
-        "says": f"{text} (95 % prediction intervals from {n_sizes} sizes).",
-        "does_not_say": "It does not say that they go on: this size is outside what was measured, a "
-        "score with an upper limit cannot grow for ever, and no onset comes before the first step.",
-        "warning": "Extrapolated: the interval allows for the scatter of sizes around a straight line, not for a bend.",
-    }
+    for outcome, row in numbers.items():
+        text = _told(outcome, row, size) if row["determined"] else _untold(outcome, size)
+        draft.find("extrapolation", outcome, text, **row)
+    draft.find(
+        "extrapolation",
+        "caveat",
+        f"This holds if the straight line through {n_sizes} sizes goes on, which nothing here tests.",
+        "The interval allows for the scatter of sizes around the line, not for a bend.",
+        "A score with an upper limit cannot grow for ever, and no onset comes before the first step.",
+        n_sizes=n_sizes,
+    )
 
 
 _LEAST = {"onset": "the first step", "peak": "zero", "slope": "zero"}
 
 
-def _told(outcome: str, row: dict) -> str:
-    if outcome == "onset":
-        return "its onset at step {fit:,.0f} ({lower:,.0f} to {upper:,.0f})".format(**row)
-    return f"a {outcome} of {{fit:.2f}} ({{lower:.2f}} to {{upper:.2f}})".format(**row)
+def _told(outcome: str, row: dict, size: str) -> str:
+    form = (lambda value: f"{value:,.0f}") if outcome == "onset" else digits
+    fit, lower, upper = (form(row[end]) for end in ("fit", "lower", "upper"))
+    what = f"an onset at step {fit}" if outcome == "onset" else f"a {outcome} of {fit}"
+    return f"A size of {size} would have {what} (95% prediction interval {lower}–{upper})."
+
+
+def _untold(outcome: str, size: str) -> str:
+    return (
+        f"The {outcome} of a size of {size} cannot be predicted. "
+        f"Its interval holds every {outcome} measured, and {_LEAST[outcome]}."
+    )

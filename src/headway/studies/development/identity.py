@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from headway.studies.development.builder import ResultBuilder, listed
+from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.development.position import NO_TOP_HEAD, top_heads
+from headway.studies.prose import from_to, percent, share_of
+
+_TABLES = ("final_head", "final_head_means", "lead")
 
 
 def identity(draft: ResultBuilder) -> None:
@@ -15,13 +18,13 @@ def identity(draft: ResultBuilder) -> None:
     tops = top_heads(heads).filter(pl.col("run").is_in(heads.followed))
     if not tops.height:
         only_one = "no run has two distinct steps, so nothing is known of the time before the last"
-        draft.leave_out("beyond.identity", NO_TOP_HEAD if heads.followed else only_one)
+        draft.leave_out("beyond.identity", NO_TOP_HEAD if heads.followed else only_one, _TABLES)
         return
     rise = final_head(heads, tops)
     draft.tables["final_head"] = rise
     draft.tables["final_head_means"] = final_head_means(rise)
     draft.tables["lead"] = lead(heads, tops, rise)
-    draft.put("beyond.identity", _sentences(heads, draft.tables["lead"]))
+    _say(draft, _sizes(heads, draft.tables["lead"]))
 
 
 def final_head(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
@@ -56,7 +59,7 @@ def _final_places(tops: pl.DataFrame) -> pl.DataFrame:
 
 
 def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
-    """The percentile averaged over seeds with a 95 % t interval, and the share of runs in which the head leads."""
+    """The percentile averaged over seeds with a 95% t interval, and the share of runs in which the head leads."""
     averages = (
         rise.group_by(*SIZE_COLUMNS, "step", "step_modded", maintain_order=True)
         .agg(
@@ -81,7 +84,7 @@ def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
 
 
 def _t_quantile() -> pl.Expr:
-    """The 97.5 % quantile of t for the group's number of percentiles."""
+    """The 97.5% quantile of t for the group's number of percentiles."""
     from scipy.stats import t
 
     return pl.col("percentile").count().map_elements(lambda n: t.ppf(0.975, n - 1), return_dtype=pl.Float64)
@@ -115,34 +118,70 @@ def lead(heads: Heads, tops: pl.DataFrame, rise: pl.DataFrame) -> pl.DataFrame:
     return found.join(starts.drop("step"), on="run", how="left", maintain_order="left")
 
 
-def _sentences(heads: Heads, leads: pl.DataFrame) -> dict[str, object]:
-    sizes = [
+def _sizes(heads: Heads, leads: pl.DataFrame) -> list[dict]:
+    return [
         heads.sizes.filter(pl.col("model") == model).select("model", "size", "start_step").row(0, named=True)
         | _of_size(of)
         for (model,), of in leads.group_by("model", maintain_order=True)
     ]
-    changes = listed([f"{row['n_changes_mean']:.1f} ({row['size']})" for row in sizes])
-    taken = listed([f"{row['takes_lead_by']:,.0f} ({row['size']})" for row in sizes])
-    says = (
-        f"The lead changes hands {changes} times in a run on average; the head that is largest at the end leads for "
-        f"good, in half of the runs or more, from step {taken} on at the latest."
-    )
+
+
+def _say(draft: ResultBuilder, sizes: list[dict]) -> None:
+    draft.put("beyond.identity", {"sizes": sizes})
     known = [row for row in sizes if row["percentile_first_mean"] is not None]
     if known:
-        steps = {row["start_step"] for row in known}
-        when = f"At step {steps.pop():,}" if len(steps) == 1 else "At the first step of its size"
-        says += f" {when} it stands above {listed([_stands(row) for row in known])} of the other heads; 50% is chance."
-    return {
-        "says": says,
-        "does_not_say": "It does not say what happens between measured steps: a head that led only there is not seen, "
-        "and a lead is taken somewhere after the last step at which another head led.",
-        "sizes": sizes,
-    }
+        places = [(row["size"], row["percentile_first_mean"]) for row in known]
+        draft.find(
+            "identity",
+            "start",
+            _at_first(known),
+            f"It stands above {from_to(places, percent)} of the other heads; 50% is expected by chance.",
+            "" if any(row["lower"] is not None for row in known) else "One run of each size tells no more.",
+            key=True,
+            sizes=known,
+        )
+    taken = [(row["size"], row["takes_lead_by"]) for row in sizes]
+    changes = [(row["size"], row["n_changes_mean"]) for row in sizes]
+    draft.find(
+        "identity",
+        "lead",
+        f"The final top head leads for good by step {from_to(taken, _whole)}, in the median run.",
+        f"The lead changes hands {from_to(changes, _tenths)} times in a run on average.",
+        takes_lead_by=dict(taken),
+        n_changes_mean=dict(changes),
+    )
+    draft.find(
+        "identity",
+        "caveat",
+        "A head that led only between two checkpoints is not seen.",
+        "A lead is taken somewhere after the last checkpoint at which another head led.",
+    )
+
+
+def _at_first(known: list[dict]) -> str:
+    """Whether the final top head is above chance at the first step, as far as intervals over seeds tell."""
+    steps = {row["start_step"] for row in known}
+    when = f"At step {steps.pop():,}" if len(steps) == 1 else "At the first step of its size"
+    tested = [row for row in known if row["lower"] is not None]
+    above = [row for row in tested if row["lower"] > 0.5]
+    if not tested:
+        return f"{when} the head that ends on top is one among others."
+    if not above:
+        return f"{when} the head that ends on top ranks no higher than chance."
+    return f"{when} the head that ends on top ranks above chance in {share_of(len(above), len(tested), 'size')}."
+
+
+def _whole(step: float) -> str:
+    return f"{step:,.0f}"
+
+
+def _tenths(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def _of_size(leads: pl.DataFrame) -> dict[str, object]:
     """Of a size: mean number of changes, the step by which half of its runs are led for good, and the mean percentile
-    of the final top head at the start with its 95 % t interval, which is not let out of 0 to 1."""
+    of the final top head at the start with its 95% t interval, which is not let out of 0 to 1."""
     from scipy.stats import t
 
     first = leads["percentile_first"].drop_nulls().to_numpy()
@@ -156,10 +195,3 @@ def _of_size(leads: pl.DataFrame) -> dict[str, object]:
         "upper": min(float(first.mean() + half), 1.0) if half is not None else None,
         "n_runs": n,
     }
-
-
-def _stands(row: dict) -> str:
-    mean = f"{row['percentile_first_mean']:.0%}"
-    if row["lower"] is None:
-        return f"{mean} ({row['size']}, one run)"
-    return f"{mean} ({row['size']}, 95 % interval {row['lower']:.0%} to {row['upper']:.0%})"

@@ -8,11 +8,16 @@ import polars as pl
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.censored import normal_regression, resampled_weights, shares_until
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
+from headway.studies.development.onset import thresholds
+from headway.studies.prose import capital
+from headway.text import count, listed
 
-# the thresholds whose onsets are shown one by one; the mean over all fifteen is the published definition
-_SHOWN_THRESHOLDS = (0.1, 0.5, 1.0, 1.5)
+# the places, among the fifteen thresholds, of those whose onsets are shown one by one: 0.1, 0.5, 1.0 and 1.5 as
+# published. The mean over all fifteen is the published definition.
+_SHOWN_THRESHOLDS = (0, 4, 9, 14)
 PUBLISHED = "mean over thresholds"
 HALF_OF_RISE = "half of rise"
+_TABLES = ("onset_intervals", "onset_by_size", "onset_shares", "onset_relations")
 # definitions that ask of a run what it does from first to last: one that stops early bounds them only from below
 _OF_THE_WHOLE_RUN = (PUBLISHED, "largest slope", "half of peak", HALF_OF_RISE, "largest derivative")
 
@@ -20,7 +25,8 @@ _OF_THE_WHOLE_RUN = (PUBLISHED, "largest slope", "half of peak", HALF_OF_RISE, "
 def onset_intervals(draft: ResultBuilder) -> None:
     """Adds each run's onset interval under each definition, and what follows for sizes and for the relation to size."""
     if not draft.heads.followed:
-        draft.leave_out("beyond.onset_intervals", "no run has two distinct steps, between which an onset could lie")
+        reason = "no run has two distinct steps, between which an onset could lie"
+        draft.leave_out("beyond.onset_intervals", reason, _TABLES)
         return
     intervals = run_intervals(draft.heads, draft.tables)
     draft.tables["onset_intervals"] = intervals
@@ -28,7 +34,9 @@ def onset_intervals(draft: ResultBuilder) -> None:
     draft.tables["onset_by_size"] = by_size(intervals, draft.bootstraps, rng)
     draft.tables["onset_shares"] = shares(draft.heads, intervals, draft.bootstraps, rng)
     draft.tables["onset_relations"] = relations(intervals, draft.bootstraps, rng)
-    draft.put("beyond.onset_intervals", _sentences(draft))
+    relation = {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()}
+    draft.put("beyond.onset_intervals", {"relations": relation})
+    _say(draft)
 
 
 def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -39,12 +47,13 @@ def run_intervals(heads: Heads, tables: dict[str, pl.DataFrame]) -> pl.DataFrame
     earlier than it would be if nothing more had come), and where it then has no end at all it is left out.
     """
     steps = heads.trajectories.filter(~pl.col("suspect"))
+    levels = thresholds(heads).levels
     found = {
         **{
             f"slope > {threshold}": _ends(
                 tables["onset_thresholds"].filter(pl.col("threshold") == threshold), "step_before", "step"
             )
-            for threshold in _SHOWN_THRESHOLDS
+            for threshold in (levels[place] for place in _SHOWN_THRESHOLDS)
         },
         PUBLISHED: _ends(tables["onset"], "m_step_before", "m_step"),
         "largest slope": _ends(_largest_slope(steps), "step_before", "step"),
@@ -161,7 +170,7 @@ def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator
     which leaves the spread, and with it the slope, undetermined, and where a line and a spread ask for more than there
     is: four runs, and intervals with three different ends. `bound_lower`, `bound_upper`: the least and the
     greatest slope of a least-squares line through onsets that lie anywhere in their intervals; of onsets nothing else is
-    assumed (those of the largest derivative are themselves 95 % intervals of a fitted curve, which may miss it).
+    assumed (those of the largest derivative are themselves 95% intervals of a fitted curve, which may miss it).
     `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
     the same order of data); a draw without a likelihood slope counts with its bounds. All are None unless most runs
     reach the onset: the line would be one of the few that do.
@@ -215,67 +224,97 @@ def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.
     )
 
 
-def _sentences(draft: ResultBuilder) -> dict[str, object]:
-    return {
-        "says": " ".join(filter(None, [_median_said(draft), _relations_said(draft)])),
-        "does_not_say": "It does not say where between two measured steps the onset lies, nor that sizes not measured "
-        "follow the line; its regression takes log onset as normal with one spread for all sizes. For the largest "
-        "derivative the steps between which it lies are themselves a 95 % interval.",
-        "relations": {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()},
-    }
+def _say(draft: ResultBuilder) -> None:
+    _say_half_of_rise(draft)
+    _say_relations(draft)
+    draft.find(
+        "onset_intervals",
+        "caveat",
+        "Where between two checkpoints an onset lies is not known, and other sizes need not follow the line.",
+        "The regression takes the logarithm of the onset as normal, with one spread for all sizes.",
+        "For the largest derivative the interval is itself a 95% interval of a fitted curve.",
+    )
 
 
-def _median_said(draft: ResultBuilder) -> str:
+def _say_half_of_rise(draft: ResultBuilder) -> None:
     rises = draft.tables["onset_by_size"].filter(pl.col("definition") == HALF_OF_RISE)
     if not rises["n_reached"].sum():
-        return "No run is known to reach half of a rise."
+        draft.find("onset_intervals", "half_of_rise", "No run is known to reach half of a rise.")
+        return
     resampled = draft.bootstraps > 0 and (rises["n_runs"] > 1).any()
-    sizes = []
+    sizes: dict[str, list[str]] = {}  # by the interval in words, those that have it
     for row in rises.to_dicts():
-        ends = ("lower", "upper") if resampled and row["n_runs"] > 1 else ("median_lower", "median_upper")
-        one = " (one run: the grid alone)" if resampled and row["n_runs"] == 1 else ""
-        sizes.append(f"{row['size']} {_between(*(row[end] for end in ends))}{one}")
-    allowed = "the grid and the seeds allowed for, 95 %" if resampled else "the grid allowed for, not the seeds"
-    return f"The median run reaches half of its rise {'; '.join(sizes)} ({allowed})."
+        alone = resampled and row["n_runs"] == 1
+        ends = ("lower", "upper") if resampled and not alone else ("median_lower", "median_upper")
+        one = " (one run: no spread over seeds)" if alone else ""
+        sizes.setdefault(f"{_between(*(row[end] for end in ends))}{one}", []).append(row["size"])
+    said = [f"{words} for {listed(names)}." for words, names in sizes.items()]
+    draft.find(
+        "onset_intervals",
+        "half_of_rise",
+        f"The median run reaches half of its rise {said[0]}",
+        *(f"It does so {words}" for words in said[1:]),
+        "These 95% intervals allow for the gaps between checkpoints and for the spread over seeds."
+        if resampled
+        else "This allows for the gaps between checkpoints, not for the spread over seeds.",
+        sizes=rises.to_dicts(),
+    )
 
 
-def _relations_said(draft: ResultBuilder) -> str:
-    """How onset goes with size by the definitions that allow a slope: the extremes with their intervals, and how many
-    intervals include no change."""
+def _say_relations(draft: ResultBuilder) -> None:
+    """How onset goes with size by the definitions that allow a slope: how many intervals leave no change out, and the
+    extremes with their intervals."""
     table = draft.tables["onset_relations"]
     slopes = table.drop_nulls("slope").sort("slope")
     if not slopes.height:
-        return ""
+        return
     decades, words = draft.heads.size_step
     resampled = draft.bootstraps > 0 and draft.heads.runs["seed"].n_unique() > 1
-
-    def factor(row: dict) -> str:
-        interval = ""
-        if resampled:  # an end that is not there is at infinity
-            low = 10 ** (decades * row["lower"]) if row["lower"] is not None else 0.0
-            high = f"{10 ** (decades * row['upper']):.2g}" if row["upper"] is not None else "any"
-            interval = f", 95 % interval {low:.2g} to {high}"
-        return f"{10 ** (decades * row['slope']):.2g} ({row['definition']}{interval})"
-
-    ends = list(dict.fromkeys(factor(row) for row in (slopes.row(0, named=True), slopes.row(-1, named=True))))
-    others = ""
-    if slopes.height < table.height:
-        others = " (the others are not reached by most runs, or the grid leaves them open)"
-    text = (
-        f"By {slopes.height} of {table.height} definitions the onset can be compared between sizes{others}: {words} "
-        f"changes its step by a factor of {' to '.join(ends)}"
+    ends = [slopes.row(0, named=True), *([slopes.row(-1, named=True)] if slopes.height > 1 else [])]
+    factors = [f"{10 ** (decades * row['slope']):.2g} ({row['definition']})" for row in ends]
+    draft.find(
+        "onset_intervals",
+        "relation",
+        _directions(slopes) if resampled else None,
+        f"{capital(words)} changes the step of the onset by a factor of {' to '.join(factors)}.",
+        f"The 95% {'intervals are' if len(ends) > 1 else 'interval is'} "
+        f"{listed([_interval(row, decades) for row in ends])}."
+        if resampled
+        else None,
+        _not_compared(table.height - slopes.height),
+        n_compared=slopes.height,
+        n_definitions=table.height,
     )
-    if resampled:
-        none = slopes.filter(
-            (pl.col("lower").fill_null(-np.inf) <= 0) & (pl.col("upper").fill_null(np.inf) >= 0)
-        ).height
-        text += f"; of the {slopes.height} intervals, {none or 'none'} include{'s' if none == 1 else ''} no change"
-    return f"{text}."
+
+
+def _not_compared(n: int) -> str | None:
+    if not n:
+        return None
+    others, them = ("definition", "it") if n == 1 else (f"{n} definitions", "them")
+    return (
+        f"The other {others} cannot be compared: most runs do not reach {them}, or the checkpoints leave {them} open."
+    )
+
+
+def _directions(slopes: pl.DataFrame) -> str:
+    """By how many definitions larger sizes start earlier, or later; an end that is not there is at infinity."""
+    earlier = slopes.filter(pl.col("upper").fill_null(np.inf) < 0).height
+    later = slopes.filter(pl.col("lower").fill_null(-np.inf) > 0).height
+    of = f"of {count(slopes.height, 'definition')} that can be compared"
+    if not earlier and not later:
+        return f"By none {of} do larger models clearly start earlier or later."
+    said = [f"{when} by {n}" for when, n in (("earlier", earlier), ("later", later)) if n]
+    return f"Larger models start {' and '.join(said)} {of}."
+
+
+def _interval(row: dict, decades: float) -> str:
+    low = 10 ** (decades * row["lower"]) if row["lower"] is not None else 0.0
+    return f"{low:.2g}–{10 ** (decades * row['upper']):.2g}" if row["upper"] is not None else f"{low:.2g} or more"
 
 
 def _between(low: float | None, high: float | None) -> str:
     if high is None:
-        return f"after step {low:,.0f}, if at all" if low is not None else "at a step that is not known"
+        return f"after step {low:,.0f}, if at all," if low is not None else "at a step that is not known"
     if low is None:
         return f"by step {high:,.0f}"
     return f"between steps {low:,.0f} and {high:,.0f}"

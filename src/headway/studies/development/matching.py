@@ -14,6 +14,7 @@ import polars as pl
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.heads import SIZE_COLUMNS, Heads
 from headway.studies.development.position import against
+from headway.studies.prose import LEVEL, capital, from_to, percent, share_of
 
 MOST_PAIRS = 40  # of runs, per size: more are drawn from, so that a suite of many seeds stays quick
 MOST_SHUFFLES = 199  # each solves an assignment per layer and pair
@@ -27,7 +28,7 @@ def matching(draft: ResultBuilder) -> None:
         block = trajectory_block(draft.heads, of)
         if block is None:
             reason = f"{model}: matching needs two runs with the same heads at two steps, and trajectories that differ"
-            draft.say_left_out("beyond.matching", reason)
+            draft.say_left_out("beyond.matching", reason, ["matched_heads", "matching"])
             continue
         runs, x = block
         pairs = _some_pairs(len(runs), rng)
@@ -42,14 +43,16 @@ def matching(draft: ResultBuilder) -> None:
         ]
         tests += [size.row(0, named=True) | test for test in _tests(x, pairs, found, draft.bootstraps, rng)]
     if not tests:
-        draft.leave_out("beyond.matching", "no size has two runs whose heads can be paired")
+        draft.leave_out(
+            "beyond.matching", "no size has two runs whose heads can be paired", ["matched_heads", "matching"]
+        )
         return
     columns = ["run1", "run2", "seed1", "seed2", "layer1", "head1", "layer2", "head2", "distance", "same_layer"]
     draft.tables["matched_heads"] = pl.concat(matched).select(*SIZE_COLUMNS, *columns)
     floats = ("observed", "chance", "chance_lower", "chance_upper", "p")
     frame = pl.DataFrame(tests, schema_overrides=dict.fromkeys(floats, pl.Float64), infer_schema_length=None)
     draft.tables["matching"] = frame.select(*SIZE_COLUMNS, "test", *floats, "n_pairs")
-    draft.put("beyond.matching", _sentences(draft.tables["matching"]))
+    _say(draft)
 
 
 def trajectory_block(heads: Heads, of: pl.DataFrame) -> tuple[list[str], np.ndarray] | None:
@@ -200,28 +203,47 @@ def _matched_within_layers(x: np.ndarray, pairs: list[tuple[int, int]]) -> float
     return float(np.sqrt(total / (len(pairs) * x.shape[1] * x.shape[2])))
 
 
-def _sentences(tests: pl.DataFrame) -> dict[str, object]:
-    def listed(test: str, say: str) -> str:
-        rows = tests.filter(pl.col("test") == test).to_dicts()
-        return ", ".join(f"{row['size']} {say.format(**row)}" for row in rows if row["chance"] is not None)
-
-    shares = listed("same layer", "{observed:.0%} (chance {chance:.0%})")
-    says = f"Heads paired freely by their trajectories lie in the same layer in {shares} of the pairs."
-    beyond = tests.filter((pl.col("test") == "beyond layers") & pl.col("p").is_not_null() & (pl.col("chance") > 0))
+def _say(draft: ResultBuilder) -> None:
+    tests = draft.tables["matching"]
+    draft.put("beyond.matching", {"tests": tests.to_dicts()})
+    shared = tests.filter(pl.col("test") == "same layer", pl.col("chance").is_not_null())
+    if shared.height:
+        draft.find(
+            "matching",
+            "layer",
+            _more_often(shared, "heads paired by their trajectories share their layer more often than by chance"),
+            f"They do in {_range(shared, 'observed')} of the pairs; {_range(shared, 'chance')} is expected by chance.",
+            sizes=shared.to_dicts(),
+        )
+    beyond = tests.filter(pl.col("test") == "beyond layers", pl.col("p").is_not_null(), pl.col("chance") > 0)
     if beyond.height:
-        ratios = ", ".join(
-            f"{size} {observed / chance:.2f} (p = {p:.2g})"
-            for size, observed, chance, p in beyond.select("size", "observed", "chance", "p").rows()
+        ratios = [(row["size"], row["observed"] / row["chance"]) for row in beyond.to_dicts()]
+        draft.find(
+            "matching",
+            "beyond_layers",
+            _more_often(beyond, "a layer's mix of heads repeats from seed to seed, beyond what layers explain,"),
+            f"Paired heads lie {from_to(ratios)} times as far apart as heads dealt out to the seeds at random.",
+            "Below 1, the mix repeats; above 1, seeds differ as wholes.",
+            ratios=dict(ratios),
+            sizes=beyond.to_dicts(),
         )
-        says += (
-            " Beyond what layers explain: heads paired within layers differ by this fraction of what they would if the "
-            f"heads of each layer had been dealt out to the seeds at random: {ratios}; below 1, a layer's mix of heads "
-            "repeats from seed to seed, above 1, seeds differ as wholes."
-        )
-    return {
-        "says": says,
-        "does_not_say": "It does not say that paired heads compute the same, only that one score of theirs develops "
-        "alike. Distances are squared, so a few heads that rise far count more than many that stay low; and a seed that "
-        "differs as a whole, in how early its heads rise, hides a mix that repeats.",
-        "tests": tests.to_dicts(),
-    }
+    draft.find(
+        "matching",
+        "caveat",
+        "Paired heads need not compute the same: one score of theirs develops alike.",
+        "Distances are squared, so a few heads that rise far count more than many that stay low.",
+        "A seed that differs as a whole, in how early its heads rise, hides a mix that repeats.",
+    )
+
+
+def _more_often(tests: pl.DataFrame, what: str) -> str | None:
+    """In how many of the sizes that were tested `what` is so."""
+    tested = tests.drop_nulls("p")
+    if not tested.height:
+        return None
+    n = tested.filter(pl.col("p") <= LEVEL).height
+    return capital(f"{what} in {share_of(n, tested.height, 'size')} (5% level).")
+
+
+def _range(tests: pl.DataFrame, column: str) -> str:
+    return from_to(tests.select("size", column).rows(), percent)

@@ -107,7 +107,7 @@ def _least_squares_values(fit: Any, formula: str, n_obs: int) -> dict[str, Any]:
 
 
 def fixed_line(fit: Any, df: float, x: np.ndarray) -> pl.DataFrame:
-    """The line of a fit with an intercept and one slope at `x`, with its 95 % t interval: fit, lower, upper."""
+    """The line of a fit with an intercept and one slope at `x`, with its 95% t interval: fit, lower, upper."""
     from scipy.stats import t
 
     rows = np.stack([np.ones_like(x), x], axis=1)

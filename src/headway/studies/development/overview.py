@@ -8,6 +8,7 @@ import polars as pl
 
 from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.heads import Heads
+from headway.studies.prose import from_to
 
 
 def overview(draft: ResultBuilder) -> None:
@@ -20,7 +21,7 @@ def overview(draft: ResultBuilder) -> None:
     draft.tables |= {"runs": heads.runs, "missing": heads.missing, "duplicates": heads.duplicates}
     repeated = _notes_on_duplicates(heads)
     draft.notes += _notes_on_gaps(heads) + repeated + _notes_on_final_steps(heads)
-    draft.put("beyond.duplicates", _duplicates_said(heads, repeated))
+    _say_duplicates(draft, repeated)
     if not draft.bootstraps:
         draft.say_left_out("intervals over seeds and tests against chance", NEEDS_BOOTSTRAPS)
 
@@ -55,7 +56,7 @@ def _notes_on_gaps(heads: Heads) -> list[str]:
     for (what,), rows in heads.missing.group_by("what", maintain_order=True):
         said = [_GAPS[str(what)].format(**row) for row in rows.head(3).iter_rows(named=True)]
         more = f"; and {rows.height - 3:,} more, listed in the table `missing`" if rows.height > 3 else ""
-        notes.append(f"The grid is not full: {'; '.join(said)}{more}. It is analysed as it is.")
+        notes.append(f"The grid is not full: {'; '.join(said)}{more}.")
     return notes
 
 
@@ -64,45 +65,49 @@ def _notes_on_duplicates(heads: Heads) -> list[str]:
     neighbours = heads.duplicates.filter("neighbours")
     for (step, same_as), rows in neighbours.group_by("step", "same_as", maintain_order=True):
         notes.append(
-            f"Steps {same_as} and {step} are identical in {rows.height} of {heads.runs.height} runs"
-            f"{_FIRST_STEP if (same_as, step) == (0, 1) else ''}; no slope is taken between them."
+            f"Steps {same_as:,} and {step:,} are identical in {rows.height} of {heads.runs.height} runs. "
+            f"No slope is taken between them.{_FIRST_STEP if (same_as, step) == (0, 1) else ''}"
         )
     notes += [
-        f"{run} step {same_as} is identical to its later step {step} though not to those between: one of them "
-        "was probably served with the wrong weights. Slopes reach over the earlier one; check both."
+        f"Step {same_as:,} of {run} is identical to its later step {step:,}, though not to those between. "
+        "One of them was probably served with the wrong weights. Slopes reach over the earlier one; check both."
         for run, step, same_as in heads.duplicates.filter(~pl.col("neighbours")).select("run", "step", "same_as").rows()
     ]
     return notes
 
 
-_FIRST_STEP = " (the learning rate of the first step is 0 in Pythia, and in any run with warm-up from 0)"
+_FIRST_STEP = " In Pythia, and in any run whose warm-up starts at 0, the first step has learning rate 0."
 
 
-def _duplicates_said(heads: Heads, notes: list[str]) -> dict[str, object]:
-    """The duplicates in sentences: what was found, and what equal scores do not tell."""
-    counted = heads.duplicates.group_by("same_as", "step", "neighbours", maintain_order=True).len("n_runs")
-    return {
-        "says": " ".join(notes) or "No two measured steps of a run have the same scores in all heads.",
-        "does_not_say": "It does not say which of two identical steps holds the right weights, nor that a step which "
-        "differs from all others is the one that it is named for: scores are compared, of heads, on one corpus.",
-        "steps": counted.to_dicts(),
-    }
+def _say_duplicates(draft: ResultBuilder, notes: list[str]) -> None:
+    """What was found of duplicates, and what equal scores do not tell."""
+    duplicates = draft.heads.duplicates
+    counted = duplicates.group_by("same_as", "step", "neighbours", maintain_order=True).len("n_runs").to_dicts()
+    draft.put("beyond.duplicates", {"steps": counted})
+    text = notes or ["No two measured steps of a run have the same scores in all heads."]
+    draft.find("duplicates", "steps", *text, steps=counted)
+    draft.find(
+        "duplicates",
+        "caveat",
+        "Scores do not tell which of two identical steps holds the right weights.",
+        "A step that differs from all others may still not be the one that it is named for.",
+    )
 
 
 def _notes_on_final_steps(heads: Heads) -> list[str]:
     late = heads.runs.filter(~pl.col("has_final_step"), ~pl.col("stops_early"))
     notes = [
-        f"{run} has no step {step:,}, the final step of its size, and is left out of what is said about that step."
+        f"{run} has no step {step:,}, the final step of its size. It is left out of what is said about that step."
         for run, step in late.select("run", "final_step").rows()
     ]
     notes += [
-        f"{run} stops at step {last:,}, before the final step of its size, {step:,}: it is left out of what is said about "
-        "that step, of peaks and of slopes, and an onset that depends on what came later is taken as known only from "
-        "below."
+        f"{run} stops at step {last:,}, before the final step of its size, {step:,}. "
+        "It is left out of what is said about that step, of peaks and of slopes. "
+        "An onset that depends on what came later is known only from below."
         for run, last, step in heads.runs.filter("stops_early").select("run", "last_step", "final_step").rows()
     ]
     steps = heads.sizes["final_step"].unique().sort()
     if len(steps) > 1:
-        each = ", ".join(f"{model} {step:,}" for model, step in heads.sizes.select("model", "final_step").rows())
-        notes.append(f"The sizes end at different steps ({each}): their final steps are compared as they are.")
+        each = from_to(heads.sizes.select("model", "final_step").rows(), "{:,.0f}".format)
+        notes.append(f"The sizes end at different steps, {each}. Their final steps are compared as they are.")
     return notes

@@ -7,9 +7,11 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from headway.studies.development.builder import ResultBuilder, listed
+from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.heads import SIZE_COLUMNS, Heads, largest_heads
+from headway.studies.prose import LEVEL, between, p_text, percent, share_of
+from headway.text import listed
 
 
 def position(draft: ResultBuilder) -> None:
@@ -20,16 +22,19 @@ def position(draft: ResultBuilder) -> None:
     _say_shared(draft, tops)
     ranks = layer_ranks(draft.heads, tops)
     if ranks is None:
-        draft.say_left_out("layer_ranks", "no layer is there in all runs of a size, so layers cannot be ranked")
+        reason = "no layer is there in all runs of a size, so layers cannot be ranked"
+        draft.say_left_out("layer_ranks", reason, ["layer_ranks"])
     else:
         draft.tables["layer_ranks"] = ranks
     if not tops.height:
-        draft.leave_out("beyond.position", NO_TOP_HEAD)
+        draft.leave_out("beyond.position", NO_TOP_HEAD, ["top_head_depth", "same_place"])
         return
     draft.tables["top_head_depth"] = top_head_depth(draft.heads, tops)
     draft.tables["same_place"] = same_place(tops, draft.bootstraps, rng)
     p = depth_p(tops, draft.bootstraps, rng)
-    draft.put("beyond.position", _sentences(draft, p) | {"depth_p": p})
+    agreement = draft.tables["layer_agreement"].drop_nulls("w")
+    draft.put("beyond.position", {"layer_agreement": agreement.to_dicts(), "depth_p": p})
+    _say(draft, agreement, p)
 
 
 def top_heads(heads: Heads) -> pl.DataFrame:
@@ -104,7 +109,7 @@ def layer_agreement(heads: Heads, shuffles: int, rng: np.random.Generator) -> pl
 
 
 def against(observed: float, chance: np.ndarray) -> dict[str, float]:
-    """The 95 % range of what chance gives, and p: the share of draws at least as large, the observed one included."""
+    """The 95% range of what chance gives, and p: the share of draws at least as large, the observed one included."""
     low, high = np.quantile(chance, [0.025, 0.975])
     # draws that equal the observed value up to rounding count as at least as large
     p = (1 + (chance >= observed - 1e-12).sum()) / (1 + len(chance))
@@ -143,7 +148,7 @@ def layer_ranks(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame | None:
 def top_head_depth(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
     """The share of runs whose top head lies in each sixth of the depth, by size and over all sizes.
 
-    By chance every head of a run is as likely to be the top one: the share of heads in that sixth, with the 95 % range
+    By chance every head of a run is as likely to be the top one: the share of heads in that sixth, with the 95% range
     of a share of so many runs (exact: a sum of independent draws with each run's own probability).
     """
     rows = []
@@ -188,7 +193,7 @@ def depth_p(tops: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> floa
 
 
 def _share_range(chances: np.ndarray) -> tuple[float, float]:
-    """The central 95 % of the share of successes in independent draws of unlike chances."""
+    """The central 95% of the share of successes in independent draws of unlike chances."""
     law = np.ones(1)
     for chance in chances:
         law = np.convolve(law, [1 - chance, chance])
@@ -224,40 +229,65 @@ def _agreement(places: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return (places[..., pairs[:, 0]] == places[..., pairs[:, 1]]).mean(axis=-1)
 
 
-def _sentences(draft: ResultBuilder, p: float | None) -> dict[str, object]:
-    agreement = draft.tables["layer_agreement"].drop_nulls("w")
+def _say(draft: ResultBuilder, agreement: pl.DataFrame, p: float | None) -> None:
     sixths = draft.tables["top_head_depth"]
     overall = sixths.filter(pl.col("model") == sixths["model"].last())
-    says = _depth_said(overall.filter(pl.col("share") == pl.col("share").max()), p)
+    fullest = overall.filter(pl.col("share") == pl.col("share").max())
+    concentrated = None if p is None else p <= LEVEL
+    draft.find(
+        "position",
+        "depth",
+        _concentrated(concentrated, p),
+        *_fullest(fullest),
+        key=True,
+        p=p,
+        fullest=fullest.to_dicts(),
+    )
     if agreement.height:
-        values = ", ".join(f"{w:.2f} ({size})" for size, w in agreement.select("size", "w").rows())
-        says += f" The order of the layers over seeds has Kendall's W of {values}; 1 is the same order in every seed."
-    return {
-        "says": says,
-        "does_not_say": "It does not say that the layer makes the role: layers of all seeds also share their "
-        "architecture and data, and one head per run is counted.",
-        "layer_agreement": agreement.to_dicts(),
-    }
+        tested = agreement.drop_nulls("p")
+        n = tested.filter(pl.col("p") <= LEVEL).height
+        draft.find(
+            "position",
+            "layers",
+            f"Seeds agree on the order of the layers, beyond chance, in {share_of(n, tested.height, 'size')}."
+            if tested.height
+            else None,
+            f"Kendall's W lies {between(agreement.select('size', 'w').rows(), '{:.2f}'.format)}; "
+            "it is 1 where all seeds order the layers alike.",
+            sizes=agreement.to_dicts(),
+        )
+    draft.find(
+        "position",
+        "caveat",
+        "The layer itself need not be the reason: the same layers of all seeds also share their architecture and data.",
+        "One head of each run is counted.",
+    )
+
+
+def _concentrated(concentrated: bool | None, p: float | None) -> str | None:
+    if concentrated is None:
+        return None
+    if concentrated:
+        return f"Top heads favour some depths of the network over others ({p_text(p)})."
+    return f"Top heads are not concentrated at any depth ({p_text(p)})."
 
 
 _SIXTHS = ("first", "second", "third", "fourth", "fifth", "last")
 
 
-def _depth_said(fullest: pl.DataFrame, p: float | None) -> str:
-    """A sentence on the sixths of the depth that hold the most top heads, all of them with the same share."""
-    names = listed([f"the {_SIXTHS[sixth - 1]}" for sixth in fullest["sixth"]])
+def _fullest(fullest: pl.DataFrame) -> list[str]:
+    """Sentences on the sixths of the depth that hold the most top heads, all of them with the same share."""
+    names = listed([_SIXTHS[sixth - 1] for sixth in fullest["sixth"]])
     share, n = fullest.select("share", "n").row(0)
     if n == 1:
-        return f"The top head of the one run lies in {names} of the six sixths of the network's depth."
+        return [f"The top head of the one run lies in the {names} sixth of the layers."]
     several = fullest.height > 1
-    within = fullest.select((pl.col("share") <= pl.col("chance_upper")).all()).item()
     ranges = dict.fromkeys(
-        f"{chance:.0%}; 95 % of its draws: {low:.0%} to {high:.0%}"
+        f"{percent(chance)} (95% range {low * 100:.0f}–{high * 100:.0f}%)"
         for chance, low, high in fullest.select("chance", "chance_lower", "chance_upper").rows()
     )
-    text = (
-        f"Of the six sixths of the network's depth, {names} {'hold' if several else 'holds'} the most top heads "
-        f"({share:.0%} of {n} runs{' each' if several else ''}), {'no more' if within else 'more'} than chance gives a "
-        f"single sixth ({', or '.join(ranges)})"
-    )
-    return f"{text}; over all six, p = {p:.2g}." if p is not None else f"{text}."
+    held = "sixths of the layers each hold" if several else "sixth of the layers holds"
+    return [
+        f"The {names} {held} {percent(share)} of the {n} runs' top heads{'' if several else ', more than any other'}.",
+        f"By chance a single sixth holds {' or '.join(ranges)}.",
+    ]

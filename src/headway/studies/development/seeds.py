@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder, listed
+from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.heads import SIZE_COLUMNS
+from headway.text import count, listed
 
 SUBSETS = 200  # per number of seeds, at most
 LARGEST = 1000  # seeds needed beyond this are not worth a number
-OUTCOMES = {"onset": "log10 of the onset step", "peak": "peak", "slope": "slope"}
 
 
 def outcomes(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
@@ -52,14 +52,15 @@ def seeds(draft: ResultBuilder) -> None:
     if widths:
         draft.tables["seed_intervals"] = _frame(widths, ("width", "width_lower", "width_upper", "expected_width"))
     else:
-        draft.say_left_out("beyond.seeds", "no size has two seeds with an onset, a peak or a slope")
+        reason = "no size has two seeds with an onset, a peak or a slope"
+        draft.say_left_out("beyond.seeds", reason, ["seed_intervals", "seed_power", "seed_detection"])
     if power:
         draft.tables["seed_power"] = _frame(power, _POWER)
     if detection:
         draft.tables["seed_detection"] = _frame(detection, ("share_detected",))
     elif power and not draft.bootstraps:
-        draft.say_left_out("seed_detection", NEEDS_BOOTSTRAPS)
-    draft.put("beyond.seeds", _sentences(draft))
+        draft.say_left_out("seed_detection", NEEDS_BOOTSTRAPS, ["seed_detection"])
+    _say(draft)
 
 
 _POWER = ("difference", "lower", "upper", "effect", "p", "seeds_needed", "seeds_needed_lower", "seeds_needed_upper")
@@ -86,7 +87,7 @@ def _t(quantile: float, df: np.ndarray | float) -> np.ndarray:
 
 
 def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) -> list[dict]:
-    """The width of the mean's 95 % t interval from k seeds: over subsets of those there are, and as expected for any k.
+    """The width of the mean's 95% t interval from k seeds: over subsets of those there are, and as expected for any k.
 
     `expected_width` takes the SD of all seeds as the true one: 2 t(k - 1) sd / sqrt(k).
     """
@@ -136,7 +137,7 @@ def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Genera
 
 
 def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
-    """The width of the 95 % interval of a least-squares slope."""
+    """The width of the 95% interval of a least-squares slope."""
     n, dx = len(x), x - x.mean()
     if n < 3 or not (dx**2).sum() > 0:
         return np.nan
@@ -148,7 +149,7 @@ def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
 def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Generator) -> dict:
     """The difference of two sizes (second less first) with Welch's interval, and the seeds needed to see it again.
 
-    `effect` is Hedges' g. `seeds_needed`: per size, for 80 % power of a two-sided t test at 5 %, were g the true
+    `effect` is Hedges' g. `seeds_needed`: per size, for 80% power of a two-sided t test at 5%, were g the true
     effect; the interval is its percentile bootstrap over seeds. None beyond 1,000 seeds.
     """
     found: dict[str, float | None] = dict.fromkeys(_POWER)
@@ -187,14 +188,14 @@ def _hedges_g(y1: np.ndarray, y2: np.ndarray) -> np.ndarray:
 
 
 def _needed(effect: float) -> float | None:
-    """Seeds per size for 80 % power at 5 %, two-sided: the smallest number whose power suffices, None beyond 1,000."""
+    """Seeds per size for 80% power at 5%, two-sided: the smallest number whose power suffices, None beyond 1,000."""
     n = np.arange(2, LARGEST + 1)
     enough = t_power(abs(effect), n) >= 0.8
     return float(n[enough.argmax()]) if enough.any() else None
 
 
 def t_power(effect: float, n: np.ndarray) -> np.ndarray:
-    """The power of a two-sided t test at 5 % of two samples of n each, `effect` SDs apart, by the noncentral t."""
+    """The power of a two-sided t test at 5% of two samples of n each, `effect` SDs apart, by the noncentral t."""
     from scipy.stats import nct
 
     df, critical = 2 * n - 2, _t(0.975, 2 * n - 2)
@@ -213,50 +214,66 @@ def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[d
     return rows
 
 
-def _sentences(draft: ResultBuilder) -> dict[str, object]:
-    return {
-        "says": " ".join(filter(None, [_told_apart(draft), _relations_narrow(draft)])),
-        "does_not_say": "It does not say that so many seeds will do: the effect is taken from the few seeds there are, "
-        "and what is computed from it inherits its error (see the intervals). P-values are of single pairs.",
-    }
-
-
-def _told_apart(draft: ResultBuilder) -> str:
+def _say(draft: ResultBuilder) -> None:
     power = draft.tables.get("seed_power")
     tested = power.drop_nulls("p") if power is not None else None
     if tested is None or not tested.height:
-        return "No two sizes have two seeds each and an onset, peak or slope that varies: sizes cannot be told apart."
-    sizes = dict(draft.heads.sizes.select("model", "size").rows())
-    said = []
-    for (outcome,), of in tested.group_by("outcome", maintain_order=True):
-        apart = of.filter(pl.col("p") < 0.05)
-        text = f"by {OUTCOMES[str(outcome)]}, {apart.height} of {of.height} pairs of sizes are told apart"
-        rest = [_still_needed(row, sizes) for row in of.filter(pl.col("p") >= 0.05).to_dicts()]
-        said.append(f"{text} ({', '.join(rest)})" if rest else text)
-    return f"With the seeds there are (Welch's t test, 5 %): {'; '.join(said)}."
+        draft.find(
+            "seeds",
+            "pairs",
+            "Sizes cannot be told apart.",
+            "No two sizes have two seeds each and an onset, peak or slope that varies.",
+        )
+    else:
+        for (outcome,), of in tested.group_by("outcome", maintain_order=True):
+            apart = of.filter(pl.col("p") < 0.05)
+            draft.find(
+                "seeds",
+                f"pairs_{outcome}",
+                f"{apart.height or 'None'} of {count(of.height, 'pair')} of sizes can be told apart by their {outcome} "
+                "(Welch's t test, 5% level).",
+                _still_needed(of.filter(pl.col("p") >= 0.05)),
+                n_apart=apart.height,
+                n_pairs=of.height,
+            )
+    _say_widths(draft)
+    draft.find(
+        "seeds",
+        "caveat",
+        "So many seeds may still be too few: the effect is taken from the few seeds there are.",
+        "The p values are those of single pairs.",
+    )
 
 
-def _still_needed(row: dict, sizes: dict[str, str]) -> str:
-    needed = row["seeds_needed"]
-    many = f"{needed:,.0f} seeds each" if needed else f"more than {LARGEST:,} seeds each"
-    return f"{sizes[row['model1']]} and {sizes[row['model2']]} would need {many}"
+def _still_needed(rest: pl.DataFrame) -> str | None:
+    """How many seeds of each size the pairs would need that are not told apart."""
+    if not rest.height:
+        return None
+    one = rest.height == 1
+    others = "The other pair" if one else "The others"
+    needed = sorted(LARGEST + 1 if n is None else n for n in rest["seeds_needed"])
+    least, most = (f"more than {LARGEST:,}" if n > LARGEST else f"{n:,.0f}" for n in (needed[0], needed[-1]))
+    return f"{others} would need {least if least == most else f'{least} to {most}'} seeds of each size."
 
 
-def _relations_narrow(draft: ResultBuilder) -> str:
+def _say_widths(draft: ResultBuilder) -> None:
     """How the interval of the coefficient of size would shrink with twice the seeds."""
     table = draft.tables.get("seed_intervals")
     if table is None:
-        return ""
+        return
     now = draft.heads.runs["seed"].n_unique()
     widths = table.filter(pl.col("model").is_null(), pl.col("expected_width").is_not_null())
-    said = []
+    narrowed = {}
     for (outcome,), of in widths.group_by("outcome", maintain_order=True):
         at = dict(of.select("n_seeds", "expected_width").rows())
         if {now, 2 * now} <= set(at):
-            said.append(f"from {at[now]:.2g} to {at[2 * now]:.2g} ({outcome})")
-    if not said:
-        return ""
-    return (
-        f"Twice the seeds, {2 * now} in place of {now}, would narrow the 95 % interval of the coefficient of "
-        f"log10(parameters) {listed(said)}."
-    )
+            narrowed[str(outcome)] = (at[now], at[2 * now])
+    if narrowed:
+        draft.find(
+            "seeds",
+            "widths",
+            f"Twice the seeds ({2 * now} for {now}) would narrow the 95% interval of the relation to log10(parameters).",
+            f"Its width goes from {listed([f'{a:.2g} to {b:.2g} ({outcome})' for outcome, (a, b) in narrowed.items()])}.",
+            now=now,
+            widths=narrowed,
+        )

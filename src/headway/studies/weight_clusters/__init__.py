@@ -1,6 +1,6 @@
 """Do heads fall into clusters by their weights, when, and is it real?
 
-The study *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. Each part's docstring
+The analyses of the paper *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. Each part's docstring
 describes its tables.
 """
 
@@ -12,7 +12,7 @@ from headway.errors import RunDirectoryError
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
-from headway.studies.weight_clusters.agreement import between_seeds, composition
+from headway.studies.weight_clusters.agreement import between_seeds, composition, seed_means
 from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
@@ -22,9 +22,10 @@ from headway.studies.weight_clusters.published import STRONG, layouts, published
 from headway.studies.weight_clusters.timeline import layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
 
-__all__ = ["LEVEL", "NAME", "STRONG", "TABLES", "main_series", "study"]
+__all__ = ["LEVEL", "NAME", "STRONG", "SUBJECT", "TABLES", "main_series", "study"]
 
 NAME = "weight_clusters"
+SUBJECT = "weights"
 TABLES = frozenset({"clusters", "clusters_published", "interventions", "prompts"})
 
 
@@ -44,13 +45,13 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
     if not there & TABLES:
         raise RunDirectoryError(f"{rundir.path} holds no table 'clusters': `headway cluster` makes one")
     progress = progress or Silent()
-    result = Result(NAME, {"findings": [], "level": LEVEL})
+    result = Result(NAME, SUBJECT, {"level": LEVEL})
     if there & {"clusters", "clusters_published"}:
         name = "clusters" if "clusters" in there else "clusters_published"
         if name == "clusters_published":
             result.notes.append(
-                "The weights were read in the published layout, which mixes heads and kinds of a fused weight: none of this is "
-                "about heads. `headway cluster` without --layout reads them by head."
+                "The weights were read in the published layout, which mixes heads and kinds of a fused weight. "
+                "None of this is about heads: `headway cluster` without --layout reads them by head."
             )
         _clusters(result, rundir.read(name), bootstraps, seed, progress)
     if {"clusters", "clusters_published"} <= there:
@@ -59,8 +60,37 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
         effects(result, rundir.read("interventions"))
     if "prompts" in there:
         prompts(result, rundir.read("prompts"))
-    result.values["headline"] = list(result.values["findings"])
+    _leave_out(result)
     return result
+
+
+# What each part is made with, and its tables; the first one is empty where the part found nothing.
+_PARTS = {
+    "no clusters are here: `headway cluster SUITE --out DIR` makes them, of layers with two heads or more": (
+        "timeline",
+        "map",
+        "heads",
+        "explained",
+        "composition",
+        "seeds",
+        "seed_means",
+        "transitions",
+        "published",
+        "outliers",
+    ),
+    "no interventions with controls are here: `headway intervene SUITE --out DIR` makes them": (
+        "effects",
+        "tops",
+        "top_words",
+    ),
+    "no prompts with controls are here: `headway intervene SUITE --out DIR` asks them": ("prompts", "answers"),
+}
+
+
+def _leave_out(result: Result) -> None:
+    for reason, tables in _PARTS.items():
+        if not result.tables.get(tables[0], pl.DataFrame()).height:
+            result.leave_out(tables[0], reason, tables)
 
 
 def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, progress: Progress) -> None:
@@ -74,6 +104,7 @@ def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, p
     progress.advance(note="heads")
     result.tables["composition"] = composition(table)
     result.tables["seeds"] = between_seeds(table)
+    result.tables["seed_means"] = seed_means(result.tables["seeds"])
     progress.advance(note="composition")
     result.tables["transitions"] = transitions(lines, bootstraps=bootstraps, seed=seed)
     progress.advance(note="transitions")

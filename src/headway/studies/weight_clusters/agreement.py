@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from headway.clusters.quality import adjusted_rand
+from headway.studies.weight_clusters.timeline import main_series
 
 _SERIES = ("run", "size", "seed", "layer", "kind", "feature", "clustering", "k")
 
@@ -61,6 +62,12 @@ def between_seeds(table: pl.DataFrame) -> pl.DataFrame:
             agreement = _adjusted_rand(one["labels"], other["labels"])
             rows.append({**place, "run": one["run"], "other": other["run"], "ari": agreement})
     return pl.DataFrame(rows, schema=_PAIRS)
+
+
+def seed_means(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The mean agreement of all pairs of runs of a size for k-means with two clusters: `ari`, and `n_pairs`."""
+    place = ("size", "layer", "kind", "feature", "step")
+    return main_series(pairs).group_by(place, maintain_order=True).agg(ari=pl.col("ari").mean(), n_pairs=pl.len())
 
 
 def _found(table: pl.DataFrame) -> pl.DataFrame:

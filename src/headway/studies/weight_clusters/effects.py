@@ -16,11 +16,11 @@ _BY_RANK = ("token_before", "p_before", "token_after", "p_after")
 
 
 def effects(result: Result, interventions: pl.DataFrame) -> None:
-    """Adds two tables of the interventions that have controls.
+    """Adds three tables of the interventions that have controls.
 
     `effects`: with `kl_first_step`, the same heads' effect at `first_step`, the run's first, where nothing had been
-    learned (none in the rows of that step itself), and `beyond`, whether the effect exceeds 95 % of the controls.
-    `tops`: the most probable tokens before and after, a row a text and rank.
+    learned (none in the rows of that step itself), and `beyond`, whether the effect exceeds 95% of the controls.
+    `tops`: the most probable tokens before and after, a row a text and rank; `top_words`: those of a text in one line.
     """
     shown = interventions.filter(pl.col("n_controls") > 0)
     first = (
@@ -38,6 +38,7 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
         )
     )
     result.tables["tops"] = _tops(shown)
+    result.tables["top_words"] = top_words(result.tables["tops"])
     if left_out := len(interventions) - len(shown):
         result.notes.append(f"{left_out} effects have no random groups to be compared with and are not shown.")
     _say(result)
@@ -53,20 +54,46 @@ def _tops(shown: pl.DataFrame) -> pl.DataFrame:
     return ranked.explode("rank", *_BY_RANK).filter(pl.col("rank").is_not_null())
 
 
+def top_words(tops: pl.DataFrame) -> pl.DataFrame:
+    """The tokens of each text in one line, before and after, with their probabilities."""
+    five = (
+        pl.format("{} ({})", f"token_{when}", pl.col(f"p_{when}").round(2)).str.join(", ").alias(when)
+        for when in ("before", "after")
+    )
+    beside = ("text", "top_changed", "top_changed_control_median")
+    operation = ("run", "step", "layers", "kind", "heads", "operation", "text_number")
+    return tops.group_by(operation, maintain_order=True).agg(pl.col(beside).first(), *five)
+
+
 def _say(result: Result) -> None:
     effects = result.tables["effects"]
     last = effects.filter(pl.col("step") == pl.col("step").max().over("run"))
     if len(last):
         able = last.filter(pl.col("n_controls") >= _FEWEST_CONTROLS)
-        told = f"{int(able['beyond'].sum())} of {len(able)} interventions on clusters at the last step did more than 95 % of "
-        told += f"the same interventions on random groups of heads; {0.05 * len(able):.1f} are expected by chance."
-        few = f"{len(last) - len(able)} interventions on clusters have fewer than {_FEWEST_CONTROLS} random groups of their "
-        few += "size to be compared with: too few to say that an effect is beyond 95 % of them."
-        result.values["findings"] += [told] * (len(able) > 0) + [few] * (len(able) < len(last))
+        if len(able):
+            beyond, expected = int(able["beyond"].sum()), 0.05 * len(able)
+            result.find(
+                "effects",
+                "beyond",
+                f"{beyond or 'None'} of {len(able)} interventions on clusters did more than 95% of random groups of heads.",
+                f"By chance {expected:.1f} {'is' if f'{expected:.1f}' == '1.0' else 'are'} expected. All are at the last step.",
+                n_beyond=beyond,
+                n=len(able),
+                expected=expected,
+            )
+        if few := len(last) - len(able):
+            result.find(
+                "effects",
+                "few_controls",
+                f"{few} interventions on clusters have fewer than {_FEWEST_CONTROLS} random groups of their size.",
+                "That is too few to say that an effect is beyond 95% of them.",
+                key=False,
+                n=few,
+            )
     if alone := _with_one_step(effects):
         result.notes.append(
-            f"{', '.join(alone)}: interventions at one step only, so there is no earlier step at which the same heads "
-            "could be seen to matter as much before anything was learned."
+            f"{', '.join(alone)}: interventions at one step only. "
+            "Whether the same heads mattered as much before anything was learned is not known."
         )
 
 
@@ -76,16 +103,38 @@ def _with_one_step(effects: pl.DataFrame) -> list[str]:
 
 
 def prompts(result: Result, table: pl.DataFrame) -> None:
-    """Adds the table `prompts`: what each cluster's heads answer alone, and how often random groups differ too."""
+    """Adds two tables. `prompts`: what each cluster's heads answer alone, and how often random groups differ too.
+    `answers`: the shares of prompts to which they answer differently."""
     result.tables["prompts"] = (shown := table.filter(pl.col("n_controls") > 0).drop("left_out"))
+    result.tables["answers"] = answers(shown)
     last = shown.filter(pl.col("step") == pl.col("step").max().over("run"))
     once = last.unique([*_GROUP, "prompt"], keep="first")
     if len(once):
         differ, by_chance = (float(once[name].cast(pl.Float64).to_numpy().mean()) for name in _DIFFER)
-        result.values["findings"].append(
-            f"At the last step, the clusters' heads alone answer differently in {differ:.0%} of cases; random groups "
-            f"of their sizes do in {by_chance:.0%}."
+        result.find(
+            "prompts",
+            "differ",
+            f"The clusters' heads alone answer differently in {differ:.0%} of cases; random groups of their sizes do in "
+            f"{by_chance:.0%}.",
+            "That is at the last step.",
+            differ=differ,
+            by_chance=by_chance,
         )
     left_out = table.explode("left_out").filter(pl.col("left_out").is_not_null())
     for why, runs in left_out.group_by("left_out", maintain_order=True).agg(pl.col("run").unique()).iter_rows():
         result.notes.append(f"Not asked of {', '.join(sorted(runs))}: {why}.")
+
+
+def answers(shown: pl.DataFrame) -> pl.DataFrame:
+    """A row per run, step, layers, kind and `of` (`clusters` or `random groups`): the `share` of the prompts to which
+    their answers differ."""
+    once = shown.unique(["run", "step", *_GROUP, "prompt"], keep="first", maintain_order=True)
+    place = ("run", "step", "layers", "kind")
+    shares = once.group_by(place, maintain_order=True).agg(
+        pl.col("clusters_differ").cast(pl.Float64).mean().alias("clusters"),
+        pl.col("controls_differ").mean().alias("random groups"),
+        n_prompts=pl.len(),
+    )
+    return shares.unpivot(
+        on=["clusters", "random groups"], index=[*place, "n_prompts"], variable_name="of", value_name="share"
+    )

@@ -1,26 +1,28 @@
-"""What was found, in sentences with numbers."""
+"""The findings on groups of heads, on single heads, and on what the published rules say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import polars as pl
 
+from headway.studies.prose import sentences
 from headway.studies.result import Result
 from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import main_series
 from headway.text import count, listed
 
-_MOST_NAMED = 3
+_MOST_NAMED = 3  # in sentences of their own
+_FEW = 2  # in one sentence
 _UNEVEN = 1.5  # largest norm by smallest
 _FEATURES = {"spectrum": " circuit's spectrum", "subspace": " circuit's subspaces"}
 _CHANGES = {
-    "gradual": ", which grew gradually",
-    "undecided": "; whether they arose abruptly or gradually cannot be told",
-    "none": ", which did not change in training",
+    "gradual": "They grew gradually.",
+    "undecided": "Whether they arose abruptly or gradually cannot be told.",
+    "none": "They did not change in training.",
 }
 _PUBLISHED = ("published_clusters", "corrected_clusters", "published_differ", "corrected_differ", "published_sudden",
               "corrected_sudden")  # fmt: skip
@@ -28,21 +30,19 @@ _PLACE = ("size", "layer", "kind", "feature")
 
 
 def findings(result: Result, table: pl.DataFrame) -> None:
-    """Adds `findings`, numbers and the notes that the reader needs before believing them: of groups first, then of single
-    heads, then of what the published rules say."""
+    """Adds the findings, numbers, and notes that the reader needs before believing them: first on groups, then on single
+    heads, then on what the published rules say."""
     lines = main_series(result.tables["timeline"])
     transitions = result.tables["transitions"].filter(pl.col("run").is_not_null())
     several = table["run"].n_unique() > 1
-    result.values["findings"] += [
-        *_groups(result, lines, several),
-        *_undecided(transitions, lines, several),
-        *_outliers(result.tables["outliers"], several),
-        *_copies(table, several),
-        *_uneven_norms(table, result, several),
-    ]
+    _groups(result, lines, several)
+    _undecided(result, transitions, lines, several)
+    _outliers(result, several)
+    _copies(result, table, several)
+    _uneven_norms(result, table, several)
     published = result.tables["published"]
     if len(published):
-        result.values["findings"] += _published(published)
+        _published(result, published)
         result.values["published"] = {name: int(published[name].sum()) for name in _PUBLISHED} | {"n": len(published)}
     result.values["groups"] = {
         "n": int(transitions["q_series"].count()),
@@ -64,38 +64,57 @@ def _of_run(row: Mapping[str, Any], several: bool) -> str:
 
 def _few(named: Sequence[str]) -> str:
     """The first of them, and how many others there are."""
-    more = len(named) - _MOST_NAMED
-    return listed(named) if more <= 0 else f"{', '.join(named[:_MOST_NAMED])} and {count(more, 'other')}"
+    more = len(named) - _FEW
+    return listed(named) if more <= 0 else f"{', '.join(named[:_FEW])} and {count(more, 'other')}"
 
 
-def _groups(result: Result, lines: pl.DataFrame, several: bool) -> Iterable[str]:
+def _series(n: int) -> str:
+    return count(n, "layer and kind", "layers and kinds")
+
+
+def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
     """Where heads form groups, since when, and how these arose."""
     transitions = result.tables["transitions"]
     tested = transitions.filter(pl.col("run").is_not_null(), pl.col("q_series").is_not_null())
     if not len(tested):
         return
-    looked_at = f"{count(len(tested), 'layer and kind', 'layers and kinds')} of weights, circuits included"
-    if not (tested["feature"] != "raw").any():
-        looked_at = f"{count(len(tested), 'layer and kind', 'layers and kinds')} of weights"
+    circuits = "Circuits are counted among the kinds." if (tested["feature"] != "raw").any() else None
+    looked_at = f"{_series(len(tested))} of weights"
     there = tested.filter("last_beyond")
-    earlier = int(lines.filter("groups").select(pl.struct("run", *_PLACE).n_unique()).item()) - len(there)
+    n_decided = len(tested) - int(tested["undecided"].sum())
     if len(there):
         last = lines.filter(pl.col("groups"), pl.col("step") == pl.col("step").max().over("run"))
         places = last.group_by(_PLACE, maintain_order=True).agg(pl.len(), pl.col("group_silhouette").mean())
         places = places.sort("len", "group_silhouette", descending=True, maintain_order=True)
-        named = [_group_words(place, transitions, last, several) for place in places.iter_rows(named=True)]
-        yield f"Heads form groups in {len(there)} of {looked_at} at the last step. {_few_long(named)}."
-    elif n_decided := len(tested) - int(tested["undecided"].sum()):
+        named = [
+            _group_words(place, transitions, last, several) for place in places.head(_MOST_NAMED).iter_rows(named=True)
+        ]
+        more = len(places) - _MOST_NAMED
+        result.find(
+            "groups",
+            "groups",
+            f"Heads form groups in {len(there)} of {looked_at} at the last step.",
+            *named,
+            f"{count(more, 'other place holds', 'other places hold')} groups, too." if more > 0 else None,
+            circuits,
+            n=len(there),
+            n_tested=len(tested),
+        )
+    elif n_decided:
         of = "any" if n_decided == len(tested) else str(n_decided)
-        yield f"Heads form no groups in {of} of {looked_at} at the last step."
+        result.find(
+            "groups",
+            "groups",
+            f"Heads form no groups in {of} of {looked_at} at the last step.",
+            "They part no better there than heads without groups, after correction for all that was looked at.",
+            circuits,
+            n=0,
+            n_tested=len(tested),
+            n_decided=n_decided,
+        )
+    earlier = int(lines.filter("groups").select(pl.struct("run", *_PLACE).n_unique()).item()) - len(there)
     if earlier:
-        yield f"In {earlier} others they did at an earlier step."
-
-
-def _few_long(named: Sequence[str]) -> str:
-    """As `_few`, of what has commas of its own."""
-    more = len(named) - _MOST_NAMED
-    return "; ".join([*named[:_MOST_NAMED], *([f"and {count(more, 'other')}"] if more > 0 else [])])
+        result.find("groups", "earlier", f"In {earlier} others they did at an earlier step.", n=earlier)
 
 
 def _group_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.DataFrame, several: bool) -> str:
@@ -115,37 +134,49 @@ def _group_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.D
         words += f" since step {since[0]:,}" + (f" to {since[-1]:,}" if len(since) > 1 else "")
     row = together.row(0, named=True)
     if row["change"] == "abrupt":
-        return f"{words}, which arose abruptly between steps {row['change_from']:,.0f} and {row['change_to']:,.0f}"
-    return words + _CHANGES.get(row["change"], "")
+        arose = f"They arose abruptly between steps {row['change_from']:,.0f} and {row['change_to']:,.0f}."
+    else:
+        arose = _CHANGES.get(row["change"], "")
+    return sentences(f"{words}.", arose)
 
 
-def _undecided(transitions: pl.DataFrame, lines: pl.DataFrame, several: bool) -> Iterable[str]:
+def _undecided(result: Result, transitions: pl.DataFrame, lines: pl.DataFrame, several: bool) -> None:
     rows = transitions.filter("undecided")
-    if len(rows):
-        draws = max(lines["group_draws"].drop_nulls().to_list())
-        needed = max(rows["needed_draws"].to_list())
-        named = [_place(row, _of_run(row, several)) for row in rows.iter_rows(named=True)]
-        yield (
-            f"Undecidable with {draws:,} draws: {_few(named)}. None of the draws parts as well as the heads do, but p of "
-            f"{1 / (draws + 1):.2g} does not survive correction for {count(len(transitions), 'layer and kind', 'layers and kinds')}; "
-            f"--most-draws {needed} can decide."
-        )
+    if not len(rows):
+        return
+    draws = max(lines["group_draws"].drop_nulls().to_list())
+    needed = max(rows["needed_draws"].to_list())
+    named = [_place(row, _of_run(row, several)) for row in rows.iter_rows(named=True)]
+    result.find(
+        "groups",
+        "undecided",
+        f"Undecidable with {draws:,} draws: {_few(named)}.",
+        "No draw of heads without groups parts as well as these heads do.",
+        f"But p of {1 / (draws + 1):.2g} does not survive correction for {_series(len(transitions))}.",
+        f"With --most-draws {needed} it can be decided.",
+        n=len(rows),
+        draws=draws,
+        needed_draws=needed,
+    )
 
 
-def _outliers(outliers: pl.DataFrame, several: bool) -> Iterable[str]:
+def _outliers(result: Result, several: bool) -> None:
     """Single heads that left the others, the largest ratio first."""
-    left = outliers.filter("left").sort("norm_ratio", descending=True)
+    left = result.tables["outliers"].filter("left").sort("norm_ratio", descending=True)
+    said = []
     for row in left.head(_MOST_NAMED).iter_rows(named=True):
         since = f"at step {row['onset']:,}" if row["onset_after"] is not None else "from the first step on"
-        yield (
-            f"Head {row['head']} of {_place(row, _of_run(row, several))} left the others {since}: its norm is now "
-            f"{row['norm_ratio']:.2g} times their median."
-        )
+        said.append(f"Head {row['head']} of {_place(row, _of_run(row, several))} left the others {since}.")
+        said.append(f"Its norm is now {row['norm_ratio']:.2g} times their median.")
     if len(left) > _MOST_NAMED:
-        yield f"{count(len(left) - _MOST_NAMED, 'other head')} left the others of their layer, with a smaller norm."
+        said.append(
+            f"{count(len(left) - _MOST_NAMED, 'other head')} left the others of their layer, with a smaller norm."
+        )
+    if said:
+        result.find("outliers", "left", *said, heads=left.to_dicts())
 
 
-def _copies(table: pl.DataFrame, several: bool) -> Iterable[str]:
+def _copies(result: Result, table: pl.DataFrame, several: bool) -> None:
     """Heads that are equal, at the last step."""
     last = table.filter(pl.col("k") == 1, pl.col("step") == pl.col("step").max().over("run"))
     n_heads = pl.col("norms").list.len()
@@ -153,12 +184,17 @@ def _copies(table: pl.DataFrame, several: bool) -> Iterable[str]:
     equal = copies.filter("all_equal")
     if len(equal):
         named = [_place(row, _of_run(row, several)) for row in equal.iter_rows(named=True)]
-        yield f"All heads are equal in {_few(named)}."
-    for row in copies.filter(~pl.col("all_equal")).head(_MOST_NAMED).iter_rows(named=True):
-        yield f"{_place(row, _of_run(row, several))} has {row['n_distinct']} kinds of identical heads, of {row['n']} heads."
+        result.find("outliers", "equal", f"All heads are equal in {_few(named)}.", n=len(equal))
+    some = copies.filter(~pl.col("all_equal")).head(_MOST_NAMED).iter_rows(named=True)
+    said = [
+        f"{_place(row, _of_run(row, several))} has {row['n_distinct']} kinds of identical heads, of {row['n']} heads."
+        for row in some
+    ]
+    if said:
+        result.find("outliers", "copies", *said)
 
 
-def _uneven_norms(table: pl.DataFrame, result: Result, several: bool) -> Iterable[str]:
+def _uneven_norms(result: Result, table: pl.DataFrame, several: bool) -> None:
     """Where heads differ in norm and in nothing else; heads that left the others apart."""
     raw, series = pl.col("feature") == "raw", ["run", "layer", "kind"]
     transitions, left = result.tables["transitions"], result.tables["outliers"].filter("left")
@@ -170,9 +206,14 @@ def _uneven_norms(table: pl.DataFrame, result: Result, several: bool) -> Iterabl
     uneven = norms.join(apart, on=series, how="semi").filter(pl.col("times") >= _UNEVEN)
     if len(uneven):
         most = uneven.sort("times", descending=True).row(0, named=True)
-        yield (
-            f"In {len(uneven)} of {count(len(norms), 'layer and kind', 'layers and kinds')} of raw weights heads form no groups "
-            f"but differ in norm; in {_place(most, _of_run(most, several))} by a factor of {most['times']:.2g}."
+        result.find(
+            "outliers",
+            "norms",
+            f"In {len(uneven)} of {_series(len(norms))} of raw weights heads form no groups but differ in norm.",
+            f"They differ most in {_place(most, _of_run(most, several))}, by a factor of {most['times']:.2g}.",
+            n=len(uneven),
+            n_series=len(norms),
+            most=most,
         )
 
 
@@ -188,21 +229,33 @@ def too_few_heads(table: pl.DataFrame) -> list[str]:
     ]
 
 
-def _published(table: pl.DataFrame) -> list[str]:
+def _published(result: Result, table: pl.DataFrame) -> None:
     n = len(table)
+    clusters, groups = (int(table[name].sum()) for name in ("published_clusters", "corrected_clusters"))
     lone = int((table["published_clusters"] & (table["lone_heads"].list.len() > 0)).sum())
-    said = [
-        f"By the published rule (silhouette above {STRONG}), {table['published_clusters'].sum()} of "
-        f"{count(n, 'layer and kind', 'layers and kinds')} of raw weights are clustered at the last step; groups are found in "
-        f"{table['corrected_clusters'].sum()}."
-    ]
-    if lone:
-        said.append(f"In {lone} of the published clusterings, a head is alone in its cluster: an outlier.")
-    said.append(
-        f"The published rule calls {table['published_sudden'].sum()} of {count(n, 'transition')} sudden; by the test of change, "
-        f"groups arose abruptly in {table['corrected_sudden'].sum()}."
+    result.find(
+        "published",
+        "clusters",
+        f"The published rule finds clusters in {clusters or 'none'} of {_series(n)} of raw weights; "
+        f"the corrected rule in {groups or 'none'}.",
+        f"The rule is a silhouette above {STRONG} at the last step.",
+        f"In {lone} of its clusterings a head is alone in its cluster: an outlier." if lone else None,
+        n=n,
+        n_published=clusters,
+        n_corrected=groups,
+        n_lone=lone,
     )
-    return said
+    sudden, abrupt = (int(table[name].sum()) for name in ("published_sudden", "corrected_sudden"))
+    result.find(
+        "published",
+        "sudden",
+        f"The published rule calls {sudden} of {count(n, 'transition')} sudden.",
+        f"By the test of change, groups arose abruptly in {abrupt}.",
+        key=False,
+        n=n,
+        n_published=sudden,
+        n_corrected=abrupt,
+    )
 
 
 def _beyond(result: Result, lines: pl.DataFrame) -> None:
@@ -226,13 +279,15 @@ def _notes(result: Result, table: pl.DataFrame) -> None:
     if len(lines) and not lines["p"].count():
         notes.append("No nulls were drawn: nothing here says whether clusters are more than noise gives.")
     notes.append(
-        "Tests named published take every weight as an independent sample, which it is not; clusters were found in the "
-        "same weights that all tests between clusters compare."
+        "Tests named published take every weight as an independent sample, which it is not. "
+        "Clusters were found in the same weights that all tests between clusters compare."
     )
     notes.extend(_stale_changes(lines))
     gaps = _gaps(table)
     if gaps:
-        notes.append(f"The grid's widest gap is from step {gaps[0]:,} to {gaps[1]:,}: what happens within is not seen.")
+        notes.append(
+            f"The widest gap between checkpoints is from step {gaps[0]:,} to {gaps[1]:,}: what happens within is not seen."
+        )
 
 
 def _stale_changes(lines: pl.DataFrame) -> list[str]:

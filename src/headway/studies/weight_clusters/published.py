@@ -64,22 +64,34 @@ def layouts(result: Result, true: pl.DataFrame, as_published: pl.DataFrame) -> N
     both = both.with_columns(ari=pl.Series(agreement, dtype=pl.Float64)).drop("labels", "labels_published_layout")
     result.tables["layouts"] = both
     if len(both):
-        result.values["findings"] += _readings(both)
+        _readings(result, both)
 
 
-def _readings(both: pl.DataFrame) -> list[str]:
+def _readings(result: Result, both: pl.DataFrame) -> None:
     last = both.filter(pl.col("step") == pl.col("step").max().over("run"))
     by_head, misread = (int((last[name] > STRONG).sum()) for name in _READINGS)
-    said = [
-        f"Read as the published study read a fused weight, {misread} of {len(last)} layers and kinds have a silhouette above {STRONG}; "
-        f"read by head, {by_head} have. The labels of the two readings agree by an adjusted Rand index of "
-        f"{np.mean(last['ari'].to_numpy()):.2f} on average, where 0 is chance."
-    ]
+    ari = float(np.mean(last["ari"].to_numpy()))
+    result.find(
+        "published",
+        "readings",
+        f"Read as the published study read a fused weight, {misread} of {len(last)} layers and kinds are clustered.",
+        f"Read by head, {by_head or 'none'} {'is' if by_head == 1 else 'are'}.",
+        f"The labels of the two readings agree by an adjusted Rand index of {ari:.2f}, where 0 is chance.",
+        n=len(last),
+        n_misread=misread,
+        n_by_head=by_head,
+        ari=ari,
+    )
     if both["step"].n_unique() > 1:
         series = both.partition_by("run", "layer", "kind")
         jumps = [sum(published_rule(one["step"].to_list(), one[name].to_numpy()).get("published_sudden", False)
                      for one in series) for name in _READINGS]  # fmt: skip
-        said.append(
-            f"By the published rule {jumps[1]} of {len(series)} series jump read as the published study read them, {jumps[0]} read by head."
+        result.find(
+            "published",
+            "jumps",
+            f"By the published rule {jumps[1]} of {len(series)} series jump when read as published.",
+            f"Read by head, {jumps[0] or 'none'} {'does' if jumps[0] == 1 else 'do'}.",
+            n=len(series),
+            n_misread=jumps[1],
+            n_by_head=jumps[0],
         )
-    return said

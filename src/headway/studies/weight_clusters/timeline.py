@@ -113,7 +113,7 @@ def main_series(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def layer_map(lines: pl.DataFrame) -> pl.DataFrame:
-    """Layer × step: the silhouette of two clusters, and how far it lies above the highest null's 95 % quantile."""
+    """Layer × step: the silhouette of two clusters, and how far it lies above the highest null's 95% quantile."""
     return main_series(lines).select(
         "run", "size", "seed", "step", "layer", "kind", "feature", "silhouette", "null_high", "excess", "p", "q", "beyond",
         "groups", "undecided", pl.col("lone_heads").list.len().alias("n_lone_heads"),

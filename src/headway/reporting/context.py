@@ -1,0 +1,227 @@
+"""What the sections of a chapter share: the result, the tables that charts draw, words for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from headway.reporting.numbers import ends
+from headway.reporting.parts import Control, Figure, Highlight, Item, Layout, Missing, Model, Section
+from headway.studies import Finding, Result
+from headway.studies.prose import p_text
+from headway.text import listed
+
+
+class View(NamedTuple):
+    """A table as a chart draws it, where it needs more than the study's own: columns renamed, tables joined end to end.
+
+    Attributes:
+        of: the study's tables that it is made of; without one of them it is absent, for the reason that this one is.
+        make: the frame from the study's tables; it computes nothing but places on an axis.
+    """
+
+    of: tuple[str, ...]
+    make: Callable[[Mapping[str, pl.DataFrame]], pl.DataFrame]
+
+
+class Tables(Mapping[str, pl.DataFrame]):
+    """The study's tables that have rows, and the views of them; a view hides the table of its name."""
+
+    def __init__(self, tables: Mapping[str, pl.DataFrame], views: Mapping[str, View]) -> None:
+        self._tables = {name: frame for name, frame in tables.items() if frame.height}
+        self._views = views
+        self._made: dict[str, pl.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        if name not in self._made:
+            view = self._views.get(name)
+            self._made[name] = self._tables[name] if view is None else self._view(view)
+        return self._made[name]
+
+    def _view(self, view: View) -> pl.DataFrame:
+        if not all(table in self._tables for table in view.of):
+            return pl.DataFrame()
+        return view.make(self._tables)
+
+    def __contains__(self, name: object) -> bool:
+        return (name in self._views or name in self._tables) and self[str(name)].height > 0
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in dict.fromkeys([*self._tables, *self._views]) if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def made_of(self, name: str) -> tuple[str, ...]:
+        """The study's tables that `name` is made of."""
+        return self._views[name].of if name in self._views else (name,)
+
+
+class Context:
+    """A study's result, made ready to be shown."""
+
+    def __init__(self, result: Result, views: Mapping[str, View]) -> None:
+        self.result = result
+        self.tables = Tables(result.tables, views)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return self.result.values
+
+    @cached_property
+    def sizes(self) -> list[str]:
+        """The sizes' names, smallest first."""
+        return self.levels("runs", "size")
+
+    @cached_property
+    def seeds(self) -> list[str]:
+        return self.levels("runs", "seed")
+
+    @property
+    def score(self) -> str:
+        """The score's title, as axes bear it."""
+        return str(self.values["score"]["title"])
+
+    @property
+    def axis(self) -> str:
+        """Title and unit, for an axis."""
+        unit = self.values["score"].get("unit")
+        return self.score if not unit or unit in self.score.lower() else f"{self.score} ({unit})"
+
+    @property
+    def short_axis(self) -> str:
+        """The unit alone, for small panels."""
+        return str(self.values["score"].get("unit") or "value").capitalize()
+
+    @property
+    def size_panels(self) -> Layout:
+        """A panel for each size."""
+        return Layout(panels=len(self.sizes), panel_width=230, max_columns=2)
+
+    def levels(self, table: str, column: str, order: Sequence[str] = ()) -> list[Any]:
+        """The values of a column: numbers ascending, names as they come, or those of `order` that are there."""
+        values = self.tables[table][column].unique(maintain_order=True)
+        if order:
+            return [name for name in order if name in set(values)]
+        return values.sort().to_list() if values.dtype.is_numeric() else values.to_list()
+
+    def control(
+        self,
+        table: str,
+        column: str,
+        label: str,
+        *,
+        order: Sequence[str] = (),
+        last: bool = False,
+        slider: bool = False,
+    ) -> Control:
+        """A choice of the values of `column`, beginning at the first, or the last."""
+        return Control(column, label, self.levels(table, column, order)[-1 if last else 0], slider)
+
+    def most_rows(self, table: str, column: str, controls: Sequence[Control]) -> int:
+        """How many values of `column` one choice of the reader's shows at most: what a chart needs room for."""
+        chosen = pl.col(column).n_unique().over([control.column for control in controls])
+        return int(ends(self.tables[table].select(chosen).to_series())[1])
+
+    def highest(self, table: str, column: str) -> float:
+        """The largest value of a column, whatever its sign: where an axis ends."""
+        return (ends(self.tables[table][column].abs())[1] if self.has(table) else 0.0) or 1.0
+
+    def value(self, *path: str) -> Any:
+        """The value under `path`, or None where there is none."""
+        place: Any = self.values
+        for key in path:
+            place = place.get(key) if isinstance(place, dict) else None
+        return place
+
+    def has(self, *tables: str) -> bool:
+        return all(table in self.tables for table in tables)
+
+    def reason(self, *names: str) -> str:
+        """Why `names` (tables, or paths of values) are not there, in the study's words where it gave some."""
+        wanted = {of for name in names for of in (name, *self.tables.made_of(name))}
+        for left in self.values.get("left_out") or []:
+            if left["what"] in wanted or wanted & set(left.get("tables", ())):
+                return str(left["reason"])
+        return f"the results hold no {listed(list(names))}; headway analyze makes it where the data allow."
+
+    def missing(self, title: str, *tables: str) -> Missing | None:
+        """What stands in place of `title` where one of `tables` is absent."""
+        absent = [name for name in tables if not self.has(name)]
+        return Missing(title, self.reason(*absent)) if absent else None
+
+    def section(self, name: str, title: str, items: Iterable[Item], *, about: str, lead: Sequence[str] = ()) -> Section:
+        """A section that begins with what the study found; a figure without its tables gives way to the reason.
+
+        Args:
+            name: its address.
+            title: its question.
+            items: its figures, models and tables.
+            about: the section of the study's findings.
+            lead: what the reader must know beside them.
+        """
+        found = [finding.text for finding in self.result.findings(about)]
+        return Section(name, title, [*found, *lead], [self._or_missing(item) for item in items])
+
+    def _or_missing(self, item: Item) -> Item:
+        missing = self.missing(item.title, *item.tables) if isinstance(item, Figure) else None
+        return missing or item
+
+    def model(self, path: str, title: str, sentence: str, term: str = "") -> Model | Missing:
+        """A fitted model by its path, such as `lmm.onset`.
+
+        Args:
+            path: where its values are.
+            title: what it models.
+            sentence: what the model is, in plain words; an estimate with its test is told after it.
+            term: how the term begins whose estimate that is; the last one by default, which most of the study's
+                models ask about.
+        """
+        values = self.value(*path.split("."))
+        if not isinstance(values, dict) or not values.get("summary"):
+            return Missing(title, self.reason(path))
+        name = path.replace(".", "-").replace("_", "-")
+        changed = values.get("published_formula")
+        also = f" The published formula, {changed}, has terms that these data cannot estimate." if changed else ""
+        return Model(name, title, sentence + _effect(values, term) + also, str(values["summary"]).strip("\n"))
+
+    def highlights(self, shown_by: Mapping[tuple[str, str], str], sections: Sequence[Section]) -> list[Highlight]:
+        """The key findings, each with the figure that shows it, by the finding's section and name."""
+        there = {figure.name for section in sections for figure in section.figures}
+
+        def figure(finding: Finding) -> str:
+            name = shown_by.get((finding.section, finding.name), "")
+            return name if name in there else ""
+
+        return [
+            Highlight(finding.answer, next(iter(finding.more), ""), figure(finding)) for finding in self.result.headline
+        ]
+
+
+def _effect(values: dict[str, Any], asked: str) -> str:
+    """A sentence on the estimate and test of the last term that begins with `asked`, or on the smooth's."""
+    terms = values.get("fixed") or values.get("coefficients")
+    if terms:
+        term = ([name for name in terms if name.startswith(asked)] or list(terms))[-1]
+        fit = terms[term]
+        df = fit.get("df", values.get("df_resid"))
+        text = (
+            f" The estimate for {term} is {_short(fit.get('estimate'))} (SE {_short(fit.get('std_error'))}, "
+            f"t({_short(df)}) = {_short(fit.get('t'))}, {p_text(fit.get('p'))})."
+        )
+        return text + (" A random variance is zero: the fit is singular." if values.get("singular") else "")
+    smooths = values.get("smooth") or {}
+    return "".join(
+        f" Its {term} takes {_short(fit.get('edf'))} effective degrees of freedom "
+        f"(F = {_short(fit.get('F'))}, {p_text(fit.get('p'))})."
+        for term, fit in smooths.items()
+    )
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    return (f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")
