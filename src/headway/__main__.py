@@ -1,11 +1,11 @@
-"""Where the command `headway` starts, and `python -m headway`: Ctrl-C is heard from here on, while all else is imported."""
+"""The start of the command `headway`, and of `python -m headway`."""
 
 from headway import interrupts, terminal
 
 
 def main() -> None:
     terminal.prepare()
-    interrupts.end_at_once()
+    interrupts.exit_on_interrupt()
     from headway import cli
 
     cli.main()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from headway import __version__, interrupts, options
+from headway import __version__, options
 from headway.errors import HeadwayError, UsageError
 from headway.known_scores import SCORES
 from headway.options import Command, Option, Takes
-from headway.progress import Showing
+from headway.progress import showing
 from headway.terminal import printable, say
 from headway.text import count
 
@@ -52,9 +52,6 @@ def main() -> None:
     warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     try:
         app()
-    except interrupts.Stopped:
-        interrupts.ignore()
-        _stop(interrupts.STOPPED, interrupts.EXIT_CODE)
     except HeadwayError as error:
         _stop(str(error), error.exit_code)
     except BrokenPipeError:
@@ -242,7 +239,7 @@ def suites() -> None:
 def measure(out: str, **given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         summary = api.measure(out=out, progress=progress, **given)
     _end([summary], out)
 
@@ -251,7 +248,7 @@ def measure(out: str, **given: Any) -> None:
 def cluster(out: str, **given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         summary = api.cluster(out=out, progress=progress, **given)
     _end([summary], out)
 
@@ -260,7 +257,7 @@ def cluster(out: str, **given: Any) -> None:
 def intervene(out: str, **given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         summaries = api.intervene(out=out, progress=progress, **given)
     _end(summaries, out)
 
@@ -277,7 +274,7 @@ def import_heads(out: str, **given: Any) -> None:
 def analyze(directory: str, **given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         results = api.analyze(directory, progress=progress, **given)
     _print_headlines(results)
     _echo(f"Next: headway report {directory}")
@@ -287,7 +284,7 @@ def analyze(directory: str, **given: Any) -> None:
 def report(**given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         path = api.report(progress=progress, **given)
     _echo(f"The report is {path}")
 
@@ -296,7 +293,7 @@ def report(**given: Any) -> None:
 def audit(**given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         found = api.audit(progress=progress, **given)
     for finding in found.findings:
         _echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
@@ -337,7 +334,7 @@ def status(**given: Any) -> None:
 def train(preset: str, **given: Any) -> None:
     from headway import nano as suite
 
-    with Showing() as progress:
+    with showing() as progress:
         folder = suite.train(preset, progress=progress, **given)
     _echo(f"The suite is {folder}")
 
@@ -346,7 +343,7 @@ def train(preset: str, **given: Any) -> None:
 def demo(**given: Any) -> None:
     from headway import api
 
-    with Showing() as progress:
+    with showing() as progress:
         results, path = api.demo(progress=progress, **given)
     _print_headlines(results)
     _echo(f"The report is {path}")

@@ -247,7 +247,7 @@ SPREAD = (WORKERS, RAY, RAY_ADDRESS, RAY_CPUS, RAY_GPUS)
 EXECUTOR = Option[Any](
     "executor", None, "Where the work is done, such as `headway.sweep.Processes(4)`; in this process if None."
 )
-PROGRESS = Option[Any]("progress", None, "Shows how far the work is, such as `headway.progress.Showing()`.")
+PROGRESS = Option[Any]("progress", None, "Shows how far the work is, such as `headway.progress.showing()`.")
 IN_PYTHON = (EXECUTOR, PROGRESS)
 
 # --- suites ---------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack, closing
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from headway import interrupts
@@ -119,19 +119,15 @@ class Bar:
             self._rich = None
 
 
-class Showing:
-    """`with Showing() as progress:` a bar on a terminal, plain lines elsewhere; meanwhile Ctrl-C is answered."""
+@contextmanager
+def showing() -> Iterator[Progress]:
+    """A bar on a terminal, plain lines elsewhere. Ctrl-C ends the process at once."""
+    import polars  # noqa: F401 - before the handler, because polars installs its own
 
-    def __enter__(self) -> Progress:
-        self._open = ExitStack()
-        self._open.enter_context(interrupts.answered())
-        progress: Progress = Bar() if sys.stderr.isatty() else Lines()
-        return self._open.enter_context(closing(progress))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, value, trace)
+    interrupts.exit_on_interrupt()
+    progress: Progress = Bar() if sys.stderr.isatty() else Lines()
+    with closing(progress):
+        yield progress
 
 
 def clock(seconds: float) -> str:
