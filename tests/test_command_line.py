@@ -264,7 +264,7 @@ def test_a_first_checkpoint_that_cannot_be_looked_at_stops_no_sweep(place, monke
     weights_of(place, 0).with_name("config.json").write_text("[")
     monkeypatch.chdir(place)
     code, said, errors = run_and_read(monkeypatch, capsys, *MEASURE)
-    assert (code, said.splitlines()[0]) == (1, "1 checkpoint done, 0 kept from before, 1 failed"), errors
+    assert (code, said.splitlines()[0]) == (1, "1 checkpoint computed, 0 reused, 1 failed"), errors
 
 
 QUICK = {
@@ -342,9 +342,9 @@ def test_interventions_that_cannot_be(place, monkeypatch, capsys, name):
 def test_counts_are_in_the_singular_where_they_are_one(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE, "--where", "step=8")
-    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 0 kept from before, 0 failed")
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint computed, 0 reused, 0 failed")
     code, said, _ = run_and_read(monkeypatch, capsys, *MEASURE)
-    assert (code, said.splitlines()[0]) == (0, "1 checkpoint done, 1 kept from before, 0 failed")
+    assert (code, said.splitlines()[0]) == (0, "1 checkpoint computed, 1 reused, 0 failed")
     last_weights_at_step_4(place)
     code, said, _ = run_and_read(monkeypatch, capsys, "audit", "suite")
     assert (code, said.splitlines()[-2]) == (1, "3 checkpoints looked at, 1 flagged; 1 flag, 0 notes")
@@ -356,7 +356,7 @@ def test_interventions_say_what_came_of_each_of_their_tables(place, monkeypatch,
     monkeypatch.chdir(place)
     assert run(monkeypatch, capsys, *CLUSTER, "--ks", 2, "--where", "step=8")[0] == 1  # seed 1 at step 8
     code, said, errors = run_and_read(monkeypatch, capsys, *INTERVENE, "--controls", 5, "--kinds", "q")
-    each = "2 checkpoints done, 0 kept from before, 1 failed"
+    each = "2 checkpoints computed, 0 reused, 1 failed"
     assert (code, said.splitlines()[0]) == (1, f"interventions: {each}; prompts: {each}"), errors
     assert errors.count("toy-1m-seed1@8") == 1, errors  # though both tables lack it, for the same reason
 
@@ -376,7 +376,7 @@ def test_a_finished_sweep_survives_a_hub_that_is_away(place, monkeypatch, capsys
     assert run(monkeypatch, capsys, *command)[0] == 0
     monkeypatch.setenv(*AWAY[away])
     code, said, errors = run_and_read(monkeypatch, capsys, *command)
-    assert (code, said.splitlines()[0]) == (0, "0 checkpoints done, 2 kept from before, 0 failed"), errors
+    assert (code, said.splitlines()[0]) == (0, "0 checkpoints computed, 2 reused, 0 failed"), errors
     assert "headway: warning: " in errors
     if away == "down":
         assert "The revisions of someone/toy-1m-seed1 are those that it last listed" in errors

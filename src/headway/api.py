@@ -72,7 +72,7 @@ def measure(
         {options}
 
     Returns:
-        How many checkpoints were computed and kept, and which ones failed.
+        How many checkpoints were computed and reused, and which ones failed.
 
     Raises:
         SelectionError: The suite, a size, a seed or a step is unknown.
@@ -194,7 +194,7 @@ def cluster(
         {options}
 
     Returns:
-        How many checkpoints were computed and kept, and which ones failed.
+        How many checkpoints were computed and reused, and which ones failed.
 
     Raises:
         HeadwayError: As in `measure`.
@@ -265,7 +265,7 @@ def intervene(
         {options}
 
     Returns:
-        For each of the two tables, how many checkpoints were computed and kept, and which ones failed.
+        For each of the two tables, how many checkpoints were computed and reused, and which ones failed.
 
     Raises:
         HeadwayError: As in `measure`.

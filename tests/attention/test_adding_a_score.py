@@ -12,7 +12,7 @@ import torch
 from headway import sweep, tables
 from headway.attention import HeadScores, scores
 from headway.corpora import Corpus
-from headway.errors import RunDirectoryError
+from headway.errors import RunDirectoryError, UsageError
 from headway.store.directory import RunDirectory, fingerprint
 from support_sweep import grid
 
@@ -52,14 +52,9 @@ def in_a_file(code: str, folder: Path, name: str) -> None:
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-def nowhere(code: str, folder: Path, name: str) -> None:
-    exec(compile(code, f"<{name}>", "exec"), {"__name__": name})
-
-
-@pytest.mark.parametrize("defined", [in_a_file, nowhere])
-def test_another_formula_under_the_same_name_is_refused(defined, tmp_path):
+def test_another_formula_under_the_same_name_is_refused(tmp_path):
     def claimed(column: int, name: str) -> None:
-        defined(FORMULA.format(column=column), tmp_path, name)
+        in_a_file(FORMULA.format(column=column), tmp_path, name)
         sweep.run(HeadScores(Corpus.of("texts", ["w1 w2"]), scores=("prev", "own")), grid()[:1], RunDirectory(tmp_path))
 
     try:
@@ -71,6 +66,17 @@ def test_another_formula_under_the_same_name_is_refused(defined, tmp_path):
         claimed(1, "again")
         with pytest.raises(RunDirectoryError, match=r"formulas: .* there, .* now"):
             claimed(2, "changed")
+    finally:
+        scores.DEFINITIONS.pop("own", None)
+        tables.SCORES.pop("own", None)
+
+
+def test_a_formula_in_no_file_is_refused(tmp_path):
+    try:
+        exec(compile(FORMULA.format(column=1), "<typed in>", "exec"), {"__name__": "typed_in"})
+        job = HeadScores(Corpus.of("texts", ["w1 w2"]), scores=("own",))
+        with pytest.raises(UsageError, match=r"'own' is in no file.*Write it in a module"):
+            sweep.run(job, grid()[:1], RunDirectory(tmp_path))
     finally:
         scores.DEFINITIONS.pop("own", None)
         tables.SCORES.pop("own", None)

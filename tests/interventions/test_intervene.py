@@ -251,11 +251,11 @@ def test_a_run_that_was_repaired_is_done_without_force_and_the_others_are_kept(t
     folder = write_suite(tmp_path, runs | {("toy-1m-seed1", 0): neox(1), ("toy-1m-seed1", 5): broken})
     directory = clustered(folder, where="step=5")
     first = intervened(folder, kinds=("q",))
-    assert [(one.done, one.kept, len(one.failed)) for one in first] == [(4, 0, 1)] * 2
+    assert [(one.done, one.reused, len(one.failed)) for one in first] == [(4, 0, 1)] * 2
     neox(4).save_pretrained(folder / "suite" / "toy-1m-seed1" / "step5")
     clustered(folder, where="step=5")
     again = intervened(folder, kinds=("q",))
-    assert [(one.done, one.kept, one.failed) for one in again] == [(2, 4, [])] * 2
+    assert [(one.done, one.reused, one.failed) for one in again] == [(2, 4, [])] * 2
 
     neox(6).save_pretrained(folder / "suite" / "toy-1m-seed2" / "step5")  # then its clusters are others
     before = labels_at_step_5(directory)
@@ -263,7 +263,7 @@ def test_a_run_that_was_repaired_is_done_without_force_and_the_others_are_kept(t
     after = labels_at_step_5(directory)
     assert [run for run in after if before[run] != after[run]] == ["toy-1m-seed2"]
     again = intervened(folder, kinds=("q",))
-    assert [(one.done, one.kept, one.failed) for one in again] == [(2, 4, [])] * 2  # of step 0, too
+    assert [(one.done, one.reused, one.failed) for one in again] == [(2, 4, [])] * 2  # of step 0, too
     rows = directory.read("interventions").filter(pl.col("operation") == "zero", pl.col("run") == "toy-1m-seed2")
     expected = {
         f"L{layer}H{head}" for layer, own in after["toy-1m-seed2"] for head, label in enumerate(own) if label == 0

@@ -54,7 +54,7 @@ def test_parts_of_the_same_job_are_reused_without_a_manifest(done):
     done.manifest_path.unlink()
     with pytest.raises(RunDirectoryError, match=r"holds heads but no manifest\.json.*reuse finished partitions"):
         done.require()
-    assert (sweep.run(Squares(), grid(), done).kept, done.manifest().tables["heads"].identity["factor"]) == (
+    assert (sweep.run(Squares(), grid(), done).reused, done.manifest().tables["heads"].identity["factor"]) == (
         10,
         1,
     )
@@ -77,7 +77,7 @@ def test_a_copied_part_of_another_job_refuses_the_sweep(done, tmp_path):
     shutil.copy(other.path / "heads" / name, done.path / "heads" / name)
     with pytest.raises(RunDirectoryError, match=f"such as {name}"):
         sweep.run(Squares(), grid(), done)
-    assert sweep.run(Squares(), grid(), done, force=True).kept == 9
+    assert sweep.run(Squares(), grid(), done, force=True).reused == 9
     assert found(done.read("heads")) == expected(grid())
 
 
@@ -102,7 +102,7 @@ def test_copies_of_a_file_sync_are_no_parts(done):
     (state,) = sweep.status(done)
     assert (state.done, len(state.damaged)) == (10, 2)
     assert found(done.read("heads")) == expected(grid())
-    assert sweep.run(Squares(), grid(), done).kept == 10
+    assert sweep.run(Squares(), grid(), done).reused == 10
 
 
 def test_a_pipe_in_place_of_a_part_is_no_part(done):

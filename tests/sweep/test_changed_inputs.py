@@ -39,7 +39,7 @@ def resumed(checkpoints: list[Checkpoint], directory: RunDirectory) -> tuple[int
         warnings.simplefilter("error")
         summary = sweep.run(Contents(), checkpoints, directory)
     assert not summary.failed
-    return summary.done, summary.kept
+    return summary.done, summary.reused
 
 
 # --- on the Hub -----------------------------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, di
         with monkeypatch.context() as away:
             away.setenv(name, value)
             with pytest.warns(
-                UserWarning, match=f"of 2 parts that are kept, it could not be seen of 2 whether .*: .*{why}"
+                UserWarning, match=f"2 of 2 reused results could not be checked for changed inputs: .*{why}"
             ):
-                assert sweep.run(Contents(), two_steps, directory).kept == 2
+                assert sweep.run(Contents(), two_steps, directory).reused == 2
     assert len(hub.waited) == len(hub_http.PAUSES), "one wait is enough"
     assert resumed(two_steps, directory) == (1, 1)
 
@@ -155,9 +155,9 @@ def test_weights_that_are_gone_cost_no_part_and_are_said(in_folders, directory) 
     resumed(in_folders, directory)
     (in_folders[1].source.path / "model.safetensors").unlink()
     with pytest.warns(
-        UserWarning, match="of 2 parts that are kept, it could not be seen of 1 whether .* holds no weights"
+        UserWarning, match="1 of 2 reused results could not be checked for changed inputs: .* holds no weights"
     ):
-        assert sweep.run(Contents(), in_folders, directory).kept == 2
+        assert sweep.run(Contents(), in_folders, directory).reused == 2
 
 
 def test_changes_are_measured_anew_where_the_checkpoint_before_changed(tmp_path, directory) -> None:
@@ -205,9 +205,10 @@ def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None
     assert len(sweep.status(directory)[0].releases) == 1
     installed("2.13.0")
     with pytest.warns(
-        UserWarning, match=r"of 6 parts that are kept, 6 with .*torch 2\.12.* it is .*torch 2\.13.*--force"
+        UserWarning,
+        match=r"of 6 reused results, other package versions computed 6 with .*torch 2\.12.* now are .*torch 2\.13.*--force",
     ):
-        assert sweep.run(Squares(), grid(), directory).kept == 6
+        assert sweep.run(Squares(), grid(), directory).reused == 6
     said = [versions["torch"] for versions in directory.manifest().tables["heads"].versions]
     assert said == ["2.12.0", "2.12.1+cpu", "2.13.0"]
     [state] = sweep.status(directory)
@@ -217,7 +218,7 @@ def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None
     assert re.search(r"mixed +4 computed with .*torch 2\.13", printed)
 
     assert sweep.run(Squares(), grid(), directory, force=True).done == 6
-    assert sweep.run(Squares(), grid(), directory, force=True).kept == 10, "what is anew is not computed again"
+    assert sweep.run(Squares(), grid(), directory, force=True).reused == 10, "what is anew is not computed again"
     assert len(sweep.status(directory)[0].releases) == 1
 
 

@@ -30,7 +30,7 @@ def executors():
 @pytest.mark.parametrize("executor", executors())
 def test_every_checkpoint_has_its_part(directory, executor):
     summary = sweep.run(Squares(), grid(), directory, executor=executor)
-    assert (summary.done, summary.kept, summary.failed) == (10, 0, [])
+    assert (summary.done, summary.reused, summary.failed) == (10, 0, [])
     assert found(directory.read("heads")) == expected(grid())
     assert directory.manifest().tables["heads"].checkpoints == sorted(c.key for c in grid())
 
@@ -38,7 +38,7 @@ def test_every_checkpoint_has_its_part(directory, executor):
 def test_an_object_store_does_for_a_directory():
     directory = RunDirectory("memory://sweep/out")
     sweep.run(Squares(), grid(), directory)
-    assert sweep.run(Squares(), grid(), directory).kept == 10
+    assert sweep.run(Squares(), grid(), directory).reused == 10
     assert [(state.done, state.damaged) for state in sweep.status(directory)] == [(10, {})]
     sweep.run(Squares(factor=2), grid()[:3], directory, force=True)
     assert found(directory.read("heads")) == expected(grid()[:3], factor=2)
@@ -58,7 +58,7 @@ def test_a_failed_checkpoint_never_stops_the_others(directory, executor):
     assert "ZeroDivisionError: a defect" in failures["toy-1m-seed2@40"]["trace"]
 
     again = sweep.run(Squares(), grid(), directory, executor=executor)
-    assert (again.done, again.kept) == (2, 8)
+    assert (again.done, again.reused) == (2, 8)
     assert directory.failures("heads") == {}
     assert found(directory.read("heads")) == expected(grid())
 
@@ -67,7 +67,7 @@ def test_what_is_done_is_not_computed_again(directory):
     sweep.run(Squares(), grid()[:6], directory)
     before = {part.name: part.stat().st_mtime_ns for part in directory.partitions("heads")}
     summary = sweep.run(Squares(), grid(), directory)
-    assert (summary.done, summary.kept) == (4, 6)
+    assert (summary.done, summary.reused) == (4, 6)
     assert {name: (directory.path / "heads" / name).stat().st_mtime_ns for name in before} == before
 
 
@@ -230,7 +230,7 @@ def test_a_full_disk_stops_the_sweep_and_loses_nothing(small_disk, executor):
     assert done.items() <= expected(grid(4, 10)).items()
     assert not list(directory.path.rglob("*.tmp"))
     ballast.unlink()
-    assert sweep.run(Squares(), grid(4, 10), directory, executor=executor).kept == len(done)
+    assert sweep.run(Squares(), grid(4, 10), directory, executor=executor).reused == len(done)
     assert found(directory.read("heads")) == expected(grid(4, 10))
 
 
@@ -258,7 +258,7 @@ def test_a_clock_that_jumps_does_not_disturb(directory):
             assert state.done == 5
             assert (state.rate > 0) == (n_told > 0)
             assert state.rate <= n_told / 0.05
-    assert sweep.run(Squares(), grid(), directory).kept == 5
+    assert sweep.run(Squares(), grid(), directory).reused == 5
 
 
 def test_status_counts_what_is_left(directory):
@@ -311,4 +311,4 @@ def test_a_manifest_that_is_no_manifest_is_named_and_what_was_made_is_kept_witho
             use()
     assert directory.manifest_path.read_text() == text
     directory.manifest_path.unlink()
-    assert sweep.run(Squares(), grid(), directory).kept == len(grid())
+    assert sweep.run(Squares(), grid(), directory).reused == len(grid())

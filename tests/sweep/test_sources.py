@@ -33,7 +33,7 @@ def directory(tmp_path):
 def run(checkpoints: list[Checkpoint], directory: RunDirectory, force: bool = False) -> tuple[int, int]:
     summary = sweep.run(Contents(), checkpoints, directory, force=force)
     assert not summary.failed
-    return summary.done, summary.kept
+    return summary.done, summary.reused
 
 
 def firsts(directory: RunDirectory) -> list[float]:

@@ -12,8 +12,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headway import tables
 from headway.errors import UsageError
@@ -41,23 +40,24 @@ class Definition:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is one of this file, whose numbers `job.DEFINITIONS_VERSION` stands for."""
+        """Whether the formula is one of this file; `job.DEFINITIONS_VERSION` stands for those."""
         return self.formula.__module__ == __name__
 
     @property
     def digest(self) -> str:
-        """A hash of the formula as it is written; of its bytecode where it is in no file. What it calls is not in it."""
+        """A hash of the formula's source, without the functions that it calls.
+
+        Raises:
+            UsageError: the source is in no file, so that no run directory could tell when the formula changes.
+        """
         try:
-            written = inspect.getsource(self.formula)
-        except (OSError, TypeError):
-            written = repr(_bytecode(self.formula.__code__))
-        return hashlib.sha256(written.encode()).hexdigest()
-
-
-def _bytecode(code: CodeType) -> tuple[Any, ...]:
-    """What a function does, without where it is written; functions inside it lie among its constants."""
-    constants = [_bytecode(one) if isinstance(one, CodeType) else one for one in code.co_consts]
-    return code.co_code, code.co_names, code.co_varnames, constants
+            source = inspect.getsource(self.formula)
+        except (OSError, TypeError) as error:
+            raise UsageError(
+                f"the formula {self.formula.__name__!r} is in no file, so headway cannot tell later whether it has "
+                "changed. Write it in a module or a notebook's cell"
+            ) from error
+        return hashlib.sha256(source.encode()).hexdigest()
 
 
 DEFINITIONS: dict[str, Definition] = {}

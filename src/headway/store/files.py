@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever kills the process that writes them.
+"""Writing files that are whole or absent, whatever kills the process.
 
 A local file is written under a temporary name and renamed; an object store's put is whole or absent by itself.
 """
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 try:
     import fcntl
-except ImportError:  # not on Windows: what is abandoned there stays
+except ImportError:  # Windows has no fcntl; abandoned files stay there
     fcntl = None  # type: ignore[assignment]
 
 from headway.errors import StorageError
@@ -28,7 +28,7 @@ _WAYS_OUT = {
     errno.EACCES: "Make the folder writable, or choose another one",
     errno.EROFS: "Choose a folder on a disk that can be written to",
 }
-_OTHER_WAY_OUT = "Mend that, or choose another folder, and run the same command again"
+_OTHER_WAY_OUT = "Fix that, or choose another folder, and run the same command again"
 
 
 def is_remote(path: str) -> bool:
@@ -37,7 +37,7 @@ def is_remote(path: str) -> bool:
 
 
 def require_regular(path: Path) -> None:
-    """Refuses a pipe or device, from which a read might never return.
+    """Refuse a pipe or a device, because reading it might never return.
 
     Raises:
         OSError: `path` is absent, or is no regular file.
@@ -52,13 +52,13 @@ def _kind(path: Path) -> str:
 
 
 def write_whole(path: Path, data: bytes, under: AbstractContextManager[Any] | None = None) -> None:
-    """Writes `data` to `path`, whole or not at all.
+    """Write `data` to `path`, whole or not at all.
 
     Args:
-        under: entered for the moment in which `path` changes, such as a lock; what it raises leaves `path` as it was.
+        under: a lock to hold while the file is renamed. If entering it raises, `path` is left as it was.
 
     Raises:
-        StorageError: the disk is full or the place cannot be written to.
+        StorageError: the disk is full, or the folder cannot be written to.
     """
     under = under or nullcontext()
     try:
@@ -97,7 +97,7 @@ def to_json(value: Any) -> bytes:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes what processes that were killed left half-written in `folder`, and nothing that is being written."""
+    """Remove the temporary files in `folder` that killed processes left behind; files that are being written stay."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError), path.open("r+b") as file:
             if fcntl is not None:
@@ -124,13 +124,14 @@ def _write_and_rename(path: Path, data: bytes, under: AbstractContextManager[Any
 
 
 def _temporary(path: Path) -> IO[bytes]:
-    """A file beside `path`, locked until it is closed: the lock ends with its process, and tells it from one that was
-    abandoned, on this machine or another.
+    """A temporary file beside `path`, locked until it is closed.
+
+    The lock ends with the process. So an unlocked file was abandoned, whichever machine wrote it.
     """
     while True:
         file = NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False)  # noqa: SIM115
         if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: nothing is ever taken for abandoned there
+            with suppress(OSError):  # without locks, no file is ever taken for abandoned
                 fcntl.flock(file, fcntl.LOCK_EX)
         if os.path.exists(file.name):
             return file

@@ -1,6 +1,6 @@
-"""A part: one checkpoint's table as a Parquet file.
+"""A partition: the table of one checkpoint, as a Parquet file.
 
-Its metadata name the checkpoint, the job and the inputs that it was made from. A hash of its bytes proves it whole.
+Its metadata names the checkpoint, the job and the inputs. A hash of its bytes proves that the file is whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import polars as pl
 from headway.errors import StorageError
 from headway.store.files import require_regular
 
-# Stands in a part where its seal goes, while the seal is computed.
+# A placeholder of the seal's length, so that writing the seal moves no byte of the file.
 _UNSEALED = b"0" * 64
 _PREFIX = b"headway."
 SUFFIX = ".parquet"
@@ -23,7 +23,7 @@ _AGAIN = "Run the command that made it again; only this checkpoint is recomputed
 
 
 def encode_partition(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
-    """A Parquet file that carries a hash of all its other bytes, so that any damage is found when it is read."""
+    """The bytes of a Parquet file with a seal: a hash of all its other bytes, which reveals any damage."""
     import pyarrow.parquet as pq
 
     table = frame.to_arrow().replace_schema_metadata(None)
@@ -41,10 +41,10 @@ def _seal(unsealed: bytes) -> bytes:
 
 
 def read_partition(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
-    """A part's frame and its metadata.
+    """A partition's table and its metadata.
 
     Raises:
-        StorageError: it is truncated or damaged, or it holds another checkpoint than its name says.
+        StorageError: the file is truncated or damaged, or holds another checkpoint than its name says.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -62,10 +62,10 @@ def read_partition(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
 
 
 def read_partition_metadata(path: Path) -> dict[str, str]:
-    """A part's metadata alone, from the end of its file. This is cheap, and does not prove that the rest is whole.
+    """A partition's metadata, read from the end of the file: cheap, but no proof that the rest is whole.
 
     Raises:
-        StorageError: the metadata cannot be read, or name another checkpoint than the file's name.
+        StorageError: the metadata cannot be read, or it names another checkpoint than the file's name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -80,7 +80,7 @@ def read_partition_metadata(path: Path) -> dict[str, str]:
 
 
 def _own(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, str]:
-    """The entries that headway wrote. A file that was renamed or copied must not stand for another checkpoint."""
+    """The metadata that headway wrote. A renamed or copied file is refused, as it would stand for another checkpoint."""
     own = {k.removeprefix(_PREFIX).decode(): v.decode() for k, v in metadata.items() if k.startswith(_PREFIX)}
     named = path.name.removesuffix(SUFFIX)
     if own.get("checkpoint") != named:

@@ -1,7 +1,7 @@
-"""Where a sweep's work is done: in this process, or in worker processes of this machine.
+"""Executors: a sweep runs in this process, or in worker processes of this machine.
 
-An executor yields an outcome for each checkpoint as it is done. Each worker holds two checkpoints at a time: one is
-computed while the next is fetched and read, or the one before is written.
+An executor yields the outcome of each checkpoint as it finishes. Each worker holds two checkpoints: it computes one while
+it reads the next or writes the previous one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from headway.errors import HeadwayError
 from headway.suites import Checkpoint
 from headway.sweep.job import Outcome, Work
 
-AT_ONCE = 2  # checkpoints in one worker's hands: one computing, one being read or written
-ATTEMPTS = 3  # workers that one checkpoint may take with it before it is given up
+AT_ONCE = 2  # checkpoints that a worker holds: one is computed, one is read or written
+ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 
 class Executor(Protocol):
@@ -32,13 +32,13 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """Does the work in this process, reading ahead in a second thread."""
+    """Runs in this process, and reads ahead in a second thread."""
 
     def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
         left = deque(checkpoints)
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="headway") as threads:
             running: set[Future[Outcome]] = set()
-            # Leaving the block, for Ctrl-C too, waits for what is in hand, so that it is written and not lost.
+            # Leaving the block waits for the checkpoints that are begun, so that their partitions are written.
             while left or running:
                 while left and len(running) < AT_ONCE:
                     running.add(threads.submit(work, left.popleft()))
@@ -48,10 +48,10 @@ class InProcess:
 
 
 class Processes:
-    """Does the work in `n` processes of this machine; a worker that dies is replaced, its checkpoints done again.
+    """Runs in `n` processes of this machine. A worker that dies is replaced, and its checkpoints are retried.
 
     Args:
-        n: how many.
+        n: the number of processes.
         gpus: how many GPUs this process may use; worker i sees only the i-th of them (modulo their number).
     """
 
@@ -86,7 +86,7 @@ class Processes:
                                 yield Outcome(checkpoint, error=words, kind="WorkerDied")
         finally:
             for worker in crew.values():
-                worker.connection.close()  # all are told before any is waited for
+                worker.connection.close()  # tell all of them before waiting for the first
             for worker in crew.values():
                 worker.stop()
 
@@ -103,13 +103,13 @@ def _cores() -> int:
 
 
 def _gpu_names(n: int) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the first `n` GPUs that this process may use: a scheduler may have allotted some."""
+    """The names of the first `n` GPUs that this process may use, as a scheduler set them in CUDA_VISIBLE_DEVICES."""
     allotted = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [name.strip() for name in allotted.split(",")][:n] if allotted else [str(i) for i in range(n)]
 
 
 class _Worker:
-    """A process that does what it is given, and the checkpoints that it holds."""
+    """A worker process, and the checkpoints that it holds."""
 
     def __init__(self, work: Work, environment: dict[str, str]) -> None:
         spawn = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state

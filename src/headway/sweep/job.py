@@ -1,4 +1,4 @@
-"""What a sweep does to one checkpoint: read it, compute its table, write the part."""
+"""Processing one checkpoint: read it, compute its table, write the partition."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from headway.sweep.versions import versions
 
 
 class Input(Protocol):
-    """What a job reads of a checkpoint. `identities` has, by the keys of all checkpoints that were read for it, the
-    hashes of their files, as `suites.files` states them; and what the job was `given` for it.
+    """A checkpoint as a job reads it.
 
-    An input may have `settings`, as JSON: what must be the same at all steps of a run, by name.
+    `identities` holds a hash of the files of each checkpoint that was read, by key, as `suites.files` gives it, and of
+    what the job was `given`. An input may have `settings`: JSON values, by name, that must not differ between steps.
     """
 
     @property
@@ -36,19 +36,19 @@ class Input(Protocol):
 class Job(Protocol):
     """A function from a checkpoint to a table. It knows nothing of the grid, and travels to workers by pickle.
 
-    What it was given for single checkpoints beside their files, such as labels of heads, is no part of its identity but
-    an input of theirs: `given` has hashes of it by name, and so have the `identities` of each input that it is part of.
-    A job that is given nothing has no `given`.
+    A job may be given inputs for single checkpoints that are no files of theirs, such as labels of heads. They are not
+    part of its identity, so that changing one recomputes only the checkpoints that use it: `given` holds their hashes
+    by name, and `identities` of each input repeats those that it uses. Other jobs have no `given`.
     """
 
     @property
     def table(self) -> str:
-        """The folder of its parts, such as `heads`."""
+        """The folder of its partitions, such as `heads`."""
         ...
 
     @property
     def needs(self) -> Collection[str]:
-        """What it reads of a checkpoint: of `config`, `weights` and `tokenizer`."""
+        """The kinds of files that it reads, out of `config`, `weights` and `tokenizer`."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Job(Protocol):
         ...
 
     def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Any]:
-        """Fetches and reads; runs in another thread while the checkpoint before it is computed."""
+        """Fetch and read; runs in another thread while the previous checkpoint is computed."""
         ...
 
     def compute(self, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
@@ -66,7 +66,7 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one checkpoint. `error` is empty where its part was written."""
+    """The outcome of one checkpoint. `error` is empty if its partition was written."""
 
     checkpoint: Checkpoint
     seconds: float = 0.0
@@ -81,16 +81,18 @@ class Outcome:
 
 @dataclass
 class Work:
-    """`work(checkpoint)` does one checkpoint and says what became of it. Two threads may share it, which read and write;
-    a third computes for both. Each part says what it was made from, which tells later whether it holds.
+    """`work(checkpoint)` processes one checkpoint and returns its outcome.
+
+    Two threads may share it: they read and write, and a third one computes for both. Each partition records its inputs,
+    which decide later whether it is reused.
 
     Attributes:
         made_from: the hash of the job.
-        revisions: of the checkpoints, from before they are read.
+        revisions: the checkpoints' revisions, from before they are read.
 
     Raises:
-        StorageError: the part cannot be written (a full disk): every further checkpoint would fail too.
-        RunDirectoryError: another command has taken the table for something else.
+        StorageError: the partition cannot be written, so that every further checkpoint would fail too.
+        RunDirectoryError: another command has replaced the table.
     """
 
     job: Job
@@ -104,8 +106,8 @@ class Work:
     _started: bool = field(default=False, repr=False)
 
     def __call__(self, checkpoint: Checkpoint) -> Outcome:
-        # The first goes alone: it imports torch and transformers, whose lazy modules two threads cannot import at once.
-        # The thread that computes does all of it, since no other may run parallel loops.
+        # The first checkpoint goes alone: it imports torch and transformers, whose lazy modules two threads cannot import
+        # at once. The computing thread does all of it, because no other thread may run parallel loops.
         with self._starting:
             if not self._started:
                 outcome = self._computing.submit(self._do, checkpoint, self.job.compute).result()
@@ -135,13 +137,13 @@ class Work:
         except HeadwayError as error:
             return Outcome(checkpoint, time.perf_counter() - start, str(error), type(error).__name__)
         except Exception as error:
-            # A defect or a fault nobody foresaw must not take the other checkpoints with it.
+            # An unforeseen error must not end the sweep over the other checkpoints.
             words = f"{type(error).__name__}: {error}"
             return Outcome(checkpoint, time.perf_counter() - start, words, "unexpected", traceback.format_exc())
         return Outcome(checkpoint, time.perf_counter() - start)
 
     def _metadata(self, identities: Mapping[str, str], settings: Mapping[str, Any], seconds: float) -> dict[str, str]:
-        """What the part says of itself. `seconds` are those of a clock that never jumps."""
+        """The metadata of the partition. `seconds` come from a clock that never jumps."""
         inputs = {key: [self.revisions.get(key, ""), identity] for key, identity in identities.items()}
         return {
             "job": self.made_from,

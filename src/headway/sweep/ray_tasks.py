@@ -1,7 +1,7 @@
-"""A sweep's work as Ray tasks: on this machine, or on a cluster that is already there.
+"""Running a sweep as Ray tasks, on this machine or on an existing cluster.
 
-The workers write the parts themselves, so the run directory must be a place that all of them see: a shared disk, or
-an address such as `s3://bucket/sweep`. What comes back through Ray is only what became of each checkpoint.
+Workers write the partitions themselves, so all of them must see the run directory: on a shared disk, or at an address
+such as `s3://bucket/sweep`. Ray returns only the outcome of each checkpoint.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CHECKPOINTS_A_TASK = 4  # enough for a task to read one ahead while it computes,
 
 
 class RayTasks:
-    """Does the work as Ray tasks, each of a few checkpoints; a task whose worker or node dies is done again.
+    """An executor that runs Ray tasks of a few checkpoints each. A task is retried if its worker or node dies.
 
     Args:
         address: of an existing cluster (`auto`, `ray://host:10001`); None takes RAY_ADDRESS, else starts Ray here.
-        cpus, gpus: what one task asks for; fractions let several share a GPU.
+        cpus, gpus: resources of one task; a fraction lets several tasks share a GPU.
     """
 
     def __init__(self, address: str | None = None, cpus: float = 1.0, gpus: float = 0.0) -> None:
@@ -70,22 +70,22 @@ def _no_cluster(address: str | None, reason: object) -> UsageError:
 
 
 def _require_cluster(address: str | None) -> None:
-    """Refuses an address at which Ray itself would try for minutes.
+    """Refuse an address at which Ray itself would keep trying for minutes.
 
     Raises:
         UsageError: `address` names a host and a port, and no cluster answers there.
     """
-    place = (address or "").removeprefix("ray://").split("/")[0]
-    host, colon, port = place.rpartition(":")
+    location = (address or "").removeprefix("ray://").split("/")[0]
+    host, colon, port = location.rpartition(":")
     if not colon:  # auto, local, or none: Ray finds or starts a cluster on this machine
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         raise _no_cluster(address, (isinstance(error, OSError) and error.strerror) or error) from error
-    if not (address or "").startswith("ray://"):  # such a client has a bound of its own
+    if not (address or "").startswith("ray://"):  # Ray's client has a time limit of its own
         try:
-            ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", place]
+            ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", location]
             subprocess.run(ask, check=True, capture_output=True, timeout=HEALTH_S)
         except (subprocess.SubprocessError, OSError) as error:
             raise _no_cluster(address, "something listens there, but it is no head node of Ray") from error

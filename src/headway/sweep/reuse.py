@@ -1,4 +1,4 @@
-"""Which parts of before still hold: whole, of this very job, and of inputs that have not changed since."""
+"""Which finished partitions can be reused: whole, of the same job, and with inputs that have not changed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from headway.suites import Checkpoint, Revisions, identity_of
 from headway.sweep.versions import release, versions
 from headway.text import count
 
-_AT_ONCE = 8  # parts that are looked at
+_AT_ONCE = 8  # partitions that are checked at the same time
 
 
-class Kept(NamedTuple):
-    """A part that holds: the versions it was computed with, and why its inputs could not be looked at, if so."""
+class Reused(NamedTuple):
+    """A partition that is reused.
+
+    Attributes:
+        release: the package versions that computed it.
+        unchecked: why its inputs could not be checked for changes; empty if they were.
+    """
 
     release: str
     unchecked: str = ""
@@ -29,15 +34,15 @@ class Kept(NamedTuple):
 
 @dataclass(frozen=True)
 class Reuse:
-    """Decides which parts of a sweep are kept.
+    """Decides which partitions of a sweep are reused.
 
     Attributes:
         made_from: the hash of the job.
-        need: what it reads of a checkpoint.
-        checkpoints: of the sweep, by key.
-        revisions: theirs, now.
-        given: hashes of what the job was given beside files, by name.
-        force: whether parts that other versions computed are given up.
+        need: the kinds of files that the job reads.
+        checkpoints: the checkpoints of the sweep, by key.
+        revisions: their current revisions.
+        given: hashes of inputs that are no files of a checkpoint, such as labels, by name.
+        force: whether to recompute partitions of other package versions.
     """
 
     directory: RunDirectory
@@ -49,15 +54,15 @@ class Reuse:
     given: Mapping[str, str]
     force: bool = False
 
-    def kept(self) -> dict[str, Kept]:
-        """The parts that hold, by their checkpoints' keys; says once what is to be known of them."""
+    def partitions(self) -> dict[str, Reused]:
+        """The partitions to reuse, by key. A warning tells of those that could not be checked."""
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             looked_at = dict(zip(self.checkpoints, threads.map(self._look, self.checkpoints.values()), strict=True))
-        kept = {key: found for key, found in looked_at.items() if found is not None}
-        _say(list(kept.values()))
-        return kept
+        reused = {key: found for key, found in looked_at.items() if found is not None}
+        _warn(list(reused.values()))
+        return reused
 
-    def _look(self, checkpoint: Checkpoint) -> Kept | None:
+    def _look(self, checkpoint: Checkpoint) -> Reused | None:
         path = self.directory.partition_path(self.table, checkpoint.run, checkpoint.step)
         try:
             metadata = read_partition(path)[1] if path.exists() else {}
@@ -73,12 +78,12 @@ class Reuse:
             try:
                 if self._changed(key, stamp, identity):
                     return None
-            except CheckpointError as error:  # out of reach now: what was computed from it stays
+            except CheckpointError as error:  # the Hub is unreachable: reuse it, and say so
                 unchecked = str(error)
-        return Kept(computed_with, unchecked)
+        return Reused(computed_with, unchecked)
 
     def _changed(self, key: str, stamp: str, identity: str) -> bool:
-        """Whether an input is another than it was. One that is no part of this sweep is taken to be the same."""
+        """Whether an input has changed. An input that is not part of this sweep is taken to be the same."""
         if key in self.given:
             return self.given[key] != identity
         if key in self.revisions.out_of_reach:
@@ -88,19 +93,19 @@ class Reuse:
         return identity_of(self.checkpoints[key], self.need) != identity
 
 
-def _say(kept: Sequence[Kept]) -> None:
-    unchecked = [found.unchecked for found in kept if found.unchecked]
+def _warn(reused: Sequence[Reused]) -> None:
+    unchecked = [found.unchecked for found in reused if found.unchecked]
     if unchecked:
         warnings.warn(
-            f"of {count(len(kept), 'part that is', 'parts that are')} kept, it could not be seen of {len(unchecked)} "
-            f"whether what it was computed from has changed: {unchecked[0]}",
+            f"{len(unchecked)} of {count(len(reused), 'reused result')} could not be checked for changed inputs: "
+            f"{unchecked[0]}",
             stacklevel=4,
         )
-    releases, now = Counter(found.release for found in kept), release(versions())
+    releases, now = Counter(found.release for found in reused), release(versions())
     others = [f"{number} with {of}" for of, number in releases.items() if of != now]
     if others:
         warnings.warn(
-            f"of {count(len(kept), 'part that is', 'parts that are')} kept, {'; '.join(others)} were computed; it is "
-            f"{now} now, which may differ by more than rounding: --force (force=True) computes those anew",
+            f"of {count(len(reused), 'reused result')}, other package versions computed {'; '.join(others)}; the versions "
+            f"now are {now}. Their numbers may differ by more than rounding. --force (force=True) recomputes them",
             stacklevel=4,
         )

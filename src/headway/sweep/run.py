@@ -1,4 +1,4 @@
-"""Plan a grid of checkpoints, run a job over it, keep what is done, record what failed."""
+"""Running a job over a grid of checkpoints: finished partitions are reused, failures are recorded."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from headway.text import count, plain
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep came to: checkpoints of the table done now, kept from before, failed."""
+    """How a sweep ended: how many checkpoints were computed, reused, and failed."""
 
     table: str
     done: int
-    kept: int
+    reused: int
     failed: list[Outcome] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{count(self.done, 'checkpoint')} done, {self.kept} kept from before, {len(self.failed)} failed"
+        return f"{count(self.done, 'checkpoint')} computed, {self.reused} reused, {len(self.failed)} failed"
 
 
 def run(
@@ -52,18 +52,19 @@ def run(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
-    """Applies `job` to every checkpoint and stores one part for each; parts that are whole and were computed from
-    the same things are kept. A checkpoint that fails is recorded, and the others go on.
+    """Apply `job` to every checkpoint, and store one partition for each.
+
+    Partitions that are whole and were computed from the same inputs are reused. A checkpoint that fails is recorded, and
+    the others continue.
 
     Args:
-        asked: what the manifest shall say beside the job's identity (selection, device, ...).
-        force: compute into a directory whose parts were made from something else, or with other versions; those are
-            replaced.
+        asked: provenance for the manifest, which does not affect results: selection, device and the like.
+        force: replace partitions that were computed with other settings or package versions.
 
     Raises:
-        RunDirectoryError: `directory` holds this table made from something else; or another command took the table for
-            something else meanwhile, with `force`.
-        StorageError: it cannot be written to.
+        RunDirectoryError: `directory` holds this table computed with other settings, or another command has replaced
+            the table with `force` meanwhile.
+        StorageError: the directory cannot be written to.
         SelectionError: there are no checkpoints.
     """
     if not checkpoints:
@@ -77,16 +78,16 @@ def run(
         _refuse_if_claimed(directory, job.table, identity)
         directory.require_own(job.table, directory.jobs(job.table), fingerprint(identity))
     made_from, stamped = fingerprint(identity), revisions(checkpoints, job.needs)
-    given, lie_in = getattr(job, "given", {}), sources(checkpoints)
+    given, located = getattr(job, "given", {}), sources(checkpoints)
     reuse = Reuse(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
-    if elsewhere := moved(directory, job.table, lie_in):
-        settle(directory, job.table, elsewhere, lie_in, reuse.kept(), force)
-    record = {"asked": dict(asked or {}), "sources": lie_in, "commits": stamped.commits}
+    if elsewhere := moved(directory, job.table, located):
+        settle(directory, job.table, elsewhere, located, reuse.partitions(), force)
+    record = {"asked": dict(asked or {}), "sources": located, "commits": stamped.commits}
     claim(job.table, identity, list(by_key), directory, record, force=force)
-    kept = reuse.kept()
-    left = [checkpoint for key, checkpoint in by_key.items() if key not in kept]
+    reused = reuse.partitions()
+    left = [checkpoint for key, checkpoint in by_key.items() if key not in reused]
     failed: list[Outcome] = []
-    progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(kept))
+    progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(reused))
     work = Work(job, str(directory.path), made_from, stamped.known)
     for outcome in (executor or InProcess()).run(work, left):
         if outcome.failed:
@@ -96,26 +97,26 @@ def run(
     _require_written(directory, job.table, by_key.keys() - {outcome.checkpoint.key for outcome in failed})
     for sentence in differing_settings(directory, job.table):
         warnings.warn(sentence, stacklevel=3)
-    return Summary(job.table, done=len(left) - len(failed), kept=len(kept), failed=failed)
+    return Summary(job.table, done=len(left) - len(failed), reused=len(reused), failed=failed)
 
 
 def _require_written(directory: RunDirectory, table: str, keys: Collection[str]) -> None:
-    """A sweep must not end well when what it wrote is no longer there.
+    """Check that the partitions are still there, so that a sweep into a deleted directory does not end well.
 
     Raises:
-        StorageError: the part of one of `keys` is absent.
+        StorageError: the partition of one of `keys` is absent.
     """
     there = {path.name.removesuffix(SUFFIX) for path in directory.partitions(table)}
     if absent := sorted(key for key in keys if key not in there):
         raise StorageError(
             f"{len(absent)} of {count(len(keys), 'partition')} that this command wrote to {directory.path / table} are "
-            f"no longer there, such as {absent[0]}: something deleted them meanwhile, or workers do not share this "
-            "place. Run the same command again to compute them"
+            f"no longer there, such as {absent[0]}: they were deleted meanwhile, or the workers do not share this "
+            "folder. Run the same command again to compute them"
         )
 
 
 def begun(job: Job, checkpoints: Sequence[Checkpoint], directory: RunDirectory) -> bool:
-    """Whether `directory` holds parts that this very job made of checkpoints of their suite."""
+    """Whether `directory` holds partitions that the same job computed from this suite."""
     return directory.claimed(job.table) == fingerprint(_identity(job, checkpoints)) and bool(
         directory.partitions(job.table)
     )
@@ -128,16 +129,15 @@ def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 def store(
     frame: pl.DataFrame, table: str, directory: RunDirectory, *, identity: dict[str, Any], force: bool = False
 ) -> None:
-    """Enters a ready table that no job made, such as a published one: one part a checkpoint. Whole parts of the same
-    table are left as they are.
+    """Store a ready table that no job computed, such as a published one: a partition for each checkpoint.
 
     Args:
         frame: with the columns `run` and `step`.
-        identity: what it was made from, for the manifest.
+        identity: what the table was made from, for the manifest.
 
     Raises:
         RunDirectoryError: `directory` holds this table made from something else, and `force` is not given.
-        StorageError: it cannot be written to.
+        StorageError: the directory cannot be written to.
     """
     parts = {(str(run), int(step)): part for (run, step), part in frame.group_by("run", "step", maintain_order=True)}
     keys = [f"{safe_name(run, 'run name')}@{step}" for run, step in parts]
@@ -150,7 +150,7 @@ def store(
 
 
 def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -> int | None:
-    """How many rows `store` wrote of a table with this identity, if all of its parts are there and whole."""
+    """The number of rows that `store` wrote for this identity; None unless all partitions are there and whole."""
     if directory.claimed(table) != fingerprint(identity):
         return None
     planned = set(directory.manifest().tables[table].checkpoints)
@@ -170,12 +170,11 @@ def claim(
     *,
     force: bool,
 ) -> None:
-    """Enters what `table` is made from, and for which checkpoints, into the manifest; or finds it there already. What
-    commands that were killed left half-written is removed.
+    """Record in the manifest how `table` is made and for which checkpoints, and remove half-written files.
 
     Args:
-        record: what else repeating it takes: `asked`, and by run and by key the `sources` and `commits`, to which those
-            of earlier commands are added.
+        record: what else is needed to repeat it: `asked`, `sources` by run, `commits` by key. Sources and commits of
+            earlier commands stay.
 
     Raises:
         RunDirectoryError: the table there was made from something else, and `force` is not given.
@@ -183,7 +182,9 @@ def claim(
     identity = json.loads(json.dumps(identity))
     with directory.changing_manifest() as manifest:
         if force:
-            directory.drop_foreign_partitions(table, fingerprint(identity))  # kept, they would mix with the new ones
+            directory.drop_foreign_partitions(
+                table, fingerprint(identity)
+            )  # otherwise they would mix with the new ones
         else:
             _refuse_if_claimed(directory, table, identity)  # another command may have come first
         before = manifest.tables.get(table)
@@ -204,15 +205,15 @@ def claim(
 
 
 def _with_those_of_now(known: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Every set of versions that the table was made with."""
+    """Every set of versions that the table was made with, this process's included."""
     return known if versions() in known else [*known, versions()]
 
 
 def _refuse_if_claimed(directory: RunDirectory, table: str, identity: dict[str, Any]) -> None:
-    """Says in which settings the table that the manifest names differs from `identity`.
+    """Refuse to mix a table with one that was computed with other settings; the error names them.
 
     Raises:
-        RunDirectoryError: it differs, and has parts.
+        RunDirectoryError: the table in the manifest has another identity, and has partitions.
     """
     record = directory.manifest().tables.get(table)
     if record is None or not directory.partitions(table):  # a table without partitions may be begun anew

@@ -1,7 +1,7 @@
-"""Settings that must not differ between the steps of a run: its tokenizer, and what config.json says of the model.
+"""Settings that must not differ between the steps of a run: the tokenizer, and those of config.json.
 
-A family of checkpoints is one model at several times. Where a step has another tokenizer or other rotary frequencies, its
-numbers are of another model, and a jump there is no development.
+The checkpoints of a run are one model at several times. A step with another tokenizer or other rotary frequencies is a
+different model, and a jump there is not development.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from headway.store.directory import RunDirectory
 from headway.store.partitions import SUFFIX, read_partition_metadata
 from headway.text import count
 
-_AT_ONCE = 8  # partitions that are looked at
-_MOST_STEPS = 6  # that a sentence lists
+_AT_ONCE = 8  # partitions that are read at the same time
+_MOST_STEPS = 6  # the most steps that a sentence lists
 
 
 def differing_settings(directory: RunDirectory, table: str) -> list[str]:

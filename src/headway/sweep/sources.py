@@ -1,4 +1,4 @@
-"""Where the runs of a table lie: runs that share a name but not their weights must never share a table unseen."""
+"""Runs that share a name but come from another folder or repository: their weights must not mix in one table."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ def settle(
     table: str,
     before: Mapping[str, str],
     now: Mapping[str, str],
-    kept: Collection[str],
+    reused: Collection[str],
     force: bool,
 ) -> None:
-    """Sees to the parts of runs that lay elsewhere `before`. A suite that was moved or copied has the weights that it
-    had, and its parts are kept; with `force`, those that cannot be known to be of these weights go.
+    """Accept runs whose source has changed, if their weights are the same: the suite was moved or copied.
 
     Args:
-        kept: the keys of the parts whose inputs were found to be unchanged.
+        before, now: the source of each run, in the manifest and in this command.
+        reused: the keys of the partitions whose inputs are unchanged.
+        force: delete partitions of other weights instead of refusing them.
 
     Raises:
-        RunDirectoryError: there are others, and `force` is not given.
+        RunDirectoryError: weights differ, or cannot be compared, and `force` is not given.
     """
-    doubtful = [part for part in directory.partitions(table) if _run_of(part) in before and part.stem not in kept]
+    doubtful = [part for part in directory.partitions(table) if _run_of(part) in before and part.stem not in reused]
     if doubtful and not force:
         run = _run_of(doubtful[0])
         raise RunDirectoryError(
             f"{directory.path} holds {table!r} of a run {run} from {before[run]}, and this {run} is from {now[run]}. "
-            f"Its weights differ, or cannot be seen to be the same: of {len(doubtful)} such parts, the first is "
-            f"{doubtful[0].stem}. Choose another --out; or replace those parts with --force"
+            f"Its weights differ, or cannot be compared, in {len(doubtful)} partitions, such as "
+            f"{doubtful[0].stem}. Choose another --out, or replace these partitions with --force"
         )
     for part in doubtful:
         part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""How far a sweep is, seen from its files alone: another terminal, another machine, the day after."""
+"""How far a sweep is, read from its files alone, so that any terminal or machine can ask."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from headway.store.manifest import TableRecord
 from headway.store.partitions import read_partition, read_partition_metadata
 from headway.sweep.versions import release
 
-RECENT = 600.0  # seconds over which the rate is taken
-_AT_ONCE = 8  # parts that are looked at
+RECENT = 600.0  # the rate is that of the last so many seconds
+_AT_ONCE = 8  # partitions that are read at the same time
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Status:
     """One table of a run directory.
 
     Attributes:
-        planned, done: checkpoints asked for, and those that have a part of this very job.
-        failed: the others that failed, by key.
-        rate: checkpoints per second over the last ten minutes; 0 if idle, or where clocks do not tell.
-        damaged: files that do not count, and why: damaged, of another job, or not named as partitions are.
-        releases: how many parts each release of headway, torch and transformers computed; several are said.
+        planned, done: how many checkpoints were asked for, and how many of them have a partition of this job.
+        failed: the failure of each of the others, by key.
+        rate: checkpoints per second over the last ten minutes; 0 if the sweep is idle or the clock has jumped.
+        damaged: why each file that does not count is ignored: damaged, of another job, or misnamed.
+        releases: how many partitions each release of headway, torch and transformers computed.
     """
 
     table: str
@@ -51,7 +51,7 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
     """How far each table of `directory` is.
 
     Args:
-        verify: read every part wholly, rather than what it says of itself, and find those that are damaged anywhere.
+        verify: read every partition wholly instead of its metadata, which finds damage anywhere in the file.
 
     Raises:
         RunDirectoryError: it is not a run directory.
@@ -81,7 +81,7 @@ def _table_status(directory: RunDirectory, table: str, record: TableRecord, veri
 
 
 class _Part(NamedTuple):
-    """What a part tells. `seconds` is how long it took, by a clock that never jumps; 0 where it was not computed."""
+    """What a partition says. `seconds` is its computing time, by a clock that never jumps; 0 for an imported one."""
 
     name: str
     damage: str = ""
@@ -106,8 +106,9 @@ def _release(metadata: Mapping[str, str]) -> str:
 
 
 def _rate(parts: Collection[_Part], now: float) -> float:
-    """Parts per second since work on the first of the recent ones began. Where clocks jumped, parts are dated in the
-    future or long ago: neither count. That a part took its seconds bounds the rate, whatever its date.
+    """Partitions per second since work on the first recent one began.
+
+    If a clock has jumped, partitions are dated in the future or long ago, and do not count.
     """
     recent = [part for part in parts if 0 <= now - part.written < RECENT and part.seconds > 0]
     return len(recent) / max(now - part.written + part.seconds for part in recent) if recent else 0.0

@@ -1,4 +1,4 @@
-"""Which of a sweep's threads may use many cores.
+"""How a sweep's threads share the cores.
 
 libgomp keeps a team of workers for each thread that ever ran a parallel loop. Once teams have more members than there are
 cores, all of them sleep at every barrier instead of waiting, and models of many small operations run at two thirds of their
@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """Parallel loops that this thread starts run on one core while the block lasts; those of other threads as they did."""
+    """Run the parallel loops that this thread starts on one core; other threads are not affected."""
     from threadpoolctl import threadpool_limits
 
     if "torch" in sys.modules:
-        sys.modules["torch"].get_num_threads()  # at a thread's first question torch sets its number of cores
+        sys.modules["torch"].get_num_threads()  # torch sets a thread's number of cores when it is first asked
     with threadpool_limits(1, user_api="openmp"):
         yield

@@ -1,4 +1,4 @@
-"""Versions of what computes the numbers: recorded in every part and in the manifest."""
+"""The package versions that computed a partition, recorded in its metadata and in the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DECISIVE = ("headway", "torch", "transformers")
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Those of this process."""
+    """The versions in this process, by package."""
     found = {"python": platform.python_version(), "headway": __version__}
     for package in ("torch", "transformers", "numpy", "scikit-learn"):
         try:
@@ -25,8 +25,9 @@ def versions() -> dict[str, str]:
 
 
 def release(versions: Mapping[str, str]) -> str:
-    """What of `versions` is told apart: major and minor of headway, torch and transformers. What changes within them
-    changes numbers by no more than another machine does.
+    """Major and minor version of headway, torch and transformers, in words.
+
+    Patch releases are left out: they change numbers by no more than another machine does.
     """
     told = {name: ".".join(versions[name].split(".")[:2]) for name in _DECISIVE if name in versions}
     return ", ".join(f"{name} {number}" for name, number in told.items()) or "unknown versions"
