@@ -16,9 +16,9 @@ check: .venv/tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The site, in site/. A warning is an error. The variable hides an advertisement of mkdocs-material.
+# The site, in site/. A warning is an error. The variable hides a notice that mkdocs-material prints at each build.
 docs: .venv/docs
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Runs R (Debian: r-cran-lmertest r-cran-mgcv r-cran-jsonlite) beside headway on random data.
 parity: .venv/tests
