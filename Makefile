@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check parity bench clean
+.PHONY: demo test check docs parity bench clean
 
 demo: .venv/headway
 	$(BIN)/headway demo
@@ -16,6 +16,10 @@ check: .venv/tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The site, in site/. A warning is an error. The variable hides a notice that mkdocs-material prints at each build.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Runs R (Debian: r-cran-lmertest r-cran-mgcv r-cran-jsonlite) beside headway on random data.
 parity: .venv/tests
 	$(BIN)/python tests/stats/parity.py
@@ -24,7 +28,7 @@ bench: .venv/tests
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf .venv headway-demo
+	rm -rf .venv headway-demo site .cache
 
 .venv/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -40,4 +44,8 @@ clean:
 
 .venv/tests: .venv/headway
 	$(PIP) --editable '.[ray]' --group test
+	touch $@
+
+.venv/docs: .venv/headway
+	$(PIP) --group docs
 	touch $@
