@@ -9,7 +9,7 @@ demo: .venv/headway
 	$(BIN)/headway demo
 
 test: .venv/tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile $(COVERAGE)
 
 check: .venv/tests
 	$(BIN)/ruff check
