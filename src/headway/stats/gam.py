@@ -24,6 +24,7 @@ from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import Smooth, parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
+from headway.stats.shown import Shown
 from headway.stats.smooth_tests import SmoothTest, wood_test
 from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
 from headway.stats.smooths import Basis, basis_of, sum_to_zero
@@ -58,8 +59,8 @@ class SmoothTerm:
         return Penalty(self.where, (matrix + matrix.T) / 2, len(self.basis.penalty) - self.basis.null_dim)
 
 
-@dataclass(frozen=True, eq=False)
-class AdditiveModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class AdditiveModel(Shown):
     """A fitted GAM.
 
     Attributes:
@@ -95,7 +96,7 @@ class AdditiveModel:
         return self.frame.formula.text
 
     @property
-    def n(self) -> int:
+    def n_obs(self) -> int:
         return self.frame.n_obs
 
     @property
@@ -119,12 +120,14 @@ class AdditiveModel:
 
     @property
     def df_resid(self) -> float:
-        return self.n - self.edf
+        return self.n_obs - self.edf
 
     @property
     def r_sq_adj(self) -> float:
         """1 - residual variance / variance of y, each by its degrees of freedom."""
-        return float(1 - np.var(self.residuals, ddof=1) * (self.n - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid))
+        return float(
+            1 - np.var(self.residuals, ddof=1) * (self.n_obs - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid)
+        )
 
     @property
     def deviance_explained(self) -> float:
@@ -233,7 +236,7 @@ class AdditiveModel:
 
     def _matrix(self, values: dict[str, Value]) -> Array:
         formula = self.frame.formula
-        n_rows = len(_column(next(iter(values.values())))) if values else self.n
+        n_rows = len(_column(next(iter(values.values())))) if values else self.n_obs
         full = design(values, formula.intercept, formula.terms, n_rows)
         parametric = full.keep(self.x.places).matrix
         return np.hstack([parametric, *(term.columns(values) for term in self.terms)])

@@ -35,7 +35,7 @@ def gam_summary(fit: AdditiveModel) -> str:
     name = {"GCV.Cp": "GCV", "REML": "-REML"}[fit.method]
     lines += [
         f"R-sq.(adj) = {_g(fit.r_sq_adj, 3)}   Deviance explained = {_g(100 * fit.deviance_explained, 3)}%",
-        f"{name} = {_g(fit.score, 5)}  Scale est. = {_g(fit.scale, 5)}  n = {fit.n}",
+        f"{name} = {_g(fit.score, 5)}  Scale est. = {_g(fit.scale, 5)}  n = {fit.n_obs}",
     ]
     return "\n".join([*lines, *fit.notices])
 

@@ -26,6 +26,7 @@ from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
+from headway.stats.shown import Shown
 
 # lme4 calls a fit singular below this relative standard deviation.
 _SINGULAR = 1e-4
@@ -99,8 +100,8 @@ def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
     return state, converged
 
 
-@dataclass(frozen=True, eq=False)
-class MixedModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class MixedModel(Shown):
     """A fitted linear mixed model. Matrices of fixed effects have the order of `fixed["term"]`.
 
     Attributes:

@@ -15,6 +15,7 @@ from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.stats.formula import parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import Quantiles, quantiles
+from headway.stats.shown import Shown
 
 
 def ols(formula: str, data: Any) -> LinearModel:
@@ -40,8 +41,8 @@ def ols(formula: str, data: Any) -> LinearModel:
     return LinearModel(frame, x, dropped)
 
 
-@dataclass(frozen=True, eq=False)
-class LinearModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class LinearModel(Shown):
     """A fitted linear model. Matrices have the order of `coefficients["term"]`.
 
     Attributes:

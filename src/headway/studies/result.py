@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import json
 import math
@@ -17,6 +18,7 @@ import polars as pl
 from headway.errors import RunDirectoryError, StorageError
 from headway.store.directory import RunDirectory, safe_name
 from headway.store.files import require_regular, to_json, write_whole
+from headway.text import count
 
 _OWN_KEYS = ("study", "subject", "findings", "notes", "sources", "files", "seal")
 
@@ -57,7 +59,7 @@ class Finding:
         return " ".join([self.answer, *self.more])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A study's outcome: findings for the text, tables for the figures.
 
@@ -82,6 +84,17 @@ class Result:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", as_json(self.values))
+
+    def __repr__(self) -> str:
+        return f"<Result {self.key}: {count(len(self.found), 'finding')}, {count(len(self.tables), 'table')}>"
+
+    def _repr_html_(self) -> str:
+        """The key findings, for a notebook."""
+        items = "".join(
+            f"<li><b>{html.escape(finding.answer)}</b> {html.escape(' '.join(finding.more))}</li>"
+            for finding in self.headline
+        )
+        return f"<p><b>{html.escape(self.key)}</b></p><ul>{items}</ul>"
 
     @property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,6 +99,10 @@ class Suite:
 
     def __repr__(self) -> str:
         return f"<Suite {self.name}: {count(len(self.runs), 'run')}>"
+
+    def _repr_html_(self) -> str:
+        """What is known of the suite, for a notebook."""
+        return f"<pre>{html.escape(str(self.describe()))}</pre>"
 
     def describe(self) -> SuiteInfo:
         """Name, sizes, seeds and steps; nothing is fetched for it."""

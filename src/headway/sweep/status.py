@@ -22,7 +22,7 @@ RECENT = 600.0  # the rate is that of the last so many seconds
 _AT_ONCE = 8  # partitions that are read at the same time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Status:
     """One table of a run directory.
 
@@ -41,6 +41,9 @@ class Status:
     rate: float
     damaged: dict[str, str]
     releases: dict[str, int]
+
+    def __repr__(self) -> str:
+        return f"<Status {self.table}: {self.done} of {self.planned} done, {len(self.failed)} failed, {self.left} left>"
 
     @property
     def left(self) -> int:

@@ -16,7 +16,7 @@ _DECISIVE = ("headway", "torch", "transformers")
 def versions() -> dict[str, str]:
     """The versions in this process, by package."""
     found = {"python": platform.python_version(), "headway": __version__}
-    for package in ("torch", "transformers", "numpy", "scikit-learn"):
+    for package in ("torch", "transformers", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -51,7 +51,7 @@ def gam_values(fit: Any, formula: str) -> dict[str, Any]:
     }
     return {
         "formula": formula,
-        "n": fit.n,
+        "n": fit.n_obs,
         "intercept": intercept,
         "smooth": smooths,
         "r_sq_adj": fit.r_sq_adj,
