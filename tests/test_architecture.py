@@ -113,3 +113,33 @@ def test_what_is_exported_is_there():
 
 def test_help_on_a_function_loads_no_torch():
     assert "torch" not in loaded_by("import headway, pydoc; pydoc.render_doc(headway.measure)")
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """The modules of headway that importing `path` imports: not those for types, nor those inside functions."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "headway":
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_no_module_imports_itself_on_a_circle():
+    names = {
+        path: ".".join(("headway", *path.relative_to(SOURCE).with_suffix("").parts)) for path in SOURCE.rglob("*.py")
+    }
+    graph = {name.removesuffix(".__init__"): imported_at_once(path) for path, name in names.items()}
+    done = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a circle: {' -> '.join([*above[above.index(name) :], name])}"
+        if name in done:
+            return
+        for imported in sorted(graph[name] & graph.keys()):
+            # A package's own module may be imported while the package is: it is no circle unless that module asks for it.
+            if imported != name and not name.startswith(f"{imported}."):
+                visit(imported, (*above, name))
+        done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
