@@ -388,15 +388,15 @@ def _parts_of_heads(
     body: Anatomy, geometry: Geometry, layer: int, kind: str
 ) -> Iterator[tuple[torch.nn.Parameter, Callable[[Tensor], Tensor]]]:
     """The parameters in which a layer's heads have parts of their own of one kind, and each as (heads, ...)."""
-    places, parameters = body.architecture.places, dict(body.layers[layer].named_parameters())
+    parameters = dict(body.layers[layer].named_parameters())
     _require_known(body, parameters)
-    place = places[kind]
-    yield parameters[place.tensor], lambda data: place.read(data, geometry)
-    bias = parameters.get(_bias(place.tensor))
+    weight = body.architecture.weights[kind]
+    yield parameters[weight.tensor], lambda data: weight.read(data, geometry)
+    bias = parameters.get(_bias(weight.tensor))
     # The output projection's bias belongs to the layer, not to its heads.
     if bias is not None and kind != "o":
-        yield bias, lambda data: place.read(data, replace(geometry, hidden_size=1))
-    for name in body.architecture.beside.get(kind, ()):
+        yield bias, lambda data: weight.read(data, replace(geometry, hidden_size=1))
+    for name in body.architecture.per_head.get(kind, ()):
         yield parameters[name], lambda data: data.view(geometry.n_kv_heads if kind in "kv" else geometry.n_heads, -1)
 
 
@@ -406,15 +406,15 @@ def _require_known(body: Anatomy, parameters: Mapping[str, torch.nn.Parameter]) 
         UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
     """
     architecture = body.architecture
-    weights = {place.tensor for place in architecture.places.values()}
-    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.beside.values())
+    weights = {weight.tensor for weight in architecture.weights.values()}
+    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.per_head.values())
     attention = architecture.output_projection.rpartition(".")[0] + "."
     for name in parameters:
         if name.startswith(attention) and name not in known:
             raise UnsupportedModel(
-                f"it is not known how the parameter {name} of {', '.join(sorted(architecture.model_types))} belongs to "
-                "the heads, which therefore cannot change places. Say so in its entry in "
-                "headway/models/architectures.py: `beside` where each head has a part of it, `shared` where all have all"
+                f"headway does not know which heads use the parameter {name} of "
+                f"{', '.join(sorted(architecture.model_types))}, so it cannot swap heads. List it in the entry in "
+                "headway/models/architectures.py: in `per_head` if it splits into heads, in `shared` if all heads use it"
             )
 
 
