@@ -357,7 +357,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         if "HEADWAY_CACHE" not in os.environ:
             monkeypatch.setenv("HEADWAY_CACHE", str(folder / "headway-cache"))
-        monkeypatch.setattr(hub_http, "_SECONDS", 0.3)
+        monkeypatch.setattr(hub_http, "_TIMEOUT", 0.3)
         clock = SimpleNamespace(**{name: getattr(time, name) for name in dir(time)} | {"sleep": hub.waited.append})
         monkeypatch.setattr(hub_http, "time", clock)
         yield hub

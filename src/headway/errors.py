@@ -1,21 +1,21 @@
 """The errors that headway raises on purpose.
 
-    HeadwayError                  anything below; `exit_code` is what the command line ends with
-    ├── UsageError                what was asked for cannot be asked for (exit code 2)
-    │   ├── SelectionError        a suite, size, seed or step that does not exist
-    │   ├── CorpusError           a corpus that cannot be read, or of which a model can read nothing
-    │   ├── RunDirectoryError     a run directory that holds something else than what is asked for
-    │   └── StatisticsError       a formula or a table from which the statistic cannot be computed
-    ├── StorageError              a file of the run directory cannot be written, or is damaged (exit code 1)
-    └── CheckpointError           one checkpoint cannot be done; a sweep records it and goes on (exit code 1)
-        └── UnsupportedModel      its architecture is not one that headway can measure truthfully
+    HeadwayError                  base of all; `exit_code` is the exit code of the command line
+    ├── UsageError                the request is invalid (exit code 2)
+    │   ├── SelectionError        a suite, size, seed or step does not exist
+    │   ├── CorpusError           a corpus cannot be read, or a model can read none of its texts
+    │   ├── RunDirectoryError     a run directory holds results of another request
+    │   └── StatisticsError       a statistic cannot be computed from a formula or a table
+    ├── StorageError              a file cannot be written, or is damaged (exit code 1)
+    └── CheckpointError           one checkpoint fails; a sweep records it and continues (exit code 1)
+        └── UnsupportedModel      headway cannot measure the checkpoint's architecture correctly
 
-Every message names the thing, says what was found and what was expected, and how to go on.
+Every message names the thing, says what was found and what was expected, and then what to do.
 """
 
 
 class HeadwayError(Exception):
-    """Something that headway can explain; the message is written for the person who reads it."""
+    """An expected failure. The message is written for the user."""
 
     exit_code = 1
 

@@ -1,7 +1,7 @@
-"""Per-head tables as their authors publish them, read into a heads table of ours.
+"""Read published per-head tables into headway's heads table.
 
-The columns are those of *Variation in previous-token attention*: layers and heads count from 1, `step_modded`
-is step + 1, `mpath` is the Hub path without the seed.
+The columns are those of "Variation in previous-token attention". It counts layers and heads from 1, `step_modded` is
+step + 1, and `mpath` is the Hub path without the seed.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ _WHOLE = ("step_modded", "Layer", "Head", "n_params", "n_layers")
 
 
 def read_published(paths: Sequence[str | PathLike[str]], *, suite: str = "published") -> pl.DataFrame:
-    """The heads table that `paths` hold together: CSV, plain or gzipped.
+    """Read CSV files, plain or gzipped, into one heads table.
 
     Args:
         paths: files with the columns mpath, step_modded, Layer, Head, seed_name, n_params, n_layers and at least one
-            score; other columns are left aside.
-        suite: what the table's `suite` shall say.
+            score. Other columns are ignored.
+        suite: value of the column `suite`.
 
     Returns:
-        `HEADS_COLUMNS`, then a Float64 column per score; a row per run, step, layer and head.
+        `HEADS_COLUMNS`, then a Float64 column per score; one row per run, step, layer and head.
 
     Raises:
-        UsageError: a file cannot be read, is not UTF-8, lacks a column or has no rows, holds something else than finite
-            numbers where numbers belong (a score may be missing: NA, NaN or empty), counts layers from 0, or two rows
-            stand for the same head.
+        UsageError: a file cannot be read, is not UTF-8, lacks a column or has no rows; a number is not finite (a score
+            may be missing: NA, NaN or empty); layers are counted from 0; or a head has two rows.
     """
     frame = pl.concat([_read_one(path, suite) for path in require_files(paths)], how="diagonal")
     _check_rows_are_unique(frame)
@@ -63,9 +62,11 @@ def _read_one(path: Path, suite: str) -> pl.DataFrame:
     if not scores:
         raise UsageError(f"{path} has no score: expected at least one of {', '.join([*_SCORES, *SCORES])}")
     if len(set(scores.values())) < len(scores):
-        raise UsageError(f"{path} has a score under two names: its scores are {', '.join(scores)}")
+        raise UsageError(
+            f"{path} holds a score under two names; its scores are {', '.join(scores)}. Remove one of them"
+        )
     if raw.is_empty():
-        raise UsageError(f"{path} has a header and no rows below it: give a file with a row for each head")
+        raise UsageError(f"{path} has a header but no rows: give a file with one row per head")
     raw = _numbers(path, raw, list(scores))
     _check_counts(path, raw)
     heads = _as_heads(raw.rename(scores), suite)
@@ -73,10 +74,10 @@ def _read_one(path: Path, suite: str) -> pl.DataFrame:
 
 
 def require_files(paths: Sequence[str | PathLike[str]]) -> list[Path]:
-    """`paths`, with `~` replaced.
+    """Expand `~` in `paths` and check that they are files.
 
     Raises:
-        UsageError: there are none, or one is no file.
+        UsageError: there are no paths, or one is not a file.
     """
     if not paths:
         raise UsageError("no file to import: name one or more CSV files (.csv or .csv.gz)")
@@ -89,20 +90,20 @@ def require_files(paths: Sequence[str | PathLike[str]]) -> list[Path]:
 
 def _read_csv(path: Path) -> pl.DataFrame:
     try:
-        # All cells as text: a guess from the first rows fails at a number that a later row writes as R does, 1e+05.
+        # All cells are read as text: a type guessed from the first rows fails at numbers in R's format, such as 1e+05.
         raw = pl.read_csv(path, infer_schema=False, null_values=["NA", "NaN", "nan", ""])
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "utf-8" in reason:
             raise _not_utf8(path) from error
         raise UsageError(f"{path} cannot be read as CSV: {reason}") from error
-    if any("\ufffd" in name for name in raw.columns):  # a header is read all the same, its wrong bytes replaced
+    if any("\ufffd" in name for name in raw.columns):  # polars replaces wrong bytes in a header without an error
         raise _not_utf8(path)
     return raw
 
 
 def _not_utf8(path: Path) -> UsageError:
-    """The error that names the first cell that is not UTF-8."""
+    """Make the error for a file that is not UTF-8. It names the first wrong cell."""
     data = path.read_bytes()
     text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8", "surrogateescape")
     rows = csv.reader(io.StringIO(text, newline=""))
@@ -118,7 +119,7 @@ def _not_utf8(path: Path) -> UsageError:
 
 
 def _numbers(path: Path, raw: pl.DataFrame, scores: list[str]) -> pl.DataFrame:
-    """Identity columns as whole numbers and scores as finite floats; a score may be missing (NA), an identity not."""
+    """Parse identity columns as whole numbers, and scores as finite floats. Only scores may be missing (NA)."""
     cast = raw.with_columns(
         *(pl.col(name).cast(pl.Float64, strict=False).alias(name) for name in [*_WHOLE, *scores]),
         pl.col("mpath", "seed_name").cast(pl.String),
@@ -147,17 +148,19 @@ def _check_counts(path: Path, raw: pl.DataFrame) -> None:
     beyond = raw.filter(pl.col("Layer") > pl.col("n_layers"))
     if beyond.height:
         layer, n_layers = beyond.select("Layer", "n_layers").row(0)
-        raise UsageError(f"{path}: Layer {layer} is beyond n_layers, which is {n_layers}")
+        raise UsageError(f"{path}: Layer {layer} is above n_layers, which is {n_layers}")
     if "revision" in raw.columns:
         stated = raw.with_columns(_stated=pl.col("revision").cast(pl.String).str.extract(r"^step(\d+)$").cast(pl.Int64))
         unlike = stated.filter(pl.col("_stated") != pl.col("step_modded") - 1)
         if unlike.height:
             revision, step = unlike.select("revision", "step_modded").row(0)
-            raise UsageError(f"{path}: revision {revision!r} does not go with step_modded {step}, which is step + 1")
+            raise UsageError(
+                f"{path}: revision {revision!r} does not match step_modded {step}, which should be step + 1"
+            )
 
 
 def _as_heads(raw: pl.DataFrame, suite: str) -> pl.DataFrame:
-    """Ours from theirs: run and model without the organisation, counts from 0."""
+    """Rename published columns to headway's: runs and models without the organisation, counts from 0."""
     model = pl.col("mpath").str.split("/").list.last()
     columns = {
         "suite": pl.lit(suite),
@@ -180,6 +183,6 @@ def _check_rows_are_unique(frame: pl.DataFrame) -> None:
     if twice.height:
         run, step, layer, head = twice.select(keys).row(0)
         raise UsageError(
-            f"{twice.height} rows stand for a head more than once: the first is run {run}, step {step}, Layer "
+            f"{twice.height} rows describe a head more than once. The first is run {run}, step {step}, Layer "
             f"{layer + 1}, Head {head + 1}. Was a file given twice?"
         )

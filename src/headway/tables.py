@@ -1,7 +1,7 @@
 """The columns of every table: name, type, unit and meaning.
 
 A table is wide and tidy: one row per head and checkpoint, one column per score. Layers and heads count from 0. Studies
-compute `layer_number`, `depth` and `step + 1`; no table holds them.
+compute `layer_number`, `depth` and `step + 1`. They are not stored in tables.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import polars as pl
 
 from headway import known_scores
 
-# They stand in a module of their own, which loads without polars.
+# Scores are declared in a separate module, which loads without polars.
 Score = known_scores.Score
 SCORES = known_scores.SCORES
 
@@ -25,7 +25,7 @@ class Column:
     meaning: str
 
 
-# What identifies a checkpoint's model, in every table that has rows of checkpoints.
+# Columns that identify a checkpoint, in every table with rows of checkpoints.
 CHECKPOINT_COLUMNS = (
     Column("suite", pl.String(), "", "family of training runs"),
     Column("run", pl.String(), "", "one training run: the repository's or folder's name"),
@@ -43,63 +43,65 @@ HEAD_COLUMNS = (
     Column("head", pl.Int32(), "", "query head within its layer, counted from 0"),
 )
 
-# One row per checkpoint and head, then one Float64 column per score that was asked for.
+# One row per checkpoint and head, then one Float64 column per requested score.
 HEADS_KEY = ("run", "step", "layer", "head")
 HEADS_COLUMNS = CHECKPOINT_COLUMNS + HEAD_COLUMNS
 
-# One number per checkpoint, repeated on its heads' rows: capability beside mechanism.
+# Abilities: one number per checkpoint, repeated on the rows of its heads.
 MODEL_COLUMNS = (
     Column("loss", pl.Float64(), "nats per token", "language-model loss on the corpus"),
     Column(
         "repeat_accuracy",
         pl.Float64(),
         "fraction",
-        "share of next tokens predicted right within the second copy of repeated random tokens",
+        "share of correct next-token predictions within the second copy of repeated random tokens",
     ),
 )
 
-# What of the corpus a checkpoint was measured on, repeated on its heads' rows.
+# Size of the corpus as a checkpoint read it, repeated on the rows of its heads.
 CORPUS_COLUMNS = (
     Column("n_texts", pl.Int64(), "texts", "texts that the model read"),
     Column("n_tokens", pl.Int64(), "tokens", "tokens that the model read"),
-    Column("n_short", pl.Int64(), "texts", "texts left out, having fewer than 2 tokens"),
+    Column("n_short", pl.Int64(), "texts", "texts with fewer than 2 tokens, which were left out"),
     Column("n_windowed", pl.Int64(), "texts", "texts longer than the model's context, which were split into windows"),
 )
 
 
 def schema(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
-    """The polars schema of `columns`."""
+    """Polars schema of `columns`."""
     return {column.name: column.dtype for column in columns}
 
 
 def score_columns(frame: pl.DataFrame) -> list[str]:
-    """The scores that a heads table holds, in the order of `SCORES`."""
+    """Names of the scores in a heads table, in the order of `SCORES`."""
     return [name for name in SCORES if name in frame.columns]
 
 
-# One row per checkpoint, layer, kind of weight, feature and partition. What concerns the heads as a whole stands once,
-# on the row of k = 1, which is all heads in one cluster; a null or a test that was not computed is null.
+# One row per checkpoint, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
+# k = 1, with all heads in one cluster. Nulls and tests that were not computed are null.
 CLUSTERS_KEY = ("run", "step", "layer", "kind", "feature", "clustering", "k")
 CLUSTERS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     Column("layer", pl.Int32(), "", "counted from 0"),
     Column("kind", pl.String(), "", "q, k, v or o (weights), qk or ov (circuits)"),
     Column("feature", pl.String(), "", "raw, spectrum (singular values) or subspace"),
-    Column("clustering", pl.String(), "", "all (k = 1), kmeans, ward, or the name of labels that were given"),
-    Column("k", pl.Int32(), "clusters", "how many clusters"),
-    Column("labels", pl.List(pl.Int32()), "", "each head's cluster, in the order of heads"),
-    Column("label_names", pl.List(pl.String()), "", "what labels that were given call each cluster; null where found"),
+    Column("clustering", pl.String(), "", "all (k = 1), kmeans, ward, or the name of given labels"),
+    Column("k", pl.Int32(), "clusters", "number of clusters"),
+    Column("labels", pl.List(pl.Int32()), "", "cluster of each head, in the order of heads"),
+    Column(
+        "label_names", pl.List(pl.String()), "", "names of the clusters of given labels; null for other clusterings"
+    ),
     Column("sizes", pl.List(pl.Int32()), "heads", "heads in each cluster"),
     Column("silhouette", pl.Float64(), "", "mean silhouette of heads, -1 to 1"),
     Column("centre_distance", pl.Float64(), "weight", "largest distance between two centres"),
     Column("within_variance", pl.Float64(), "weight²", "variance within clusters per column, mean over clusters"),
     Column("separation_ratio", pl.Float64(), "1/weight", "centre_distance / within_variance, as published"),
-    Column("between_share", pl.Float64(), "fraction", "sum of squares between clusters, of all"),
+    Column("between_share", pl.Float64(), "fraction", "share of the sum of squares that is between clusters"),
     Column("wasserstein", pl.Float64(), "weight", "W1 between all weights of two clusters"),
     Column("published_ks", pl.Float64(), "", "Kolmogorov-Smirnov statistic over pooled weights"),
-    Column("published_ks_p", pl.Float64(), "probability", "its p, as if weights were independent samples"),
+    Column("published_ks_p", pl.Float64(), "probability", "its p-value, as if weights were independent samples"),
     Column("published_t", pl.Float64(), "", "Student's t over pooled weights"),
-    Column("published_t_p", pl.Float64(), "probability", "its p, as if weights were independent samples"),
+    Column("published_t_p", pl.Float64(), "probability", "its p-value, as if weights were independent samples"),
     Column("cohen_d", pl.Float64(), "standard deviations", "difference of mean weights over pooled weights"),
     Column("heads_ks_p", pl.Float64(), "probability", "difference of distributions, labels of heads permuted"),
     Column("heads_t_p", pl.Float64(), "probability", "difference of head means, labels of heads permuted"),
@@ -114,62 +116,62 @@ CLUSTERS_COLUMNS = (
         )
         for name, unit, meaning in (
             ("p", "probability", f"share of draws with at least this {compared}, +1 both,"),
-            ("low", "", f"5 % quantile of the {compared}"),
+            ("low", "", f"5% quantile of the {compared}"),
             ("median", "", f"median of the {compared}"),
-            ("high", "", f"95 % quantile of the {compared}"),
+            ("high", "", f"95% quantile of the {compared}"),
         )
     ),
     Column("stability", pl.Float64(), "", "mean adjusted Rand index with clusters of random 4/5 of the heads"),
-    Column("lone_heads", pl.List(pl.Int32()), "", "heads that are a cluster of their own: outliers"),
-    Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k, by the null that leaves least of it"),
+    Column("lone_heads", pl.List(pl.Int32()), "", "heads that form a cluster alone: outliers"),
+    Column("gap", pl.Float64(), "log", "gap statistic of k-means for this k, by the null with the smallest gap"),
     Column("gap_std_error", pl.Float64(), "log", "its standard error (Tibshirani's s_k)"),
-    Column("gap_margin", pl.Float64(), "log", "what the gap of heads without clusters exceeds in 5 % of draws"),
+    Column("gap_margin", pl.Float64(), "log", "the 95% quantile of the gap of heads without clusters"),
     Column(
-        "group_labels", pl.List(pl.Int32()), "", "k = 1: each head's group, by directions; null where it is set aside"
+        "group_labels", pl.List(pl.Int32()), "", "k = 1: group of each head, by directions; null for excluded heads"
     ),
-    Column("group_k", pl.Int32(), "groups", "k = 1: how many groups; 1 if p > 0.05"),
+    Column("group_k", pl.Int32(), "groups", "k = 1: number of groups; 1 if p > 0.05"),
     Column("group_silhouette", pl.Float64(), "", "k = 1: silhouette of the best two groups, of directions"),
-    Column("group_p", pl.Float64(), "probability", "k = 1: largest p of these two groups, of the nulls below"),
-    Column("group_draws", pl.Int32(), "draws", "k = 1: how many of each null"),
+    Column("group_p", pl.Float64(), "probability", "k = 1: largest p-value of these two groups, of the nulls below"),
+    Column("group_draws", pl.Int32(), "draws", "k = 1: number of draws of each null"),
     *(
-        Column(f"group_{null}_p", pl.Float64(), "probability", f"k = 1: p of the groups by the null {null!r}")
+        Column(f"group_{null}_p", pl.Float64(), "probability", f"k = 1: p-value of the groups by the null {null!r}")
         for null in ("directions", "permutation", "covariance")
     ),
-    Column("all_equal", pl.Boolean(), "", "k = 1: all heads are copies of one, so that there are no clusters"),
-    Column("n_distinct", pl.Int32(), "heads", "k = 1: how many heads are left when copies count once"),
-    Column("norms", pl.List(pl.Float64()), "weight", "k = 1: each head's Frobenius norm"),
-    Column("coordinates", pl.List(pl.List(pl.Float64())), "weight", "k = 1: each head's principal coordinates"),
+    Column("all_equal", pl.Boolean(), "", "k = 1: whether all heads are copies of one, so that there are no clusters"),
+    Column("n_distinct", pl.Int32(), "heads", "k = 1: number of distinct heads"),
+    Column("norms", pl.List(pl.Float64()), "weight", "k = 1: Frobenius norm of each head"),
+    Column("coordinates", pl.List(pl.List(pl.Float64())), "weight", "k = 1: principal coordinates of each head"),
     Column("explained", pl.List(pl.Float64()), "fraction", "k = 1: variance explained by each coordinate"),
-    Column("previous_step", pl.Int64(), "optimizer steps", "k = 1: the checkpoint that changes are since"),
-    Column("head_changes", pl.List(pl.Float64()), "weight", "k = 1: each head's mean absolute change"),
+    Column("previous_step", pl.Int64(), "optimizer steps", "k = 1: the earlier step that changes are measured from"),
+    Column("head_changes", pl.List(pl.Float64()), "weight", "k = 1: mean absolute change of each head"),
     Column(
-        "relative_changes", pl.List(pl.Float64()), "fraction", "k = 1: norm of each head's change by its norm before"
+        "relative_changes", pl.List(pl.Float64()), "fraction", "k = 1: norm of each head's change over its norm before"
     ),
     Column("mean_change", pl.Float64(), "weight", "k = 1: mean absolute change of all columns of all heads"),
     Column("largest_change", pl.Float64(), "weight", "k = 1: largest absolute change of any column"),
 )
 
 _GROUP_COLUMNS = (
-    Column("layers", pl.List(pl.Int32()), "", "the layers whose heads are changed at once"),
-    Column("kind", pl.String(), "", "the weights whose clusters these are: q, k, v, o, qk or ov"),
-    Column("clustering", pl.String(), "", "kmeans, ward, or the name of labels that were given"),
+    Column("layers", pl.List(pl.Int32()), "", "layers whose heads are changed together"),
+    Column("kind", pl.String(), "", "the clustered weights: q, k, v, o, qk or ov"),
+    Column("clustering", pl.String(), "", "kmeans, ward, or the name of given labels"),
 )
 _CLUSTER = (
-    "the cluster, numbered as in `clusters`; where k-means or Ward's clusters of several layers are joined, by size in "
-    "each layer: 0 the smallest, of equally large ones that with the first head"
+    "the cluster, numbered as in `clusters`. If clusters of several layers by k-means or Ward are joined, they are numbered "
+    "by size in each layer: 0 is the smallest, and ties go to the cluster with the first head"
 )
 
 # One row per checkpoint, grouping of heads, operation and cluster. Controls are the same operation on random groups of
-# as many heads in the same layers.
+# equally many heads in the same layers.
 INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster", "other_cluster")
 INTERVENTIONS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,
     Column("operation", pl.String(), "", "zero or mean (ablation of the cluster), swap (of two clusters' outputs)"),
     Column("cluster", pl.Int32(), "", _CLUSTER),
-    Column("other_cluster", pl.Int32(), "", "the cluster that it changes places with; null for an ablation"),
-    Column("heads", pl.String(), "", "the heads that are changed, such as L3H1 L3H4, or L3H1 ↔ L3H4 for a swap"),
-    Column("cluster_size", pl.Int32(), "heads", "how many they are"),
+    Column("other_cluster", pl.Int32(), "", "the cluster that it is swapped with; null for an ablation"),
+    Column("heads", pl.String(), "", "the changed heads, such as L3H1 L3H4, or L3H1 ↔ L3H4 for a swap"),
+    Column("cluster_size", pl.Int32(), "heads", "number of changed heads"),
     Column("n_texts", pl.Int32(), "texts", "texts that the model read"),
     Column("loss_before", pl.Float64(), "nats per token", "loss of the unchanged model, over all predicted tokens"),
     *(
@@ -178,35 +180,37 @@ INTERVENTIONS_COLUMNS = (
             ("kl", "nats", "KL(before ‖ after) of the next token", "all positions of all texts"),
             ("kl_last", "nats", "KL(before ‖ after) of the next token at the last position", "texts"),
             ("loss_change", "nats per token", "loss after minus loss before", "all predicted tokens of all texts"),
-            ("top_changed", "fraction", "whether the most probable token at the last position is another one", "texts"),
+            ("top_changed", "fraction", "whether the most probable token at the last position changes", "texts"),
         )
         for name, meaning in (
             (stem, f"{what}: mean over {over}"),
             (f"{stem}_sd", f"{what}: standard deviation over {over}"),
-            (f"{stem}_control_low", f"{what}: 5 % quantile of the controls' means"),
+            (f"{stem}_control_low", f"{what}: 5% quantile of the controls' means"),
             (f"{stem}_control_median", f"{what}: median of the controls' means"),
-            (f"{stem}_control_high", f"{what}: 95 % quantile of the controls' means"),
-            (f"{stem}_percentile", f"{what}: per cent of controls with a smaller mean"),
+            (f"{stem}_control_high", f"{what}: 95% quantile of the controls' means"),
+            (f"{stem}_percentile", f"{what}: percentage of controls with a smaller mean"),
             (f"{stem}_p", f"{what}: share of groups, itself included, with at least this mean"),
         )
     ),
-    Column("n_controls", pl.Int32(), "groups", "how many different controls"),
-    Column("top_texts", pl.List(pl.String()), "", "the ends of the first texts, four at most"),
+    Column("n_controls", pl.Int32(), "groups", "number of distinct controls"),
+    Column("top_texts", pl.List(pl.String()), "", "last tokens of the first texts, at most four"),
     Column("top_before", pl.List(pl.List(pl.String())), "", "five most probable tokens after each of them, before"),
     Column("top_before_p", pl.List(pl.List(pl.Float64())), "probability", "their probabilities"),
     Column("top_after", pl.List(pl.List(pl.String())), "", "five most probable tokens after each of them, after"),
     Column("top_after_p", pl.List(pl.List(pl.Float64())), "probability", "their probabilities"),
 )
 
-# One row per checkpoint, grouping of heads, prompt and cluster: what the layer answers with that cluster's heads alone.
+# One row per checkpoint, grouping of heads, prompt and cluster: the layer's answer with only that cluster's heads.
 PROMPTS_KEY = ("run", "step", "layers", "kind", "clustering", "prompt", "cluster")
 PROMPTS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,
-    Column("task", pl.String(), "", "what kind of task the prompt sets"),
-    Column("prompt", pl.String(), "", "the text"),
+    Column("task", pl.String(), "", "the prompt's kind of task"),
+    Column("prompt", pl.String(), "", "text of the prompt"),
     Column("cluster", pl.Int32(), "", _CLUSTER),
-    Column("heads", pl.String(), "", "its heads, which alone are not silent in these layers, such as L3H1 L3H4"),
+    Column(
+        "heads", pl.String(), "", "its heads, the only ones that are not ablated in these layers, such as L3H1 L3H4"
+    ),
     Column("top_token", pl.String(), "", "the most probable next token with this cluster alone"),
     Column("top_probability", pl.Float64(), "probability", "its probability"),
     Column("model_top_token", pl.String(), "", "the most probable next token of the unchanged model"),
@@ -216,5 +220,5 @@ PROMPTS_COLUMNS = (
     Column("n_controls", pl.Int32(), "partitions", "different random partitions of the same sizes"),
     Column("controls_differ", pl.Float64(), "fraction", "random partitions whose most probable tokens differ"),
     Column("divergence_p", pl.Float64(), "probability", "share of partitions, itself included, that diverge as much"),
-    Column("left_out", pl.List(pl.String()), "", "other prompts that the model cannot read, and why"),
+    Column("left_out", pl.List(pl.String()), "", "prompts that the model cannot read, with the reasons"),
 )

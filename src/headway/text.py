@@ -1,4 +1,4 @@
-"""Numbers and lists as people write them."""
+"""Format numbers and lists for people."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """1 checkpoint, 2 checkpoints, 1,000 checkpoints; `many` where an s does not do, as in 1 text was, 2 texts were."""
+    """Format a count: 1 checkpoint, 1,000 checkpoints. Give `many` for other plurals: 1 text was, 2 texts were."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """a, b and c."""
+    """Join as a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
 
 
 def unicode_name(path: Path) -> str:
-    """The name of a file as text, the same in every locale; bytes that are not UTF-8 become escapes."""
+    """Name of a file as text, the same in every locale. Bytes that are not UTF-8 are escaped."""
     return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def plain(value: Any) -> str:
-    """A JSON value without its brackets; what has a name and a hash, as a file or a corpus, by both, the hash cut."""
+    """Format a JSON value without brackets. Files and corpora are shown by name and shortened hash."""
     if isinstance(value, Mapping) and "name" in value:
         return f"{value['name']}" + (f" (sha256 {str(value['sha256'])[:12]}…)" if value.get("sha256") else "")
     if isinstance(value, Mapping):

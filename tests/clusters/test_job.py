@@ -24,12 +24,12 @@ def test_few_key_value_heads_keep_the_others_clusters(n_kv_heads):
 
 
 def test_a_model_without_enough_heads_of_any_kind_is_an_error():
-    with pytest.raises(CheckpointError, match="2 heads a layer are too few for 2 clusters"):
+    with pytest.raises(CheckpointError, match="2 heads per layer are too few for 2 clusters"):
         rows_of(PlantedWeights(n_heads=2))
 
 
 def test_what_is_asked_for_twice_would_count_twice():
-    with pytest.raises(UsageError, match="layers 0, 0: each must be given once"):
+    with pytest.raises(UsageError, match="layers 0, 0: give each layer once"):
         WeightClusters(layers=(0, 0))
     with pytest.raises(UsageError, match="features raw, raw"):
         WeightClusters(features=("raw", "raw"))

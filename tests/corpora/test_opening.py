@@ -111,7 +111,7 @@ def test_a_file_called_like_a_built_in_corpus_is_reached_by_its_path(folder):
         ("t.txt", b"\xef\xbb\xbfgood\nb\xe4d", "t.txt", r"byte 9 \(0xe4, line 2\)"),
         ("t.txt", "wörter".encode("utf-16"), "t.txt", r"byte 0 \(0xff, line 1\)"),
         ("t.csv", b"a,b\n\xff,1\n", "t.csv:a", r"byte 4 \(0xff, line 2\)"),
-        ("t.txt", b"one", "t.txt:text", "without sheets and columns"),
+        ("t.txt", b"one", "t.txt:text", "has no sheets or columns"),
         ("t.csv", b"id,text\n1,one\n", "t.csv:Text", "no column 'Text': it has 'id' and 'text'"),
         ("t.csv", b"id,text\n1,one\n", "t.csv", "t.csv:COLUMN. It has 'id' and 'text'"),
         ("t.csv", b"id,text\n1,\n", "t.csv:text", "empty"),
@@ -121,8 +121,8 @@ def test_a_file_called_like_a_built_in_corpus_is_reached_by_its_path(folder):
         ("t.jsonl", b'{"text": ["one"]}\n', "t.jsonl:text", "holds List"),
         ("t.parquet", b"PAR1 no", "t.parquet:text", "cannot be read as a .parquet table"),
         ("t.xlsx", b"no workbook", "t.xlsx:Sentence", "cannot be read as a .xlsx table"),
-        ("t.pdf", b"%PDF", "t.pdf", r"kind that holds no corpus \(.pdf\)"),
-        ("t.txt", b"one", "gone.txt", "no corpus 'gone.txt'.*built-in ones are nano"),
+        ("t.pdf", b"%PDF", "t.pdf", r"not a supported kind of file \(.pdf\)"),
+        ("t.txt", b"one", "gone.txt", "no corpus 'gone.txt'.*Built-in corpora: nano"),
         ("t.csv", b"one", "gone.csv:text", "no corpus 'gone.csv'"),
         ("t.csv", b"one", "C:\\gone.csv:text", r"no corpus 'C:\\\\gone.csv'"),
         ("t.txt", b"one", ".", "is a folder"),
@@ -228,7 +228,7 @@ def test_a_bracket_in_a_name_is_no_sheet(tmp_path):
 @pytest.mark.parametrize("column", ["", ":text"])
 def test_other_separators_are_named(tmp_path, separator, named, column):
     (tmp_path / "s.csv").write_text(f"nr{separator}text\n1{separator}The dog barks.\n2{separator}It rains.\n")
-    with pytest.raises(CorpusError, match=f"by {named}, not by commas"):
+    with pytest.raises(CorpusError, match=f"by {named} instead of commas"):
         open_corpus(f"{tmp_path}/s.csv{column}")
 
 

@@ -738,7 +738,7 @@ def test_settings_that_differ_between_steps(hub: HubServer, suite: Suite) -> Non
     found = audit(suite)
     assert warnings(found) == {("other_settings", RUNS[0], (2, 4))}
     assert any(
-        f.message == "steps 2 and 4: rope_theta is 500000.0, where the run's others have 10000.0"
+        f.message == "steps 2 and 4: rope_theta is 500000.0, but 10000.0 at the run's other steps"
         for f in found.findings
     )
 

@@ -216,7 +216,9 @@ def test_a_parameter_of_attention_that_is_not_known_is_refused_by_name():
     model = neox()
     model.gpt_neox.layers[0].attention.temperature = torch.nn.Parameter(torch.ones(HEADS))
     with (
-        pytest.raises(UnsupportedModel, match=r"attention\.temperature of gpt_neox .* `beside` where each head"),
+        pytest.raises(
+            UnsupportedModel, match=r"attention\.temperature of gpt_neox .* `per_head` if it splits into heads"
+        ),
         Permute({0: ORDER}, kinds="q").on(model),
     ):
         pass
@@ -292,9 +294,9 @@ def test_resampling_reads_whole_texts():
             logits(model)
             model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False, use_cache=False)
             for called in (model, model.base_model):
-                with pytest.raises(UsageError, match=r"heads are resampled on whole texts: .*use_cache=False"):
+                with pytest.raises(UsageError, match=r"heads are resampled only on whole texts: .*use_cache=False"):
                     called(IDS.to(model.device), past_key_values=DynamicCache())
-            with pytest.raises(UsageError, match="heads are resampled on whole texts"):
+            with pytest.raises(UsageError, match="heads are resampled only on whole texts"):
                 model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False)
     model.generate(IDS.to(model.device), max_new_tokens=2, do_sample=False)
 
@@ -470,7 +472,7 @@ def test_bad_input_is_named():
             pass
     with pytest.raises(UsageError, match="unknown substitute 'noise'"):
         Ablate([(0, 0)], "noise")
-    with pytest.raises(UsageError, match="give the texts"):
+    with pytest.raises(UsageError, match="ablating with .mean. needs texts"):
         Ablate([(0, 0)], "mean")
     with pytest.raises(UsageError, match=r"\[0, 0, 1, 2, 3\] is no order"), Permute({0: [0, 0, 1, 2, 3]}).on(model):
         pass

@@ -179,7 +179,7 @@ def test_a_prompt_that_is_too_long_is_left_out_and_said(suite, tmp_path):
 
 def test_a_run_without_clusters_is_a_recorded_failure(suite, tmp_path):
     [failed] = sweep.run(ClusterEffects(texts(), {}), suite.checkpoints(), RunDirectory(tmp_path)).failed
-    assert "no clusters of heads are given for the run toy-1m-seed1: cluster its weights first" in failed.error
+    assert "the run toy-1m-seed1 has no clusters of heads: cluster its weights first" in failed.error
 
 
 def test_predictions_that_are_not_finite_are_no_effect(tmp_path):
@@ -199,7 +199,7 @@ def test_prompts_from_files_and_corpora(tmp_path):
     path.write_text("arithmetic\t2 + 2 =\n\nThe capital of France is\n")
     assert read_prompts(path) == (Prompt("arithmetic", "2 + 2 ="), Prompt("", "The capital of France is"))
     path.write_text("\n \n")
-    with pytest.raises(CorpusError, match="holds no prompt"):
+    with pytest.raises(CorpusError, match="holds no prompts"):
         read_prompts(path)
     with pytest.raises(CorpusError, match=r"missing\.txt cannot be read"):
         read_prompts(tmp_path / "missing.txt")

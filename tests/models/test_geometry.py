@@ -49,13 +49,13 @@ def test_tied_embeddings_count_once(tmp_path):
 @pytest.mark.parametrize(
     ("config", "error", "words"),
     [
-        (None, CheckpointError, "absent"),
+        (None, CheckpointError, "is missing"),
         ("{", CheckpointError, "not JSON"),
-        ("[1]", CheckpointError, "not a JSON object"),
+        ("[1]", CheckpointError, "a JSON list instead of an object"),
         ("{}", UnsupportedModel, "model_type 'None'"),
         ('{"model_type": "made_up"}', UnsupportedModel, "does not know"),
         ('{"model_type": "t5"}', UnsupportedModel, "not a causal language model"),
-        ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', CheckpointError, "no model that can be built"),
+        ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', CheckpointError, "no model can be built from"),
     ],
 )
 def test_bad_configs(config, error, words, tmp_path):
@@ -81,8 +81,8 @@ def test_attention_that_cannot_be_seen_is_the_reason(config, name, tmp_path):
         read_geometry(tmp_path)
     assert str(error.value) == (
         f"the attention of {name} does not go through transformers' AttentionInterface, so headway cannot see its heads. "
-        "Supported are gemma, gemma2, gpt2, gpt_neox, gpt_oss, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, and other "
-        "decoders whose attention goes through it"
+        "Use one of gemma, gemma2, gpt2, gpt_neox, gpt_oss, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, or another "
+        "decoder whose attention goes through it"
     )
 
 

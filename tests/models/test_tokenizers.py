@@ -59,7 +59,7 @@ def test_gpt2s_older_files(tmp_path):
     assert tokenizer.encode("abc") == [vocab["ab"], vocab["c"]]
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "holds no tokenizer"), ("{", "is not a tokenizer")])
+@pytest.mark.parametrize(("content", "words"), [(None, "holds no readable tokenizer"), ("{", "is not a tokenizer")])
 def test_absent_or_damaged(tmp_path, content, words):
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content)

@@ -153,7 +153,7 @@ def test_interactions_whose_labels_would_be_alike_are_different_groups():
     np.testing.assert_allclose(fit.criterion, stats.lmm("y ~ 1 + (1 | a:b)", plain).criterion, rtol=1e-12)
     np.testing.assert_allclose(fit.predict(data), fit.fitted, atol=1e-12)
     assert set(fit.ranef["level"]) == {"u:z", 'x:"y:z"', '"x:y":z'}
-    with pytest.raises(StatisticsError, match=r"a:b has levels that the fit has not seen \(x:z\)"):
+    with pytest.raises(StatisticsError, match=r"a:b has levels that are not in the fitted data \(x:z\)"):
         fit.predict(pl.DataFrame({"a": ["x"], "b": ["z"]}))
 
 

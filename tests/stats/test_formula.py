@@ -157,5 +157,5 @@ def test_polynomials_of_many_levels_are_orthonormal_and_of_too_many_are_refused(
     whole = np.column_stack([np.full(95, 95**-0.5), contrasts])
     np.testing.assert_allclose(whole.T @ whole, np.eye(95), atol=1e-12)
     assert suffixes[:4] + suffixes[-1:] == [".L", ".Q", ".C", "^4", "^94"]
-    with pytest.raises(StatisticsError, match="f is ordered and has 96 levels"):
+    with pytest.raises(StatisticsError, match="f is an ordered factor with 96 levels"):
         polynomials("f", 96)

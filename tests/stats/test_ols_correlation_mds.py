@@ -93,10 +93,10 @@ def test_columns_too_large_to_square_still_correlate():
         (lambda: stats.ols("y ~ x", TABLES["none"]).predict(pl.DataFrame({"z": [1.0]})), "no column 'x'"),
         (
             lambda: stats.ols("y ~ recipe", TABLES["crossed"]).predict(pl.DataFrame({"recipe": ["Z"]})),
-            "recipe has a level that the model has not seen: Z",
+            "recipe has a level that is not in the fitted data: Z",
         ),
         (lambda: stats.cor_test([1, 2, 3], [1, 2]), "needs pairs"),
-        (lambda: stats.cor_test([1, 2, None], [1, 2, 3]), "3 or more whole pairs; there are 2"),
+        (lambda: stats.cor_test([1, 2, None], [1, 2, 3]), "3 or more complete pairs; there are 2"),
         (lambda: stats.cor_test([1, 1, 1], [1, 2, 3]), "x does not vary"),
         (lambda: stats.cor_test(["a", "b", "c"], [1, 2, 3]), "x is not numeric"),
         (lambda: stats.classical_mds([[0, 1], [2, 0]], k=1), "not symmetric"),

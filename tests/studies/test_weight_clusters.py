@@ -334,7 +334,7 @@ def test_without_nulls_nothing_is_claimed(tmp_path):
     result = weight_clusters.study(rundir, bootstraps=99)
     assert any("No nulls were drawn" in note for note in result.notes)
     assert not result.tables["published"]["corrected_clusters"].any()
-    assert result.tables["timeline"].filter(pl.col("kind") == "k").is_empty()  # all its heads are equal
+    assert result.tables["timeline"].filter(pl.col("kind") == "k").is_empty()  # all heads are equal
     assert result.tables["heads"].filter(pl.col("kind") == "k")["cluster"].null_count() == 24
 
 

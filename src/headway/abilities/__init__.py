@@ -1,4 +1,4 @@
-"""What a model can do, one number for each checkpoint: next-token loss and accuracy."""
+"""Abilities of a model, one number per checkpoint: next-token loss and accuracy."""
 
 from headway.abilities.next_tokens import Predictions, next_token_predictions
 

@@ -1,4 +1,4 @@
-"""What a model predicts: capability, to be seen beside mechanism."""
+"""Loss and accuracy of next-token predictions."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """For each text of T tokens, one number for each of the T - 1 tokens that have one before them."""
+    """For each text of T tokens, one number for each of its last T - 1 tokens."""
 
-    loss: list[np.ndarray]  # -log p(token | those before it), in nats, float32
-    right: list[np.ndarray]  # whether it was the most probable one
+    loss: list[np.ndarray]  # -log p(token | tokens before it), in nats, float32
+    right: list[np.ndarray]  # whether the token was the most probable one
 
 
 def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> Predictions:
-    """How well `model` predicts each next token of each text.
+    """Return the loss and correctness of the prediction of each next token.
 
     Args:
         model: a causal language model of transformers with its language-model head, in evaluation mode.
         sequences: token ids of each text, at least 2.
 
     Raises:
-        CheckpointError: a loss is not finite, which a damaged or diverged model gives.
+        CheckpointError: a loss is not finite, as in a damaged or diverged model.
     """
     loss: list[np.ndarray] = [np.empty(0)] * len(sequences)
     right: list[np.ndarray] = [np.empty(0)] * len(sequences)
@@ -40,22 +40,22 @@ def next_token_predictions(model: PreTrainedModel, sequences: Sequence[np.ndarra
             ids = torch.from_numpy(batch.ids).to(model.device)
             nats, hits = _against(model(input_ids=ids, use_cache=False).logits, ids)
             for row, number in enumerate(batch.numbers):
-                n = len(sequences[number])  # padding comes after the text
+                n = len(sequences[number])  # without the padding, which comes after the text
                 loss[number], right[number] = nats[row, : n - 1], hits[row, : n - 1]
     wrong = [number for number, nats in enumerate(loss) if not np.isfinite(nats).all()]
     if wrong:
         raise CheckpointError(
-            f"the loss of {len(wrong)} of {len(loss)} texts is not finite (first: text {wrong[0]}): the run diverged "
-            "here, the weights are damaged, or their numbers are too large for this dtype"
+            f"the loss of {len(wrong)} of {len(loss)} texts is not finite (first: text {wrong[0]}). The run diverged "
+            "here, the weights are damaged, or they need a wider --dtype"
         )
     return Predictions(loss, right)
 
 
 def _against(logits: Tensor, ids: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and hits of the tokens of (texts, T) `ids` that have one before them: two (texts, T - 1).
+    """Losses and correctness of all but the first token of `ids` (texts, T): two arrays (texts, T - 1).
 
-    A CPU does one text at a time, so that no second copy of all logits is made; a GPU all at once, since each launch
-    costs it more than a text.
+    A CPU processes one text at a time, to avoid a second copy of all logits. A GPU processes all at once, because a launch
+    costs more than a text.
     """
     at_once = len(ids) if ids.is_cuda else 1
     losses, hits = [], []

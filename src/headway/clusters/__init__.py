@@ -1,4 +1,4 @@
-"""Clusters of attention heads by their weights, and whether they are real."""
+"""Cluster attention heads by their weights, and test whether the clusters are real."""
 
 from headway.clusters.job import WeightClusters, predecessors
 from headway.clusters.labels import GivenLabels, open_labels

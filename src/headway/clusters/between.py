@@ -1,9 +1,9 @@
-"""Whether two clusters of heads differ in their weights: over pooled weights as published, and over heads.
+"""Test whether two clusters of heads differ in their weights, over pooled weights (as published) and over heads.
 
-The published tests take every weight as an independent sample: with 49,152 weights a head, any difference of a hair
-is significant. The unit that was sampled is the head: its test permutes the labels of heads. Where the clusters were
-found in these very weights, both are optimistic, since the search has looked for a difference; the nulls of `reality`
-repeat the search.
+The published tests treat every weight as an independent sample. With 49,152 weights per head, tiny differences are then
+significant. The sampled unit is the head, so the test over heads permutes the labels of heads. Both tests are optimistic
+for clusters that were found in the same weights, because the search looked for a difference. The nulls of `reality` repeat
+the search.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from headway.clusters.kmeans import Floats, Ints
 
 _MOST_ARRANGEMENTS = 2000
-_GRID = 256  # quantiles at which heads' distributions are compared
-_STRIDE = 64  # points of a sample between two that bound the difference of distribution functions in between
-# Where `kstwo.sf(d, n)` adds up too many terms, and how many of them are enough.
+_GRID = 256  # number of quantiles at which the heads' distributions are compared
+_STRIDE = 64  # points between two evaluated points, which bound the difference of distribution functions in between
+# `kstwo.sf(d, n)` is slow in this range. Fewer terms are enough there.
 _SMIRNOV_FROM = 2.2  # n d²
-_FEWEST_DRAWS, _MOST_DRAWS = 10_000, 1_000_000  # for fewer it is fast, for more an approximation
+_FEWEST_DRAWS, _MOST_DRAWS = 10_000, 1_000_000  # SciPy is fast below, and uses an approximation above
 _TERMS = 500
 
 
 class Between(NamedTuple):
-    """Two clusters compared, cluster 0 less cluster 1.
+    """Comparison of two clusters, cluster 0 minus cluster 1.
 
     Attributes:
-        wasserstein: distance between the distributions of all their weights (W1), in the weights' unit.
+        wasserstein: distance between the distributions of all their weights (W1), in the unit of the weights.
         published_ks, published_ks_p, published_t, published_t_p: two-sample Kolmogorov-Smirnov (asymptotic) and
-            Student's t over pooled weights.
-        cohen_d: difference of the clusters' mean weights by the pooled standard deviation of weights.
-        heads_ks_p: permutation p of the largest difference between the clusters' mean distribution functions.
-        heads_t_p: permutation p of the difference between the clusters' means of head means.
-        heads_d: that difference by the pooled standard deviation of head means (Cohen's d over heads).
+            Student's t test over pooled weights.
+        cohen_d: difference of the clusters' mean weights over the pooled standard deviation of weights.
+        heads_ks_p: permutation p-value of the largest difference between the clusters' mean distribution functions.
+        heads_t_p: permutation p-value of the difference between the clusters' means of head means.
+        heads_d: the same difference over the pooled standard deviation of head means (Cohen's d over heads).
     """
 
     wasserstein: float
@@ -51,16 +51,16 @@ class Between(NamedTuple):
 
 
 def wasserstein(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """W1 between all weights of two groups of heads, (m, D) and (n, D): the integral of |F⁻¹ - G⁻¹|."""
+    """W1 distance between all weights of two groups of heads, (m, D) and (n, D): the integral of |F⁻¹ - G⁻¹|."""
     columns = first.shape[1]
     return _wasserstein(np.sort(first, axis=None), np.sort(second, axis=None), columns)
 
 
 def _wasserstein(first: NDArray[np.floating], second: NDArray[np.floating], columns: int) -> float:
-    """W1 of sorted samples of m D and n D weights.
+    """W1 distance of two sorted samples of m D and n D weights.
 
-    Both quantile functions are steps whose edges, within each 1/D, lie at multiples of 1/m and 1/n: the same few
-    segments D times over.
+    Both quantile functions are step functions. Within each interval of width 1/D their edges are at multiples of 1/m and
+    1/n, so the same few segments repeat D times.
     """
     m, n = len(first) // columns, len(second) // columns
     edges = np.unique([i * n for i in range(m + 1)] + [j * m for j in range(n + 1)])  # in units of 1 / (m n D)
@@ -78,8 +78,10 @@ class KolmogorovSmirnov(NamedTuple):
 
 
 def kolmogorov_smirnov(first: NDArray[np.floating], second: NDArray[np.floating]) -> KolmogorovSmirnov:
-    """The two-sample test on sorted samples: the largest difference of their distribution functions, and its asymptotic
-    p, as `scipy.stats.ks_2samp` has them for large samples."""
+    """Two-sample test on sorted samples: the largest difference of distribution functions and its asymptotic p-value.
+
+    It equals `scipy.stats.ks_2samp` for large samples.
+    """
     small, large = sorted((first, second), key=len)
     statistic = _largest_difference(small, large)
     effective = len(small) * len(large) / (len(small) + len(large))
@@ -87,13 +89,13 @@ def kolmogorov_smirnov(first: NDArray[np.floating], second: NDArray[np.floating]
 
 
 def kolmogorov_p(d: float, n: int) -> float:
-    """P(D_n >= d) of the distribution function of n draws: `scipy.stats.kstwo.sf`, to a share of 1e-11.
+    """P(D_n >= d) for the distribution function of n draws: `scipy.stats.kstwo.sf` up to a relative error of 1e-11.
 
-    In the tail SciPy adds up Smirnov's terms, as many as there are draws; for pooled weights that takes up to a second:
+    In the tail SciPy sums as many of Smirnov's terms as there are draws, which takes up to a second for pooled weights:
 
         2 P(D+_n >= d) = 2 sum_j  d / (d + j/n) · Binomial(j; n, d + j/n),  j from 0 to n (1 - d)
 
-    They follow one smooth curve that dies away at both ends, whose sum a few hundred evenly spaced ones give as well.
+    The terms follow a smooth curve that vanishes at both ends, so a few hundred evenly spaced terms give the same sum.
     """
     from scipy.stats import binom, kstwo
 
@@ -106,11 +108,10 @@ def kolmogorov_p(d: float, n: int) -> float:
 
 
 def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]) -> float:
-    """max |F - G| of the distribution functions of two sorted samples.
+    """max |F - G| for the distribution functions of two sorted samples.
 
-    It is found next to a point of the smaller sample, between two of which only the other function rises. Of these
-    points, `_STRIDE` at a time are passed over where the functions' values at the ends allow no larger difference
-    than is found at one of the ends.
+    The maximum is next to a point of the smaller sample, because between two such points only the other function rises.
+    Blocks of `_STRIDE` points are skipped if the values at their ends rule out a larger difference than already found.
     """
     n, m = len(small), len(large)
     ends = np.append(np.arange(0, n - 1, _STRIDE), n - 1)
@@ -119,7 +120,7 @@ def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]
     bounds = np.maximum((ends[1:] + 1) / n - below[:-1], up_to[1:] - ends[:-1] / n)
     cells = np.flatnonzero(bounds > attained)
     points = (ends[cells, None] + np.arange(_STRIDE + 1)).clip(max=n - 1).ravel()
-    # Among ties in the small sample, only its last may count at the point and only its first before it.
+    # Among ties in the small sample, only the last is evaluated at the point, and only the first before it.
     last = points[(points == n - 1) | (small[(points + 1).clip(max=n - 1)] != small[points])]
     first = points[(points == 0) | (small[points - 1] != small[points])]
     at = np.searchsorted(large, small[last], "right") / m - (last + 1) / n
@@ -128,13 +129,13 @@ def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]
 
 
 def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Generator) -> Between:
-    """Compares the two clusters of `labels` (H,) in their heads' weights (H, D)."""
+    """Compare the two clusters of `labels` (H,) by their heads' weights (H, D)."""
     from scipy import stats
 
     first, second = (weights[labels == label].ravel() for label in (0, 1))
     first.sort()
     second.sort()
-    in_double = (head.astype(np.float64) for head in weights)  # one at a time, which a processor's cache holds
+    in_double = (head.astype(np.float64) for head in weights)  # one head at a time, which fits into a processor's cache
     mean, variance = np.array([(head.mean(), head.var()) for head in in_double]).T
     pooled = [_pooled(mean[labels == label], variance[labels == label], weights.shape[1]) for label in (0, 1)]
     t = stats.ttest_ind_from_stats(*pooled[0], *pooled[1])
@@ -154,7 +155,7 @@ def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Gener
 
 
 def _pooled(mean: Floats, variance: Floats, n_weights: int) -> tuple[float, float, int]:
-    """Mean, standard deviation and number of all weights of some heads."""
+    """Mean, standard deviation and number of all weights of several heads."""
     n = len(mean) * n_weights
     overall = mean.mean()
     sum_of_squares = n_weights * float((variance + (mean - overall) ** 2).sum())
@@ -175,22 +176,22 @@ def _heads_d(mean: Floats, labels: Ints) -> float:
 
 
 def _sd(values: Floats) -> float:
-    """Of one value 0, which the pooled variance weighs with 0."""
+    """Standard deviation; 0 for a single value, which has weight 0 in the pooled variance."""
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def _distribution_functions(weights: NDArray[np.floating]) -> Floats:
-    """(H, grid) share of each head's weights up to each of the pooled quantiles."""
+    """(H, grid) share of each head's weights up to each pooled quantile."""
     ordered = np.sort(weights, axis=1)
-    # Pooled quantiles, from every head's own: close enough to put a grid where the weights are.
+    # Quantiles are pooled from a subsample of every head. The grid only has to cover the range of the weights.
     at = np.quantile(ordered[:, :: max(1, ordered.shape[1] // 1024)], (np.arange(_GRID) + 0.5) / _GRID)
     return np.stack([np.searchsorted(head, at, side="right") for head in ordered]) / weights.shape[1]
 
 
 def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST_ARRANGEMENTS) -> NDArray[np.bool_]:
-    """(n, H) ways to give cluster 0's label to as many heads: all where they are at most `most`, else random ones.
+    """(n, H) ways to give the label of cluster 0 to equally many heads; the observed one is first.
 
-    The first is the one observed.
+    These are all arrangements, or a random sample of `most` if there are more.
     """
     n_heads, size = len(labels), int((labels == 0).sum())
     observed = labels == 0
@@ -204,9 +205,11 @@ def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST
 
 
 def _permutation_p(values: Floats, arrangements: NDArray[np.bool_]) -> float:
-    """Share of arrangements, the observed one among them, whose groups' means of `values` (H, columns) differ at least
-    as much (rounding aside) in the column where they differ most."""
-    # With the overall mean at 0, the two groups' sums are opposite, and their means differ in proportion to either.
+    """Permutation p-value of the largest difference, over columns, between the two groups' means of `values` (H, columns).
+
+    It is the share of arrangements, the observed one included, with at least the observed difference (up to rounding).
+    """
+    # After centring, the sums of the two groups are opposite, so the difference of means is proportional to one sum.
     sums = arrangements.astype(np.float64) @ (values - values.mean(axis=0))
     difference = np.abs(sums, out=sums).max(axis=1)
     return float((difference >= difference[0] * (1 - 1e-12)).mean())

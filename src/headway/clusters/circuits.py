@@ -1,13 +1,13 @@
-"""The circuits of heads: what does not depend on the basis inside a head.
+"""Circuits of heads: the quantities that do not depend on the basis inside a head.
 
-A head's queries and keys meet only in Q'K, its values and its output only in O'V: any invertible change of the basis
-inside the head that the architecture allows leaves these (hidden × hidden, of rank head_dim) as they are. Two features
-of a circuit are used: its singular values, and the subspaces that it reads from and writes to (for QK: those in which
-the query and the key side read).
+Queries and keys of a head interact only in Q'K, and values and output only in O'V. These matrices (hidden × hidden, rank
+head_dim) do not change under any change of basis inside the head that the architecture allows. Two features of a circuit
+are used: its singular values, and the subspaces that it reads from and writes to. For QK these are the subspaces that the
+query side and the key side read from.
 
-Rotary positions turn queries and keys between Q and K: at a distance of m tokens the circuit is Q' R_m K. The features
-are those of m = 0, a token and itself. The subspaces are those of every m; the singular values are not. Biases, the
-gains of the layer norm before the head, and norms of queries and keys are left out.
+Rotary positions rotate queries and keys between Q and K: at a distance of m tokens the circuit is Q' R_m K. The features
+are computed for m = 0, a token attending to itself. The subspaces are the same for every m; the singular values are not.
+Biases, the gains of the layer norm before the head, and norms of queries and keys are not included.
 
 Legend: H heads, d head_dim, N hidden_size, G key-value heads, each shared by H / G heads.
 """
@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 from headway.clusters.kmeans import Floats
 from headway.clusters.spaces import HeadSpace, bartlett, distances_of, resolution_of
 
-_RANK_TOLERANCE = 1e-10  # of eigenvalues of W W', so 1e-5 of singular values: float32 weights hold no more
-_SAFE_PIVOT = 1e-3  # least pivot of a Cholesky factor, to its largest: the rank is full beyond doubt
-_N_SPECTRA = 600  # pools of random circuits from which null draws are put together
+_RANK_TOLERANCE = 1e-10  # for eigenvalues of W W', so 1e-5 for singular values: the precision of float32 weights
+_SAFE_PIVOT = 1e-3  # smallest pivot of a Cholesky factor over its largest, above which the rank is certainly full
+_N_SPECTRA = 600  # size of the pool of random circuits from which null draws are combined
 _N_FRAMES = 40
 
 
 class Side(NamedTuple):
-    """One of the two matrices of each head's circuit, W = A' F with F orthonormal rows: what it reads or writes.
+    """One of the two matrices of each head's circuit, written as W = A' F, where F has orthonormal rows.
 
     Attributes:
         root: (H, d, d) with root' root = W W'.
-        frame: (H, d, N), orthonormal rows that span W's; rows beyond its rank are zero.
+        frame: (H, d, N) orthonormal rows that span the rows of W. Rows beyond the rank are zero.
         norms: (H,) Frobenius norms.
     """
 
@@ -46,7 +46,7 @@ class Side(NamedTuple):
 
 
 def side_of(weights: NDArray[np.floating]) -> Side:
-    """The side of a circuit from the heads' matrices (H, d, N)."""
+    """Decompose the heads' matrices (H, d, N) into one side of a circuit."""
     matrices = weights.astype(np.float64)
     gram = matrices @ matrices.transpose(0, 2, 1)
     norms = np.sqrt(np.trace(gram, axis1=1, axis2=2))
@@ -59,7 +59,7 @@ def side_of(weights: NDArray[np.floating]) -> Side:
 
 
 def _side_by_rank(weights: Floats, gram: Floats, norms: Floats) -> Side:
-    """The side where some head's matrix has not its full rank, which the slower eigenvalues tell."""
+    """Decompose matrices that may lack full rank, by eigenvalues. This is slower than Cholesky factors."""
     values, vectors = np.linalg.eigh(gram)
     values = values.clip(min=0)
     kept = values > _RANK_TOLERANCE * values.max(axis=1, keepdims=True)
@@ -71,15 +71,15 @@ def _side_by_rank(weights: Floats, gram: Floats, norms: Floats) -> Side:
 
 
 def shared(side: Side, n_heads: int) -> Side:
-    """A side of G key-value heads, repeated for the H heads that share them."""
+    """Repeat a side of G key-value heads for the H heads that share them."""
     times = n_heads // len(side.norms)
     return side if times == 1 else Side(*(np.repeat(part, times, axis=0) for part in side))
 
 
 def spectra(left: Side, right: Side) -> Floats:
-    """(H, min(d, N)) singular values, falling, of each head's circuit left' right.
+    """(H, min(d, N)) singular values of each head's circuit left' right, in descending order.
 
-    With W = U' root' up to a rotation, the circuit's are those of root_left root_right'.
+    Since W = U' root' up to a rotation, they equal the singular values of root_left root_right'.
     """
     rank = min(left.frame.shape[1:])
     return _singular_values(left.root @ right.root.transpose(0, 2, 1))[:, :rank]
@@ -92,7 +92,7 @@ def _singular_values(matrices: Floats) -> Floats:
 def overlaps(frame: Floats) -> Floats:
     """(H, H) sums of squared cosines of the principal angles between heads' subspaces: |F_i F_j'|².
 
-    In float32, good to about 1e-6 of a distance, since for many heads this product is most of the work.
+    Computed in float32 for speed, because this product dominates for many heads. Distances are accurate to about 1e-6.
     """
     n_heads, d, n = frame.shape
     rows = frame.reshape(-1, n).astype(np.float32)
@@ -103,13 +103,13 @@ def overlaps(frame: Floats) -> Floats:
 def subspace_distances(frame: Floats) -> Floats:
     """(H, H) squared distances |P_i - P_j|² / 2d between the projectors on heads' subspaces.
 
-    From 0 (one subspace) to 1 (orthogonal): the mean squared sine of their principal angles.
+    The values are the mean squared sines of the principal angles, from 0 (equal subspaces) to 1 (orthogonal).
     """
     return distances_of(overlaps(frame)) / (2 * frame.shape[1])
 
 
 def spectrum_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
-    """Heads as the singular values of their circuits."""
+    """Space in which a head is described by the singular values of its circuit."""
     values = spectra(left, right)
     norms = np.linalg.norm(values, axis=1)
     n_heads, d, n = left.frame.shape
@@ -127,7 +127,10 @@ def spectrum_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
 
 
 def subspace_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
-    """Heads as the pair of subspaces of their circuits. Subspaces have no norms: both nulls are the same draws."""
+    """Space in which a head is described by the two subspaces of its circuit.
+
+    Subspaces have no norms, so the nulls `directions` and `initial` are the same.
+    """
     n_heads, d, n = left.frame.shape
     shape = _Shape(n_heads, n_kv_heads, d, n)
     draw = partial(_random_subspaces, shape)
@@ -145,7 +148,7 @@ def subspace_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
 
 
 def distances_between(points: Floats) -> Floats:
-    """(H, H) squared distances of points (H, columns), by differences: exact where points are nearly equal."""
+    """(H, H) squared distances of points (H, columns), by differences, which are exact for nearly equal points."""
     return ((points[:, None] - points[None]) ** 2).sum(axis=-1)
 
 
@@ -158,7 +161,7 @@ class _Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class UnitSpectra:
-    """The spectra of circuits of matrices in random directions, each scaled to norm 1."""
+    """Spectra of circuits of matrices in random directions, each scaled to norm 1."""
 
     shape: _Shape
 
@@ -178,7 +181,7 @@ class UnitSpectra:
 
 @dataclass(frozen=True)
 class UnitSubspaces:
-    """Pairs of random subspaces, which all have one norm."""
+    """Pairs of random subspaces, which all have the same norm."""
 
     shape: _Shape
 
@@ -195,7 +198,7 @@ class UnitSubspaces:
 
 
 def _random_spectra(shape: _Shape, random: np.random.Generator, n: int, norms: Floats) -> Floats:
-    """Circuits of matrices in random directions, drawn from a pool of such, scaled to norms (H,) or (n, H)."""
+    """Distances of circuits of matrices in random directions, scaled to norms (H,) or (n, H)."""
     values = _pooled_spectra(shape, random, n) * norms[..., None]
     return distances_of(values @ values.transpose(0, 2, 1))
 
@@ -208,7 +211,7 @@ def _pooled_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Float
 
 
 def _initial_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Floats:
-    """Circuits of independent normal weights, whose norms are chi-distributed and independent of the directions."""
+    """Distances of circuits of independent normal weights. Their norms are chi-distributed, independent of directions."""
     own, common = (random.chisquare(shape.d * shape.n, (n, heads)) for heads in (shape.n_heads, shape.n_kv_heads))
     norms = np.sqrt(own * np.repeat(common, shape.n_heads // shape.n_kv_heads, axis=1))
     return _random_spectra(shape, random, n, norms)
@@ -216,9 +219,10 @@ def _initial_spectra(shape: _Shape, random: np.random.Generator, n: int) -> Floa
 
 @lru_cache(maxsize=8)
 def _spectrum_pool(shape: _Shape) -> Floats:
-    """(n, H / G, d) spectra of groups of heads that share one matrix, each matrix of norm 1.
+    """(n, H / G, d) spectra of groups of heads that share one matrix. Each matrix has norm 1.
 
-    The singular values of W'V, W and V normal (d, N), are those of A'B with their Bartlett triangles A and B.
+    The singular values of W'V, for normal W and V (d, N), have the distribution of those of A'B, where A and B are their
+    Bartlett triangles.
     """
     random = np.random.default_rng(0)
     times = shape.n_heads // shape.n_kv_heads
@@ -229,7 +233,7 @@ def _spectrum_pool(shape: _Shape) -> Floats:
 
 
 def _unit_roots(random: np.random.Generator, n: int, shape: _Shape) -> Floats:
-    """(n, d, columns) matrices with the singular values of random directions of (d, N)."""
+    """(n, d, columns) matrices whose singular values are distributed as those of random directions of (d, N)."""
     if shape.n < shape.d:
         roots = random.standard_normal((n, shape.d, shape.n))
     else:
@@ -238,7 +242,7 @@ def _unit_roots(random: np.random.Generator, n: int, shape: _Shape) -> Floats:
 
 
 def _random_subspaces(shape: _Shape, random: np.random.Generator, n: int) -> Floats:
-    """Pairs of uniformly random subspaces for each head, put together from pools, heads in random order."""
+    """Distances of pairs of uniformly random subspaces, combined from pools, with heads in random order."""
     own, common = _subspace_pool(shape, shape.n_heads), _subspace_pool(shape, shape.n_kv_heads)
     times = shape.n_heads // shape.n_kv_heads
     grouped = np.repeat(np.repeat(_shuffled(common, random, n), times, axis=1), times, axis=2)

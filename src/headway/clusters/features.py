@@ -1,4 +1,4 @@
-"""What of its heads' weights a layer is described by: which kinds, which features, in which order."""
+"""Describe a layer's heads by features of their weights: the kinds of weights, the features, and their order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from headway.clusters.kmeans import Floats
 from headway.clusters.spaces import HeadSpace, raw_space
 
 KINDS = ("q", "k", "v", "o")
-CIRCUITS = {"qk": ("q", "k"), "ov": ("o", "v")}  # the side of the query heads first
+CIRCUITS = {"qk": ("q", "k"), "ov": ("o", "v")}  # the side of the query heads comes first
 FEATURES = options.FEATURES.choices
 
 
 class Weights(Protocol):
-    """Gives the weights of a kind in a layer: `models.HeadWeights`, or arrays under such a face."""
+    """Source of the weights of a kind in a layer: `models.HeadWeights`, or an object with the same method."""
 
     def get(self, kind: str, layer: int) -> NDArray[np.float32]: ...
 
 
 class Change(NamedTuple):
-    """How heads changed since another checkpoint, in the feature's own columns.
+    """Changes of heads since another checkpoint, in the columns of the feature.
 
-    For subspaces, a head's change is the distance from its subspaces before, between 0 and 1.
+    For subspaces, a head's change is the distance from its earlier subspaces, between 0 and 1.
     """
 
     head_changes: Floats
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
 
 class Described(NamedTuple):
-    """A layer's heads under one kind and feature. `weights` (H, D) is there for `raw` alone."""
+    """A layer's heads under one kind and feature. `weights` (H, D) is only set for `raw`."""
 
     kind: str
     feature: str
@@ -49,7 +49,7 @@ class Described(NamedTuple):
 def describe_layer(
     weights: Weights, layer: int, features: Sequence[str], before: Weights | None = None
 ) -> Iterator[Described]:
-    """The layer's heads under each kind and feature; with `before`, the same model earlier, also their changes."""
+    """Yield the layer's heads under each kind and feature, with their changes since `before`, an earlier checkpoint."""
     if "raw" in features:
         for kind in KINDS:
             yield _raw(kind, layer, weights, before)
@@ -91,13 +91,13 @@ def _sides(weights: Weights, layer: int, own: str, common: str) -> _Sides:
 def _circuit(kind: str, now: _Sides, before: _Sides | None) -> Iterator[Described]:
     changes: tuple[Change | None, Change | None] = (None, None)
     if before is not None:
-        changes = (_change(spectra(*now[:2]), spectra(*before[:2])), _turned(now, before))
+        changes = (_change(spectra(*now[:2]), spectra(*before[:2])), _rotations(now, before))
     yield Described(kind, "spectrum", spectrum_space(*now), None, changes[0])
     yield Described(kind, "subspace", subspace_space(*now), None, changes[1])
 
 
-def _turned(now: _Sides, before: _Sides) -> Change:
-    """How far each head's two subspaces turned: the root of the mean squared sine of their principal angles."""
+def _rotations(now: _Sides, before: _Sides) -> Change:
+    """Rotation of each head's two subspaces: root of the mean squared sine of the principal angles."""
     shares = []
     for side, old in ((now.own, before.own), (now.common, before.common)):
         cosines = side.frame @ old.frame.transpose(0, 2, 1)

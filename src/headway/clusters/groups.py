@@ -1,25 +1,25 @@
-"""Do the heads of a layer fall into groups, norms aside, and how many?
+"""Find groups among the heads of a layer by their directions, and the number of groups.
 
-Heads whose norms differ are never parted into groups by k-means: in thousands of dimensions they are nearly orthogonal, and
-the head of the largest norm is the best cluster of its own. Groups are therefore sought among the heads' directions:
+k-means hardly ever splits heads of different norms into groups. In thousands of dimensions heads are nearly orthogonal, and
+the head of the largest norm alone is the best cluster. So groups are searched among the heads' directions:
 
-1. Heads without a norm, or with more than twice the median norm, are set aside. One such head would rule the covariance.
-2. k-means parts the directions of the others in two. A head that is alone in its cluster is set aside as well, and the
-   search is repeated until none is.
-3. The silhouette, of two or of three groups, is compared with draws of heads without groups, which go through the same
-   search, lone heads and all:
+1. Heads with norm 0, or more than twice the median norm, are set aside. One such head would dominate the covariance.
+2. k-means splits the directions of the other heads in two. A head that is alone in its cluster is set aside too, and the
+   search is repeated until no head is alone.
+3. The silhouette, of two or three groups, is compared with draws of heads without groups. They go through the same search,
+   including lone heads:
 
-    directions   heads in random directions: is there anything that heads share?
-    permutation  heads permuted within each block of columns: do heads differ in the same way all over their weights?
-    covariance   heads mixed by a random rotation before their norms are set aside: is there more than directions in which
-                 heads vary much, without a gap between them?
+    directions   heads in random directions: do heads have anything in common?
+    permutation  heads permuted within each block of columns: do heads differ in the same way across their weights?
+    covariance   heads mixed by a random rotation before their norms are removed: are there gaps between heads, beyond
+                 directions in which heads vary much?
 
-   All of them must be beaten: `p` is the largest of theirs. Draws are added as long as few of them reach the observed
-   silhouette (Besag & Clifford 1991, Biometrika 78, 301-304), so that p is fine where it is small and cheap where not.
-4. A further group must improve the parting by more than it does in 5 % of draws that have the groups found so far and
-   nothing else, heads rotated about the means of their groups (after McLachlan 1987, Appl. Stat. 36, 318-324), and the
-   silhouette must rise (Rousseeuw 1987), since residuals of subspaces are not as even as a rotation makes them.
-5. A head that was set aside for its norm joins a group if it is no farther from it than its members are.
+   A claim needs all of them, so `p` is the largest of their p-values. Sampling stops once enough draws reach the observed
+   silhouette (Besag & Clifford 1991, Biometrika 78, 301-304). Small p-values are thus precise, and large ones cheap.
+4. Another group must pass two tests. It must improve the split by more than in 95% of draws that have only the groups found
+   so far, with heads rotated about the means of their groups (after McLachlan 1987, Appl. Stat. 36, 318-324). And the
+   silhouette must rise (Rousseeuw 1987), because residuals of subspaces are less even than a rotation makes them.
+5. A head that was set aside for its norm joins a group if its distance to the group is at most that of a member.
 
 Legend: B problems, H heads, k clusters, n draws.
 """
@@ -39,20 +39,24 @@ from headway.clusters.quality import dispersion, silhouette
 from headway.clusters.spaces import HeadSpace, Units, permuted, rotated, unit_distances
 
 LEVEL = 0.05
-_LEAST_SIZE = 2  # heads of a group
+_LEAST_SIZE = 2  # heads in a group
 FEWEST_HEADS = 2 * _LEAST_SIZE
-_TOO_LARGE = 2.0  # norm by the median one
+_TOO_LARGE = 2.0  # norm over the median norm
 _ASIDE = -1
-_STARTS = 5  # of k-means with three clusters, half of the usual: a worse optimum is one in the draws as well
-_ENOUGH = 20  # draws that reach the observed silhouette: with so many p is not small
+_STARTS = 5  # of k-means with three clusters, half of the usual: draws are equally affected by worse optima
+_ENOUGH = 20  # draws that reach the observed silhouette, after which p cannot be small
 _ROUNDING = 1e-12
 
 Draw = Callable[[int], Mapping[str, Floats]]  # n -> squared distances (n, H, H) by null
 
 
 class Parted(NamedTuple):
-    """`labels` (B, H) of two clusters, -1 for heads that were alone, and the larger `silhouette` (B,) of two or three
-    clusters of the others: 0 where too few are left."""
+    """Result of `part`.
+
+    Attributes:
+        labels: (B, H) of two clusters; -1 for heads that were alone.
+        silhouette: (B,) the larger silhouette of two or three clusters of the other heads; 0 if too few are left.
+    """
 
     labels: Ints
     silhouette: Floats
@@ -60,14 +64,14 @@ class Parted(NamedTuple):
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of the heads of one layer.
+    """Groups of the heads of one layer.
 
     Attributes:
-        labels: (H,) each head's group, -1 where the head is set aside.
-        k: how many groups there are; 1 if p > 0.05.
-        silhouette: of the best two groups, by directions.
-        p: by null; the claim rests on the largest.
-        n_draws: of each null.
+        labels: (H,) group of each head; -1 if the head is set aside.
+        k: number of groups; 1 if p > 0.05.
+        silhouette: silhouette of the best two groups, by directions.
+        p: p-value by null. The claim rests on the largest.
+        n_draws: number of draws of each null.
     """
 
     labels: Ints
@@ -80,11 +84,11 @@ class Groups:
 def find_groups(
     space: HeadSpace, most_groups: int, fewest: int, most: int, random: np.random.Generator
 ) -> Groups | None:
-    """The groups of a layer's heads, or None where there are fewer than four heads.
+    """Find the groups of a layer's heads; None for fewer than four heads.
 
     Args:
-        most_groups: the largest number of groups to look for.
-        fewest, most: draws of each null.
+        most_groups: largest number of groups to search for.
+        fewest, most: bounds on the number of draws of each null.
     """
     if space.n_heads < FEWEST_HEADS:
         return None
@@ -103,15 +107,15 @@ def find_groups(
     p, n_draws = sequential_p(observed, _draws(space, kept, most, random), fewest, most)
     k = 1
     if max(p.values()) <= LEVEL:
-        of_usual_norm, kept = kept, np.flatnonzero(labels != _ASIDE)
+        usual, kept = kept, np.flatnonzero(labels != _ASIDE)
         labels[kept] = _refined(_among(space.gram, kept), labels[kept], most_groups, fewest, random)
         k = int(labels.max()) + 1
-        _join(space.gram, labels, np.setdiff1d(np.arange(space.n_heads), of_usual_norm))
+        _join(space.gram, labels, np.setdiff1d(np.arange(space.n_heads), usual))
     return Groups(labels, k, observed, p, n_draws)
 
 
 def usual_norms(gram: Floats) -> Ints:
-    """Heads that have a norm, and at most twice the median one."""
+    """Indices of heads whose norm is above 0 and at most twice the median norm."""
     norms = np.sqrt(np.diag(gram))
     return np.flatnonzero((norms > 0) & (norms <= _TOO_LARGE * np.median(norms)))
 
@@ -121,12 +125,12 @@ def _among(pairs: Floats, heads: Ints) -> Floats:
 
 
 def part(squared_distances: Floats) -> Parted:
-    """Two clusters of (B, H, H) heads each, searched anew without the lone heads until no head is alone."""
+    """Split heads (B, H, H) into two clusters. Lone heads are removed and the search is repeated until there are none."""
     n_problems, n_heads, _ = squared_distances.shape
     labels = np.full((n_problems, n_heads), _ASIDE)
     values = np.zeros(n_problems)
     left = [(np.arange(n_problems), np.tile(np.arange(n_heads), (n_problems, 1)))]
-    while left:  # problems with as many heads left are searched together
+    while left:  # problems with equally many remaining heads are searched together
         at, heads = left.pop()
         if heads.shape[1] < FEWEST_HEADS:
             continue
@@ -134,7 +138,7 @@ def part(squared_distances: Floats) -> Parted:
         found = kmeans(d, 2).labels
         second = found.sum(axis=1)
         alone = ((found == 1) & (second == 1)[:, None]) | ((found == 0) & (second == heads.shape[1] - 1)[:, None])
-        alone |= (second == 0)[:, None]  # copies of one head, of which nothing can be told
+        alone |= (second == 0)[:, None]  # all heads are copies of one, so there is nothing to split
         done = ~alone.any(axis=1)
         labels[at[done, None], heads[done]] = found[done]
         if done.any():
@@ -147,7 +151,7 @@ def part(squared_distances: Floats) -> Parted:
 
 
 def _best_silhouette(d: Floats, two: Ints) -> Floats:
-    """(B,) of the two clusters, or of three where these are better and none of their heads is alone."""
+    """(B,) silhouette of the two clusters, or of three if that is higher and each has at least two heads."""
     best = silhouette(d, two)
     if d.shape[-1] < 3 * _LEAST_SIZE:
         return best
@@ -157,11 +161,11 @@ def _best_silhouette(d: Floats, two: Ints) -> Floats:
 
 
 def _draws(space: HeadSpace, kept: Ints, most: int, random: np.random.Generator) -> Callable[[int], dict[str, Floats]]:
-    """Gives the silhouettes of the next n draws of each null."""
+    """Return a function that gives the silhouettes of the next n draws of each null."""
     gram = _among(space.gram, kept)
     norms = np.sqrt(np.diag(gram))
     blocks = None
-    if space.blocks is not None:  # joined two by two, which halves the time of the permutations
+    if space.blocks is not None:  # pairs of blocks are joined, which halves the time of the permutations
         joined = np.add.reduceat(space.blocks, np.arange(0, len(space.blocks), 2))
         blocks = _among(joined, kept) / np.outer(norms, norms)
     which = tuple(range(len(kept))) if space.units.exchangeable else tuple(kept.tolist())
@@ -182,7 +186,7 @@ def _draws(space: HeadSpace, kept: Ints, most: int, random: np.random.Generator)
 
 @lru_cache(maxsize=64)
 def _of_units(units: Units, heads: tuple[int, ...], n: int) -> Floats:
-    """(n,) silhouettes of heads in random directions: the same draws for all spaces of one shape."""
+    """(n,) silhouettes of heads in random directions. Spaces of the same shape share these draws."""
     d = units.draw(np.random.default_rng(0), n)
     return part(_among(d, np.array(heads))).silhouette
 
@@ -193,10 +197,10 @@ class Sequential(NamedTuple):
 
 
 def sequential_p(observed: float, draw: Callable[[int], dict[str, Floats]], fewest: int, most: int) -> Sequential:
-    """p of each null, from `fewest` to `most` draws: no more are made once 20 draws of any null reach `observed`.
+    """p-value of each null from `fewest` to `most` draws. Sampling stops once 20 draws of any null reach `observed`.
 
-    With the 20th at draw l, p = 20 / l; with e of N draws at the end, p = (e + 1) / (N + 1). Both are at most α with
-    probability at most α where there is nothing to find.
+    If draw l is the 20th to do so, p = 20 / l. If only e of all N draws do, p = (e + 1) / (N + 1). Without groups,
+    P(p <= α) is at most α in both cases.
     """
     reached: dict[str, NDArray[np.bool_]] = {}
     n, batch = 0, fewest
@@ -220,7 +224,7 @@ def _p(hits: NDArray[np.bool_]) -> float:
 
 
 def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Generator) -> Ints:
-    """More than two groups, while each further one parts the heads better than it does where there is none."""
+    """Add groups while each further one improves the split by more than in draws without it."""
     d = unit_distances(gram)[None]
     for k in range(2, most):
         finer = kmeans(d, k + 1).labels
@@ -237,7 +241,7 @@ def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Ge
 
 
 def _join(gram: Floats, labels: Ints, aside: Ints) -> None:
-    """Labels the heads of unusual norm that lie within a group."""
+    """Label set-aside heads of unusual norm that are within a group, in place."""
     members = labels[:, None] == np.arange(labels.max() + 1)
     for head in aside:
         if gram[head, head] > 0:
@@ -254,5 +258,5 @@ def _join(gram: Floats, labels: Ints, aside: Ints) -> None:
 
 
 def _improvement(d: Floats, labels: Ints, finer: Ints) -> Floats:
-    """(B,) share of the dispersion within clusters that the finer ones take away."""
+    """(B,) share of the dispersion within clusters that the finer clusters remove."""
     return 1 - dispersion(d, finer) / dispersion(d, labels)

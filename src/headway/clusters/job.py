@@ -1,4 +1,4 @@
-"""The job: a checkpoint's per-head weights -> one row per layer, kind, feature and partition."""
+"""The job that clusters a checkpoint's heads by their weights: one row per layer, kind, feature and clustering."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from headway.suites import Checkpoint
 if TYPE_CHECKING:
     from headway.models import Geometry, HeadWeights
 
-# Sorting and searching weights leave Python free; more threads would hold more layers in memory.
+# Sorting and searching release Python's lock. More threads would hold more layers in memory.
 _THREADS = min(4, os.cpu_count() or 1)
-# Part of every part's fingerprint: raise it where numbers change, and old parts are computed anew.
+# Included in every partition's fingerprint. Raise it if numbers change, so that partitions are recomputed.
 DEFINITIONS_VERSION = 4
 _ORDER = (*KINDS, *CIRCUITS)
 
 
 @dataclass(frozen=True)
 class ClusterInput:
-    """A checkpoint's weights and, where the sweep has one, those of the checkpoint before it in its run."""
+    """A checkpoint's weights and, if the sweep has one, the weights of the previous checkpoint of its run."""
 
     weights: HeadWeights
     identities: Mapping[str, str]
@@ -49,15 +49,15 @@ class ClusterInput:
 @documented(options.CLUSTER)
 @dataclass(frozen=True)
 class WeightClusters:
-    """The job that clusters the heads of every layer, and asks whether the clusters are real.
+    """The job that clusters the heads of every layer, and tests whether the clusters are real.
 
-    A number of clusters is left out in layers that have too few heads for it. With `nulls=0` there are no groups, no
-    stability and no gap statistic either. At least `nulls` draws are made for the p of groups, even where `most_draws` is
-    less. `seed` decides the nulls; k-means has the published seed of its own. Labels are opened with `open_labels`.
+    Layers with too few heads for a number of clusters leave that number out. With `nulls=0` there are no groups, no
+    stability and no gap statistic. The p-value of groups uses at least `nulls` draws, even if `most_draws` is smaller.
+    `seed` is for the nulls; k-means always has the published seed. Open labels with `open_labels`.
 
     Attributes:
         {options}
-        previous: The checkpoint that changes are measured from, for each checkpoint's key (see `predecessors`). It is no
+        previous: The checkpoint that changes are measured from, for each checkpoint's key (see `predecessors`). It is not
             part of the job's identity, because each row of the table names that step.
     """
 
@@ -77,24 +77,24 @@ class WeightClusters:
 
     @property
     def table(self) -> str:
-        """What is read as published has a table of its own, beside the true one."""
+        """Name of the table. The published layout has a separate table."""
         return "clusters" if self.layout == "true" else "clusters_published"
 
     def __post_init__(self) -> None:
         _require_known("feature", self.features, FEATURES)
         _require_known("method", self.methods, METHODS)
         if not self.ks or min(self.ks) < 2 or len(set(self.ks)) < len(self.ks):
-            raise UsageError(f"numbers of clusters {self.ks}: each must be given once and be at least 2")
+            raise UsageError(f"numbers of clusters {self.ks}: give each once, and at least 2")
         if self.nulls < 0 or 0 < self.nulls < 19:
             raise UsageError(f"{self.nulls} draws of a null cannot give p = 0.05: use 19 or more, or 0 for no nulls")
         if self.layers is not None and len(set(self.layers)) < len(self.layers):
-            raise UsageError(f"layers {', '.join(map(str, self.layers))}: each must be given once, or it counts twice")
+            raise UsageError(f"layers {', '.join(map(str, self.layers))}: give each layer once")
         names = [given.name for given in self.labels]
         if len(set(names)) < len(names):
-            raise UsageError(f"labels are given twice under one name: {', '.join(names)}")
+            raise UsageError(f"two sets of labels have the same name: {', '.join(names)}. Rename one of the files")
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the numbers."""
+        """All settings that affect the numbers."""
         return {
             "layout": self.layout,
             "features": list(self.features),
@@ -110,16 +110,18 @@ class WeightClusters:
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[ClusterInput]:
-        """Opens the checkpoint's weights and those it is compared with. A previous checkpoint that cannot be had leaves
-        the changes out; its own failure is recorded where it is swept."""
+        """Open the weights of the checkpoint and of the previous one.
+
+        If the previous checkpoint fails, changes are left out. Its own row in the sweep records the failure.
+        """
         from headway.models import HeadWeights
 
         identities: dict[str, str] = {}
 
-        def opened(which: Checkpoint, stack: ExitStack) -> HeadWeights:
-            files = stack.enter_context(suites.files(which, need=self.needs, keep=self.keep_files))
+        def opened(one: Checkpoint, stack: ExitStack) -> HeadWeights:
+            files = stack.enter_context(suites.files(one, need=self.needs, keep=self.keep_files))
             weights = HeadWeights(files.folder, layout=self.layout)
-            identities[which.key] = files.identity
+            identities[one.key] = files.identity
             return weights
 
         with ExitStack() as stack:
@@ -134,11 +136,11 @@ class WeightClusters:
             yield ClusterInput(weights, identities, before, None if previous is None else previous.step)
 
     def compute(self, checkpoint: Checkpoint, input: ClusterInput) -> pl.DataFrame:
-        """The table of `tables.CLUSTERS_COLUMNS`.
+        """Compute the table of `tables.CLUSTERS_COLUMNS`.
 
         Raises:
             CheckpointError: weights are missing or not finite, or no kind of weights has more heads than clusters.
-            UsageError: a layer or head that does not exist was asked for, or labels of one.
+            UsageError: a layer does not exist, or labels name a layer or head that does not exist.
         """
         geometry = input.weights.geometry
         rows = self.rows(input.weights, geometry, input.before, input.previous_step)
@@ -157,7 +159,7 @@ class WeightClusters:
     def rows(
         self, weights: Weights, geometry: Geometry, before: Weights | None = None, previous_step: int | None = None
     ) -> list[Row]:
-        """The rows of one model, without the columns that name the checkpoint."""
+        """Rows of one model, without the columns that identify the checkpoint."""
         for given in self.labels:
             given.require_layers(geometry.n_layers)
 
@@ -168,14 +170,14 @@ class WeightClusters:
                 for row in self._describe(heads, layer, geometry.n_heads, previous_step)
             ]
 
-        # Each layer has random numbers of its own, so threads change nothing but the time. Products of these sizes
-        # would lose more by further threads of their own than they win.
+        # Each layer has a separate random generator, so threads do not change the results. BLAS gets one thread, because
+        # for these sizes its own threads would cost more than they gain.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
             rows = [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
         if all(row["k"] == 1 and not row["all_equal"] for row in rows):
             raise CheckpointError(
-                f"the model's {geometry.n_heads} heads a layer are too few for {min(self.ks)} clusters; "
-                "a silhouette needs more heads than clusters"
+                f"{geometry.n_heads} heads per layer are too few for {min(self.ks)} clusters. "
+                "A silhouette needs more heads than clusters"
             )
         return rows
 
@@ -190,9 +192,9 @@ class WeightClusters:
     def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
         space = heads.space
         together = _together(heads, previous_step)
-        # Copies of a head cannot be parted: no clusters of copies alone, and not more clusters than different heads.
+        # Copies of a head cannot be separated, so there are at most as many clusters as distinct heads.
         ks = [k for k in self.ks if k < space.n_heads and k <= space.n_distinct]
-        if space.all_equal or not ks:  # few key-value heads leave a kind without clusters, not the model
+        if space.all_equal or not ks:  # with few key-value heads some kinds have no clusters, which is no error
             return [together]
         random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
         if self.nulls:
@@ -217,7 +219,7 @@ class WeightClusters:
 
 
 def _together(heads: Described, previous_step: int | None) -> Row:
-    """The row of k = 1: what concerns the heads as a whole."""
+    """The row of k = 1, with values of the heads as a whole."""
     space = heads.space
     principal = principal_coordinates(space.squared_distances)
     row: Row = {
@@ -245,7 +247,7 @@ def _together(heads: Described, previous_step: int | None) -> Row:
 
 
 def _group_row(found: Groups | None) -> Row:
-    """The columns of groups; none of them where there are too few heads."""
+    """Columns of groups; empty if there are too few heads."""
     if found is None:
         return {}
     return {
@@ -261,14 +263,14 @@ def _group_row(found: Groups | None) -> Row:
 def _compare_clusters(
     weights: np.ndarray, partitions: Sequence[Partition], rows: list[Row], random: np.random.Generator
 ) -> None:
-    """Adds the comparison of weights to the rows of two clusters; methods that found the same ones share it."""
+    """Add the comparison of weights to the rows of two clusters. Equal clusters of several methods are compared once."""
     done: dict[bytes, Row] = {}
     for row, partition in zip(rows, partitions, strict=True):
         if partition.k == 2:
-            which = np.asarray(partition.labels, dtype=np.int64).tobytes()
-            if which not in done:
-                done[which] = between(weights, partition.labels, random)._asdict()
-            row.update(done[which])
+            key = np.asarray(partition.labels, dtype=np.int64).tobytes()
+            if key not in done:
+                done[key] = between(weights, partition.labels, random)._asdict()
+            row.update(done[key])
 
 
 def _schema() -> pl.Schema:
@@ -278,7 +280,7 @@ def _schema() -> pl.Schema:
 def _frame(rows: list[Row]) -> pl.DataFrame:
     here = {name: dtype for name, dtype in _schema().items() if name not in _checkpoint_names()}
     frame = pl.DataFrame([{name: row.get(name) for name in here} for row in rows], schema=here)
-    # What is not defined, such as the ratio of two zeros or the log of none, is missing.
+    # Undefined values, such as the ratio of two zeros or the log of zero, become null.
     return frame.with_columns(
         pl.when(pl.col(name).is_finite()).then(name) for name, dtype in here.items() if dtype == pl.Float64
     )
@@ -293,12 +295,12 @@ def _require_known(what: str, asked: Sequence[str], known: Sequence[str]) -> Non
         raise UsageError(f"{what}s {', '.join(asked)}: each must be given once")
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
-        named = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is asked for"
+        named = f"unknown {what} {unknown[0]!r}" if unknown else f"no {what} is given"
         raise UsageError(f"{named}: use {' or '.join(known)}")
 
 
 def predecessors(checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
-    """For each checkpoint's key, the one before it in its run, among `checkpoints`; the first has none."""
+    """For each checkpoint's key, the previous checkpoint of its run among `checkpoints`. First checkpoints have none."""
     runs: dict[str, list[Checkpoint]] = {}
     for checkpoint in sorted(checkpoints, key=lambda one: one.step):
         runs.setdefault(checkpoint.run, []).append(checkpoint)

@@ -1,15 +1,15 @@
-"""k-means on squared distances alone, for many problems at once.
+"""k-means on squared distances, for many problems at once.
 
 The squared distance of head i to the centre of cluster C needs no coordinates:
 
     |x_i - m_C|² = 1/n_C · sum_{j in C} D_ij  -  1/(2 n_C²) · sum_{j, l in C} D_jl
 
-so that H heads of 49,152 weights each are clustered from their H × H distances, and a thousand null draws together.
-The algorithm is scikit-learn's (greedy k-means++, Lloyd, best of n starts; Arthur & Vassilvitskii 2007), with the
-random numbers that scikit-learn would draw from the same seed: they do not depend on the data. Labels and inertia are
-therefore those of `KMeans(k, n_init=10, random_state=42)` in full dimension, up to rounding. One difference remains:
-scikit-learn also stops when the centres move by less than 1e-4 of a weight's variance, which a head that changes
-cluster exceeds by far in any space of more dimensions than heads.
+So H heads of 49,152 weights each are clustered from their H × H distances, together with a thousand null draws. The
+algorithm is scikit-learn's (greedy k-means++, Lloyd, best of n starts; Arthur & Vassilvitskii 2007). It uses the random
+numbers that scikit-learn would draw from the same seed, which do not depend on the data. Labels and inertia therefore
+equal those of `KMeans(k, n_init=10, random_state=42)` in full dimension, up to rounding. There is one difference:
+scikit-learn also stops if the centres move by less than 1e-4 of the weights' variance. A head that changes its cluster
+moves them by far more, in any space with more dimensions than heads.
 
 Legend: B problems, S starts, H heads, k clusters, L candidates of a greedy step.
 """
@@ -28,25 +28,25 @@ Ints = NDArray[np.int64]
 STARTS = 10
 SEED = 42
 _MOST_ITERATIONS = 300
-_ELEMENTS_AT_ONCE = 400_000  # B · S · H · k of one chunk: what a processor's cache holds
+_ELEMENTS_AT_ONCE = 400_000  # B · S · H · k in one chunk, which fits into a processor's cache
 
 
 class KMeans(NamedTuple):
-    """`labels` (B, H) from 0 to k - 1; `inertia` (B,): sum over heads of the squared distance to their centre."""
+    """`labels` (B, H) from 0 to k - 1; `inertia` (B,) is the sum of squared distances of heads to their centres."""
 
     labels: Ints
     inertia: Floats
 
 
 def kmeans(squared_distances: Floats, k: int, *, starts: int = STARTS, seed: int = SEED) -> KMeans:
-    """The best of `starts` runs for each problem.
+    """Return the best of `starts` runs of k-means for each problem.
 
     Args:
-        squared_distances: (B, H, H), between the heads of each problem.
-        k: clusters, 1 to H.
+        squared_distances: (B, H, H) between the heads of each problem.
+        k: number of clusters, 1 to H.
 
     Raises:
-        ValueError: fewer heads than clusters.
+        ValueError: there are fewer heads than clusters.
     """
     n_problems, n_heads, _ = squared_distances.shape
     if not 1 <= k <= n_heads:
@@ -68,7 +68,7 @@ class _Draws(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _draws(n_heads: int, k: int, starts: int, seed: int) -> _Draws:
-    """The random numbers that scikit-learn's KMeans consumes, in its order."""
+    """Random numbers in the order in which scikit-learn's KMeans draws them."""
     random = np.random.RandomState(seed)  # the generator that scikit-learn uses
     even = np.full(n_heads, 1 / n_heads)
     candidates = 2 + int(np.log(k))
@@ -82,15 +82,18 @@ def _draws(n_heads: int, k: int, starts: int, seed: int) -> _Draws:
 def _best(d: Floats, k: int, draws: _Draws) -> KMeans:
     labels_bsh, inertia_bs = _lloyd(d, _nearest_seed(d, draws), k)
     least = inertia_bs.min(axis=1, keepdims=True)
-    # Starts that end in one partition differ by rounding: the first of them names the clusters.
+    # Starts that end in the same partition differ only by rounding. The first of them numbers the clusters.
     best = np.argmax(inertia_bs <= least + 1e-10 * np.abs(least), axis=1)
     problem = np.arange(len(d))
     return KMeans(labels_bsh[problem, best], inertia_bs[problem, best])
 
 
 def _nearest_seed(d: Floats, draws: _Draws) -> Ints:
-    """k-means++: seeds drawn with probability proportional to the squared distance to those there are, the best of
-    L candidates each time. Returns each head's nearest seed, (B, S, H)."""
+    """Choose seeds by greedy k-means++, and return each head's nearest seed, (B, S, H).
+
+    Candidates are drawn with probability proportional to the squared distance to the existing seeds. The best of L
+    candidates becomes the next seed.
+    """
     problem = np.arange(len(d))
     to_seeds = [d[:, draws.first, :]]
     closest_bsh = to_seeds[0]
@@ -98,7 +101,7 @@ def _nearest_seed(d: Floats, draws: _Draws) -> Ints:
         heights_bsh = closest_bsh.cumsum(axis=2)
         aimed_bsl = uniform_sl * closest_bsh.sum(axis=2)[:, :, None]
         candidate_bsl = np.zeros(aimed_bsl.shape, dtype=np.int64)
-        for height_bs in np.moveaxis(heights_bsh, 2, 0)[:-1]:  # rounding must not aim above the last
+        for height_bs in np.moveaxis(heights_bsh, 2, 0)[:-1]:  # rounding must not lead beyond the last head
             candidate_bsl += height_bs[:, :, None] < aimed_bsl
         to_candidate_bslh = d[problem[:, None, None], candidate_bsl]
         left_bslh = np.minimum(closest_bsh[:, :, None, :], to_candidate_bslh)
@@ -114,7 +117,7 @@ class _Nearest(NamedTuple):
 
 
 def _nearest(distances_bksh: Floats) -> _Nearest:
-    """The least along k, the first among equals; NumPy's argmin is slow along short axes."""
+    """Minimum along k and its index, the first of equals. NumPy's argmin is slow along short axes."""
     least = distances_bksh[:, 0].copy()
     nearest = np.zeros(least.shape, dtype=np.int64)
     for cluster in range(1, distances_bksh.shape[1]):
@@ -130,7 +133,7 @@ class _Ends(NamedTuple):
 
 
 def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
-    """Moves every head to its nearest centre until none moves: then that is its own, and the distances are the inertia."""
+    """Move every head to its nearest centre until none moves. Then the distances to the own centres sum to the inertia."""
     inertia = np.empty(labels.shape[:2])
     moving = np.arange(len(d))
     for _ in range(_MOST_ITERATIONS):
@@ -138,8 +141,8 @@ def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
         filled = before.copy()
         _refill_empty_clusters(distances, filled, k)
         now = _nearest(_to_centres(distances, filled, k))
-        # Compared with the labels before the refill: where heads are copies of each other, a refilled cluster loses its
-        # head again at once, and a comparison with the refilled labels would go on to the last iteration.
+        # Compare with the labels before the refill. If heads are copies of each other, a refilled cluster loses its head
+        # again at once, and a comparison with the refilled labels would run until the last iteration.
         changed = (now.cluster != before).any(axis=(1, 2))
         labels[moving], inertia[moving] = now.cluster, now.distance.sum(axis=2)
         moving = moving[changed]
@@ -149,7 +152,7 @@ def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
 
 
 def _to_centres(d: Floats, labels: Ints, k: int) -> Floats:
-    """(B, k, S, H): squared distance of each head to each centre; infinite where a cluster is empty."""
+    """(B, k, S, H) squared distance of each head to each centre; infinite for empty clusters."""
     n_problems, n_starts, n_heads = labels.shape
     member = _members(labels, k).astype(np.float64)
     size = member.sum(axis=3, keepdims=True)
@@ -162,12 +165,12 @@ def _to_centres(d: Floats, labels: Ints, k: int) -> Floats:
 
 
 def _members(labels: Ints, k: int) -> NDArray[np.bool_]:
-    """(B, k, S, H) whether a head is in a cluster."""
+    """(B, k, S, H) whether each head is in each cluster."""
     return labels[:, None] == np.arange(k)[:, None, None]
 
 
 def _refill_empty_clusters(d: Floats, labels: Ints, k: int) -> None:
-    """A cluster that lost its last head takes the head that is farthest from its centre, as scikit-learn does."""
+    """Give an empty cluster the head that is farthest from its centre, as scikit-learn does."""
     empty = ~_members(labels, k).any(axis=3)  # (B, k, S)
     for problem, cluster, start in np.argwhere(empty):
         own = labels[problem, start]

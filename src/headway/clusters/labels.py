@@ -1,4 +1,4 @@
-"""Clusters that the user gives: even and odd heads, or a table of heads and labels."""
+"""Clusters given by the user: even and odd heads, or a table of heads and labels."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ _READERS = {".csv": pl.read_csv, ".tsv": lambda path: pl.read_csv(path, separato
 
 @dataclass(frozen=True)
 class GivenLabels:
-    """Labels of heads, under a name of their own.
+    """Named labels of heads.
 
     Attributes:
-        name: stands in the column `clustering`.
-        rows: (kind, layer, head, label); kind None for every kind with as many heads as there are query heads, layer
-            None for every layer. No rows: even heads against odd ones, in every kind.
+        name: value in the column `clustering`.
+        rows: (kind, layer, head, label). Kind None stands for every kind with as many heads as query heads, and layer None
+            for every layer. Without rows, even heads are compared with odd heads in every kind.
     """
 
     name: str
     rows: tuple[tuple[str | None, int | None, int, str], ...] = ()
 
     def identity(self) -> dict[str, str]:
-        """What decides the labels, as JSON."""
+        """Identity of the labels, as JSON."""
         return {"name": self.name, "sha256": hashlib.sha256(repr(self.rows).encode()).hexdigest()}
 
     def require_layers(self, n_layers: int) -> None:
-        """
+        """Check the layers that the labels name.
+
         Raises:
-            UsageError: they name a layer that the model does not have.
+            UsageError: the model lacks one of them.
         """
         unknown = [layer for _, layer, _, _ in self.rows if layer is not None and not 0 <= layer < n_layers]
         if unknown:
             raise UsageError(
-                f"labels {self.name!r}: there is no layer {unknown[0]}; the model has layers 0 to {n_layers - 1}"
+                f"labels {self.name!r}: there is no layer {unknown[0]}. The model has layers 0 to {n_layers - 1}"
             )
 
     def partition(self, kind: str, layer: int, n_heads: int, n_query_heads: int) -> Partition | None:
-        """The labels of one layer and kind; None where none are given for it.
+        """Return the labels of one layer and kind; None if there are none.
 
         Raises:
-            UsageError: they name a head that does not exist, leave one out, give one two labels, or put all heads into one
-                cluster.
+            UsageError: a head does not exist, has no label or two labels, or all heads have the same label.
         """
         if not self.rows:
             return Partition(self.name, 2, np.arange(n_heads) % 2, given=True, names=("even", "odd"))
@@ -65,30 +65,30 @@ class GivenLabels:
         if other is not None:
             head, label = other
             raise UsageError(
-                f"{where}: head {head} has two labels, {label!r} and {labels[head]!r}; give every head one"
+                f"{where}: head {head} has two labels, {label!r} and {labels[head]!r}. Give every head one label"
             )
         unknown = sorted(set(labels) - set(range(n_heads)))
         absent = sorted(set(range(n_heads)) - set(labels))
         if unknown:
-            raise UsageError(f"{where}: there is no head {unknown[0]}; the model has heads 0 to {n_heads - 1}")
+            raise UsageError(f"{where}: there is no head {unknown[0]}. The model has heads 0 to {n_heads - 1}")
         if absent:
-            raise UsageError(f"{where}: head {absent[0]} has no label; give every head of the layer one")
+            raise UsageError(f"{where}: head {absent[0]} has no label. Give every head of the layer one label")
         names = sorted(set(labels.values()))
         if len(names) < 2:
-            raise UsageError(f"{where}: all heads are labelled {names[0]!r}; a partition needs two clusters or more")
+            raise UsageError(f"{where}: all heads have the label {names[0]!r}. Use at least two labels")
         codes = np.array([names.index(labels[head]) for head in range(n_heads)])
         return Partition(self.name, len(names), codes, given=True, names=tuple(names))
 
 
 def open_labels(spec: str) -> GivenLabels:
-    """The labels that `spec` names.
+    """Open the labels that `spec` names.
 
     Args:
-        spec: `even_odd`, or a .csv, .tsv or .parquet file with columns `head` and `label`, and where they matter
-            `layer` and `kind`; the file's stem becomes the name.
+        spec: `even_odd`, or a .csv, .tsv or .parquet file with columns `head` and `label`, and optionally `layer` and
+            `kind`. The file's stem becomes the name.
 
     Raises:
-        UsageError: there is no such file, or it lacks a column or names an unknown kind of weights.
+        UsageError: there is no such file, it lacks a column, or it names an unknown kind of weights.
     """
     if spec == EVEN_ODD:
         return GivenLabels(EVEN_ODD)
@@ -96,9 +96,9 @@ def open_labels(spec: str) -> GivenLabels:
     reader = _READERS.get(path.suffix)
     if reader is None or not path.is_file():
         kinds = ", ".join(_READERS)
-        raise UsageError(f"labels {spec!r} are neither {EVEN_ODD!r} nor a file that is there ({kinds})")
+        raise UsageError(f"labels {spec!r} are neither {EVEN_ODD!r} nor an existing file ({kinds})")
     if path.stem in ("all", *METHODS, EVEN_ODD):
-        raise UsageError(f"{path}: {path.stem!r} is the name of a clustering of its own; give the file another name")
+        raise UsageError(f"{path}: {path.stem!r} is already the name of a clustering. Rename the file")
     try:
         frame = reader(path)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -111,7 +111,7 @@ def _rows(path: Path, frame: pl.DataFrame) -> Iterable[tuple[str | None, int | N
     if lacking:
         raise UsageError(f"{path} has no column {lacking[0]!r}; it has {', '.join(frame.columns)}")
     if not len(frame):
-        raise UsageError(f"{path} holds no labels")
+        raise UsageError(f"{path} holds no labels: give one row per head")
     wanted = {"kind": pl.String, "layer": pl.Int64, "head": pl.Int64, "label": pl.String}
     columns = [
         pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
@@ -125,7 +125,7 @@ def _rows(path: Path, frame: pl.DataFrame) -> Iterable[tuple[str | None, int | N
     unknown = [kind for kind in table["kind"].drop_nulls().unique(maintain_order=True) if kind not in known]
     if unknown:
         raise UsageError(
-            f"{path}: there is no kind of weights {unknown[0]!r}; use {', '.join(known)}, or leave it empty"
+            f"{path}: there is no kind of weights {unknown[0]!r}. Use {', '.join(known)}, or leave it empty"
         )
     if table["head"].null_count() or table["label"].null_count():
         raise UsageError(f"{path}: every row needs a head and a label")

@@ -1,4 +1,4 @@
-"""How good a partition of heads is, from squared distances and labels alone; the first axis is a batch of problems."""
+"""Quality of a partition of heads, from squared distances and labels. The first axis is a batch of problems."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from headway.clusters.kmeans import Floats, Ints
 
 
 def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
-    """(B,) mean over heads of (b - a) / max(a, b): a, the mean distance to the others of its cluster; b, the least
-    mean distance to another cluster; 0 for a head alone in its cluster (Rousseeuw 1987).
+    """(B,) mean silhouette of heads (Rousseeuw 1987).
 
-    NaN where there are not at least 2 clusters and fewer than heads, for which it is not defined.
+    A head's silhouette is (b - a) / max(a, b). Here a is the mean distance to the others of its cluster, and b the smallest
+    mean distance to another cluster. It is 0 for a head alone in its cluster. The mean is NaN unless there are at least 2
+    clusters and fewer clusters than heads.
     """
     n_heads = labels.shape[1]
     k = int(labels.max()) + 1
@@ -32,13 +33,13 @@ def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
 
 
 class Spread(NamedTuple):
-    """The study's numbers on centres and variance, and the share of variance between clusters.
+    """Distances of centres and variances, as in "Clustering dynamics of attention heads".
 
     Attributes:
         centre_distance: largest distance between two centres.
-        within_variance: mean over clusters of the mean over columns of the variance within the cluster.
-        separation_ratio: the first by the second, as the published study has it; it depends on the unit of the weights.
-        between_share: sum of squares between clusters, as a share of all; from 0 to 1, without unit.
+        within_variance: variance within a cluster, averaged over columns and then over clusters.
+        separation_ratio: centre_distance / within_variance, as published. It depends on the unit of the weights.
+        between_share: share of the total sum of squares that is between clusters, from 0 to 1.
     """
 
     centre_distance: float
@@ -48,7 +49,7 @@ class Spread(NamedTuple):
 
 
 def spread(squared_distances: Floats, labels: Ints, n_columns: int) -> Spread:
-    """The spread of one partition, labels (H,), of (H, H) distances of points with `n_columns` columns."""
+    """Spread of one partition with labels (H,), from (H, H) distances of points with `n_columns` columns."""
     member = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float64)
     size = member.sum(axis=0)
     between = member.T @ squared_distances @ member / np.outer(size, size)  # mean squared distances of clusters
@@ -66,7 +67,7 @@ def spread(squared_distances: Floats, labels: Ints, n_columns: int) -> Spread:
 
 
 def dispersion(squared_distances: Floats, labels: Ints) -> Floats:
-    """(B,) sum of squares within clusters: k-means' inertia."""
+    """(B,) sum of squares within clusters, which is the inertia of k-means."""
     member = (labels[..., None] == np.arange(labels.max() + 1)).astype(np.float64)
     size = np.maximum(member.sum(axis=1), 1)
     within = np.einsum("bhk,bhk->bk", squared_distances @ member, member)
@@ -74,14 +75,14 @@ def dispersion(squared_distances: Floats, labels: Ints) -> Floats:
 
 
 def between_share(squared_distances: Floats, labels: Ints) -> Floats:
-    """(B,) sum of squares between clusters, as a share of all; NaN where all heads are equal."""
+    """(B,) share of the total sum of squares that is between clusters; NaN if all heads are equal."""
     total = squared_distances.mean(axis=(1, 2)) * labels.shape[1] / 2
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(total > 0, 1 - dispersion(squared_distances, labels) / total, np.nan)
 
 
 def adjusted_rand(labels: Ints, other: Ints) -> Floats:
-    """(B,) agreement of two partitions: 1 equal, 0 as by chance (Hubert & Arabie 1985). Both (B, H)."""
+    """(B,) agreement of two partitions (B, H): 1 for equal ones, 0 on average by chance (Hubert & Arabie 1985)."""
     a = labels[..., None] == np.arange(labels.max() + 1)
     b = other[..., None] == np.arange(other.max() + 1)
     table = np.einsum("bhi,bhj->bij", a.astype(np.float64), b.astype(np.float64))
@@ -89,7 +90,7 @@ def adjusted_rand(labels: Ints, other: Ints) -> Floats:
     in_a, in_b = _pairs(table.sum(axis=2)).sum(axis=1), _pairs(table.sum(axis=1)).sum(axis=1)
     expected = in_a * in_b / _pairs(labels.shape[1])
     highest = (in_a + in_b) / 2
-    same = highest == expected  # both in one cluster, or both all alone
+    same = highest == expected  # both have one cluster, or all heads are alone in both
     return np.where(same, 1.0, (both - expected) / np.where(same, 1, highest - expected))
 
 
@@ -98,7 +99,7 @@ def _pairs(n: Any) -> Any:
 
 
 class Gap(NamedTuple):
-    """`value`, `std_error` and `margin` per k, from 1 up."""
+    """`value`, `std_error` and `margin` for k = 1, 2, ..."""
 
     value: Floats
     std_error: Floats
@@ -106,13 +107,14 @@ class Gap(NamedTuple):
 
 
 def gap(observed: Floats, null: Floats) -> Gap:
-    """The gap statistic (Tibshirani, Walther & Hastie 2001): how far the log dispersion lies below that of heads
-    without clusters. `margin` is what the gap of one null draw exceeds in 5 % of draws. Infinite where k clusters leave no
-    dispersion.
+    """Gap statistic: log dispersion of heads without clusters minus observed log dispersion.
+
+    Source: Tibshirani, Walther & Hastie 2001. It is infinite if k clusters leave no dispersion. `margin` is the 95% quantile
+    of the gaps of single null draws.
 
     Args:
         observed: (K,) dispersion for k = 1..K.
-        null: (draws, K) the same of null draws.
+        null: (draws, K) dispersion of null draws.
     """
     with np.errstate(divide="ignore"):
         logs = np.log(null)

@@ -1,20 +1,20 @@
-"""Is it real? Each partition beside what heads without clusters would give.
+"""Compare each partition with partitions of heads without clusters.
 
-Every null repeats the whole search on each draw, so that its clusters are the best ones of noise:
+Every null repeats the whole search on each draw, so its clusters are the best ones in noise:
 
     directions   heads of the same norms in random directions: is there more than a difference of norms?
-    initial      heads of independent normal weights of one variance: is there more than in a fresh model?
-    permutation  heads permuted within each block of columns: do heads differ in the same way all over their weights?
-                 For labels that were given, not found, the labels are permuted instead.
-    covariance   heads mixed by a random rotation, as any Gaussian heads could be: is there more than directions in which
-                 heads vary much, without gaps between them?
+    initial      heads of independent normal weights of one variance: is there more than in an untrained model?
+    permutation  heads permuted within each block of columns: do heads differ in the same way across their weights?
+                 For given labels, the labels are permuted instead.
+    covariance   heads mixed by a random rotation, as from any Gaussian: are there gaps between heads, beyond directions in
+                 which heads vary much?
 
-p = (1 + draws at least as large) / (1 + draws), of the silhouette, but for `covariance` of the share of variance between
-clusters: its draws vary as much in every direction as the heads do, and what tells groups is how much of that lies between
-clusters, as in SigClust (Liu, Hayes, Nobel & Marron 2008), whose covariance is estimated where this one is kept.
+p = (1 + draws at least as large) / (1 + draws). It compares silhouettes, except for `covariance`, which compares the share
+of variance between clusters. Its draws vary as much in every direction as the heads do, so groups show only in how much of
+the variance is between clusters. SigClust does the same (Liu, Hayes, Nobel & Marron 2008), but estimates the covariance.
 
-These are the clusters as the published study has them, differences of norm included. Whether heads form groups apart from
-their norms is asked in `groups`.
+These clusters are those of "Clustering dynamics of attention heads", including differences of norm. `groups` tests whether
+heads form groups apart from their norms.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Nulls:
-    """Draws of every null, and the clusters that methods find among them; each search is done once, for all together.
+    """Draws of every null, and the clusters that each method finds in them. Each search is run once for all nulls.
 
     Attributes:
-        names: of the nulls.
+        names: names of the nulls.
         squared_distances: (nulls, n, H, H).
     """
 
@@ -55,7 +55,7 @@ class Nulls:
         return self.squared_distances.shape[1]
 
     def of_all(self, numbers: Callable[[Floats, Ints], Floats], squared_distances: Floats, labels: Ints) -> Floats:
-        """(nulls, n) numbers of partitions `labels` (nulls, n, H)."""
+        """(nulls, n) values of a quality for partitions `labels` (nulls, n, H)."""
         n_heads = labels.shape[-1]
         found = numbers(squared_distances.reshape(-1, n_heads, n_heads), labels.reshape(-1, n_heads))
         return found.reshape(labels.shape[:2])
@@ -71,7 +71,7 @@ class Nulls:
 
 
 def null_draws(space: HeadSpace, n: int, random: np.random.Generator) -> Nulls:
-    """`n` draws of each null."""
+    """Draw `n` samples of each null."""
     draws = {"directions": space.directions(random, n)}
     if not space.alike:
         draws["initial"] = space.initial(random, n)
@@ -82,7 +82,7 @@ def null_draws(space: HeadSpace, n: int, random: np.random.Generator) -> Nulls:
 
 
 def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]) -> list[Partition]:
-    """The clusters that each method finds among the heads, for every k."""
+    """Clusters found by each method for every k."""
     labels = {name: search(name, space.squared_distances[None], ks) for name in methods}
     return [Partition(name, k, labels[name][k][0]) for name in methods for k in ks]
 
@@ -90,13 +90,15 @@ def found_partitions(space: HeadSpace, methods: Sequence[str], ks: Sequence[int]
 def describe(
     space: HeadSpace, partitions: Sequence[Partition], nulls: Nulls | None, random: np.random.Generator
 ) -> list[Row]:
-    """One row of numbers for each partition, in their order: its quality, and if there are `nulls` how it compares."""
+    """One row per partition, in order: its quality and, with `nulls`, its comparison with them."""
     rows = [_quality(space, partition) for partition in partitions]
     if nulls is not None:
-        for name in {partition.name for partition in partitions if not partition.given}:  # all k at once is faster
+        for name in {
+            partition.name for partition in partitions if not partition.given
+        }:  # searching all k at once is faster
             nulls.clusters(name, *(partition.k for partition in partitions if partition.name == name))
         for row, partition in zip(rows, partitions, strict=True):
-            row.update(_beside(nulls, space, partition, random))
+            row.update(_compare_with_nulls(nulls, space, partition, random))
             row["stability"] = stability(space, partition, random)
     return rows
 
@@ -114,9 +116,11 @@ def _quality(space: HeadSpace, partition: Partition) -> Row:
     }
 
 
-def _beside(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
-    """A partition's silhouette, or share between clusters, beside those of each null: of the clusters that its method
-    finds there, or of the labels that were given."""
+def _compare_with_nulls(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.random.Generator) -> Row:
+    """Compare a partition with each null, by silhouette or by the share of variance between clusters.
+
+    The method clusters each draw. Given labels are applied to the draws instead.
+    """
     d, own = nulls.squared_distances, space.squared_distances[None]
     if not partition.given:
         (labels,) = nulls.clusters(partition.name, partition.k)
@@ -128,10 +132,10 @@ def _beside(nulls: Nulls, space: HeadSpace, partition: Partition, random: np.ran
             d[at], labels[at] = own, random.permuted(labels[at], axis=1)
     row: Row = {}
     names = np.array(nulls.names)
-    for quality, its in ((silhouette, names != "covariance"), (between_share, names == "covariance")):
+    for quality, mask in ((silhouette, names != "covariance"), (between_share, names == "covariance")):
         observed = quality(own, partition.labels[None])[0]
-        drawn = nulls.of_all(quality, d[its], labels[its])
-        for name, values, band in zip(names[its], drawn, np.quantile(drawn, _BAND, axis=1).T, strict=True):
+        drawn = nulls.of_all(quality, d[mask], labels[mask])
+        for name, values, band in zip(names[mask], drawn, np.quantile(drawn, _BAND, axis=1).T, strict=True):
             row |= _compared(name, observed, values, band)
     if space.alike:
         row |= {name.replace("directions", "initial"): value for name, value in row.items()}
@@ -149,13 +153,15 @@ def _compared(null: str, observed: float, drawn: Floats, band: Floats) -> Row:
 
 
 def p_value(observed: float, drawn: Floats) -> float:
-    """Share of draws at least as large (rounding aside), the observed value counted among them."""
+    """Share of draws that are at least as large (up to rounding), counting the observed value as a draw."""
     return float((1 + (drawn >= observed - 1e-12).sum()) / (1 + len(drawn)))
 
 
 def stability(space: HeadSpace, partition: Partition, random: np.random.Generator) -> float | None:
-    """Mean adjusted Rand index between the partition and those found among random four fifths of the heads (after
-    Ben-Hur, Elisseeff & Guyon 2002); None for given labels, NaN where too few heads are left to cluster."""
+    """Mean adjusted Rand index between the partition and those of random subsets with 4/5 of the heads.
+
+    After Ben-Hur, Elisseeff & Guyon 2002. None for given labels; NaN if too few heads are left to cluster.
+    """
     if partition.given:
         return None
     n_kept = round(_KEPT_SHARE * space.n_heads)
@@ -168,11 +174,12 @@ def stability(space: HeadSpace, partition: Partition, random: np.random.Generato
 
 
 def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Nulls) -> Gap:
-    """The gap statistic of k-means for k = 1 to the largest of `ks`, for each k against the null that leaves least of it.
+    """Gap statistic of k-means for k = 1 up to the largest of `ks`, for each k by the null with the smallest gap.
 
-    A reference that lies otherwise than heads without clusters finds clusters in the difference: heads in random
-    directions have no columns of larger weights, heads mixed by a rotation no head of larger norm. As with p, clusters
-    must stand against all of them. (The usual box is no reference for 12 points in 49,152 dimensions.)
+    A reference with another distribution than heads without clusters would turn that difference into clusters. Heads in
+    random directions have no columns of larger weights, and rotated heads have no head of larger norm. So, as with p-values,
+    clusters must stand out from all nulls. The usual reference, a uniform box, is useless for 12 points in 49,152
+    dimensions.
     """
     counts = range(1, max(ks) + 1)
     own = space.squared_distances[None]

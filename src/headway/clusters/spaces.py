@@ -1,4 +1,4 @@
-"""The heads of one layer as points: their distances, and how heads without structure would lie in the same space."""
+"""Heads of one layer as points: their distances, and null draws of heads without structure in the same space."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from headway.clusters.kmeans import Floats, Ints
 from headway.errors import CheckpointError, UsageError
 
-# (generator, n) -> (n, H, H) squared distances of n draws
+# (generator, n) -> (n, H, H) squared distances in n draws
 Draw = Callable[[np.random.Generator, int], Floats]
 N_BLOCKS = 64
 
 
 class Units(Protocol):
-    """Heads of norm 1 in random directions. Hashable: spaces of one shape share their draws.
+    """Heads of norm 1 in random directions. It is hashable, so that spaces of the same shape share draws.
 
     Attributes:
-        n_heads: how many.
-        exchangeable: any n of them are distributed as any other n.
+        n_heads: number of heads.
+        exchangeable: whether any n heads have the same distribution as any other n.
     """
 
     @property
@@ -37,7 +37,7 @@ class Units(Protocol):
 
 @dataclass(frozen=True)
 class UnitHeads:
-    """The unit vectors of independent normal weights."""
+    """Unit vectors in the directions of independent normal weights."""
 
     n_columns: int
     n_heads: int
@@ -55,13 +55,13 @@ class HeadSpace:
         squared_distances: (H, H).
         gram: (H, H) inner products of the heads as points.
         norms: (H,) Frobenius norms of the heads' matrices.
-        n_columns: dimensions of the space the heads were described in: weights of a head, singular values, ...
-        resolution: squared distances up to this one are rounding: such heads are equal.
+        n_columns: dimensions of the space, such as the weights of a head or its singular values.
+        resolution: heads with a squared distance of at most this are equal up to rounding.
         directions: draws heads of the same norms in random directions.
-        initial: draws heads of independent normal weights of one variance, as a fresh model has.
+        initial: draws heads of independent normal weights of one variance, as in an untrained model.
         units: draws heads of norm 1 in random directions.
-        blocks: (n_blocks, H, H) inner products within each block of columns, for permutations; None where the columns
-            depend on each other, so that a permutation would mean nothing.
+        blocks: (n_blocks, H, H) inner products within each block of columns, for permutations. None if the columns depend
+            on each other, because a permutation would then be meaningless.
     """
 
     squared_distances: Floats
@@ -80,40 +80,40 @@ class HeadSpace:
 
     @property
     def alike(self) -> bool:
-        """Whether both nulls are the same draws: where heads have no norms."""
+        """Whether `directions` and `initial` are the same draws, because heads have no norms."""
         return self.initial is self.directions
 
     @property
     def n_distinct(self) -> int:
-        """How many heads are left when copies of a head count once; what rounding makes of equal heads is equal."""
+        """Number of distinct heads. Heads that are equal up to rounding count once."""
         earlier = np.tril(self.squared_distances <= self.resolution, -1)
         return int((~earlier.any(axis=1)).sum())
 
     @property
     def all_equal(self) -> bool:
-        """Whether there are several heads, all of them copies of one."""
+        """Whether there are several heads and all are copies of one."""
         return self.n_heads > 1 and self.n_distinct == 1
 
 
 def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
-    """Heads as their flattened matrices, as the published study took them.
+    """Space of flattened head matrices, as in "Clustering dynamics of attention heads".
 
     Args:
-        weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O
-            are the dimensions of the residual stream.
-        where: names them in errors.
+        weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O is the
+            residual stream.
+        where: names the weights in errors.
 
     Raises:
-        UsageError: no heads, or heads without weights.
-        CheckpointError: NaN or infinite weights.
+        UsageError: there are no heads, or heads without weights.
+        CheckpointError: weights are NaN or infinite.
     """
     if weights.ndim < 2 or not weights.size:
-        raise UsageError(f"{where} have shape {weights.shape}: clusters need heads, each with weights")
+        raise UsageError(f"{where} have shape {weights.shape}, but clustering needs heads with weights")
     n_heads, n_columns = len(weights), weights[0].size
     blocks = _block_products(weights.reshape(n_heads, -1, weights.shape[-1]))
     gram = blocks.sum(axis=0)
     if not np.isfinite(gram).all():
-        raise CheckpointError(f"{where} hold NaN or infinite values: the checkpoint is damaged, or training diverged")
+        raise CheckpointError(f"{where} hold NaN or infinite values. The checkpoint is damaged, or training diverged")
     norms = np.sqrt(np.diag(gram))
     return HeadSpace(
         squared_distances=distances_of(gram),
@@ -129,7 +129,7 @@ def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> Head
 
 
 def resolution_of(norms: Floats) -> float:
-    """What double precision leaves of the squared distance of two equal heads, with room for long sums."""
+    """Rounding error of the squared distance of two equal heads in double precision, with a margin for long sums."""
     return 1e-12 * float(np.max(norms)) ** 2
 
 
@@ -165,9 +165,9 @@ def random_heads(
 ) -> Floats:
     """(n, H, H) squared distances of heads of independent normal weights, scaled to `norms` if given.
 
-    Exact, without drawing the weights: the inner products of H normal vectors of D columns are Wishart, and A A' is
-    Wishart for a lower triangular A of standard normals with chi(D - i) on its diagonal (Bartlett 1933). With fewer
-    columns than heads the weights themselves are drawn.
+    The distribution is exact, although no weights are drawn. The inner products of H normal vectors of D columns are
+    Wishart, and so is A A' for a lower triangular A of standard normals with chi(D - i) on its diagonal (Bartlett 1933).
+    With fewer columns than heads the weights themselves are drawn.
     """
     if n_columns < n_heads:
         rows = random.standard_normal((n, n_heads, n_columns))
@@ -179,7 +179,7 @@ def random_heads(
 
 
 def bartlett(random: np.random.Generator, n: int, n_columns: int, n_rows: int) -> Floats:
-    """(n, n_rows, n_rows) lower triangular A with A A' distributed as W W' of a normal W (n_rows, n_columns)."""
+    """(n, n_rows, n_rows) lower triangular A. A A' has the distribution of W W' for a normal W (n_rows, n_columns)."""
     triangle = np.tril(random.standard_normal((n, n_rows, n_rows)), -1)
     rows = np.arange(n_rows)
     triangle[:, rows, rows] = np.sqrt(random.chisquare(n_columns - rows, size=(n, n_rows)))
@@ -187,9 +187,9 @@ def bartlett(random: np.random.Generator, n: int, n_columns: int, n_rows: int) -
 
 
 def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
-    """(n, H, H) inner products after the heads are permuted within each block of columns, independently.
+    """(n, H, H) inner products after permuting the heads independently within each block of columns.
 
-    What heads share across blocks is destroyed, what each column holds is kept.
+    This destroys what a head's blocks have in common, and keeps the values of each column.
     """
     n_heads = blocks.shape[-1]
     gram = np.zeros((n, n_heads, n_heads))
@@ -201,19 +201,18 @@ def permuted(blocks: Floats, random: np.random.Generator, n: int) -> Floats:
 
 
 def rotated(gram: Floats, random: np.random.Generator, n: int, labels: Ints | None = None) -> Floats:
-    """(n, H, H) inner products after the heads are mixed by a random rotation that keeps their mean, or with `labels` (H,)
-    the mean of every cluster.
+    """(n, H, H) inner products after mixing the heads by a random rotation that keeps their mean.
 
-    Heads drawn from one Gaussian, of whatever covariance, are as likely to be any such mixture of themselves (Langsrud
-    2005): the draws keep the observed spectrum exactly, so that nothing has to be estimated from few heads. With labels
-    the same holds of clusters that differ in their means alone.
+    With `labels` (H,) it keeps the mean of every cluster. Heads from one Gaussian, of any covariance, are as likely as any
+    such mixture of them (Langsrud 2005). The draws keep the observed spectrum exactly, so no covariance is estimated from
+    few heads. With labels the same holds for clusters that differ only in their means.
     """
     n_heads = len(gram)
     design = np.ones((n_heads, 1)) if labels is None else (labels[:, None] == np.unique(labels)).astype(np.float64)
     basis, _ = np.linalg.qr(design, mode="complete")
     kept, free = basis[:, : design.shape[1]], basis[:, design.shape[1] :]
     mixed, triangle = np.linalg.qr(random.standard_normal((n, free.shape[1], free.shape[1])))
-    # Without these signs the factor is not uniform (Mezzadri 2007).
+    # Without these signs the rotation is not uniformly distributed (Mezzadri 2007).
     mixed *= np.sign(np.diagonal(triangle, axis1=-2, axis2=-1))[:, None, :]
     rotation = kept @ kept.T + free @ mixed @ free.T
     return rotation @ gram @ rotation.transpose(0, 2, 1)
@@ -224,7 +223,7 @@ class Principal:
     """Principal coordinates: the heads in the at most H - 1 dimensions that they span.
 
     Attributes:
-        coordinates: (H, r), centred, of falling variance; each column's largest entry is positive.
+        coordinates: (H, r), centred, in descending order of variance. Each column's largest entry is positive.
         explained: (r,) shares of the variance.
     """
 
@@ -233,7 +232,7 @@ class Principal:
 
 
 def principal_coordinates(squared_distances: Floats) -> Principal:
-    """Coordinates with these distances (Torgerson 1952); for raw weights, the scores of a PCA."""
+    """Coordinates that have these distances (Torgerson 1952). For raw weights they are PCA scores."""
     n_heads = len(squared_distances)
     centre = np.eye(n_heads) - 1 / n_heads
     values, vectors = np.linalg.eigh(-0.5 * centre @ squared_distances @ centre)

@@ -1,4 +1,4 @@
-"""Texts: from a file, from a table's column, built in; texts -> token sequences; repeated random tokens."""
+"""Read texts from files, table columns or the built-in corpus, tokenize them, and make repeated random tokens."""
 
 from headway.corpora.corpus import Corpus
 from headway.corpora.lines import read_lines

@@ -1,4 +1,4 @@
-"""A corpus: a named list of texts, known by the hash of what it says."""
+"""A corpus: a named list of texts, identified by the hash of its texts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Corpus:
     """Texts that a model reads, each on its own.
 
     Attributes:
-        name: where they are from, such as stories.xlsx:Sentence.
-        texts: as they stand in the source, leading and trailing blanks included.
-        sha256: of the texts and their order alone: the same texts in another kind of file are the same corpus.
-        n_blank: lines or cells that held nothing but white space, and so are no texts.
-        sheets: for a workbook, the name of each sheet that was read and how many texts it holds.
+        name: the source of the texts, such as stories.xlsx:Sentence.
+        texts: unchanged from the source, including leading and trailing blanks.
+        sha256: hash of the texts in order. The same texts in another kind of file have the same hash.
+        n_blank: number of lines or cells with nothing but white space, which are left out.
+        sheets: for a workbook, the name of each sheet that was read and its number of texts.
     """
 
     name: str
@@ -31,23 +31,23 @@ class Corpus:
 
     @classmethod
     def of(cls, name: str, candidates: Iterable[str | None], sheets: tuple[tuple[str, int], ...] = ()) -> Corpus:
-        """The corpus of those `candidates` that hold more than white space; the others are counted.
+        """Make a corpus of all `candidates` that hold more than white space, and count the others.
 
         Raises:
-            CorpusError: none does.
+            CorpusError: there are none.
         """
         candidates = list(candidates)
         texts = tuple(text for text in candidates if text is not None and text.strip())
         if not texts:
             raise CorpusError(
-                f"the corpus {name} is empty ({count(len(candidates), 'line or cell', 'lines or cells')} of nothing but "
+                f"the corpus {name} is empty ({count(len(candidates), 'line or cell', 'lines or cells')} with nothing but "
                 "white space): give one text per line or cell"
             )
         digest = hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()
         return cls(name, texts, digest, n_blank=len(candidates) - len(texts), sheets=sheets)
 
     def describe(self) -> str:
-        """Where its texts came from, such as `stories.xlsx:Sentence: 119 texts from 2 sheets (a 53, b 66)`."""
+        """Describe the source of the texts, such as `stories.xlsx:Sentence: 119 texts from 2 sheets (a 53, b 66)`."""
         own = f"{self.name}: {count(len(self), 'text')}"
         sheets = ", ".join(f"{name} {n}" for name, n in self.sheets)
         return f"{own} from {count(len(self.sheets), 'sheet')} ({sheets})" if sheets else own

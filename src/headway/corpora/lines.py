@@ -1,4 +1,4 @@
-"""The lines of a text file, as editors see them."""
+"""Read the lines of a text file, split as editors split them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from headway.errors import CorpusError
 
 
 def utf8(path: Path) -> str:
-    """What a file says, without a byte order mark.
+    """Return the content of a file without its byte order mark.
 
     Raises:
-        CorpusError: it is not UTF-8.
-        OSError: it cannot be read.
+        CorpusError: the file is not UTF-8.
+        OSError: the file cannot be read.
     """
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # A byte order mark is not among the bytes that utf-8-sig counts.
+        # `error.start` does not count the byte order mark.
         at = error.start + len(data) - len(error.object)
         line = data.count(b"\n", 0, at) + 1
         raise CorpusError(
@@ -28,9 +28,9 @@ def utf8(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, without their ends. What raises is as in `utf8`.
+    """Return the lines of a UTF-8 file without their line ends. It raises the errors of `utf8`.
 
-    Only line ends that editors write count: `str.splitlines` would also cut at form feeds and line separators.
+    `str.splitlines` is not used, because it also splits at form feeds and line separators.
     """
     lines = utf8(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]

@@ -1,11 +1,11 @@
-"""What `--corpus` names -> a corpus.
+"""Open the corpus that `--corpus` names.
 
-    texts.txt                    one text per line, UTF-8; blank lines are no texts
+    texts.txt                    one text per line, UTF-8; blank lines are left out
     stories.xlsx:Sentence        a column of a table: .xlsx, .xls, .ods, .csv, .tsv, .parquet, .jsonl
-    stories.xlsx[A,B]:Sentence   of some sheets of a workbook; without brackets, of every sheet that has the column
-    nano                         built in: the held-out tenth of the text that the nano suite is trained on
+    stories.xlsx[A,B]:Sentence   some sheets of a workbook; without brackets, every sheet that has the column
+    nano                         built in: the held-out tenth of the nano suite's text
 
-A table with a single column needs no column name. Blank cells are no texts.
+A table with a single column needs no column name. Blank cells are left out.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from headway.text import unicode_name
 
 
 def open_corpus(spec: str | PathLike[str]) -> Corpus:
-    """The corpus that `spec` names: a built-in name, FILE.txt, TABLE:COLUMN or WORKBOOK[SHEETS]:COLUMN.
+    """Open a corpus: a built-in name, FILE.txt, TABLE:COLUMN or WORKBOOK[SHEETS]:COLUMN.
 
-    A file called like a built-in corpus is reached as ./NAME. A colon or bracket in a file's name is no obstacle: the
-    longest beginning of `spec` that is a file is the file, so C:\\stories.csv:Sentence and a:b.txt mean what they say.
+    Write ./NAME for a file with the name of a built-in corpus. File names may contain colons and brackets, such as
+    C:\\stories.csv:Sentence and a:b.txt: the longest prefix of `spec` that is a file is taken as the file.
 
     Raises:
-        CorpusError: the file is not there, not UTF-8, of an unknown kind, lacks the sheet or column, or holds no text.
+        CorpusError: the file is missing, not UTF-8 or of an unknown kind, lacks the sheet or column, or holds no text.
     """
     spec = str(spec)
     if spec in BUILT_IN:
@@ -41,12 +41,12 @@ def open_corpus(spec: str | PathLike[str]) -> Corpus:
         if kind == ".txt":
             if asked.column or asked.sheets:
                 raise CorpusError(
-                    f"{path} is a text file, without sheets and columns: give {path} alone, one text a line"
+                    f"{path} is a text file, which has no sheets or columns: give {path} alone, with one text per line"
                 )
             return Corpus.of(unicode_name(path), read_lines(path))
         if kind not in (*READERS, *SHEETS):
             raise CorpusError(
-                f"{path} is of a kind that holds no corpus ({kind or 'no ending'}): give a .txt with one text per "
+                f"{path} is not a supported kind of file ({kind or 'no ending'}): give a .txt with one text per "
                 f"line, or a table ({', '.join((*READERS, *SHEETS))}) with its column, such as stories.csv:text"
             )
         column = read_column(path, asked.column, asked.sheets)
@@ -75,7 +75,7 @@ _AFTER_FILE = re.compile(r"(?:\[(?P<sheets>[^\]]+)\])?(?::(?P<column>.*))?", re.
 
 
 def _split(spec: str) -> _Asked:
-    """The file, the sheets and the column, if any, that `spec` names."""
+    """Split `spec` into a file and, if given, its sheets and column."""
     spec = str(Path(spec).expanduser()) if spec.startswith("~") else spec
     ends = [len(spec), *(at for at in range(len(spec) - 1, 0, -1) if spec[at] in ":[")]
     for end in ends:
@@ -85,9 +85,8 @@ def _split(spec: str) -> _Asked:
             return _Asked(Path(spec[:end]), sheets, rest["column"] or None)
     if Path(spec).is_dir():
         raise CorpusError(f"the corpus {spec} is a folder: give a file, such as {Path(spec) / 'texts.txt'}")
-    # A colon in second place belongs to a drive.
+    # A colon in second position belongs to a Windows drive.
     asked = spec[: next((at for at in reversed(ends) if at > 1), len(spec))]
     raise CorpusError(
-        f"no corpus {asked!r}: there is no such file (looked in {Path.cwd()}), and the built-in ones are "
-        f"{', '.join(BUILT_IN)}"
+        f"no corpus {asked!r}: there is no such file (looked in {Path.cwd()}). Built-in corpora: {', '.join(BUILT_IN)}"
     )

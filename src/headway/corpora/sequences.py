@@ -1,4 +1,4 @@
-"""Texts -> token sequences that a model can read."""
+"""Tokenize texts into sequences that a model can read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from headway.corpora.corpus import Corpus
 from headway.errors import CorpusError, UsageError
 from headway.text import count
 
-# A text of one token attends only to itself: there is nothing to measure.
+# A text of one token attends only to itself, so there is nothing to measure.
 SHORTEST = 2
-# With room for three, no window of a longer text comes out shorter than two.
+# With room for three tokens, no window of a longer text is shorter than two.
 SMALLEST_ROOM = 3
 
 
 class Tokenizer(Protocol):
-    """What `tokenize` asks of a tokenizer. Where it also has encode_batch(texts), that is used: it is faster."""
+    """The interface of a tokenizer. `tokenize` prefers `encode_batch(texts)` if the tokenizer has it: it is faster."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids, with no special tokens."""
@@ -28,13 +28,13 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Sequences:
-    """What a model reads of a corpus.
+    """Token sequences of a corpus.
 
     Attributes:
-        ids: one int64 array (T,) of token ids for each sequence, 2 <= T <= the context.
-        text: (len(ids),) the number of each sequence's text in the corpus.
-        n_short: texts of fewer than 2 tokens, which are left out.
-        n_windowed: texts longer than the context, which were split.
+        ids: one int64 array (T,) of token ids for each sequence, 2 <= T <= context length.
+        text: (len(ids),) index of each sequence's text in the corpus.
+        n_short: number of texts with fewer than 2 tokens, which are left out.
+        n_windowed: number of texts longer than the context, which are split into windows.
     """
 
     ids: list[np.ndarray]
@@ -50,7 +50,7 @@ class Sequences:
         return sum(map(len, self.ids))
 
     def notes(self) -> list[str]:
-        """What a reader must know of how the texts were read; nothing where every text was read as it stands."""
+        """Sentences about texts that were left out or split; empty if there are none."""
         notes = []
         if self.n_short:
             short = f"of fewer than {SHORTEST} tokens"
@@ -68,25 +68,25 @@ class Sequences:
 def tokenize(
     corpus: Corpus, tokenizer: Tokenizer, *, context_length: int, vocab_size: int, add_bos: bool = False
 ) -> Sequences:
-    """The token sequences of `corpus`, each text on its own.
+    """Tokenize each text of `corpus` on its own.
 
-    A text longer than the context is split into the fewest windows that fit, as equal in length as can be, so that
-    none is a mere remnant; with `add_bos` each window starts with the tokenizer's `bos_id`, which counts as a token.
+    A text longer than the context is split into the fewest windows that fit. They are nearly equal in length, so that no
+    window is a short remnant. With `add_bos` each window starts with the tokenizer's `bos_id`, which counts as a token.
 
     Args:
         context_length: the most tokens that the model reads at once.
         vocab_size: rows of the model's embedding.
 
     Raises:
-        CorpusError: no text has two tokens, or a token id is outside the embedding: the tokenizer is not this model's.
-        UsageError: `add_bos` with a tokenizer that has no such token, or a context of fewer than three tokens of text.
+        CorpusError: no text has two tokens, or a token id is outside the embedding, as with another model's tokenizer.
+        UsageError: `add_bos` with a tokenizer without BOS, or a context with room for fewer than three tokens of text.
     """
     bos = _bos(tokenizer) if add_bos else []
     room = context_length - len(bos)
     if room < SMALLEST_ROOM:
         raise UsageError(
             f"a context of {context_length} tokens has no room for {SMALLEST_ROOM} tokens of text: "
-            "nothing can be measured"
+            "use a model with a longer context"
         )
     ids: list[np.ndarray] = []
     text: list[int] = []
@@ -102,8 +102,8 @@ def tokenize(
         text += [number] * len(windows)
     if not ids:
         raise CorpusError(
-            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens: there is no "
-            "previous token to attend to; give longer texts"
+            f"none of the {count(len(corpus), 'text')} of the corpus {corpus.name} has {SHORTEST} tokens, so there is no "
+            "previous token to attend to: give longer texts"
         )
     return Sequences(ids, np.array(text, dtype=np.int64), n_short, n_windowed)
 
@@ -111,7 +111,7 @@ def tokenize(
 def _bos(tokenizer: Any) -> list[int]:
     bos = getattr(tokenizer, "bos_id", None)
     if bos is None:
-        raise UsageError("the tokenizer names no token that starts a text: measure without a BOS")
+        raise UsageError("the tokenizer has no token that starts a text (BOS): measure without a BOS")
     return [bos]
 
 
@@ -126,6 +126,6 @@ def _check_ids(tokens: np.ndarray, vocab_size: int, corpus: Corpus, number: int)
     if len(outside):
         raise CorpusError(
             f"token id {outside[0]} (text {number} of the corpus {corpus.name}: {corpus.texts[number][:40]!r}) is "
-            f"outside the model's vocabulary of {vocab_size}: the tokenizer is not this model's. Put the model's own "
-            "beside its weights"
+            f"outside the model's vocabulary of {vocab_size}, so the tokenizer belongs to another model. Put the model's "
+            "own tokenizer beside its weights"
         )

@@ -1,4 +1,4 @@
-"""The texts of a table's column: spreadsheets with all their sheets, CSV, TSV, JSON lines, Parquet."""
+"""Read texts from a column of a table: spreadsheets with all their sheets, CSV, TSV, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Column(NamedTuple):
     """The cells of one column.
 
     Attributes:
-        name: the column's.
+        name: name of the column.
         cells: in the order of rows, sheet after sheet.
-        sheets: for a workbook, the name of each sheet that has the column and how many texts came from it.
+        sheets: for a workbook, the name of each sheet with this column and its number of texts.
     """
 
     name: str
@@ -34,14 +34,14 @@ class Column(NamedTuple):
 
 
 def read_column(path: Path, column: str | None, sheets: Sequence[str] = ()) -> Column:
-    """A column of the table at `path`.
+    """Read a column of the table at `path`.
 
     Args:
-        column: its name; None for the only column there is.
-        sheets: which sheets of a workbook; all that have the column if empty.
+        column: name of the column; None if the table has a single one.
+        sheets: sheets of a workbook to read; if empty, all that have the column.
 
     Raises:
-        CorpusError: the table cannot be read, or has no such column or sheet, or the column holds no text.
+        CorpusError: the table cannot be read, has no such column or sheet, or the column holds no text.
     """
     kind = path.suffix.lower()
     if kind in SHEETS:
@@ -77,7 +77,7 @@ def _chosen(path: Path, tables: dict[str, pl.DataFrame], sheets: Sequence[str]) 
 
 def _workbook(path: Path) -> dict[str, pl.DataFrame]:
     def read(path: Path) -> dict[str, pl.DataFrame]:
-        with _silent("fastexcel"):  # it logs which columns are empty
+        with _silent("fastexcel"):  # it logs the names of empty columns
             return pl.read_excel(path, sheet_id=0, infer_schema_length=None, raise_if_empty=False)
 
     return _reading(path, read)
@@ -87,7 +87,7 @@ def _workbook(path: Path) -> dict[str, pl.DataFrame]:
 def _silent(name: str) -> Iterator[None]:
     logger = logging.getLogger(name)
     before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # which its children inherit
+    logger.setLevel(logging.CRITICAL + 1)  # child loggers inherit the level
     try:
         yield
     finally:
@@ -116,12 +116,12 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
-    """What `read` returns; whatever it fails with is told as one message."""
+    """Return `read(path)`. Every failure becomes one error message."""
     try:
         return read(path)
     except (CorpusError, OSError):
         raise
-    except Exception as error:  # polars, and each engine below it, raise kinds of their own
+    except Exception as error:  # polars and its engines raise many kinds of exceptions
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise CorpusError(f"{path} cannot be read as a {path.suffix} table: {reason}") from error
 
@@ -132,15 +132,17 @@ def _csv(path: Path) -> pl.DataFrame:
     for separator, name in _SEPARATORS.items():
         if separator in header and "," not in header:
             raise CorpusError(
-                f"{path} separates its columns by {name}, not by commas: save it with commas, or, with tabs, as .tsv"
+                f"{path} separates its columns by {name} instead of commas: save it with commas, or with tabs as .tsv"
             )
     return pl.read_csv(io.BytesIO(text.encode()), infer_schema=False)
 
 
 def _tsv(path: Path) -> pl.DataFrame:
-    """Tab-separated text. By its definition a tab always ends a cell and a line end a row, so quotes are characters.
-    Spreadsheets quote cells all the same: quotes are taken off where each is closed in its own line, and where lines would
-    otherwise have different numbers of cells.
+    """Read tab-separated text.
+
+    By the format's definition a tab always ends a cell and a line end a row, so quotes are ordinary characters. But
+    spreadsheets quote cells. So quotes are removed in two cases: if each quote is closed within its line, or if the lines
+    would otherwise have different numbers of cells.
     """
     lines = read_lines(path)
     rows = [line for line in lines if line]
@@ -157,7 +159,7 @@ def _tsv(path: Path) -> pl.DataFrame:
 
 
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    # Every cell as text: a column of numbers is as good a text as any if it is asked for.
+    # Every cell is read as text, because a column of numbers may also be a corpus.
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": lambda path: pl.read_ndjson(io.BytesIO(utf8(path).encode()), infer_schema_length=None),

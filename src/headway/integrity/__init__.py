@@ -1,1 +1,1 @@
-"""Is a suite what it says it is? The audit, and what is known to be wrong with public suites."""
+"""Audit whether a suite serves the checkpoints that it claims to serve, and remember known faults of public suites."""

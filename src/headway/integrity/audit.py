@@ -1,8 +1,8 @@
-"""Is the suite what it says it is? Public suites serve wrong or missing weights in places: find them, and warn of them.
+"""Audit a suite. Public suites serve some wrong or missing weights: the audit finds them, and later commands warn.
 
 found = audit(open_suite("pythia"), "size=2.8b")
 found.findings, found.table
-found.remember()                  # from now on `flags(checkpoint)` warns of the checkpoints that it concerns
+found.remember()                  # from now on `flags(checkpoint)` warns of the affected checkpoints
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found, and one row per checkpoint of what it was found from.
+    """Findings of an audit, and the facts about each checkpoint.
 
     Attributes:
-        where: which checkpoints were selected; all if empty.
-        findings: run by run; those that are no `note` are reasons to leave the steps out.
-        table: run, size, seed, step, revision, reference (a last step that was not selected, only compared with),
-            weights (hash of the files; null where they are missing), format, bytes, findings (kinds, joined; null where
-            there are none).
-        places: each run's repository or folder.
+        where: the selection; all checkpoints if empty.
+        findings: ordered by run. A finding that is no `note` is a reason to leave its steps out.
+        table: run, size, seed, step, revision, reference (a last step that was not selected but compared with), weights
+            (hash of the files; null if they are missing), format, bytes, findings (kinds, joined; null if there are
+            none).
+        places: repository or folder of each run.
         deep: whether the weights were read.
     """
 
@@ -61,7 +61,7 @@ class Audit:
 
     @property
     def n_flagged(self) -> int:
-        """How many checkpoints are flagged, references among them."""
+        """Number of flagged checkpoints, including references."""
         return self.table["findings"].count()
 
     def to_json(self) -> dict[str, Any]:
@@ -78,10 +78,10 @@ class Audit:
         }
 
     def save(self, directory: Path) -> None:
-        """Writes `audit.json` and `audit.parquet` into `directory`.
+        """Write `audit.json` and `audit.parquet` to `directory`.
 
         Raises:
-            StorageError: it cannot be written to.
+            StorageError: the directory cannot be written to.
         """
         buffer = io.BytesIO()
         self.table.write_parquet(buffer)
@@ -89,7 +89,7 @@ class Audit:
         write_whole(directory / "audit.json", to_json(self.to_json()))
 
     def remember(self) -> None:
-        """Keeps the findings in the user's cache folder, where `audit_memory.flags` looks.
+        """Save the findings in the user's cache folder, where `memory.flags` finds them.
 
         Raises:
             StorageError: the folder cannot be written to.
@@ -114,20 +114,20 @@ def audit(
     keep: bool = True,
     progress: Progress | None = None,
 ) -> Audit:
-    """Compares what is stated of the checkpoints' files: hashes, sizes, names. Nothing is downloaded for that.
+    """Compare the stated hashes, sizes and names of the checkpoints' files. Nothing is downloaded for that.
 
-    Each run's last step is compared with, whether it is selected or not: wrong weights are mostly late ones.
+    The last step of each run is always compared, even if it is not selected, because wrong weights are mostly late ones.
 
     Args:
-        where: which checkpoints; all of them if empty.
-        tensors: opens a folder's weights (`headway.models.tensors.TensorFiles`); if given, the weights are read too:
-            distances between steps, NaN, other shapes, descent from step 0. What was read is kept in the user's cache
-            folder as a small file a checkpoint, so that an audit that was stopped goes on from there.
-        keep: whether weights that are downloaded for it stay in the Hub's cache.
+        where: the selection; all checkpoints if empty.
+        tensors: opens a folder's weights (`headway.models.tensors.TensorFiles`). If given, the weights are read too, to
+            compare distances between steps, NaN, shapes and the similarity to step 0. A small signature of each
+            checkpoint is saved in the user's cache folder, so that an interrupted audit can continue.
+        keep: whether downloaded weights stay in the Hub's cache.
 
     Raises:
         SelectionError: the selection names something unknown.
-        CheckpointError: the Hub is out of reach.
+        CheckpointError: the Hub cannot be reached.
         StorageError: the disk is full.
     """
     facts = stated_facts(suite, where, progress=progress)

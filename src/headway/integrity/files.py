@@ -1,6 +1,6 @@
-"""What can be known of a suite without reading it: from the names, sizes and hashes of its files.
+"""Find faults of a suite from the names, sizes and hashes of its files, without downloading them.
 
-Revisions with equal weights, missing and odd-sized files, steps that are absent. Nothing is downloaded.
+These are revisions with equal weights, missing files, odd sizes and missing steps.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from headway.suites.suite import Suite
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Files of equal tensors differ by their headers: safetensors' by a few words, a .bin's by names for each tensor.
+# Files with equal tensors may differ in their headers: safetensors by a few words, .bin by names for each tensor.
 _HEADERS = {"safetensors": 1024, "bin": 65536}
 
-# What each kind of finding means, and what it does not: for reports.
+# Explanations of each kind of finding, for reports.
 MEANING = {
-    "equal_weights": "The weights are the same, by their files’ hashes or by every entry that was compared. Which of the "
-    "steps is right is not known.",
-    "equal_shard": "A file of the weights is also a file of another step’s weights, although the others of these steps "
-    "differ: a part of the weights is of another step. Which of the two is right is not known.",
-    "other_settings": "The step’s config.json or tokenizer differs from that of the run’s other steps in what decides its "
+    "equal_weights": "The weights of several steps are equal, by their files’ hashes or by every compared entry. It is "
+    "not known which step is right.",
+    "equal_shard": "Two steps share a file of their weights although their other files differ, so some layers belong to "
+    "another step. It is not known which step is right.",
+    "other_settings": "The step’s config.json or tokenizer differs from the run’s other steps in a way that affects its "
     "numbers, so the steps are not comparable.",
     "missing_revision": "The step belongs to the suite’s grid, but its repository does not hold it.",
-    "missing_files": "A file that is needed is not among those listed, or lies there in another form than the others.",
-    "odd_size": "The weights’ files are longer or shorter than at the run’s other steps: cut off, of another precision, "
+    "missing_files": "A needed file is not listed, or has another format than at the other steps.",
+    "odd_size": "The weights’ files are longer or shorter than at the run’s other steps: truncated, of another precision, "
     "or of another model.",
-    "absent_step": "Most runs of the suite have this step and this run does not; it cannot be compared there.",
-    "odd_shape": "The step’s tensors are not those of the run’s other steps. They may be of another model, or only saved "
-    "in another way.",
+    "absent_step": "Most runs of the suite have this step, but this run does not. It cannot be compared there.",
+    "odd_shape": "The step’s tensors differ in name or shape from the run’s other steps. They may belong to another model, "
+    "or may only have been saved in another way.",
     "not_finite": "The weights hold NaN or infinities: the run diverged, or the file is damaged.",
-    "out_of_place": "The weights lie nearer to the run’s end than their step allows. Distances are between the directions "
-    "of samples of each matrix: 0 is the same, 1.41 unrelated. The wider they differ, the stronger the finding; a run that "
-    "went astray and came back can look the same.",
-    "not_from_own_start": "The weights do not resemble the run’s own initialisation as later steps of a run do: step 0, "
-    "or the steps named, may be of another run.",
-    "unreadable": "The step is stated to be there, and its files could not be looked at, or its weights not be read.",
-    "not_read": "The weights could not be fetched, which says nothing about them.",
+    "out_of_place": "The weights are closer to the run’s end than their step allows. Distances compare the directions of "
+    "samples of each matrix: 0 means equal, 1.41 unrelated. Larger gaps are stronger evidence. A run that drifted away and "
+    "came back can look the same.",
+    "not_from_own_start": "The weights do not resemble the run’s own initialisation as later steps normally do. Step 0, "
+    "or the named steps, may belong to another run.",
+    "unreadable": "The step is listed, but its files could not be inspected or its weights could not be read.",
+    "not_read": "The weights could not be downloaded. This says nothing about them.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one run that a reader of its numbers should know.
+    """A fact about one run that readers of its numbers should know.
 
     Attributes:
         kind: one of `MEANING`.
-        steps: the steps that it concerns; those to be warned of when they are measured, unless it is a note.
-        note: whether it is as it should be, and only good to know.
+        steps: the affected steps. Measuring them gives a warning, unless the finding is a note.
+        note: whether the finding is expected and only for information.
     """
 
     kind: str
@@ -77,16 +77,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is stated of one checkpoint's files.
+    """Stated facts about one checkpoint's files.
 
     Attributes:
-        weights: their identity; empty where they are missing.
-        shards: the digests of the files of the weights by name.
-        tokenizer: the digests of the tokenizer's files by name; empty where it has none of its own.
-        config: the digest of config.json; `settings` is what it says that decides numbers, known where it differs from
-            that of the run's other steps.
-        reference: whether it was not selected, and is here for the others to be compared with.
-        first: whether it is its run's first step.
+        weights: identity of the weights; empty if they are missing.
+        shards: digests of the weight files by name.
+        tokenizer: digests of the tokenizer's files by name; empty if the checkpoint has no tokenizer.
+        config: digest of config.json.
+        settings: settings in config.json that affect numbers. They are read only for runs whose steps have different
+            config.json files.
+        reference: whether the checkpoint was not selected and only serves for comparison.
+        first: whether it is the first step of its run.
     """
 
     checkpoint: Checkpoint
@@ -103,12 +104,13 @@ class Facts:
 
 
 def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = None) -> list[Facts]:
-    """What is stated of the files of each selected checkpoint, and of each run's last step, which others are compared
-    with; one question to the Hub for each.
+    """Return the stated facts of each selected checkpoint, and of each run's last step for comparison.
+
+    It sends one request per checkpoint to the Hub.
 
     Raises:
         SelectionError: the selection names something unknown.
-        CheckpointError: the Hub is out of reach.
+        CheckpointError: the Hub cannot be reached.
     """
     selected = suite.checkpoints(where)
     runs = ",".join(dict.fromkeys(checkpoint.run for checkpoint in selected))
@@ -128,7 +130,7 @@ def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = N
 
 
 def _with_settings(facts: Sequence[Facts]) -> list[Facts]:
-    """Reads config.json of the runs in which it differs between steps, each content once."""
+    """Read config.json in the runs whose steps have different ones, each distinct file once."""
     configs: dict[str, set[str]] = defaultdict(set)
     for fact in facts:
         configs[fact.checkpoint.run].add(fact.config)
@@ -144,7 +146,7 @@ def _with_settings(facts: Sequence[Facts]) -> list[Facts]:
 
 
 def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """What the checkpoint's config.json says that decides numbers; nothing where it cannot be read."""
+    """Settings in the checkpoint's config.json that affect numbers; empty if the file cannot be read."""
     source = checkpoint.source
     try:
         if isinstance(source, FolderSource):
@@ -154,12 +156,12 @@ def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
         return deciding(told)
     except (CheckpointError, OSError, ValueError, AttributeError, RecursionError):
-        return {}  # damage is found where the checkpoint is used
+        return {}  # a damaged file gives an error when the checkpoint is used
 
 
 @contextmanager
 def in_threads(threads: int, function: Callable[[S], T], items: Iterable[S]) -> Iterator[Iterator[T]]:
-    """`map(function, items)`, done by several threads; what was not begun when the block ends never is."""
+    """`map(function, items)` in several threads. Items that have not started when the block ends are cancelled."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield pool.map(function, items)
@@ -168,7 +170,7 @@ def in_threads(threads: int, function: Callable[[S], T], items: Iterable[S]) -> 
 
 
 def _order(selected: Sequence[Checkpoint]) -> Callable[[Checkpoint], tuple[int, int]]:
-    """By run, as selected, then by step."""
+    """Sort key: runs as selected, then steps."""
     place = {run: i for i, run in enumerate(dict.fromkeys(checkpoint.run for checkpoint in selected))}
     return lambda checkpoint: (place[checkpoint.run], checkpoint.step)
 
@@ -179,7 +181,7 @@ def _facts(checkpoint: Checkpoint) -> Facts:
     except Unreachable:
         raise
     except CheckpointError as error:
-        # Only the Hub's own word makes a revision missing: a gated repository or a failing server does not.
+        # A revision counts as missing only if the Hub says so, not if a repository is gated or a server fails.
         kind = "missing_revision" if _is_missing(error) else "unreadable"
         return Facts(checkpoint, problems=((kind, str(error).removeprefix(f"{checkpoint.source}: ")),))
     names, missing = _weights(files)
@@ -206,7 +208,7 @@ def _facts(checkpoint: Checkpoint) -> Facts:
     )
 
 
-# The files of a tokenizer that decide which tokens a text has.
+# Files of a tokenizer that determine the tokens of a text.
 _TOKENS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"})
 
 
@@ -225,10 +227,10 @@ def _stated(checkpoint: Checkpoint) -> Mapping[str, FileFacts]:
 
 
 def _digest_of(path: Path) -> str:
-    """The digest of a file that decides something, empty for others.
+    """Digest of a file that affects numbers; empty for other files.
 
     Raises:
-        CheckpointError: it is a pipe or device, or cannot be read.
+        CheckpointError: the file is a pipe or a device, or cannot be read.
     """
     if path.suffix not in (".safetensors", ".bin") and path.name not in {CONFIG, *_TOKENS}:
         return ""
@@ -240,7 +242,7 @@ def _digest_of(path: Path) -> str:
 
 
 def _weights(names: Collection[str]) -> tuple[list[str], list[str]]:
-    """The files of the weights that are there, and those that are missing: a shard's name says how many there are."""
+    """Names of present and of missing weight files. The name of a shard states the number of shards."""
     for whole in WEIGHTS:
         if whole in names:
             return [whole], []
@@ -256,11 +258,11 @@ def _weights(names: Collection[str]) -> tuple[list[str], list[str]]:
     return [], []
 
 
-# --- from facts to findings -----------------------------------------------------------------------------------------
+# --- findings -------------------------------------------------------------------------------------------------------
 
 
 def find(facts: Sequence[Facts]) -> list[Finding]:
-    """What the facts give reason to say, run by run."""
+    """Return the findings that follow from the facts, ordered by run."""
     by_run: dict[str, list[Facts]] = defaultdict(list)
     for fact in facts:
         by_run[fact.checkpoint.run].append(fact)
@@ -284,14 +286,14 @@ def _problems(run: str, facts: Iterable[Facts]) -> Iterator[Finding]:
             steps[kind, message].append(fact.checkpoint.step)
     for (kind, message), found in steps.items():
         if kind == "no_tokenizer":
-            said = f"{steps_in_words(found)} without a tokenizer; another revision's is used"
+            said = f"{steps_in_words(found)} without a tokenizer; the tokenizer of another revision is used"
             yield Finding("missing_files", run, tuple(found), said, note=True)
         else:
             yield Finding(kind, run, tuple(found), f"{steps_in_words(found)}: {message}")
 
 
 def usual(values: Sequence[T]) -> T:
-    """The most common of a run's values; of those that are as common, the one that comes last."""
+    """The most common value of a run. Ties go to the latest."""
     return Counter(reversed(values)).most_common(1)[0][0]
 
 
@@ -307,35 +309,35 @@ def _odd_sizes(run: str, facts: Iterable[Facts]) -> Iterator[Finding]:
             if abs(fact.n_bytes - expected) > _HEADERS[form]:
                 odd[fact.n_bytes].append(fact.checkpoint.step)
         for n_bytes, steps in odd.items():
-            said = f"{steps_in_words(steps)}: weights of {n_bytes:,} bytes, where the run's others have {expected:,}"
+            said = f"{steps_in_words(steps)}: weights of {n_bytes:,} bytes, but the run's other steps have {expected:,}"
             if min(abs(2 * n_bytes - expected), abs(n_bytes - 2 * expected)) <= 2 * _HEADERS[form]:
-                said += "; as if saved in another precision"
+                said += ", which suggests another precision"
             yield Finding("odd_size", run, tuple(steps), said)
     if len(by_form) > 1:
         rarer = min(by_form.values(), key=len)
         found = tuple(fact.checkpoint.step for fact in rarer)
         message = (
-            f"{steps_in_words(found)} as .{rarer[0].form}, the others not; whether weights are equal between the two "
-            "is seen only by a deep audit"
+            f"{steps_in_words(found)} as .{rarer[0].form}, unlike the others; only a deep audit can compare weights "
+            "between the two formats"
         )
         yield Finding("missing_files", run, found, message, note=True)
 
 
 def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str = "") -> Iterator[Finding]:
-    """What is to be said of each group of steps whose weights are equal.
+    """Findings for groups of steps with equal weights.
 
     Args:
         last: the run's last step.
-        although: what makes that remarkable.
+        although: a clause that is added to the message.
     """
     for steps in groups:
         note, found = False, steps
         if steps == [0, 1]:
             note = True
-            said = f"steps 0 and 1 have equal weights{although}, as they must where the first step's learning rate is 0"
+            said = f"steps 0 and 1 have equal weights{although}, as expected if the first step's learning rate is 0"
         elif steps[-1] == last:
             found = steps[:-1]
-            said = f"{steps_in_words(found)} with the weights of the last step, {last}{although}"
+            said = f"{steps_in_words(found)} have the weights of the last step, {last}{although}"
         else:
             right = "only steps 0 and 1 can both be right" if steps[:2] == [0, 1] else "at most one of them is right"
             said = f"{steps_in_words(steps)} have equal weights{although}: {right}"
@@ -343,7 +345,7 @@ def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str
 
 
 def _equal_shards(run: str, facts: Sequence[Facts], last: int) -> Iterator[Finding]:
-    """Files that two steps share although others of theirs differ: a part of the weights is of another step."""
+    """Findings for files that steps share although their other weight files differ."""
     holders: dict[str, dict[int, str]] = defaultdict(dict)
     weights = {fact.checkpoint.step: fact.weights for fact in facts}
     for fact in facts:
@@ -354,9 +356,9 @@ def _equal_shards(run: str, facts: Sequence[Facts], last: int) -> Iterator[Findi
         if len({weights[step] for step in steps}) < 2 or steps == [0, 1]:
             continue
         names = dict.fromkeys(held[step] for step in steps)
-        same = f"{' and '.join(names)} of {steps_in_words(steps)} {'is' if len(names) == 1 else 'are'} one and the same file"
+        same = f"{' and '.join(names)} of {steps_in_words(steps)} {'is' if len(names) == 1 else 'are'} the same file"
         if steps[-1] == last:
-            said = f"{same}, although other files of their weights differ: a part of the last step stands at the others"
+            said = f"{same}, although other files of their weights differ: the others hold a part of the last step"
             yield Finding("equal_shard", run, tuple(steps[:-1]), said)
         else:
             said = f"{same}, although other files of their weights differ: at most one of these steps is right"
@@ -364,7 +366,7 @@ def _equal_shards(run: str, facts: Sequence[Facts], last: int) -> Iterator[Findi
 
 
 def _other_settings(run: str, facts: Sequence[Facts]) -> Iterator[Finding]:
-    """Settings of config.json, and tokenizers, that differ between the steps of a run. Most steps are taken to be right."""
+    """Findings for config.json settings and tokenizers that differ between steps. The majority is taken to be right."""
     told = [(fact.checkpoint.step, fact.settings) for fact in facts if fact.settings]
     for name in sorted({name for _, settings in told for name in settings}):
         yield from _differing(run, name, {step: json.dumps(own.get(name), sort_keys=True) for step, own in told})
@@ -383,9 +385,9 @@ def _differing(run: str, name: str, values: Mapping[int, str], shown: bool = Tru
             odd[values[step]].append(step)
     for value, steps in odd.items():
         said = (
-            f"{name} is {_cut(value)}, where the run's others have {_cut(common)}"
+            f"{name} is {_cut(value)}, but {_cut(common)} at the run's other steps"
             if shown
-            else f"another {name} than the run's others"
+            else f"{name} differs from the run's other steps"
         )
         yield Finding("other_settings", run, tuple(steps), f"{steps_in_words(steps)}: {said}")
 
@@ -395,7 +397,7 @@ def _cut(value: str) -> str:
 
 
 def equal_across_runs(by_run: Mapping[str, Sequence[Facts]], although: str = "") -> Iterator[Finding]:
-    """What is to be said of runs that share weights. `although` says what makes that remarkable."""
+    """Findings for runs that share weights. `although` is a clause that is added to the message."""
     firsts = {(run, fact.checkpoint.step) for run, facts in by_run.items() for fact in facts if fact.first}
     shared: dict[tuple[str, ...], list[dict[str, list[int]]]] = defaultdict(list)
     for keys in _groups(
@@ -407,7 +409,7 @@ def equal_across_runs(by_run: Mapping[str, Sequence[Facts]], although: str = "")
         if len(steps) > 1:
             shared[tuple(sorted(steps))].append(steps)
     for runs, found in shared.items():
-        # Where the first step's learning rate is 0, step 1 is the start as well.
+        # Step 1 also counts as the start, because its weights are those of step 0 if the first learning rate is 0.
         begins = all(step == 1 or (run, step) in firsts for steps in found for run in steps for step in steps[run])
         for run in runs:
             own = sorted(step for steps in found for step in steps[run])
@@ -417,7 +419,7 @@ def equal_across_runs(by_run: Mapping[str, Sequence[Facts]], although: str = "")
 
 
 def _groups(facts: Iterable[Facts], label: Callable[[Facts], Any]) -> list[list[Any]]:
-    """The labels of facts with equal weights, where there are two or more."""
+    """Labels of facts with equal weights, as groups of two or more."""
     groups: dict[str, list[Any]] = defaultdict(list)
     for fact in facts:
         if fact.weights:
@@ -426,19 +428,19 @@ def _groups(facts: Iterable[Facts], label: Callable[[Facts], Any]) -> list[list[
 
 
 def _absent(by_run: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
-    """Steps that most runs have. (A grid that is known by name shows as revisions that are missing.)"""
+    """Findings for steps that most other runs have. Steps of a known grid are reported as missing revisions instead."""
     selected = {run: {fact.checkpoint.step for fact in facts if not fact.reference} for run, facts in by_run.items()}
     count = Counter(step for steps in selected.values() for step in steps)
     common = {step for step, runs in count.items() if 2 * runs > len(by_run)}
     for run, facts in by_run.items():
         absent = sorted(common - {fact.checkpoint.step for fact in facts})
         if absent:
-            said = f"{steps_in_words(absent)} absent, which most runs of the suite have"
+            said = f"{steps_in_words(absent)} missing, present in most runs of the suite"
             yield Finding("absent_step", run, tuple(absent), said)
 
 
 def steps_in_words(steps: Sequence[int]) -> str:
-    """`step 5`, `steps 1, 2 and 4`, or `76 steps, from 0 to 140000`."""
+    """Format steps: `step 5`, `steps 1, 2 and 4`, or `76 steps, from 0 to 140000`."""
     if len(steps) == 1:
         return f"step {steps[0]}"
     if len(steps) <= 6:

@@ -1,7 +1,7 @@
-"""What audits found, kept in the user's cache folder, so that other commands can warn of it.
+"""Findings of audits, saved in the user's cache folder so that other commands can warn of them.
 
-One file a run, named by a hash of the run's repository or folder. A flag stays until the step's weights are others, or
-until an audit of the whole suite that looked as deep no longer finds it: a narrower or shallower one cannot refute it.
+There is one file per run, named by a hash of the run's repository or folder. A flag is removed when the step's weights
+change, or when an equally deep audit of the whole suite no longer finds it. A narrower or shallower audit cannot refute it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headway.suites.checkpoint import Checkpoint, HubSource
 
 
 class Flag(NamedTuple):
-    """Something found against a step, of the weights that it then had (empty: none)."""
+    """A finding against a step. `weights` is the identity of its weights at the time; empty if there were none."""
 
     message: str
     weights: str
@@ -26,26 +26,26 @@ class Flag(NamedTuple):
 
 
 def place_of(checkpoint: Checkpoint) -> str:
-    """The repository or folder of a checkpoint's run."""
+    """Repository or folder of a checkpoint's run."""
     source = checkpoint.source
     return source.repo if isinstance(source, HubSource) else str(source.path.parent)
 
 
 def flags(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What audits say against `checkpoint`; nothing if there was none."""
+    """Findings of past audits against `checkpoint`; empty if there are none."""
     return tuple(flag.message for flag in _remembered(place_of(checkpoint)).get(str(checkpoint.step), ()))
 
 
 def remember(
     place: str, found: Mapping[int, Iterable[str]], weights: Mapping[int, str], *, deep: bool, whole: bool
 ) -> None:
-    """Keeps what an audit found of one run.
+    """Save the findings of an audit of one run.
 
     Args:
         found: messages by step.
-        weights: the identity of each audited step's weights.
+        weights: identity of each audited step's weights.
         deep: whether the audit read the weights.
-        whole: whether it was of the whole suite.
+        whole: whether the audit covered the whole suite.
 
     Raises:
         StorageError: the cache folder cannot be written to.
@@ -64,7 +64,7 @@ def remember(
 
 
 def cache_folder() -> Path:
-    """Where audits keep what they found and read: HEADWAY_CACHE, or the user's cache folder."""
+    """Folder of audit results and signatures: in HEADWAY_CACHE, or in the user's cache folder."""
     return own_cache() / "audits"
 
 
@@ -77,4 +77,4 @@ def _remembered(place: str) -> dict[str, list[Flag]]:
         said: dict[str, list[dict[str, Any]]] = json.loads(_file(place).read_text(encoding="utf-8"))["flags"]
         return {str(int(step)): [Flag(**flag) for flag in flags] for step, flags in said.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # none, or none that can be read: an audit is advice, and may be made again
+        return {}  # missing or damaged: an audit only advises, and can be repeated

@@ -1,12 +1,11 @@
-"""What an audit keeps of a checkpoint's weights: its signature, a few numbers of each tensor instead of all of them.
+"""Signatures of a checkpoint's weights: a few numbers of each tensor instead of all of them.
 
-A signature holds the name and shape of every floating-point tensor, the tensors that are not finite (all their values
-are looked at), and the direction of every matrix: 256 of its entries, spread evenly over it, scaled to length 1.
-Distances between signatures stand for those between weights. That of one matrix is right to about
-1 / sqrt(2 * 256) = 4 %, that of a model of 25 matrices to 1 %. So a signature sees what moves a matrix; it does not see a
-handful of changed weights, nor a matrix that was only scaled.
+A signature holds the name and shape of every floating-point tensor, the tensors that are not finite (all values are
+checked), and the direction of every matrix: 256 evenly spread entries, scaled to length 1. Distances between signatures
+estimate distances between weights. The error is about 1 / sqrt(2 * 256) = 4% for one matrix, and 1% for a model of 25
+matrices. A signature shows whether a matrix moved. It misses changes of a few weights, and matrices that are only scaled.
 
-Each is a file of some ten kilobytes, named by the identity of the weights: an audit that is stopped goes on from there.
+Each signature is a file of about ten kilobytes, named by the identity of the weights, so an interrupted audit can continue.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENTRIES = 256
-# Raise it when the code makes other signatures of the same weights, so that none that was kept is taken for a new one.
+# Raise it when the code makes different signatures of the same weights, so that saved ones are not reused.
 _VERSION = 2
 _LAYER = re.compile(r"(?:[^.]+\.)*?\d+\.")
 _GOLDEN = (5**0.5 - 1) / 2
-# Masks and frequencies, which some files store and others do not: no weights.
+# Masks and frequencies are not weights. Some files store them and others do not.
 _BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|\brotary_emb\.inv_freq$")
 
 
 class Tensors(Protocol):
-    """A folder's tensors, read when they are asked for."""
+    """A folder's tensors, read on access."""
 
     @property
     def names(self) -> list[str]: ...
@@ -48,13 +47,13 @@ class Tensors(Protocol):
 
 @dataclass(frozen=True)
 class Signature:
-    """What is kept of a checkpoint's weights.
+    """The signature of a checkpoint's weights.
 
     Attributes:
-        shapes: of every floating-point tensor, by its name.
-        directions: of every finite matrix, up to 256 entries scaled to length 1 (float32; zeros stay zeros).
-        not_finite: the tensors that hold NaN or infinities.
-        content: a hash of all values of all these tensors; files' headers and the signs of zeros do not count.
+        shapes: shape of every floating-point tensor, by name.
+        directions: up to 256 entries of every finite matrix, scaled to length 1 (float32). Zero matrices stay zero.
+        not_finite: names of the tensors with NaN or infinities.
+        content: hash of all values of these tensors, independent of file headers and of the signs of zeros.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -63,12 +62,12 @@ class Signature:
     content: str = ""
 
     def digest(self) -> str:
-        """The same for two signatures whose directions are the same; the signs of zeros do not count."""
+        """Hash of the directions, independent of the signs of zeros."""
         parts = [name.encode() + (direction + 0.0).tobytes() for name, direction in sorted(self.directions.items())]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def layers(self) -> dict[str, Signature]:
-        """The signature of each layer alone, by the part of its tensors' names up to the layer's number."""
+        """Signature of each layer, keyed by the prefix of tensor names up to the layer's number."""
         names: dict[str, list[str]] = {}
         for name in self.directions:
             if found := _LAYER.match(name):
@@ -79,26 +78,28 @@ class Signature:
         }
 
     def shared(self, other: Signature) -> list[str]:
-        """The matrices that both have, in the same shape."""
+        """Names of the matrices that both signatures have in the same shape."""
         return [
             name for name in self.directions if name in other.directions and self.shapes[name] == other.shapes[name]
         ]
 
     def likeness(self, other: Signature) -> float:
-        """The cosine between two checkpoints' matrices, averaged over those that they share; NaN if they share none."""
+        """Mean cosine between the matrices that both signatures have; NaN if there are none."""
         names = self.shared(other)
         return float(np.mean([self.directions[name] @ other.directions[name] for name in names])) if names else np.nan
 
     def distance(self, other: Signature) -> float:
-        """Between the directions of two checkpoints' matrices, as a root mean square over those that they share: 0 for
-        the same, 1.41 for unrelated ones; NaN if they share none."""
+        """Root mean square distance between the directions of the matrices that both signatures have.
+
+        It is 0 for equal and 1.41 for unrelated weights, and NaN if there are no common matrices.
+        """
         names = self.shared(other)
         squares = [float(np.sum((self.directions[name] - other.directions[name]) ** 2)) for name in names]
         return float(np.sqrt(np.mean(squares))) if squares else np.nan
 
 
 def sign(tensors: Tensors) -> Signature:
-    """Reads every tensor once, one at a time."""
+    """Compute the signature. Every tensor is read once, one at a time."""
     shapes, directions, not_finite, content = {}, {}, [], hashlib.sha256()
     for name in sorted(tensors.names):
         if _BUFFERS.search(name):
@@ -109,17 +110,17 @@ def sign(tensors: Tensors) -> Signature:
         shapes[name] = tuple(tensor.shape)
         content.update(f"{name} {tensor.dtype} {shapes[name]}".encode())
         content.update(_values(tensor))
-        # The extremes of a tensor are finite only if all of it is.
+        # The minimum and maximum are finite only if all values are.
         if not all(extreme.isfinite() for extreme in tensor.aminmax()):
             not_finite.append(name)
-        # Gains and biases start at 1 and 0 in every run: they say nothing of where it began.
+        # Gains and biases start at 1 and 0 in every run, so they cannot identify a run's initialisation.
         elif tensor.ndim >= 2:
             directions[name] = _direction(tensor)
     return Signature(shapes, directions, tuple(not_finite), content.hexdigest())
 
 
 def _values(tensor: Tensor) -> bytes:
-    """The bytes of a tensor in which -0 became 0."""
+    """Bytes of a tensor, with -0 replaced by 0."""
     import torch
 
     return (tensor + 0.0).contiguous().view(-1).view(torch.uint8).numpy().tobytes()
@@ -135,13 +136,15 @@ def _direction(tensor: Tensor) -> np.ndarray:
 
 
 def _positions(n: int) -> np.ndarray:
-    """Multiples of the golden ratio lie evenly over the rows and over the columns of any matrix; equal strides would
-    come back to the same few columns."""
+    """Evenly spread positions: multiples of the golden ratio.
+
+    Equal strides would hit the same few columns of a matrix again and again.
+    """
     return (np.arange(ENTRIES) * _GOLDEN % 1 * n).astype(np.int64)
 
 
 class Signatures:
-    """Signatures by the identity of the weights: each is computed once, and kept in `folder`.
+    """Signatures by the identity of the weights. Each is computed once and saved in `folder`.
 
     Args:
         open_tensors: opens a folder's weights, such as `headway.models.tensors.TensorFiles`.
@@ -152,10 +155,10 @@ class Signatures:
         self.folder, self.open_tensors, self.keep_files = folder, open_tensors, keep_files
 
     def of(self, checkpoint: Checkpoint, identity: str) -> Signature:
-        """The signature of `checkpoint`, whose weights are stated to be `identity`; nothing is fetched if it is kept.
+        """Return the signature of `checkpoint`, whose weights have `identity`. Saved signatures need no download.
 
         Raises:
-            CheckpointError: the weights cannot be had or read.
+            CheckpointError: the weights cannot be downloaded or read.
             StorageError: the disk is full.
         """
         kept = self._kept(identity)
@@ -179,7 +182,7 @@ class Signatures:
             shapes = {name: tuple(shape) for name, shape in json.loads(said["shapes"]).items()}
             return Signature(shapes, directions, tuple(json.loads(said["not_finite"])), said["content"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            return None  # not there, or damaged: it is computed
+            return None  # missing or damaged: compute it again
 
 
 def _encoded(signature: Signature) -> bytes:

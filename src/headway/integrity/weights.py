@@ -1,6 +1,6 @@
-"""What the weights themselves tell of a suite: NaN, other shapes, steps out of place, runs that began elsewhere.
+"""Find faults of a suite from its weights: NaN, odd shapes, steps out of order, and runs with another initialisation.
 
-One run at a time: its checkpoints' signatures are held, and one more of each run, that of its step 0.
+Runs are processed one at a time. Memory holds the signatures of one run, and the signature of step 0 of every run.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from headway.integrity.signatures import Signature, Signatures
 from headway.progress import Progress, Silent
 from headway.suites.hub_http import Unreachable
 
-# A step that only wavers about the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that wavers, too,
-# and a healthy run comes no nearer. Below that by more than the error of signatures:
+# A step that only fluctuates around the end is 1 / sqrt(2) = 0.71 times as far from it as from a neighbour that also
+# fluctuates. Healthy runs stay above that, so this threshold is lower by more than the error of signatures.
 _CLEARLY = 0.6
-# Of two unrelated matrices, n entries have a cosine of about 0 ± 1 / sqrt(n).
+# The cosine of n entries of two unrelated matrices is about 0 ± 1 / sqrt(n).
 _SIGMAS = 5.0
-# In its first hundredth a run cannot have forgotten where it began; later it may.
+# In this first share of training a run still resembles its initialisation. Later it may not.
 _BEGINNING = 0.01
 
 
 class Read(NamedTuple):
-    """A step whose weights were read."""
+    """A step whose weights have been read."""
 
     step: int
     weights: str
@@ -48,10 +48,10 @@ class Read(NamedTuple):
 def weight_findings(
     facts: Sequence[Facts], signatures: Signatures, *, progress: Progress | None = None
 ) -> list[Finding]:
-    """What the weights give reason to say, run by run. A checkpoint that cannot be read is a finding.
+    """Return the findings that follow from the weights, ordered by run. A checkpoint that cannot be read is a finding.
 
     Raises:
-        StorageError: the disk is full; what was read is kept.
+        StorageError: the disk is full. Signatures that were computed before are saved.
     """
     progress = progress or Silent()
     by_run: dict[str, list[Facts]] = defaultdict(list)
@@ -81,7 +81,7 @@ def weight_findings(
 def _equal_in_other_files_of_runs(
     by_run: Mapping[str, Sequence[Facts]], digests: Mapping[tuple[str, int], str]
 ) -> Iterator[Finding]:
-    """Runs that share weights which hashes do not show: with another header, or with other signs of zero."""
+    """Findings for runs with equal weights in files with other hashes, because headers or signs of zeros differ."""
     files: dict[str, set[str]] = defaultdict(set)
     of: dict[str, list[Facts]] = defaultdict(list)
     for run, facts in by_run.items():
@@ -100,7 +100,7 @@ def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]
     yield from _odd_shapes(
         run, steps, dict(common), tied=shapes.count(common) * 2 <= len(shapes) and len(set(shapes)) > 1
     )
-    # Any two that share more than half with the usual tensors share some with each other.
+    # Two steps that each share more than half of the usual tensors have some tensors in common.
     comparable = [
         step
         for step in steps
@@ -117,7 +117,7 @@ def _of_one_run(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]
 
 
 def _starts(firsts: Sequence[Facts], signatures: Signatures, progress: Progress) -> dict[str, Signature]:
-    """Each run's step 0, which the steps of every run are compared with."""
+    """Signature of each run's step 0, for comparison with the steps of every run."""
     progress.start("weights of step 0", len(firsts))
     starts = {}
     with _reading(firsts, signatures) as reading:
@@ -130,7 +130,7 @@ def _starts(firsts: Sequence[Facts], signatures: Signatures, progress: Progress)
 
 @contextmanager
 def _reading(facts: Sequence[Facts], signatures: Signatures) -> Iterator[Iterator[tuple[Facts, Signature | Finding]]]:
-    """In order, by two threads: while one reads weights, the other waits for the next checkpoint's files."""
+    """Signatures in order, from two threads: one reads weights while the other waits for the next download."""
     with in_threads(2, lambda fact: _signature_or_finding(fact, signatures), facts) as found:
         yield zip(facts, found, strict=True)
 
@@ -142,11 +142,11 @@ def _signature_or_finding(fact: Facts, signatures: Signatures) -> Signature | Fi
     except StorageError:
         raise
     except Unreachable as error:
-        said = f"step {step} was not read ({error}): audit again, and only what is not known yet is read"
+        said = f"step {step} was not read ({error}): run the audit again; it reads only the missing steps"
         return Finding("not_read", run, (step,), said, note=True)
     except CheckpointError as error:
         return Finding("unreadable", run, (step,), f"step {step}: {error}")
-    except Exception as error:  # whatever a library makes of damaged bytes: it must not end the audit of the others
+    except Exception as error:  # libraries fail in many ways on damaged bytes, which must not end the whole audit
         return Finding("unreadable", run, (step,), f"step {step}: {type(error).__name__}: {error}")
 
 
@@ -163,21 +163,22 @@ def _not_finite(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
 def _odd_shapes(
     run: str, steps: Sequence[Read], common: Mapping[str, tuple[int, ...]], tied: bool
 ) -> Iterator[Finding]:
-    """Steps whose tensors are not those that the run has at most of its steps; where no tensors are those of most, every
-    step is named, since it is not known which are right.
+    """Findings for steps whose tensors differ from the majority of the run.
+
+    Without a majority every step is named, because it is not known which steps are right.
     """
     for step, _, signature in steps:
         own = signature.shapes
         more = [f"{name} ({_size(own[name])})" for name in own if name not in common]
         lacking = [name for name in common if name not in own]
         other = [
-            f"{name} ({_size(own[name])} in place of {_size(common[name])})"
+            f"{name} ({_size(own[name])} instead of {_size(common[name])})"
             for name in own
             if name in common and own[name] != common[name]
         ]
         said = [
             f"{words} {_listed(names)}"
-            for words, names in (("has also", more), ("lacks", lacking), ("has in another shape", other))
+            for words, names in (("also has", more), ("lacks", lacking), ("has in another shape", other))
             if names
         ]
         if said and not tied:
@@ -186,12 +187,14 @@ def _odd_shapes(
             )
         elif said:
             like = [other.step for other in steps if other.signature.shapes == common]
-            told = f"step {step}, compared with {steps_in_words(like)}, {'; '.join(said)}; which are right is not known"
+            told = (
+                f"step {step}, compared with {steps_in_words(like)}, {'; '.join(said)}; it is not known which are right"
+            )
             yield Finding("odd_shape", run, (step, *like), told)
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first three names."""
+    """The first three names, and the number of others."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -200,7 +203,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _equal_in_other_files(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
-    """Equal matrices that hashes do not show: saved twice, in another format or with another header."""
+    """Findings for equal matrices in files with other hashes: saved again, in another format or with another header."""
     groups: dict[str, list[Read]] = defaultdict(list)
     for step in steps:
         groups[step.signature.digest()].append(step)
@@ -209,29 +212,31 @@ def _equal_in_other_files(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
 
 
 def _out_of_place(run: str, steps: Sequence[Read]) -> Iterator[Finding]:
-    """Steps nearer to the end than to their neighbours, or than most of the steps after them. The last step but one
-    is a neighbour of the end: nothing can be said of it."""
+    """Findings for steps that are closer to the end than to their neighbours, or than most later steps.
+
+    The last step but one is a neighbour of the end, so nothing follows for it.
+    """
     points = [step.signature for step in steps]
     to_end = np.array([point.distance(points[-1]) for point in points])
     gaps = np.array([a.distance(b) for a, b in pairwise(points)])
     for i in range(len(points) - 2):
         neighbour = gaps[max(i - 1, 0) : i + 1].min()
         later = to_end[i + 1 : -1]
-        # Three quarters, so that neither a block of late weights nor a single stray step decides.
+        # The 75% quantile: neither a block of late weights nor a single stray step decides.
         most = np.quantile(later, 0.75, method="lower") if len(later) > 1 else 0.0
         if to_end[i] < _CLEARLY * max(neighbour, most):
             said = (
-                f"step {steps[i].step} lies {to_end[i]:.2g} from step {steps[-1].step}, the last, but {neighbour:.2g} "
-                f"from its nearest neighbour, and steps after it up to {later.max():.2g} from the last"
+                f"step {steps[i].step} is {to_end[i]:.2g} from step {steps[-1].step}, the last, but {neighbour:.2g} "
+                f"from its nearest neighbour, and later steps are up to {later.max():.2g} from the last"
             )
             yield Finding("out_of_place", run, (steps[i].step,), said)
 
 
 def _layers_out_of_place(run: str, steps: Sequence[Read], known: Collection[int]) -> Iterator[Finding]:
-    """Steps some of whose layers belong to another step, as where one shard is another step's.
+    """Findings for steps with layers of another step, such as a shard of another step.
 
-    Layers are many, and each is but a part of a signature: a layer must lie nearer to the end than half of what a whole
-    checkpoint must, or be that of a later step although the layer changed between the two.
+    There are many layers, and the signature of a layer is small. So the threshold for the distance to the end is half of
+    that for whole checkpoints. A layer is also reported if it equals that of a later step but changed in between.
     """
     layers, whole = [step.signature.layers() for step in steps], [step.signature.digest() for step in steps]
     found: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -255,14 +260,14 @@ def _layers_out_of_place(run: str, steps: Sequence[Read], known: Collection[int]
     for (i, j), names in found.items():
         last = j == len(steps) - 1
         said = (
-            f"{_listed(names)} of step {steps[i].step} {'is' if len(names) == 1 else 'are'} those of step {steps[j].step}"
-            f"{', the last' if last else ''}, and not where the step's other layers are"
+            f"{_listed(names)} of step {steps[i].step} {'equals' if len(names) == 1 else 'equal'} step {steps[j].step}"
+            f"{', the last' if last else ''}, unlike the step's other layers"
         )
         yield Finding("out_of_place", run, (steps[i].step,) if last else (steps[i].step, steps[j].step), said)
 
 
 def _returns(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Pairs of places of equal digests with another between them: the first place of each digest with each later one."""
+    """Index pairs of equal digests with another digest between them: the first with each later one."""
     first: dict[str, int] = {}
     for j, digest in enumerate(digests):
         i = first.setdefault(digest, j)
@@ -271,7 +276,7 @@ def _returns(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Signature]) -> Iterator[Finding]:
-    """Steps that resemble another run's step 0 more than their own, or their own not at all at the run's beginning."""
+    """Findings for steps that resemble another run's step 0 more than their own, or early steps that resemble neither."""
     own = starts.get(run)
     if own is None or not own.directions:
         return
@@ -289,14 +294,16 @@ def _not_from_own_start(run: str, steps: Sequence[Read], starts: Mapping[str, Si
         elif 0 < step <= beginning and to_own < chance:
             unlike.append(step)
     for other, found in foreign.items():
-        said = f"{steps_in_words(found)}: more like the step 0 of {other} than like that of {run}"
+        said = f"{steps_in_words(found)}: more similar to step 0 of {other} than to step 0 of {run}"
         yield Finding("not_from_own_start", run, tuple(found), said)
     if unlike:
-        said = f"{steps_in_words(unlike)}: no more like the run's own step 0 than chance, so early in its training"
+        said = (
+            f"{steps_in_words(unlike)}: early in training, but no more similar to the run's own step 0 than by chance"
+        )
         yield Finding("not_from_own_start", run, tuple(unlike), said)
 
 
 def _spread_of_likeness(signature: Signature) -> float:
-    """The standard deviation of the likeness of unrelated weights: of a mean of cosines, each about 0 ± 1 / sqrt(n)."""
+    """Standard deviation of the likeness of unrelated weights: a mean of cosines, each about 0 ± 1 / sqrt(n)."""
     variances = [1 / direction.size for direction in signature.directions.values()]
     return float(np.sqrt(np.sum(variances)) / len(variances))

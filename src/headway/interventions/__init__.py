@@ -1,4 +1,4 @@
-"""Ablate, swap, permute or patch heads, and what that does to the model's predictions."""
+"""Ablate, swap, permute or patch heads, and measure the effect on the model's predictions."""
 
 from headway.interventions.controls import percentile, share_at_least
 from headway.interventions.effects import Effect, Positions, TextEffect, effects, top_tokens

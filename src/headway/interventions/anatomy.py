@@ -1,4 +1,4 @@
-"""Where a model's heads can be reached: their outputs, side by side before the output projection, and their weights.
+"""Access to a model's heads: hooks on their outputs before the output projection, and the modules of their weights.
 
 Shapes: B texts of T tokens, N query heads, D head_dim.
 """
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class Head(NamedTuple):
-    """A query head; both count from 0."""
+    """A query head. Both numbers start at 0."""
 
     layer: int
     head: int
 
 
 class Change(Protocol):
-    """Takes the outputs of a layer's heads (B, T, N, D) and gives what the output projection shall read instead."""
+    """Maps the outputs of a layer's heads (B, T, N, D) to the values that the output projection reads instead."""
 
     def __call__(self, outputs: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A model's layers, as far as heads are concerned.
+    """The layers of a model and the shape of their heads.
 
     Attributes:
-        layers: each layer's module.
-        projections: the output projection of each layer, which reads (B, T, N * D).
+        layers: module of each layer.
+        projections: output projection of each layer, which reads (B, T, N * D).
         n_heads: N.
         head_dim: D.
     """
@@ -53,7 +53,8 @@ class Anatomy:
         return len(self.projections)
 
     def require(self, heads: Iterable[Head]) -> None:
-        """
+        """Check that `heads` exist.
+
         Raises:
             UsageError: there are none, or one does not exist.
         """
@@ -68,14 +69,14 @@ class Anatomy:
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
-    """The anatomy of `model`, a causal language model of transformers or its base model.
+    """Return the anatomy of `model`, a causal language model of transformers or its base model.
 
     Raises:
-        UnsupportedModel: its output projection is not known; the message says what to add.
+        UnsupportedModel: the output projection is unknown. The message says what to add.
     """
     config = model.config
     architecture = architecture_of(config.model_type)
-    # Inside the causal language model the base model has a name; alone it has none.
+    # The base model is an attribute of the causal language model. A base model alone lacks this prefix.
     prefix = "" if hasattr(model, architecture.layer.partition(".")[0]) else architecture.layer.partition(".")[0] + "."
     layers, projections = [], []
     for layer in range(config.num_hidden_layers):
@@ -85,8 +86,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
             projections.append(layers[-1].get_submodule(architecture.output_projection))
         except AttributeError as error:
             raise UnsupportedModel(
-                f"{type(model).__name__} has no module {name}.{architecture.output_projection}, where "
-                f"{config.model_type} has its output projection: mend the entry in headway/models/architectures.py"
+                f"{type(model).__name__} has no module {name}.{architecture.output_projection}, the output projection of "
+                f"{config.model_type}: correct its entry in headway/models/architectures.py"
             ) from error
     weight: Tensor = projections[0].weight  # type: ignore[assignment]
     width = weight.numel() // config.hidden_size
@@ -97,9 +98,9 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 @contextmanager
 def changing(model: PreTrainedModel, changes: Mapping[int, Change]) -> Iterator[None]:
-    """While the block runs, each layer's output projection reads what `changes[layer]` makes of the heads' outputs.
+    """While the block runs, apply `changes[layer]` to the heads' outputs before each layer's output projection.
 
-    No weight is touched: afterwards, however the block ends, the model is what it was bit for bit.
+    Hooks are used, so no weight is written. After the block, even after an exception, the model is unchanged bit by bit.
     """
     body = anatomy(model)
 
@@ -122,7 +123,7 @@ def changing(model: PreTrainedModel, changes: Mapping[int, Change]) -> Iterator[
 
 @contextmanager
 def recording(model: PreTrainedModel, layers: Iterable[int]) -> Iterator[dict[int, Tensor]]:
-    """A dict that holds, after each forward pass in the block, the heads' outputs (B, T, N, D) of each layer."""
+    """Provide a dict that holds each layer's head outputs (B, T, N, D) after every forward pass in the block."""
     recorded: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Change:

@@ -1,4 +1,4 @@
-"""What an effect is read beside: the same done to groups of heads by chance, and its place among them."""
+"""Random controls for an effect, and the rank of the effect among them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ Labels = tuple[int, ...]  # of the heads of a layer
 
 
 def orders_by_chance(own: Sequence[Labels], most: int, seed: Sequence[int]) -> Iterable[tuple[Labels, ...]]:
-    """The labels of some layers in other orders: all, the given one among them, where they are at most `most`, else
-    `most` different ones, equally likely. Labels that are as many of each get the same orders.
+    """All distinct permutations of the labels, or a random sample of `most` of them if there are more.
+
+    The given labels are among all permutations, but need not be in a sample. Layers are permuted independently. The result
+    depends only on how often each label occurs.
     """
     sizes = [tuple(sorted(labels)) for labels in own]
     if prod(map(_n_orders, sizes)) <= most:
@@ -31,7 +33,7 @@ def _n_orders(labels: Labels) -> int:
 
 
 def _orders(labels: Labels) -> Iterator[Labels]:
-    """All different orders of `labels`."""
+    """All distinct permutations of `labels`."""
     if not labels:
         yield ()
         return
@@ -44,19 +46,19 @@ def _orders(labels: Labels) -> Iterator[Labels]:
 
 
 def percentile(value: float, controls: Sequence[float]) -> float:
-    """Per cent of control effects that are smaller than `value`; NaN where there are none."""
+    """Percentage of control effects that are smaller than `value`; NaN without controls."""
     return 100 * float(np.mean(np.asarray(controls) < _with_ties(value))) if len(controls) else float("nan")
 
 
 def share_at_least(value: float, controls: Sequence[float]) -> float:
-    """Share of control effects that are at least `value`, NaN where there are none.
+    """Share of control effects that are at least `value`; NaN without controls.
 
-    The group itself belongs among its controls (all groups: it is there; random ones: it is added by the caller), so
-    that the share is a p-value: at least 1 / number of groups.
+    The share is a p-value, so the group itself must be among its controls: the smallest p is 1 / number of groups. All
+    permutations include it. For a random sample the caller adds it.
     """
     return float(np.mean(np.asarray(controls) >= _with_ties(value))) if len(controls) else float("nan")
 
 
 def _with_ties(value: float) -> float:
-    """Effects that are equal but for the rounding of float32 count as equal, which errs to the side of no finding."""
+    """Lower `value` so that effects equal up to float32 rounding count as ties. This makes p-values larger, not smaller."""
     return value - 1e-5 * abs(value)

@@ -1,6 +1,6 @@
-"""What an intervention does to a model's next-token predictions.
+"""Effects of an intervention on a model's next-token predictions.
 
-Shapes: B texts of T tokens, V tokens in the vocabulary. p is the distribution before, q after.
+Shapes: B texts of T tokens, V tokens in the vocabulary. p is the distribution before the intervention, q after.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-# Rows of logits held at once, times the vocabulary: 64 MiB a thousand rows at 16,000 tokens.
+# Rows of logits held at once. A thousand rows take 64 MiB at a vocabulary of 16,000.
 BATCH_TOKENS = 1024
 
 
 class Positions(NamedTuple):
-    """A number at each of some positions, as far as its mean and spread need it: texts can be joined."""
+    """Sums of a number over positions, from which mean and spread follow. The sums of several texts can be added."""
 
     n: int
     total: float
@@ -40,7 +40,7 @@ class Positions(NamedTuple):
         """Standard deviation; NaN for a single position."""
         if self.n < 2:
             return float("nan")
-        # The difference of two equal sums may be a rounding below 0.
+        # Rounding can make the difference slightly negative.
         return math.sqrt(max(self.squares - self.total * self.mean, 0.0) / (self.n - 1))
 
 
@@ -50,8 +50,8 @@ class TextEffect(NamedTuple):
     Attributes:
         kl: KL(p ‖ q) of the next-token distribution at each position, in nats.
         kl_last: the same at the last position.
-        loss_before, loss_change: negative log-likelihood of each of the text's own next tokens, in nats.
-        top_changed: whether the most probable next token at the last position is another one.
+        loss_before, loss_change: negative log-likelihood of each next token of the text, in nats.
+        top_changed: whether the most probable next token at the last position changes.
     """
 
     kl: Positions
@@ -66,18 +66,21 @@ class Effect:
     """The effect on a corpus.
 
     Attributes:
-        texts: each text's, in the order they were given.
+        texts: effect on each text, in the given order.
     """
 
     texts: list[TextEffect]
 
     def mean(self, name: str) -> float:
-        """Mean of one of `TextEffect`'s numbers: over all positions of all texts, where it has one at each position,
-        so that a long text weighs more than a short one; else over texts."""
+        """Mean of a field of `TextEffect`.
+
+        A field with a value per position is averaged over all positions of all texts, so a long text weighs more than a
+        short one. Other fields are averaged over texts.
+        """
         return self._all(name).mean
 
     def sd(self, name: str) -> float:
-        """Standard deviation, over the same; NaN for a single one."""
+        """Standard deviation over the same values as `mean`; NaN for a single value."""
         return self._all(name).sd
 
     def _all(self, name: str) -> Positions:
@@ -90,7 +93,7 @@ def _positions(value: Positions | float) -> Positions:
 
 
 class Tops(NamedTuple):
-    """The most probable next tokens at a text's last position, most probable first: ids and probabilities."""
+    """Ids and probabilities of the most probable next tokens at a text's last position, most probable first."""
 
     ids: list[int]
     probabilities: list[float]
@@ -102,11 +105,11 @@ def effects(
     sequences: Sequence[np.ndarray],
     done: Callable[[], None] = lambda: None,
 ) -> list[Effect]:
-    """The effect of each of `interventions`, each alone, on the predictions of `model` over `sequences`.
+    """Return the effect of each intervention, applied alone, on the predictions of `model` for `sequences`.
 
-    The unchanged model reads each text once for all of them. Texts are read together; what pads a shorter one comes
-    after it, where causal attention does not look. Log-probabilities are computed in float32 at least, so
-    that effects below about 1e-6 nats are rounding; a change of nothing gives exactly 0.
+    The unchanged model reads each text once for all interventions. Shorter texts in a batch are padded at the end, which
+    causal attention does not see. Log-probabilities are computed in float32 or wider, so effects below about 1e-6 nats
+    are rounding errors. An intervention that changes nothing gives exactly 0.
 
     Args:
         model: a causal language model of transformers.
@@ -136,19 +139,19 @@ def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = 5) -> Tops:
 
 
 def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """log of the next-token distribution after each token: (B, T, V)."""
+    """Log-probabilities of the next token after each token: (B, T, V)."""
     logits = model(input_ids=ids, use_cache=False).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 
 def _batch_effects(before: Tensor, after: Tensor, ids: Tensor, parts: Sequence[Part]) -> Iterator[TextEffect]:
-    """The effect on each text, what pads it left aside."""
+    """Effect on each text of a batch, without the padding."""
     for texts, n_tokens in parts:
         yield from _text_effects(before[texts, :n_tokens], after[texts, :n_tokens], ids[texts, :n_tokens])
 
 
 def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEffect]:
-    # sum p (log p - log q); a token that p excludes (log p = -inf) adds nothing.
+    # sum p (log p - log q). Tokens with p = 0 (log p = -inf) contribute 0.
     difference = torch.where(before.isneginf(), 0.0, before - after)
     kl = (before.exp() * difference).sum(-1).clamp_min(0.0)
     loss_before, loss_after = _loss(before, ids), _loss(after, ids)
@@ -158,7 +161,7 @@ def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEf
 
 
 def _by_text(values: Tensor) -> list[Positions]:
-    """Of (B, T)."""
+    """Sums over the positions of each text, from values of shape (B, T)."""
     values = values.double()
     totals, squares = values.sum(1).tolist(), values.square().sum(1).tolist()
     return [Positions(values.shape[1], *sums) for sums in zip(totals, squares, strict=True)]

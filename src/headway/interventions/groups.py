@@ -1,4 +1,4 @@
-"""The clusters of heads that are intervened on, and random ones of the same sizes."""
+"""Clusters of heads for interventions, and random clusters of the same sizes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ Heads = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Clusters of the heads of one layer, or of several layers that are intervened on at once.
+    """Clusters of the heads of one layer, or of several layers that are changed together.
 
     Attributes:
-        kind: the weights that were clustered: q, k, v, o, or a circuit.
-        clustering: how, such as kmeans.
-        labels: for each layer, the cluster of each head that was clustered.
-        shared_by: how many query heads share one of these heads: more than one for keys and values of grouped queries.
+        kind: the clustered weights: q, k, v, o, or a circuit.
+        clustering: the method, such as kmeans.
+        labels: for each layer, the cluster of each clustered head.
+        shared_by: number of query heads that share one clustered head. It is above 1 for keys and values of grouped
+            queries.
     """
 
     kind: str
@@ -33,7 +34,7 @@ class Grouping:
             raise UsageError("a grouping needs at least one layer")
         for layer, labels in self.labels.items():
             if len(set(labels)) < 2:
-                raise UsageError(f"layer {layer}: all heads are in one cluster; there is nothing to tell apart")
+                raise UsageError(f"layer {layer}: all heads are in one cluster. Give labels with at least two clusters")
 
     @property
     def layers(self) -> list[int]:
@@ -44,7 +45,7 @@ class Grouping:
         return sorted({label for labels in self.labels.values() for label in labels})
 
     def of_query_heads(self, layer: int) -> Labels:
-        """Each query head's cluster: that of the head which it shares with others, if it does."""
+        """Cluster of each query head. Query heads that share a key or value head have its cluster."""
         return tuple(label for label in self.labels[layer] for _ in range(self.shared_by))
 
     def heads(self, cluster: int) -> Heads:
@@ -57,18 +58,19 @@ class Grouping:
         )
 
     def shuffled(self, most: int = options.CONTROLS.default, seed: int = 0) -> list[Grouping]:
-        """Clusters of the same sizes in the same layers by chance: all that there are, this one among them, where
-        they are at most `most`, else `most` different ones. Query heads that share a head stay together.
+        """Random clusters of the same sizes in the same layers. Query heads that share a head stay together.
+
+        These are all such groupings, including this one, or a sample of `most` distinct ones if there are more.
         """
         by_chance = orders_by_chance([self.labels[layer] for layer in self.layers], most, [seed, *self.layers])
         return [replace(self, labels=dict(zip(self.layers, labels, strict=True))) for labels in by_chance]
 
     @property
     def partition(self) -> frozenset[Heads]:
-        """The clusters without their numbers: equal where two groupings part the heads in the same way."""
+        """The clusters as sets of heads, without their numbers. Equal for groupings that split the heads alike."""
         return frozenset(map(self.heads, self.clusters))
 
 
 def named(heads: Iterable[tuple[int, int]]) -> str:
-    """Heads as people write them: L3H1 L3H4."""
+    """Format heads for people, such as L3H1 L3H4."""
     return " ".join(f"L{layer}H{head}" for layer, head in heads)

@@ -1,6 +1,6 @@
-"""The job: a checkpoint and clusters of its heads -> what happens to predictions when a cluster is taken away.
+"""The job that intervenes on clusters of a checkpoint's heads and measures the effect on predictions.
 
-Every effect stands beside that of random groups of as many heads in the same layers.
+Every effect is compared with that of random groups of equally many heads in the same layers.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from headway.interventions.objects import Intervention
     from headway.models import Geometry, Tokenizer
 
-# Part of every part's fingerprint: raise it where numbers or columns change, and old parts are computed anew.
+# Included in every partition's fingerprint. Raise it if numbers or columns change, so that partitions are recomputed.
 DEFINITIONS_VERSION = 2
-# The most probable tokens are stored for the first texts, named by their ends.
+# The most probable tokens are stored for the first few texts. Each text is named by its last tokens.
 TEXTS_WITH_TOPS = 4
 LAST_TOKENS = 12
-# What is done to which heads; for `swap`, the order of heads of each layer.
+# Name of the operation and its heads. For `swap`, the order of heads in each layer instead.
 Operation = tuple[str, tuple]
-Clusters = tuple[int, ...]  # the one that is ablated, or the two that change places
+Clusters = tuple[int, ...]  # the cluster that is ablated, or the two that are swapped
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A checkpoint that predicts, and the tokenizer that it reads with."""
+    """A causal language model of a checkpoint with its tokenizer."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
@@ -59,10 +59,11 @@ NEEDS = frozenset({"config", "weights", "tokenizer"})
 def language_model(
     checkpoint: Checkpoint, dtype: str, device: str, keep_files: bool, clusters: Mapping[str, str]
 ) -> Iterator[LanguageModel]:
-    """The checkpoint's causal language model, for as long as the block lasts.
+    """Provide the checkpoint's causal language model while the block runs.
 
     Args:
-        clusters: of all runs, as `hashes_of` has them: those of its own run are an input beside the files.
+        clusters: hashes of all runs' clusters, as returned by `hashes_of`. The checkpoint's own hash becomes an input of
+            its partition, like its files.
     """
     from headway import models
 
@@ -75,7 +76,7 @@ def language_model(
 
 
 def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Any]:
-    """What names the checkpoint in a table."""
+    """Columns that identify the checkpoint in a table."""
     return {
         **{name: getattr(checkpoint, name) for name in ("suite", "run", "model", "size", "seed", "step")},
         "n_params": geometry.n_params,
@@ -87,18 +88,19 @@ def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, 
 def groupings_of(
     checkpoint: Checkpoint, groupings: Mapping[str, Sequence[Grouping]], lacking: Mapping[str, str]
 ) -> Sequence[Grouping]:
-    """
+    """Return the groupings of the checkpoint's run.
+
     Raises:
-        CheckpointError: there are none for the checkpoint's run.
+        CheckpointError: there are none.
     """
     if checkpoint.run not in groupings:
         why = lacking.get(checkpoint.run, "cluster its weights first")
-        raise CheckpointError(f"no clusters of heads are given for the run {checkpoint.run}: {why}")
+        raise CheckpointError(f"the run {checkpoint.run} has no clusters of heads: {why}")
     return groupings[checkpoint.run]
 
 
 def not_finite(dtype: str) -> CheckpointError:
-    """The error where predictions are not finite: in comparisons with NaN everything would seem an effect."""
+    """The error for predictions that are not finite. Comparisons with NaN would make everything look like an effect."""
     return CheckpointError(f"the model's predictions are not finite in {dtype}: try another --dtype, such as float32")
 
 
@@ -160,12 +162,12 @@ class ClusterEffects:
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
-        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
+        groupings_of(checkpoint, self.groupings, self.lacking)  # fail before anything is downloaded
         with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, operation and cluster, or two that are swapped.
+        """Return one row per grouping, operation and cluster (or pair of clusters that are swapped).
 
         Raises:
             CheckpointError: predictions are not finite.
@@ -180,7 +182,7 @@ class ClusterEffects:
             (grouping, operation, clusters)
             for grouping in groupings_of(checkpoint, self.groupings, self.lacking)
             for operation in self.operations
-            for clusters in _concerned(grouping, operation)
+            for clusters in _clusters_to_change(grouping, operation)
         ]
         operations = [self._operations(*trial) for trial in trials]
         distinct = list(dict.fromkeys(operation for own, chance in operations for operation in (own, *chance)))
@@ -221,13 +223,13 @@ class ClusterEffects:
         return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
 
     def _operations(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Operation, list[Operation]]:
-        """The operation itself, and the same to random groups; different draws may come to the same operation."""
+        """The operation, and the same operation on random groups. Different groups may give the same operation."""
         chance = grouping.shuffled(self.controls, self.seed)
         return _operation(grouping, operation, clusters), [_operation(other, operation, clusters) for other in chance]
 
 
-def _concerned(grouping: Grouping, operation: str) -> list[Clusters]:
-    """Each cluster is ablated; a swap concerns each two that meet in a layer."""
+def _clusters_to_change(grouping: Grouping, operation: str) -> list[Clusters]:
+    """Clusters that an operation applies to: each cluster, or for a swap each pair that shares a layer."""
     if operation != "swap":
         return [(cluster,) for cluster in grouping.clusters]
     pairs = combinations(grouping.clusters, 2)
@@ -245,7 +247,7 @@ def _operation(grouping: Grouping, operation: str, clusters: Clusters) -> Operat
 
 
 def _heads_of(operation: Operation, grouping: Grouping, clusters: Clusters) -> list[Heads]:
-    """The heads of the cluster that is ablated, or of each of the two those that change places."""
+    """Heads of the cluster that is ablated, or of each of the two clusters that are swapped."""
     kind, what = operation
     if kind != "swap":
         return [what]
@@ -264,7 +266,7 @@ def _intervention(operation: Operation, means: Mapping[int, Any]) -> Interventio
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:
-    """The effect's columns: means and spread, and its place among the controls."""
+    """Columns of the effect: means, spread, and its rank among the controls."""
     row: dict[str, Any] = {"loss_before": effect.mean("loss_before")}
     for name in ("kl", "kl_last", "loss_change", "top_changed"):
         value = effect.mean(name)
@@ -283,7 +285,7 @@ def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[st
 
 
 class _Tops(NamedTuple):
-    """The most probable next tokens after each of some texts, most probable first, and their probabilities."""
+    """The most probable next tokens after each text, most probable first, with their probabilities."""
 
     tokens: list[list[str]]
     probabilities: list[list[float]]

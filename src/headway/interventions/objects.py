@@ -1,19 +1,19 @@
-"""Interventions on heads: small objects that say what they do to which heads.
+"""Interventions on heads, as small objects with a context manager.
 
     with Ablate([(3, 1), (3, 4)]).on(model):
         logits = model(ids).logits
 
-While the block runs the model behaves as changed; afterwards, also after an exception, it is bit for bit what it was.
+The model is changed while the block runs. Afterwards, even after an exception, it is unchanged bit by bit.
 
-    Ablate        the heads' outputs become zero, their mean, or what they are on another text
-    Replace       the heads' outputs become constants
-    KeepOnly      the same for all other heads of the layers
-    Permute       outputs, or chosen weights, change places within a layer
-    SwapClusters  heads of two clusters change places, pair by pair
-    Patch         the heads' outputs become those of another run on the same tokens
+    Ablate        set the heads' outputs to zero, to their mean, or to their outputs on another text
+    Replace       set the heads' outputs to constants
+    KeepOnly      ablate all other heads of the layers
+    Permute       reorder the outputs, or chosen weights, of the heads within a layer
+    SwapClusters  swap the heads of two clusters, pair by pair
+    Patch         set the heads' outputs to those of another run on the same tokens
 
-'Output' is what a head hands to the output projection, (T, head_dim). All query heads of any layers can be reached;
-with grouped queries that goes for outputs, and weights of keys and values belong to groups of heads.
+The output of a head is its input to the output projection, (T, head_dim). Outputs of all query heads in all layers can be
+changed. With grouped queries, key and value weights belong to groups of query heads.
 """
 
 from __future__ import annotations
@@ -41,28 +41,27 @@ SUBSTITUTES = ("zero", "mean", "resample")
 
 class Intervention(Protocol):
     def on(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        """While the block runs, `model` behaves as changed."""
+        """Change `model` while the block runs."""
         ...
 
 
 @dataclass(frozen=True)
 class Ablate:
-    """Takes away what single heads say on the text at hand.
+    """Remove the contribution of single heads.
 
     Args:
         heads: (layer, head) pairs.
-        with_: what their outputs become. `zero`: nothing, which also takes away a constant that later layers may
-            rely on, and so overstates a head's part. `mean`: their mean over all tokens of `reference`, which keeps
-            the constant. `resample`: their outputs at the same positions of another, random text of `reference`,
-            which keeps outputs that the head really has (Chan et al. 2022, causal scrubbing); of a text that is long
-            enough, if there is one. The model must then read whole texts, without a cache.
-        reference: token sequences; needed for `mean` and `resample`. A reference shorter than the text starts again
-            from its beginning.
-        seed: of the choice of texts for `resample`.
+        with_: the substitute for their outputs. `zero` also removes a constant that later layers may rely on, so it
+            overstates a head's role. `mean` is the mean output over all tokens of `reference`, which keeps the constant.
+            `resample` takes the outputs at the same positions of a random text of `reference`, so that outputs stay
+            realistic (causal scrubbing, Chan et al. 2022). It prefers texts that are long enough. The model must then
+            read whole texts, without a cache.
+        reference: token sequences, for `mean` and `resample`. A reference shorter than the text is repeated.
+        seed: seed for the choice of texts in `resample`.
 
     Raises:
-        UsageError: an unknown substitute, or no reference where one is needed; or, with `resample`, `model` is called
-            with a cache, as `generate` does unless `use_cache=False`.
+        UsageError: the substitute is unknown, or `reference` is missing; or `resample` is used and `model` is called with
+            a cache, as `generate` does unless `use_cache=False`.
     """
 
     heads: Sequence[tuple[int, int]]
@@ -74,7 +73,7 @@ class Ablate:
         if self.with_ not in SUBSTITUTES:
             raise UsageError(f"unknown substitute {self.with_!r}: use one of {', '.join(SUBSTITUTES)}")
         if self.with_ != "zero" and not len(self.reference):
-            raise UsageError(f"to ablate with {self.with_!r}, give the texts to take it from as `reference`")
+            raise UsageError(f"ablating with {self.with_!r} needs texts: give them as `reference`")
 
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
@@ -91,7 +90,7 @@ class Ablate:
             random = np.random.default_rng(self.seed)
             changes = {layer: _resample(heads, pools[layer], random) for layer, heads in by_layer.items()}
         with ExitStack() as stack:
-            if self.with_ == "resample":  # with a cache the new tokens alone pass, whose positions are not seen
+            if self.with_ == "resample":  # with a cache only new tokens pass through, and their positions are unknown
                 stack.enter_context(_refusing_a_cache(model, "heads are resampled"))
             stack.enter_context(changing(model, changes))
             yield
@@ -99,11 +98,11 @@ class Ablate:
 
 @dataclass(frozen=True)
 class Replace:
-    """The heads' outputs become constants: mean ablation, where the means are known already.
+    """Set the heads' outputs to constants, as in mean ablation with known means.
 
     Args:
         heads: (layer, head) pairs.
-        values: for each layer (N, D), such as `mean_outputs` gives.
+        values: for each layer (N, D), such as `mean_outputs` returns.
     """
 
     heads: Sequence[tuple[int, int]]
@@ -119,12 +118,11 @@ class Replace:
 
 @dataclass(frozen=True)
 class KeepOnly:
-    """Ablates all heads of some layers but those given.
+    """Ablate all heads of some layers except the given ones.
 
     Args:
-        heads: (layer, head) pairs that stay.
-        layers: the layers that are reduced to them; the layers of `heads` if None. A layer without any of `heads`
-            loses all of its heads.
+        heads: (layer, head) pairs to keep.
+        layers: the layers to ablate; the layers of `heads` if None. A layer without any of `heads` loses all heads.
         with_, reference, seed: as in `Ablate`.
     """
 
@@ -150,20 +148,20 @@ class KeepOnly:
 
 @dataclass(frozen=True)
 class Permute:
-    """Heads change places within their layers.
+    """Reorder heads within their layers.
 
     Args:
-        orders: for each layer, which head's part each place gets: head `orders[layer][i]` comes to place i.
-        kinds: empty: the heads' outputs change places before the output projection, which is what moving all of q, k
-            and v to other places does. Else some of `q`, `k`, `v`, `o`: those weights alone change places, and a head
-            reads with another's queries, say. With them go their biases and what else is a head's own: gains of a norm
-            over all heads with q and k, attention sinks with q. All four together change nothing: the order of heads
-            in a layer means nothing.
+        orders: for each layer, the head that moves to each position: head `orders[layer][i]` moves to position i.
+        kinds: if empty, the heads' outputs are reordered before the output projection, which equals moving q, k and v
+            together. Otherwise some of `q`, `k`, `v`, `o`: only these weights are reordered, so that a head reads with
+            another head's queries, for example. Their biases move too, as do other parameters of single heads: gains of
+            a norm over all heads with q and k, attention sinks with q. Reordering all four kinds changes nothing,
+            because the order of heads in a layer has no meaning.
 
     Raises:
-        UsageError: an order that is not a permutation of the layer's heads, an unknown kind, or k or v of heads that
-            share them.
-        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
+        UsageError: an order is not a permutation of the layer's heads, a kind is unknown, or k or v belong to heads that
+            several query heads share.
+        UnsupportedModel: attention has a parameter of unknown meaning for the heads.
     """
 
     orders: Mapping[int, Sequence[int]]
@@ -178,7 +176,7 @@ class Permute:
             raise UsageError(f"unknown kind of weight {min(unknown)!r}: use some of {', '.join(KINDS)}")
         for layer, order in self.orders.items():
             if sorted(order) != list(range(body.n_heads)):
-                raise UsageError(f"layer {layer}: {list(order)} is no order of its heads 0 to {body.n_heads - 1}")
+                raise UsageError(f"layer {layer}: {list(order)} is not a permutation of heads 0 to {body.n_heads - 1}")
         if self.kinds:
             with _permuted_weights(model, body, self.orders, self.kinds):
                 yield
@@ -189,15 +187,15 @@ class Permute:
 
 @dataclass(frozen=True)
 class SwapClusters:
-    """Heads of two clusters change places, pair by pair, as far as the smaller cluster goes.
+    """Swap the heads of two clusters, pair by pair, as many as the smaller cluster has.
 
     Args:
-        labels: for each layer, each head's cluster. Heads are paired in their order.
+        labels: for each layer, the cluster of each head. Heads are paired in order.
         kinds: as in `Permute`.
-        which: the two clusters; they need not be named where there are no others.
+        which: the two clusters. They can be left out if there are no others.
 
     Raises:
-        UsageError: a layer lacks one of the two, or has more than two clusters and it is not said which.
+        UsageError: a layer lacks one of the two clusters, or has more than two and `which` is not given.
     """
 
     labels: Mapping[int, Sequence[int]]
@@ -210,18 +208,18 @@ class SwapClusters:
 
 
 def swap_order(labels: Sequence[int], which: Sequence[int] | None = None) -> list[int]:
-    """The order of heads in which the first heads of two clusters have changed places.
+    """Return the order of heads after swapping the first heads of two clusters.
 
     Args:
-        which: the two clusters; they need not be named where there are no others.
+        which: the two clusters. They can be left out if there are no others.
 
     Raises:
-        UsageError: there are not exactly two clusters, or one that is named is not there.
+        UsageError: there are not exactly two clusters, or one of `which` does not exist.
     """
     clusters = sorted(set(labels if which is None else which))
     if len(clusters) != 2 or not set(clusters) <= set(labels):
         raise UsageError(
-            f"to swap clusters there must be two, or two must be named: {list(labels)} has the clusters "
+            f"a swap needs exactly two clusters: {list(labels)} has the clusters "
             f"{sorted(set(labels))}" + ("" if which is None else f", and {list(which)} was asked for")
         )
     order = list(range(len(labels)))
@@ -233,17 +231,17 @@ def swap_order(labels: Sequence[int], which: Sequence[int] | None = None) -> lis
 
 @dataclass(frozen=True)
 class Patch:
-    """The heads' outputs become those that another run's heads of the same places have on the same tokens.
+    """Set the heads' outputs to those of the same heads of another run on the same tokens.
 
     Args:
-        from_run: a model of the same architecture and shape: another seed, or another step. It reads whatever `model`
-            is called with, just before it, which is why `model` itself must be called, not a part of it, and read
-            whole texts, without a cache.
+        from_run: a model of the same architecture and shape: another seed or another step. It reads the input of each
+            call to `model` just before `model` does. So call `model` itself, not a part of it, on whole texts and
+            without a cache.
         heads: (layer, head) pairs.
 
     Raises:
-        UsageError: the other model is `model` itself or has heads of another number or size; or `model` is called with
-            a cache, as `generate` does unless `use_cache=False`.
+        UsageError: `from_run` is `model`, or its heads differ in number or size; or `model` is called with a cache, as
+            `generate` does unless `use_cache=False`.
     """
 
     from_run: PreTrainedModel
@@ -254,9 +252,7 @@ class Patch:
         body, donor = anatomy(model), anatomy(self.from_run)
         body.require(Head(*head) for head in self.heads)
         if self.from_run is model:
-            raise UsageError(
-                "heads cannot be patched from the model into itself: load the other run as a model of its own"
-            )
+            raise UsageError("heads cannot be patched from a model into itself: load the other run as a separate model")
         for what in ("n_layers", "n_heads", "head_dim"):
             if getattr(body, what) != getattr(donor, what):
                 raise UsageError(
@@ -280,7 +276,7 @@ class Patch:
         with ExitStack() as stack:
             recorded = stack.enter_context(recording(self.from_run, by_layer))
             changes = {layer: from_donor(layer, heads) for layer, heads in by_layer.items()}
-            # The other model would read the last token alone, and write into this one's cache.
+            # With a cache the donor would read only the last token, and write into the cache of `model`.
             stack.enter_context(_refusing_a_cache(model, "heads are patched"))
             stack.enter_context(changing(model, changes))
             hook = model.register_forward_pre_hook(run_donor, with_kwargs=True)
@@ -290,7 +286,7 @@ class Patch:
 
 @contextmanager
 def _refusing_a_cache(model: PreTrainedModel, what: str) -> Iterator[None]:
-    """While the block runs, `model` and its base model cannot be called with the keys and values of earlier tokens.
+    """While the block runs, forbid calling `model` or its base model with the cached keys and values of earlier tokens.
 
     Raises:
         UsageError: in such a call.
@@ -298,7 +294,7 @@ def _refusing_a_cache(model: PreTrainedModel, what: str) -> Iterator[None]:
 
     def refuse(module: torch.nn.Module, args: tuple, options: dict) -> None:
         if any(options.get(name) is not None for name in ("past_key_values", "cache")):
-            raise UsageError(f"{what} on whole texts: call the model with use_cache=False")
+            raise UsageError(f"{what} only on whole texts: call the model with use_cache=False")
 
     with ExitStack() as stack:
         for module in {model, model.base_model}:
@@ -342,12 +338,12 @@ def _reorder(order: Sequence[int]) -> Change:
 
 
 def mean_outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, Tensor]:
-    """The heads' mean outputs (N, D) over all tokens of `sequences`, for each layer."""
+    """Mean outputs (N, D) of the heads over all tokens of `sequences`, for each layer."""
     return {layer: torch.cat(pool).double().mean(0) for layer, pool in _outputs(model, sequences, layers).items()}
 
 
 def _outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, list[Tensor]]:
-    """The heads' outputs (T, N, D) on each of `sequences`, for each layer."""
+    """Outputs (T, N, D) of the heads on each of `sequences`, for each layer."""
     pools: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     with torch.inference_mode(), recording(model, layers) as recorded:
         for ids in sequences:
@@ -361,12 +357,12 @@ def _outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: It
 def _permuted_weights(
     model: PreTrainedModel, body: Anatomy, orders: Mapping[int, Sequence[int]], kinds: str
 ) -> Iterator[None]:
-    """Parameters get other data for the block, and their own back: nothing is written into the model's own."""
+    """Give parameters permuted copies of their data for the block. The original data is never written to."""
     geometry = geometry_of(model)
     if set(kinds) & set("kv") and geometry.n_kv_heads != geometry.n_heads:
         raise UsageError(
-            f"{geometry.n_heads} query heads share {geometry.n_kv_heads} key and value heads: those cannot change "
-            "places head by head"
+            f"{geometry.n_heads} query heads share {geometry.n_kv_heads} key and value heads, so k and v cannot be "
+            "reordered by query head. Choose q or o"
         )
     saved: dict[torch.nn.Parameter, Tensor] = {}
     try:
@@ -387,34 +383,35 @@ def _permuted_weights(
 def _parts_of_heads(
     body: Anatomy, geometry: Geometry, layer: int, kind: str
 ) -> Iterator[tuple[torch.nn.Parameter, Callable[[Tensor], Tensor]]]:
-    """The parameters in which a layer's heads have parts of their own of one kind, and each as (heads, ...)."""
-    places, parameters = body.architecture.places, dict(body.layers[layer].named_parameters())
+    """Parameters that hold one kind of a layer's heads, each with a function that views it as (heads, ...)."""
+    parameters = dict(body.layers[layer].named_parameters())
     _require_known(body, parameters)
-    place = places[kind]
-    yield parameters[place.tensor], lambda data: place.read(data, geometry)
-    bias = parameters.get(_bias(place.tensor))
-    # The output projection's bias belongs to the layer, not to its heads.
+    weight = body.architecture.weights[kind]
+    yield parameters[weight.tensor], lambda data: weight.read(data, geometry)
+    bias = parameters.get(_bias(weight.tensor))
+    # The bias of the output projection belongs to the layer, not to single heads.
     if bias is not None and kind != "o":
-        yield bias, lambda data: place.read(data, replace(geometry, hidden_size=1))
-    for name in body.architecture.beside.get(kind, ()):
+        yield bias, lambda data: weight.read(data, replace(geometry, hidden_size=1))
+    for name in body.architecture.per_head.get(kind, ()):
         yield parameters[name], lambda data: data.view(geometry.n_kv_heads if kind in "kv" else geometry.n_heads, -1)
 
 
 def _require_known(body: Anatomy, parameters: Mapping[str, torch.nn.Parameter]) -> None:
-    """
+    """Check that every attention parameter is listed in the architecture.
+
     Raises:
-        UnsupportedModel: attention has a parameter of which it is not known how it belongs to the heads.
+        UnsupportedModel: one is not, so it is unknown which heads use it.
     """
     architecture = body.architecture
-    weights = {place.tensor for place in architecture.places.values()}
-    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.beside.values())
+    weights = {weight.tensor for weight in architecture.weights.values()}
+    known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.per_head.values())
     attention = architecture.output_projection.rpartition(".")[0] + "."
     for name in parameters:
         if name.startswith(attention) and name not in known:
             raise UnsupportedModel(
-                f"it is not known how the parameter {name} of {', '.join(sorted(architecture.model_types))} belongs to "
-                "the heads, which therefore cannot change places. Say so in its entry in "
-                "headway/models/architectures.py: `beside` where each head has a part of it, `shared` where all have all"
+                f"headway does not know which heads use the parameter {name} of "
+                f"{', '.join(sorted(architecture.model_types))}, so it cannot swap heads. List it in the entry in "
+                "headway/models/architectures.py: in `per_head` if it splits into heads, in `shared` if all heads use it"
             )
 
 

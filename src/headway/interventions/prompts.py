@@ -1,5 +1,6 @@
-"""The job: what a layer answers to prompts with only one cluster of its heads, and whether clusters differ more than
-random groups of heads do.
+"""The job that answers prompts with one cluster of a layer's heads at a time.
+
+It tests whether clusters differ more than random groups of heads.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
 
 
 class Prompt(NamedTuple):
-    """A prompt and the kind of task that it sets."""
+    """A prompt and its kind of task."""
 
     task: str
     text: str
 
 
-# The published study asked for decimal comparison, arithmetic, language and patterns; the rest are stock prompts of
-# work on attention heads.
+# "Clustering dynamics of attention heads" used decimal comparison, arithmetic, language and patterns. The others are
+# common prompts in work on attention heads.
 PROMPTS = (
     Prompt("decimal comparison", "Which is bigger, 9.9 or 9.11? The bigger number is"),
     Prompt("decimal comparison", "Q: Is 3.8 larger than 3.11? A:"),
@@ -61,10 +62,10 @@ PROMPTS = (
 
 
 def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
-    """The prompts of a text file: one a line, with its task before a tab if it has one.
+    """Read the prompts of a text file, one per line, optionally with a task and a tab before the prompt.
 
     Raises:
-        CorpusError: the file cannot be read as UTF-8, holds no prompt, or a line names a task without a prompt.
+        CorpusError: the file cannot be read as UTF-8, holds no prompt, or has a line with a task but no prompt.
     """
     path = Path(path).expanduser()
     try:
@@ -76,17 +77,17 @@ def read_prompts(path: str | Path) -> tuple[Prompt, ...]:
         task, tab, text = line.partition("\t")
         if tab and line.strip() and not text.strip():
             raise CorpusError(
-                f"{path}, line {number}: the task {task.strip()!r} has no prompt after its tab. Write one"
+                f"{path}, line {number}: the task {task.strip()!r} has no prompt after its tab. Add the prompt"
             )
         if line.strip():
             prompts.append(Prompt(task.strip(), text) if tab else Prompt("", line))
     if not prompts:
-        raise CorpusError(f"{path} holds no prompt: write one a line, as TASK<tab>PROMPT or PROMPT alone")
+        raise CorpusError(f"{path} holds no prompts: write one per line, as TASK<tab>PROMPT or only PROMPT")
     return tuple(prompts)
 
 
 def prompts_of(corpus: Corpus, n: int = 8) -> tuple[Prompt, ...]:
-    """The first half of each of the first `n` texts, for models that were trained on nothing but such texts."""
+    """First half of each of the first `n` texts, as prompts for models that were trained only on such texts."""
     halves = (text[: text.rfind(" ", 0, 2 + len(text) // 2)] for text in corpus.texts)
     return tuple(Prompt("own corpus", half) for half in halves if half.strip())[:n]
 
@@ -134,15 +135,15 @@ class PromptAnswers:
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
-        groupings_of(checkpoint, self.groupings, self.lacking)  # before anything is fetched
+        groupings_of(checkpoint, self.groupings, self.lacking)  # fail before anything is downloaded
         with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
             yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
-        """A row per grouping, prompt and cluster. A prompt that the model cannot read is left out, which the rows say.
+        """Return one row per grouping, prompt and cluster. Prompts that the model cannot read are listed in `left_out`.
 
         Raises:
-            CheckpointError: it can read none of them, or its predictions are not finite.
+            CheckpointError: the model can read no prompt, or its predictions are not finite.
         """
         readable, left_out = self._readable(input)
         if not readable:
@@ -156,7 +157,7 @@ class PromptAnswers:
         return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
 
     def _readable(self, input: LanguageModel) -> tuple[list[tuple[Prompt, np.ndarray]], list[str]]:
-        """The prompts that the model can read, with their token ids, and why it cannot read the others."""
+        """Prompts that the model can read, with their token ids, and the reasons why it cannot read the others."""
         readable, left_out = [], []
         for prompt in self.prompts:
             ids = np.asarray(input.tokenizer.encode(prompt.text), dtype=np.int64)
@@ -207,7 +208,7 @@ class PromptAnswers:
 
 
 def _unreadable(ids: np.ndarray, input: LanguageModel) -> str:
-    """Why the model cannot read a prompt of these tokens; empty if it can."""
+    """Reason why the model cannot read a prompt; empty if it can."""
     context, vocabulary = input.geometry.context_length, input.geometry.vocab_size
     if not 1 <= len(ids) <= context:
         return f"has {len(ids)} tokens; the model reads 1 to {context}: shorten it"
@@ -217,15 +218,15 @@ def _unreadable(ids: np.ndarray, input: LanguageModel) -> str:
 
 
 def _kept(grouping: Grouping) -> np.ndarray:
-    """For each cluster, which query heads of each layer it holds: (clusters, layers, heads)."""
+    """Mask of the query heads in each cluster: (clusters, layers, heads)."""
     rows = np.array([grouping.of_query_heads(layer) for layer in grouping.layers])
     return np.stack([rows == cluster for cluster in grouping.clusters])
 
 
 def _answers_with(model: PreTrainedModel, ids: np.ndarray, masks: np.ndarray, layers: Sequence[int]) -> np.ndarray:
-    """Log-probabilities of the token after `ids`, with only the heads of each mask in `layers`: (masks, tokens).
+    """Log-probabilities of the token after `ids` with only the heads of each mask in `layers`: (masks, tokens).
 
-    Many masks are read at once, a row of the batch each.
+    Many masks are evaluated at once, each as a row of the batch.
     """
     import torch
 
@@ -248,7 +249,7 @@ def _answers_with(model: PreTrainedModel, ids: np.ndarray, masks: np.ndarray, la
 
 
 def _divergence(log_p: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence between the clusters' answers in nats, of (partitions, clusters, tokens)."""
+    """Jensen-Shannon divergence between the clusters' answers in nats, from (partitions, clusters, tokens)."""
     p = np.exp(log_p.astype(np.float64))
     mixture = p.mean(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):

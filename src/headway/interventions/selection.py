@@ -1,4 +1,4 @@
-"""From the table `clusters` to the clusters that are intervened on."""
+"""Select clusters for interventions from the table `clusters`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headway.text import listed
 
 
 class Found(NamedTuple):
-    """The clusters of a run, and which kinds of which layers that were asked for have none, and why."""
+    """Clusters of a run, and the reason for each requested kind and layer that has none."""
 
     groupings: list[Grouping]
     left_out: list[str]
@@ -24,16 +24,16 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of the clusters of a run's raw weights are intervened on.
+    """Selects clusters of a run's raw weights for interventions.
 
     Attributes:
-        kinds: the weights that were clustered.
-        clustering: `kmeans`, `ward`, or the name of labels that were given.
-        k: how many clusters; None for labels that were given, which are as many as they are.
+        kinds: the clustered weights.
+        clustering: `kmeans`, `ward`, or the name of given labels.
+        k: number of clusters; None for given labels, whose number is fixed.
         layers: counted from 0; all if None.
-        together: whether all the layers are changed at once. Numbers of clusters that were found mean nothing across
-            layers; then they go by size (see `by_size`). Labels that were given keep theirs,
-            which must be the same in all the layers.
+        together: whether all layers are changed at once. The cluster numbers of an algorithm have no meaning across
+            layers, so its clusters are matched by size (see `by_size`). Given labels are matched by name and must be the
+            same in all layers.
     """
 
     kinds: Sequence[str]
@@ -43,7 +43,7 @@ class Choice:
     together: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """What is the same for all runs, as JSON."""
+        """Settings that are the same for all runs, as JSON."""
         return {
             "kinds": list(dict.fromkeys(self.kinds)),
             "clustering": self.clustering,
@@ -53,16 +53,16 @@ class Choice:
         }
 
     def of(self, clusters: pl.DataFrame, run: str, step: int) -> Found:
-        """The clusters in the table `clusters` of `run` at `step`.
+        """Select the clusters of `run` at `step` from the table `clusters`.
 
         Raises:
-            UsageError: a layer or kind was not clustered there, or nothing of what is asked for has such clusters; or
-                layers to be changed together have labels that differ.
+            UsageError: a layer or kind was not clustered, no selected layer has such clusters, or layers that are changed
+                together have different labels.
         """
         where = f"{run} at step {step}"
         own = clusters.filter(pl.col("run") == run, pl.col("step") == step, pl.col("feature") == "raw")
         if own.is_empty():
-            raise UsageError(f"no raw weights of {where} were clustered: run `headway cluster` on that step first")
+            raise UsageError(f"no raw weights of {where} were clustered: run `headway cluster` for this step first")
         _require("layer", self.layers or (), own["layer"], where)
         _require("kind of weight", self.kinds, own["kind"], where)
         layers = sorted(own["layer"].unique()) if self.layers is None else sorted(set(self.layers))
@@ -80,8 +80,8 @@ class Choice:
         return Found(self._joined(one_by_one) if self.together else one_by_one, left_out)
 
     def _require_shared_labels(self, own: pl.DataFrame, where: str) -> None:
-        """Numbers stand for labels within a layer, so that they join layers only where these have the same labels."""
-        if "label_names" not in own.columns:  # a table of before they were stored: numbers at least must agree
+        """Check that the layers have the same label names. Cluster numbers stand for names only within a layer."""
+        if "label_names" not in own.columns:  # older tables lack the names; then at least the numbers must agree
             own = own.with_columns(label_names=pl.lit(None, pl.List(pl.String)))
         given = own.filter(pl.col("clustering") == self.clustering, pl.col("kind").is_in(list(self.kinds)))
         first: dict[str, tuple[int, list[str]]] = {}
@@ -91,8 +91,8 @@ class Choice:
             if called != expected:
                 raise UsageError(
                     f"{where}: the labels {self.clustering!r} of {kind} are {listed(expected)} in layer {first_layer}, "
-                    f"but {listed(called)} in layer {layer}, and layers that are changed together are joined by label: "
-                    "label them alike, choose --layers that are, or leave --together out"
+                    f"but {listed(called)} in layer {layer}. --together joins layers by label: "
+                    "give all layers the same labels, choose other --layers, or leave --together out"
                 )
 
     def _grouping(self, own: pl.DataFrame, kind: str, layer: int, left_out: list[str]) -> Grouping | None:
@@ -107,14 +107,14 @@ class Choice:
 
     def _why_none(self, rows: pl.DataFrame) -> str:
         if rows["all_equal"].any():
-            return "all its heads are equal" if len(rows["labels"][0]) > 1 else "it has a single head"
+            return "all heads are equal" if len(rows["labels"][0]) > 1 else "there is a single head"
         there = rows.filter(pl.col("k") > 1).select("clustering", "k").rows()
         made = ", ".join(f"{clustering} with k = {k}" for clustering, k in there) or "none"
         asked = self.clustering if self.k is None else f"{self.clustering} with k = {self.k}"
-        return f"no clusters {asked} were made, but {made}"
+        return f"there are no clusters {asked}, only {made}"
 
     def _joined(self, groupings: Sequence[Grouping]) -> list[Grouping]:
-        """One grouping a kind, of all its layers."""
+        """Join the groupings of all layers of each kind."""
         labels: dict[tuple[str, int], dict[int, Labels]] = {}
         for grouping in groupings:
             numbered = labels.setdefault((grouping.kind, grouping.shared_by), {})
@@ -124,7 +124,7 @@ class Choice:
 
 
 def by_size(labels: Labels) -> Labels:
-    """The clusters numbered from the smallest to the largest; of equally large ones that with the first head leads."""
+    """Number clusters from the smallest to the largest. Ties are ordered by their first heads."""
     sizes = Counter(labels)
     order = sorted(sizes, key=lambda label: (sizes[label], labels.index(label)))
     return tuple(map(order.index, labels))
@@ -135,5 +135,5 @@ def _require(what: str, asked: Sequence[object], there: pl.Series, where: str) -
     for one in asked:
         if one not in known:
             raise UsageError(
-                f"there is no {what} {one!r} among the clusters of {where}; there are {', '.join(map(str, known))}"
+                f"the clusters of {where} have no {what} {one!r}: choose from {', '.join(map(str, known))}"
             )

@@ -1,4 +1,4 @@
-"""A checkpoint's files -> head geometry, per-head weights, a ready torch module, its tokenizer; how it reads texts."""
+"""Read a checkpoint: head geometry, per-head weights, a ready torch module, the tokenizer, and batches of texts."""
 
 from headway.devices import choose_device
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of

@@ -1,4 +1,4 @@
-"""Which texts a model reads together."""
+"""Group texts into batches that a model reads in one forward pass."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Tokens of a batch: enough for matrix products to be efficient, few enough to stay in a processor's caches.
+# Tokens in a batch: enough for efficient matrix products, few enough to stay in a processor's caches.
 BATCH_TOKENS = 2048
-# Launching one layer's operations takes a processor about as long as this many multiplications in its products.
+# Launching the operations of one layer takes a processor about as long as this many multiplications.
 LAUNCH = 2**25
-# The same for a GPU, by bytes of a number: an H100 does 2^35 to 2^38 while a processor launches a layer, about 1 ms. So more
+# The same for a GPU, by bytes per number: an H100 does 2^35 to 2^38 multiplications while a processor launches a layer
+# (about 1 ms). Padding is therefore cheaper than one more batch.
 # padding costs less than one more batch.
 GPU_BATCH_TOKENS = 2**16
 GPU_LAUNCH = {8: 2**34, 4: 2**35, 2: 2**37}
-# Numbers of logits in memory at a time on a CPU: 128 MiB in float32.
+# Logits in memory at a time on a CPU: 128 MiB in float32.
 LOGITS = 2**25
-# Batches may take this share of a GPU's free memory; what they take is an estimate.
+# The largest share of a GPU's free memory that a batch may take. It is well below 1 because the need is only estimated.
 SHARE_OF_FREE_MEMORY = 0.25
 
 
@@ -33,13 +34,13 @@ class Part(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Texts that are read together, shortest first.
+    """Texts of one forward pass, shortest first.
 
     Attributes:
-        numbers: which texts.
-        ids: (texts, tokens of the longest) their tokens; behind a shorter text its last token again, which nothing
-            before it attends to.
-        parts: the batch by length.
+        numbers: indices of the texts.
+        ids: (texts, tokens of the longest) token ids. A shorter text is padded with its last token. No token of the
+            text attends to the padding, because attention is causal.
+        parts: the texts of the batch grouped by length.
     """
 
     numbers: list[int]
@@ -50,14 +51,16 @@ class Batch(NamedTuple):
 def batches(
     texts: Sequence[np.ndarray], tokens: int = BATCH_TOKENS, *, launch: float = 0.0, padded_up_to: int = 0
 ) -> Iterator[Batch]:
-    """All texts in batches of up to `tokens` tokens, one text at least.
+    """Split all texts into batches of up to `tokens` tokens, with at least one text each.
 
-    A batch is of one length; or its texts are short, and are padded to its longest where that costs less. A batch is
-    taken to cost as much as `launch` tokens beside its own, padding included.
+    Short texts are padded to the longest in their batch if that is cheaper than another batch. The cost of a batch is
+    its number of tokens, padding included, plus `launch`.
 
     Args:
-        texts: tokens of each.
-        padded_up_to: texts of more tokens are never padded.
+        texts: token ids of each text.
+        tokens: the most tokens in a batch, padding included.
+        launch: the fixed cost of a batch, in tokens.
+        padded_up_to: texts with more tokens are never padded.
     """
     lengths = np.array([len(text) for text in texts])
     order = np.argsort(lengths, kind="stable")
@@ -79,43 +82,50 @@ def read_together(
     padded_up_to: int | None = None,
     logits: bool = False,
 ) -> Iterator[Batch]:
-    """The batches in which `model` reads texts soonest.
+    """Split texts into the batches that `model` reads fastest.
 
     Args:
-        tokens: the most that a CPU reads together; `BATCH_TOKENS` if None. A GPU reads as many as its free memory holds.
-        padded_up_to: as in `batches`; None has no limit to padding.
-        logits: whether the model's predictions are wanted, which take memory too.
+        tokens: the most tokens in a batch on a CPU; `BATCH_TOKENS` if None. A GPU takes what its free memory holds.
+        padded_up_to: as in `batches`; None pads texts of any length.
+        logits: whether next-token logits are computed, which need memory too.
     """
     config = model.config.get_text_config()
     on_gpu = model.device.type == "cuda"
-    fitting = min(BATCH_TOKENS, LOGITS // config.vocab_size) if logits else BATCH_TOKENS
-    most = _fitting_gpu(model, logits) if on_gpu else tokens or fitting
-    # A token takes about 12 hidden² multiplications a layer.
+    default = min(BATCH_TOKENS, LOGITS // config.vocab_size) if logits else BATCH_TOKENS
+    most = _gpu_tokens(model, logits) if on_gpu else tokens or default
+    # One token takes about 12 * hidden_size**2 multiplications in a layer.
     launch = (GPU_LAUNCH[model.dtype.itemsize] if on_gpu else LAUNCH) / (12 * config.hidden_size**2)
     longest = max(map(len, texts), default=0) if padded_up_to is None else padded_up_to
     return batches(texts, most, launch=launch, padded_up_to=longest)
 
 
-def _fitting_gpu(model: PreTrainedModel, logits: bool) -> int:
-    """Tokens whose activations fit into a share of the GPU's free memory; `GPU_BATCH_TOKENS` at most."""
+def _gpu_tokens(model: PreTrainedModel, logits: bool) -> int:
+    """Tokens whose activations fit into a share of the GPU's free memory, at most `GPU_BATCH_TOKENS`."""
     import torch
 
     config = model.config.get_text_config()
     hidden = config.hidden_size
-    # Residual, norms, queries, keys, values, heads' outputs; the MLP twice; a row of attention in float32, some times over.
+    # Residual, norms, queries, keys, values, head outputs; the MLP twice; several copies of a float32 attention row.
     numbers = 12 * hidden + 3 * (getattr(config, "intermediate_size", None) or 4 * hidden)
     held = numbers * model.dtype.itemsize + 4 * 6 * 128 * config.num_attention_heads
     if logits:
-        held += 3 * 4 * config.vocab_size  # in float32, and what cross-entropy makes of them
+        held += 3 * 4 * config.vocab_size  # logits in float32, and the temporary arrays of cross-entropy
     free, _ = torch.cuda.mem_get_info(model.device)
     unused = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
     return max(1, min(GPU_BATCH_TOKENS, int(SHARE_OF_FREE_MEMORY * (free + unused) / held)))
 
 
 def _cheapest_ends(lengths: np.ndarray, count: np.ndarray, tokens: int, launch: float) -> list[int]:
-    """Where to part rising lengths into ranges, each padded to its longest, at the least cost in all.
+    """Cut ascending lengths into ranges, each padded to its longest length, at the least total cost.
 
-    The best way to part the first lengths is the best way to part still fewer, and one more range (Bellman 1957).
+    Dynamic programming: the best cut of the first n lengths is a best cut of fewer lengths plus one range (Bellman 1957).
+
+    Args:
+        lengths: distinct lengths, ascending.
+        count: number of texts of each length.
+
+    Returns:
+        The end of each range, as an index into `lengths`.
     """
     texts_up_to = np.append(0, count.cumsum())
     least, start_of = [0.0], [0]
@@ -139,7 +149,7 @@ def _texts_of_batch(tokens: int, longest: int) -> int:
 def _batch(numbers: list[int], texts: Sequence[np.ndarray]) -> Batch:
     own = [texts[number] for number in numbers]
     lengths = np.array([len(text) for text in own])
-    # Behind a text its last token again: one gather, since padding text by text takes as long as a small model's layer.
+    # Padding is one gather for the whole batch: padding text by text takes as long as a layer of a small model.
     column = np.minimum(np.arange(lengths[-1]), lengths[:, None] - 1)
     ids = np.concatenate(own)[(lengths.cumsum() - lengths)[:, None] + column]
     parts, start = [], 0

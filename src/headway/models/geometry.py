@@ -1,4 +1,4 @@
-"""The shape of a checkpoint's heads, from its config.json alone."""
+"""The shape of a checkpoint's heads, read from config.json alone."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Geometry:
-    """The numbers of a causal language model that a study of its heads needs.
+    """The sizes of a causal language model and its heads.
 
     Attributes:
         architecture: `model_type` as transformers names it, such as gpt_neox.
         n_heads: query heads in a layer.
         n_kv_heads: key and value heads in a layer; fewer than `n_heads` with grouped queries.
-        rotary_dim: how many of a head's `head_dim` dimensions turn with the position; 0 without rotary positions.
-        n_params: parameters, embedding and unembedding included, tied ones once.
-        context_length: most tokens that the model was made to read.
-        vocab_size: rows of the embedding, those of no token included.
+        rotary_dim: dimensions of a head, out of `head_dim`, that rotate with the position; 0 without rotary positions.
+        n_params: number of parameters, embedding and unembedding included. Tied parameters count once.
+        context_length: the longest sequence that the model supports, in tokens.
+        vocab_size: rows of the embedding, including rows that belong to no token.
     """
 
     architecture: str
@@ -48,10 +48,10 @@ class Geometry:
 
 
 def read_geometry(folder: str | PathLike[str]) -> Geometry:
-    """The geometry of the checkpoint in `folder`; reads config.json and no weights.
+    """Return the geometry of the checkpoint in `folder`. Only config.json is read.
 
     Raises:
-        CheckpointError: config.json is absent, damaged, or describes no model that can be built.
+        CheckpointError: config.json is missing or damaged, or no model can be built from it.
         UnsupportedModel: transformers does not know its architecture as a causal language model.
     """
     return _geometry(config_text(folder), str(folder))
@@ -63,10 +63,10 @@ def _geometry(text: str, folder: str) -> Geometry:
 
 
 def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
-    """The geometry of a causal language model; `folder` is what an error names.
+    """Return the geometry of a causal language model. `folder` is only named in errors.
 
     Raises:
-        UnsupportedModel: its config lacks what every model with attention heads in all layers has.
+        UnsupportedModel: the config lacks a setting that every model with attention heads in all layers has.
     """
     config = model.config.get_text_config()
     n_heads = _number(model, "num_attention_heads", folder)
@@ -89,47 +89,49 @@ def _number(model: PreTrainedModel, name: str, folder: str) -> int:
     config = model.config.get_text_config()
     value = getattr(config, name, None)
     if not isinstance(value, int):
-        require_attention_interface(model)  # configs of another kind, as BLOOM's, mostly come with attention of another
+        require_attention_interface(
+            model
+        )  # first: unusual configs, such as BLOOM's, mostly come with unusual attention
         raise UnsupportedModel(
-            f"{folder}: the config of architecture {config.model_type!r} has no {name}, so it does not look like "
-            "a causal language model with attention heads in every layer"
+            f"{folder}: the config of architecture {config.model_type!r} has no {name}. headway supports causal "
+            "language models with attention heads in every layer"
         )
     return value
 
 
 def _rotary_dim(model: PreTrainedModel) -> int:
-    """Each frequency of a rotary embedding turns two dimensions."""
+    """Rotary dimensions of a head: two for each frequency."""
     sizes = [buffer.numel() for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
     return 2 * max(sizes, default=0)
 
 
 def settings_of(model: PreTrainedModel) -> dict[str, Any]:
-    """What the model's config says that decides its numbers, as JSON; defaults that config.json leaves out included."""
+    """Settings of the model's config that affect its numbers, as JSON, including defaults that config.json omits."""
     config = model.config.get_text_config()
     return deciding(json.loads(config.to_json_string(False)))
 
 
 def config_text(folder: str | PathLike[str]) -> str:
-    """The folder's config.json.
+    """Return the content of the folder's config.json.
 
     Raises:
-        CheckpointError: it is absent or cannot be read.
+        CheckpointError: the file is missing or cannot be read.
     """
     path = Path(folder) / "config.json"
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is absent: the folder of a checkpoint holds its config.json") from None
+        raise CheckpointError(f"{path} is missing: the folder of a checkpoint must hold a config.json") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def read_config(text: str, folder: str) -> PreTrainedConfig:
-    """The config that `text`, the config.json of `folder`, describes; code from the checkpoint is never run.
+    """Parse `text`, the config.json of `folder`. Code that comes with the checkpoint is never run.
 
     Raises:
-        CheckpointError: it is not JSON, or holds values that its architecture refuses.
-        UnsupportedModel: transformers has no architecture of its name, or the weights are quantized.
+        CheckpointError: the text is not JSON, or its architecture rejects a value.
+        UnsupportedModel: transformers does not know the architecture, or the weights are quantized.
     """
     from transformers import CONFIG_MAPPING
 
@@ -138,13 +140,13 @@ def read_config(text: str, folder: str) -> PreTrainedConfig:
     model_type = str(values.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedModel(
-            f"{folder}/config.json says model_type {model_type!r}, which the installed transformers does not know. "
-            "A newer transformers may; headway runs no code that comes with a checkpoint"
+            f"{folder}/config.json has model_type {model_type!r}, which the installed transformers does not know. "
+            "Try a newer transformers. headway never runs code that comes with a checkpoint"
         )
     try:
         return CONFIG_MAPPING[model_type].from_dict(values)
     except Exception as error:  # each architecture validates its config in its own way
-        raise CheckpointError(f"{folder}/config.json is refused by architecture {model_type!r}: {error}") from error
+        raise CheckpointError(f"architecture {model_type!r} rejects {folder}/config.json: {error}") from error
 
 
 def _json_object(text: str, folder: str) -> dict[str, Any]:
@@ -153,19 +155,20 @@ def _json_object(text: str, folder: str) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{folder}/config.json is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{folder}/config.json is not a JSON object but {type(values).__name__}")
+        raise CheckpointError(f"{folder}/config.json is a JSON {type(values).__name__} instead of an object")
     return values
 
 
-# More layers, experts and the like than any model has. They are built one by one, so a damaged number would not end.
+# More layers, experts or blocks than any model has. transformers builds them one by one, so a damaged number would hang.
 _MOST_MODULES = 10_000
 _COUNTED = re.compile(r"layers?|experts|blocks", re.IGNORECASE)
 
 
 def _require_buildable(values: Mapping[str, Any], folder: str) -> None:
-    """
+    """Check the config's values before a model is built from them.
+
     Raises:
-        CheckpointError: a number of modules is beyond `_MOST_MODULES`.
+        CheckpointError: a number of modules is above `_MOST_MODULES`.
         UnsupportedModel: the weights are quantized.
     """
     for name, value in values.items():
@@ -173,12 +176,12 @@ def _require_buildable(values: Mapping[str, Any], folder: str) -> None:
             _require_buildable(value, folder)
         if isinstance(value, int) and value > _MOST_MODULES and _COUNTED.search(name):
             raise CheckpointError(
-                f"{folder}/config.json says {name} {value:,}; more than {_MOST_MODULES:,} are taken for damage"
+                f"{folder}/config.json has {name} {value:,}. The file seems damaged: no model has over {_MOST_MODULES:,}"
             )
     if quantized := values.get("quantization_config"):
         method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
         raise UnsupportedModel(
-            f"{folder}/config.json says that the weights are quantized ({method}), and their codes are not weights. "
+            f"{folder}/config.json says that the weights are quantized ({method}), which headway does not support. "
             "Use a checkpoint that is not quantized"
         )
 
@@ -196,34 +199,35 @@ def _built(text: str, folder: str) -> PreTrainedModel:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False).eval()
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
-            raise CheckpointError(f"{folder}/config.json describes no model that can be built: {error}") from error
+            raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
         raise UnsupportedModel(
             f"{folder}: architecture {config.model_type!r} is not a causal language model of transformers"
         ) from error
-    except Exception as error:  # a config with impossible sizes fails wherever its architecture meets them
-        raise CheckpointError(f"{folder}/config.json describes no model that can be built: {error}") from error
+    except Exception as error:  # impossible sizes fail with any exception, anywhere in the architecture's code
+        raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
 
 
 def skeleton(text: str, folder: str) -> PreTrainedModel:
-    """The causal language model of a config.json, its parameters on the meta device, where they take no memory.
+    """Build the causal language model of a config.json with its parameters on the meta device, where they use no memory.
 
-    Buffers that no file stores, such as rotary frequencies, are real. Built once per config: copy before changing.
+    Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: copy it
+    before changing it.
     """
     return _built(text, folder)
 
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """In this thread, new parameters lose their values as soon as a module registers them; buffers keep theirs.
+    """Put new parameters of this thread on the meta device when a module registers them. Buffers keep their values.
 
-    Building under `torch.device("meta")` would lose the buffers too, and nothing would notice wrong ones.
+    Building under `torch.device("meta")` would also lose the values of the buffers, and wrong ones would go unnoticed.
     """
     from torch import nn
 
     register, thread = nn.Module.register_parameter, threading.get_ident()
 
     def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        # One that is there already is registered again where modules share it, and must stay the one.
+        # A module that shares a parameter registers it again. It must stay the same object, or it is no longer shared.
         if parameter is not None and not parameter.is_meta and threading.get_ident() == thread:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)

@@ -1,4 +1,7 @@
-"""A checkpoint's folder -> a ready torch module, without building or initialising it anew for each checkpoint."""
+"""Load the weights in a checkpoint's folder into a torch module that is ready to run.
+
+The module is built once per config and copied, because building and initialising takes longer than reading the weights.
+"""
 
 from __future__ import annotations
 
@@ -22,29 +25,29 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
-# What older versions of transformers stored beside the weights: causal masks and rotary frequencies. Models make
-# their own now.
+# Buffers that older versions of transformers stored with the weights: causal masks and rotary frequencies. Models now
+# compute their own.
 _STORED_BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|\brotary_emb\.inv_freq$")
 
 
 def load(
     folder: str | PathLike[str], *, dtype: str = "float32", device: str = "cpu", lm_head: bool = False
 ) -> PreTrainedModel:
-    """The checkpoint's model, ready to run, in evaluation mode.
+    """Return the checkpoint's model, ready to run, in evaluation mode.
 
     Args:
         folder: holds config.json and the weights.
         dtype: one of `DTYPES`.
         device: as torch names it, such as `cpu` or `cuda:0`.
-        lm_head: whether next tokens are to be predicted; else only what makes hidden states and attention is read.
+        lm_head: whether to load the layer that predicts next tokens. Attention and hidden states do not need it.
 
     Returns:
-        The causal language model with `lm_head`, else its base model. Where nothing needs converting, its
-        parameters are views into the memory-mapped file: changing them does not change the file.
+        The causal language model with `lm_head`, else its base model. Parameters that need no conversion are views into
+        the memory-mapped file. Changing them does not change the file.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, of another shape than config.json says, or not finite.
-        UnsupportedModel: transformers does not know its architecture, or the weights are quantized.
+        CheckpointError: a tensor is missing, unexpected, not finite, or has another shape than config.json says.
+        UnsupportedModel: transformers does not know the architecture, or the weights are quantized.
     """
     folder = Path(folder)
     model = copy.deepcopy(skeleton(config_text(folder), str(folder)))
@@ -62,10 +65,10 @@ def load(
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """The torch dtype called `name`.
+    """Return the torch dtype called `name`.
 
     Raises:
-        UsageError: it is not one of `DTYPES`.
+        UsageError: `name` is not one of `DTYPES`.
     """
     import torch
 
@@ -75,16 +78,16 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 class _Stored:
-    """The files' tensors by the names that the causal language model gives them.
+    """The stored tensors, by the names that the causal language model gives them.
 
     Attributes:
         files: the tensors by their stored names.
-        unexpected: names that the model does not have; those of buffers that older models stored are passed over.
+        unexpected: names that the model does not have, except buffers that older versions of transformers stored.
     """
 
     def __init__(self, files: TensorFiles, expected: Mapping[str, Tensor], prefix: str, model_type: str) -> None:
         self.files = files
-        # A base model that was saved alone lacks the prefix that it has inside the causal language model.
+        # In a base model that was saved alone, names lack the prefix that they have in the causal language model.
         bare = not any(name.startswith(prefix) for name in files.names)
 
         def own_name(name: str) -> str:
@@ -107,14 +110,15 @@ class _Stored:
 def _converted(
     skeleton: PreTrainedModel, stored: _Stored, wanted: Iterable[str], dtype: torch.dtype
 ) -> PreTrainedModel:
-    """The model whose files use other names or shapes than the installed transformers has in memory, such as a tensor
-    for each expert. transformers' own loading converts them; nothing that it leaves open is accepted.
+    """Load a model whose files use other names or shapes than the installed transformers, such as one tensor per expert.
 
-    It reads in float32 and casts afterwards: in another dtype it would change PyTorch's default dtype meanwhile, also
-    for the thread that computes.
+    transformers' own loading converts them. Tensors that it reports as missing or unexpected are errors here.
+
+    The model is read in float32 and cast afterwards. Reading in another dtype changes PyTorch's default dtype meanwhile,
+    also for threads that compute.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, of another shape than config.json says, or not finite.
+        CheckpointError: a tensor is missing, unexpected, not finite, or has another shape than config.json says.
         UnsupportedModel: a tensor is quantized.
     """
     import torch
@@ -129,10 +133,10 @@ def _converted(
             loaded: Any = type(skeleton).from_pretrained(
                 None, config=skeleton.config, state_dict=tensors, dtype=torch.float32, output_loading_info=True
             )
-    except Exception as error:  # each conversion fails in its own way where experts are missing or misshapen
+    except Exception as error:  # each conversion fails in its own way if experts are missing or misshapen
         raise CheckpointError(
-            f"{folder}: transformers cannot convert the weights, which hold {_listed(stored.unexpected)}, to the model "
-            f"of config.json ({_first_line(error)}): the files are not complete, or belong to different models"
+            f"{folder}: transformers cannot convert the weights ({_listed(stored.unexpected)}) to the model "
+            f"of config.json: {_first_line(error)}. The files are incomplete or belong to different models"
         ) from error
     model, found = loaded
     if unexpected := sorted(found["unexpected_keys"]):
@@ -144,7 +148,7 @@ def _converted(
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
-    """Without the progress bar and the report of transformers' loading, whose findings are errors here."""
+    """Hide the progress bar and the report of transformers' loading. headway raises errors for what they report."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -164,14 +168,14 @@ def _first_line(error: Exception) -> str:
 
 def _unexpected(names: list[str], folder: Path) -> CheckpointError:
     return CheckpointError(
-        f"{folder}: the weights hold {_listed(names)}, which the model of config.json does not have: config and weights "
+        f"{folder}: the weights hold {_listed(names)}, which the model of config.json does not have. Config and weights "
         "belong to different models"
     )
 
 
 def _missing(names: list[str], folder: Path) -> CheckpointError:
     return CheckpointError(
-        f"{folder}: the weights lack {_listed(names)}, which the model of config.json needs: the files are not complete, "
+        f"{folder}: the weights lack {_listed(names)}, which the model of config.json needs. The files are incomplete, "
         "or config and weights belong to different models"
     )
 
@@ -184,8 +188,10 @@ def _read(
     dtype: torch.dtype,
     device: str,
 ) -> dict[str, Tensor]:
-    """What fills the `wanted` of the `expected` names. Names that share a parameter by config.json get one, unless the
-    files store two that differ: then each gets its own, as in transformers.
+    """Return the `wanted` tensors by name, ready for the model.
+
+    Names that share a parameter in the model get the same tensor. If the files store different values for them, each
+    name gets its own, as in transformers.
     """
     sharing = _sharing(expected)
     sources = {name: [other for other in sharing[name] if other in stored] for name in wanted}
@@ -203,7 +209,7 @@ def _read(
 
 
 def _sharing(expected: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """For each name, all names of its parameter: more than its own only where weights are tied."""
+    """For each name, all names of the same parameter. Only tied weights have more than one."""
     names_of: dict[int, list[str]] = {}
     for name, slot in expected.items():
         names_of.setdefault(id(slot), []).append(name)
@@ -215,8 +221,8 @@ def _ready(name: str, slot: Tensor, tensor: Tensor, folder: Path, dtype: torch.d
 
     if tensor.shape != slot.shape:
         raise CheckpointError(
-            f"{folder}: tensor {name!r} has shape {tuple(tensor.shape)}, where the model of config.json has "
-            f"{tuple(slot.shape)}: config and weights belong to different models"
+            f"{folder}: tensor {name!r} has shape {tuple(tensor.shape)}, but the model of config.json expects "
+            f"{tuple(slot.shape)}. Config and weights belong to different models"
         )
     if slot.is_floating_point():
         require_unquantized(name, tensor, folder)

@@ -1,4 +1,4 @@
-"""The named tensors of a checkpoint's weight files, read when they are asked for."""
+"""The named tensors of a checkpoint's weight files, read on access."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SAFETENSORS, _BIN = "model.safetensors", "pytorch_model.bin"
 
 
 class TensorFiles:
-    """A folder's weights: safetensors in one file or in shards, else PyTorch's .bin, which is never unpickled freely.
+    """The tensors in a folder of safetensors or PyTorch .bin files, whole or in shards.
 
-    A tensor of a safetensors file is a view into the memory-mapped file, copied only where it is written to. Names are
-    without what PyTorch's wrappers put before them (torch.compile, DistributedDataParallel, FSDP, activation
-    checkpointing).
+    Safetensors are preferred. A .bin file is unpickled with `weights_only`, so it cannot run code. Tensors of a
+    safetensors file are views into the memory-mapped file and are copied only when written to. Prefixes that PyTorch's
+    wrappers add to names (torch.compile, DistributedDataParallel, FSDP, activation checkpointing) are removed.
 
     Raises:
-        CheckpointError: there are none, a shard is missing, or a file is truncated or not what its name says.
+        CheckpointError: there are no weights, a shard is missing, or a file is truncated or of another format.
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
@@ -72,9 +72,10 @@ def _unwrapped(name: str, names: Collection[str]) -> str:
 
 
 def require_unquantized(name: str, tensor: Tensor, folder: Path) -> None:
-    """
+    """Check that `tensor` holds weights.
+
     Raises:
-        UnsupportedModel: the numbers in `tensor` are codes of a quantization, not weights.
+        UnsupportedModel: it holds the integer codes of a quantization.
     """
     if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
         raise UnsupportedModel(
@@ -84,18 +85,18 @@ def require_unquantized(name: str, tensor: Tensor, folder: Path) -> None:
 
 
 def require_finite(name: str, tensor: Tensor, folder: Path) -> None:
-    """One pass over `tensor`, with nothing copied: a sum is finite only if all its terms are.
+    """Check that every value of `tensor` is finite, in one pass and without a copy: a sum is finite only if its terms are.
 
     Raises:
         CheckpointError: it holds NaN or an infinity.
     """
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return
-    # Of finite terms it may still overflow; then they are counted, as where some are not.
+    # A sum of finite terms can overflow. So values are counted before anything is reported.
     if not tensor.sum().isfinite() and (count := int(tensor.numel() - tensor.isfinite().sum())):
         raise CheckpointError(
             f"{folder}: tensor {name!r} holds {count} of {tensor.numel()} values that are NaN or infinite "
-            f"as {str(tensor.dtype).removeprefix('torch.')}; the run diverged here, or the file is damaged, "
+            f"as {str(tensor.dtype).removeprefix('torch.')}. The run diverged here, or the file is damaged, "
             "or it needs a wider dtype"
         )
 
@@ -114,11 +115,11 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _way_out(damaged: Path) -> str:
-    """What came from the Hub is fetched again; of what else lies in a folder, its owner has the original."""
+def _advice(damaged: Path) -> str:
+    """Advice for a damaged file. The cache can download it again; other folders belong to the user."""
     if damaged.is_relative_to(hub.cache_dir()):
-        return f"Remove {damaged.resolve()}, and it is fetched anew"
-    return "Copy it anew from where it is whole, or leave the checkpoint out"
+        return f"Remove {damaged.resolve()} to download it again"
+    return "Copy it again from an intact source, or leave the checkpoint out"
 
 
 def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
@@ -128,7 +129,7 @@ def _open_safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
         file: Any = safe_open(path, framework="pt")
         names = list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_way_out(path)}") from error
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_advice(path)}") from error
     return {name: lambda name=name: file.get_tensor(name) for name in names}  # type: ignore[misc]
 
 
@@ -136,15 +137,15 @@ def _open_bin(path: Path) -> dict[str, Callable[[], Tensor]]:
     import torch
 
     try:
-        mapped = zipfile.is_zipfile(path)  # older files are one pickle stream and cannot be mapped
+        mapped = zipfile.is_zipfile(path)  # older files are one pickle stream, which cannot be memory-mapped
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors; it is not read, because unpickling runs its code. "
-            "Convert it to safetensors where you trust it"
+            f"{path} is damaged or holds more than tensors. headway does not read it, because unpickling would run its "
+            "code. Convert it to safetensors if you trust it"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_way_out(path)}") from error
+        raise CheckpointError(f"{path} is truncated or damaged: {error}. {_advice(path)}") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{path} does not hold one dictionary of tensors by name")
     return {name: lambda tensor=tensor: tensor for name, tensor in tensors.items()}  # type: ignore[misc]

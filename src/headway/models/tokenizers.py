@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: tokenizer.json where it is there, since it needs no model and says all."""
+"""Load a checkpoint's tokenizer, from tokenizer.json if there is one: that file is complete and needs no model class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from headway.errors import CheckpointError
 
-# What a tokenizer may be made of; their bytes identify it.
+# Files that may belong to a tokenizer. The hash of their contents identifies it.
 _FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,12 +24,12 @@ _FILES = (
 
 
 class Tokenizer:
-    """Text -> token ids, with no special tokens, nothing cut off and nothing padded.
+    """Turns text into token ids, without special tokens, truncation or padding.
 
     Attributes:
-        identity: a hash of the files that it was read from: equal identities give equal tokens.
-        special_ids: the ids of special tokens, such as <|endoftext|>.
-        bos_id: the id that starts a text, where the tokenizer names one.
+        identity: a hash of the tokenizer's files. Equal identities give equal tokens.
+        special_ids: ids of the special tokens, such as <|endoftext|>.
+        bos_id: id of the token that starts a text (BOS), or None if the tokenizer has none.
     """
 
     def __init__(self, backend: Any, identity: str, bos_token: str | None) -> None:
@@ -43,7 +43,7 @@ class Tokenizer:
 
     @property
     def vocab(self) -> dict[str, int]:
-        """Every token that the tokenizer can give, by its text; an embedding may have more rows than that."""
+        """All tokens with their ids. The embedding may have more rows."""
         return self._backend.get_vocab(with_added_tokens=True)
 
     @property
@@ -61,10 +61,10 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
-    """The tokenizer whose files lie in `folder`. Folders with the same files share one.
+    """Return the tokenizer of `folder`. Folders with the same files share one object.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read. Code that comes with a checkpoint is never run.
+        CheckpointError: there is no tokenizer, or it cannot be read. Code that comes with a checkpoint is never run.
     """
     folder = Path(folder)
     files = tuple(folder / name for name in _FILES if (folder / name).is_file())
@@ -75,7 +75,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
 
 
 class _Folder:
-    """A folder that equals every other with the same tokenizer files."""
+    """A folder that equals every folder with the same tokenizer files, so that `lru_cache` loads a tokenizer once."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path, self.identity = path, identity
@@ -125,8 +125,8 @@ def _from_transformers(folder: _Folder) -> Tokenizer:
     try:
         found = AutoTokenizer.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
         return Tokenizer(found.backend_tokenizer, folder.identity, found.bos_token)
-    except Exception as error:  # whatever an absent or odd tokenizer fails with
+    except Exception as error:  # transformers fails in many ways if files are missing or unusual
         raise CheckpointError(
-            f"{folder.path} holds no tokenizer that can be read (tokenizer.json, or the files that transformers "
-            f"makes one from): {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{folder.path} holds no readable tokenizer: neither tokenizer.json nor the files from which transformers "
+            f"makes one ({str(error).splitlines()[0] if str(error) else repr(error)})"
         ) from error

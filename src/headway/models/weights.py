@@ -1,4 +1,4 @@
-"""Per-head weights, read one layer and kind at a time."""
+"""Per-head weights, read one layer and one kind at a time."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ LAYOUTS = ("true", "published")
 
 
 class HeadWeights:
-    """The heads of the checkpoint in `folder`; only the tensors asked for are read.
+    """The attention weights of the checkpoint in `folder`, split into heads. Tensors are read on access.
 
     Args:
         folder: holds config.json and the weights.
-        layout: `true`, or `published`: GPT-NeoX's fused weight as study 1 read it, which mixes heads and kinds.
+        layout: `true`, or `published`: GPT-NeoX's fused weight as "Clustering dynamics of attention heads" read it,
+            which mixes heads and kinds.
 
     Attributes:
         geometry: the checkpoint's `Geometry`.
 
     Raises:
-        CheckpointError: config or weights are absent or damaged.
-        UnsupportedModel: it is not known where this architecture keeps its heads' weights.
+        CheckpointError: config or weights are missing or damaged.
+        UnsupportedModel: headway does not know how this architecture stores its weights.
         UsageError: there is no such layout.
     """
 
     def __init__(self, folder: str | PathLike[str], layout: str = "true") -> None:
         self.geometry = read_geometry(folder)
         self._architecture = architecture_of(self.geometry.architecture)
-        self._places = self._architecture.places
+        self._stored = self._architecture.weights
         if layout == "published":
             if self._architecture.published is None:
                 raise UnsupportedModel(
-                    f"{folder}: the published layout is a way to read GPT-NeoX's fused weight; "
-                    f"{self.geometry.architecture} has only its true one"
+                    f"{folder}: the published layout exists only for GPT-NeoX's fused weight. "
+                    f"Use the true layout for {self.geometry.architecture}"
                 )
-            self._places = self._architecture.published
+            self._stored = self._architecture.published
         elif layout != "true":
             raise UsageError(f"unknown layout {layout!r}: use one of {', '.join(LAYOUTS)}")
         self._files = TensorFiles(folder)
 
     def get(self, kind: str, layer: int) -> np.ndarray:
-        """The float32 weights of one kind in one layer.
+        """Return the float32 weights of one kind in one layer.
 
         Args:
-            kind: `q`, `k`, `v` (rows read the residual stream) or `o` (rows are written to it).
+            kind: `q`, `k`, `v` (rows read from the residual stream) or `o` (rows write to it).
             layer: counted from 0.
 
         Returns:
-            (n_heads, head_dim, hidden_size), with n_kv_heads instead for `k` and `v`. Biases are not included.
+            (n_heads, head_dim, hidden_size); for `k` and `v`, n_kv_heads instead of n_heads. Biases are not included.
 
         Raises:
             UsageError: there is no such kind or layer.
-            CheckpointError: the tensor is missing, of another shape than config.json says, or not finite.
-            UnsupportedModel: it is quantized.
+            CheckpointError: the tensor is missing, not finite, or has another shape than config.json says.
+            UnsupportedModel: the tensor is quantized.
         """
         import torch
 
@@ -70,11 +71,11 @@ class HeadWeights:
             raise UsageError(f"unknown kind of weight {kind!r}: use one of {', '.join(KINDS)}")
         if not 0 <= layer < self.geometry.n_layers:
             raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.geometry.n_layers - 1}")
-        place = self._places[kind]
-        name, tensor = self._tensor(f"{self._architecture.layer.format(layer=layer)}.{place.tensor}")
+        stored = self._stored[kind]
+        name, tensor = self._tensor(f"{self._architecture.layer.format(layer=layer)}.{stored.tensor}")
         require_unquantized(name, tensor, self._files.folder)
         try:
-            heads = place.read(tensor, self.geometry)
+            heads = stored.read(tensor, self.geometry)
         except RuntimeError as error:
             raise self._misshapen(name, tensor) from error
         expected = self.geometry.n_kv_heads if kind in "kv" else self.geometry.n_heads
@@ -85,7 +86,7 @@ class HeadWeights:
         return weights.numpy()
 
     def _tensor(self, name: str) -> tuple[str, Tensor]:
-        """The tensor, which in a base model that was saved alone has no first word in its name."""
+        """Return a tensor and its stored name. A base model that was saved alone lacks the first word of the name."""
         bare = name.partition(".")[2]
         stored = bare if name not in self._files and bare in self._files else name
         return stored, self._files[stored]

@@ -1,7 +1,7 @@
-"""Mixed models, GAMs, OLS, correlation, MDS, change points. Numbers in, numbers out; agrees with R, without R."""
+"""Mixed models, GAMs, OLS, correlation, MDS and change points, from numbers to numbers. Results agree with R."""
 
-# Names are bound here, and not lazily, so that `stats.lmm` is always the function and never the module of that name.
-# The modules import scipy inside their functions: this package costs little beyond numpy and polars.
+# Names are imported eagerly, so that `stats.lmm` is always the function and never the module of that name. The modules
+# import scipy inside their functions, so this package costs little more than numpy and polars.
 from headway.stats.change_points import change_points
 from headway.stats.comparison import lrt
 from headway.stats.correlation import cor_test

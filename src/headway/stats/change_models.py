@@ -1,14 +1,14 @@
 """The curves that `change_points` compares, each fitted to many series at once by least squares.
 
-Shapes: s series, t grid points; x = log10(step + 1), (t,); y (s, t). Each fit gives `rss` (s,), `parameters` (s,) — with
-the variance of the errors and, for steps, the places of the breaks — and `fitted` (s, t).
+Shapes: s series, t grid points; x = log10(step + 1), (t,); y (s, t). Each fit has `rss` (s,), `parameters` (s,) and
+`fitted` (s, t). The parameters include the variance of the errors and, for steps, the positions of the breaks.
 
 | model | curve | parameters |
 |---|---|---|
 | constant | one level | 2 |
 | line | a straight line in x | 3 |
 | smooth | a thin-plate regression spline, smoothed by REML: the GAM | edf + 1 |
-| sigmoid | a logistic rise or fall whose middle 80 % spans at least a given factor of steps | 5 |
+| sigmoid | a logistic rise or fall whose middle 80% spans at least a given factor of steps | 5 |
 | m steps | m + 1 levels | 2 m + 2 |
 """
 
@@ -24,9 +24,9 @@ from headway.stats.smooths import ThinPlate
 Array = NDArray[np.float64]
 
 SMOOTH_K = 10
-MIN_SEGMENT = 2  # a level that only one grid point has cannot be told from an outlier
+MIN_SEGMENT = 2  # a level with a single grid point could be an outlier
 _LOG_SP = np.arange(-18.0, 18.01, 0.25)
-_LOGISTIC_80 = 2 * np.log(9.0)  # a logistic goes from 10 % to 90 % in this many of its scales
+_LOGISTIC_80 = 2 * np.log(9.0)  # a logistic rises from 10% to 90% over this many of its scales
 
 
 class Fit(NamedTuple):
@@ -47,7 +47,7 @@ def line(x: Array, y: Array) -> Fit:
 
 
 class Smoother:
-    """The GAM y ~ s(x) by REML for many series over the same x, in the basis where it is a shrinkage of coordinates.
+    """The GAM y ~ s(x) by REML for many series over the same x, in a basis that turns smoothing into shrinkage.
 
     With X = QR and R⁻ᵀSR⁻¹ = U diag(w) U' (Demmler & Reinsch 1975, Numer. Math. 24, 375-382), the fit is
     QU diag(1/(1 + λw)) U'Q'y, and REML of λ, profiled over the variance, is a sum over coordinates.
@@ -64,7 +64,7 @@ class Smoother:
         self.to_coefficients = inverse @ vectors  # (k, k)
 
     def log_sp(self, y: Array) -> Array:
-        """log λ of each series (s,)."""
+        """Choose log λ of each series (s,) by REML."""
         z = y @ self.rotation
         outside = np.maximum(np.sum(y**2, axis=1) - np.sum(z**2, axis=1), 0.0)
         free = y.shape[1] - self.basis.null_dim
@@ -82,7 +82,7 @@ class Smoother:
         return Fit(np.sum((y - fitted) ** 2, axis=1), shrinkage.sum(axis=1) + 1, fitted)
 
     def steepest(self, y: Array, at: Array) -> Array:
-        """Where each series' curve is steepest, among the points `at` of x (s,)."""
+        """The point of `at` where each series' curve is steepest (s,)."""
         centred = y - y.mean(axis=1, keepdims=True)
         shrinkage = 1 / (1 + np.exp(self.log_sp(centred))[:, None] * self.weights)
         coefficients = (centred @ self.rotation * shrinkage) @ self.to_coefficients.T
@@ -91,7 +91,7 @@ class Smoother:
 
 
 class Sigmoids:
-    """Logistic curves of every width from `narrowest` decades (10 % to 90 %) to the whole grid, centred within it."""
+    """Logistic curves of all widths from `narrowest` decades (10% to 90%) to the whole grid, centred within the grid."""
 
     def __init__(self, x: Array, narrowest: float) -> None:
         span = float(x[-1] - x[0])
@@ -113,10 +113,10 @@ class Sigmoids:
 
 
 def breaks(y: Array, most: int) -> list[NDArray[np.intp]]:
-    """For m = 1, 2, ... `most`: the m breaks (s, m) of the least-squares piecewise-constant fit.
+    """Breaks (s, m) of the least-squares piecewise-constant fit, for m = 1, 2, ... `most`.
 
-    A break b lies between the points b - 1 and b. Exact, by dynamic programming (Bellman 1961; Auger & Lawrence 1989,
-    Bull. Math. Biol. 51, 39-54). m stops where the grid has no room for m + 1 levels.
+    A break b is between the points b - 1 and b. The solution is exact, by dynamic programming (Bellman 1961; Auger &
+    Lawrence 1989, Bull. Math. Biol. 51, 39-54). Larger m are left out if the grid has no room for m + 1 levels.
     """
     s, t = y.shape
     centred = y - y.mean(axis=1, keepdims=True)
@@ -131,7 +131,7 @@ def breaks(y: Array, most: int) -> list[NDArray[np.intp]]:
     least = np.full((s, t + 1), np.inf)
     for stop in range(MIN_SEGMENT, t + 1):
         least[:, stop] = cost(np.array([0]), stop)[:, 0]
-    last: list[NDArray[np.intp]] = []  # last[m][:, stop]: where the last of m + 1 breaks before `stop` lies
+    last: list[NDArray[np.intp]] = []  # last[m][:, stop]: the last of m + 1 breaks before `stop`
     found = []
     for m in range(1, most + 1):
         if (m + 1) * MIN_SEGMENT > t:
@@ -160,7 +160,7 @@ def _trace_back(last: list[NDArray[np.intp]], t: int) -> NDArray[np.intp]:
 
 
 def steps(y: Array, places: NDArray[np.intp]) -> Fit:
-    """The levels between given breaks (s, m)."""
+    """Fit the levels between given breaks (s, m)."""
     s, t = y.shape
     segment = np.sum(np.arange(t)[None, None, :] >= places[:, :, None], axis=1)  # (s, t)
     fitted = np.empty_like(y)

@@ -1,22 +1,22 @@
-"""Did it jump or did it grow? Abrupt against gradual change over training steps, and where.
+"""Test whether a quantity changed abruptly or gradually over training steps, and where.
 
     found = change_points(steps, values)          # values (steps,) or (units, steps): runs, seeds, heads
     found.verdict                                 "abrupt", "gradual", "none" or "undecided"
     found.places                                  between which steps, with an interval
     print(found.words)
 
-How it decides, all over x = log10(step + 1), on the mean of the units:
+The test works over x = log10(step + 1), on the mean of the units:
 
 1. Every candidate (constant, line, smooth curve, sigmoid, one to three steps) gets BIC = t log(rss / t) + parameters · log t.
-   The place of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
-2. Is there a change at all? The largest gain of BIC over the constant is compared with its distribution under noise alone,
-   which for independent Gaussian errors depends on the grid and nothing else: a Monte-Carlo test of exact level.
-3. Abrupt or gradual? BIC alone favours whichever family mimics the other better, by an amount that depends on the grid. So the
-   difference between the best gradual and the best abrupt model is compared with what it would be if either were true:
-   parametric bootstrap cross-fitting (Wagenmakers, Ratcliff, Gomez & Iverson 2004, J. Math. Psychol. 48, 28-50; the idea is
-   Cox's 1962 test of separate families). A verdict needs one family rejected and the other not.
-4. A change counts as abrupt if it is over before the step count grows by `abrupt_factor`. Where the grid's own interval is wider
-   than that, no statistic can tell a jump from growth within it: the verdict is then "undecided" and `too_coarse` is true.
+   The position of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
+2. Is there a change? The largest gain of BIC over the constant is compared with its distribution under noise. For
+   independent Gaussian errors this depends only on the grid, so the Monte-Carlo test has an exact level.
+3. Is it abrupt or gradual? BIC alone favours the family that mimics the other better, by an amount that depends on the grid.
+   So the difference between the best gradual and the best abrupt model is compared with its distribution if either were
+   true: parametric bootstrap cross-fitting (Wagenmakers, Ratcliff, Gomez & Iverson 2004, J. Math. Psychol. 48, 28-50; the
+   idea is Cox's 1962 test of separate families). A verdict needs one family rejected and the other not.
+4. A change counts as abrupt if it is over before the step count grows by `abrupt_factor`. If the grid's interval is wider
+   than that, no test can distinguish a jump from growth within it. Then the verdict is "undecided" and `too_coarse` is true.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ _GRADUAL = ("line", "smooth", "sigmoid")
 _LEAST_POINTS = 6
 _MOST_POINTS = 200
 _NULL_BATCH, _NULL_BATCHES, _NULL_VALUES = 1000, 20, 400_000  # series in a batch, batches, numbers in all
-_SAME = 1e-14  # of the mean: a series that departs from it by less is constant, and the mean was rounded
+_SAME = 1e-14  # of the mean: a series with smaller deviations is constant, because the mean is rounded
 _ROUNDING = 1e-14  # of the total sum of squares: a smaller residual is a perfect fit
 
 
 @dataclass(frozen=True)
 class ChangePoints:
-    """What `change_points` finds.
+    """Result of `change_points`.
 
     Attributes:
         verdict: "abrupt", "gradual", "none" or "undecided".
         models: model, kind, parameters, rss, bic, delta_bic (to the best), best first.
-        places: before, after (the grid steps around the change), lower, upper (an interval for the step of change, of whole
-            grid intervals, since nothing is known within one). For an abrupt or undecided change one row per step of the best
-            step model; for a gradual one, where the smooth curve is steepest; empty without a change.
-        p_change: of the hypothesis that there is only noise.
-        p_gradual, p_abrupt: of the hypothesis that the change is gradual, or abrupt; NaN without a change.
-        too_coarse: the grid leaves the change in intervals too wide to tell a jump from growth.
-        words: all this in sentences.
-        n_steps, n_units: grid points and series; n_dropped: units left out for missing values.
+        places: before, after (the grid steps around the change), lower, upper (an interval for the step of the change, in
+            whole grid intervals). An abrupt or undecided change has one row per step of the best step model. A gradual
+            change has one row, where the smooth curve is steepest. No change gives no rows.
+        p_change: p-value of the hypothesis that there is only noise.
+        p_gradual, p_abrupt: p-values of the hypotheses that the change is gradual, or abrupt; NaN without a change.
+        too_coarse: whether the grid intervals at the change are too wide to distinguish a jump from growth.
+        words: the result in sentences.
+        n_steps, n_units: numbers of grid points and series; n_dropped: units left out for missing values.
     """
 
     verdict: str
@@ -84,19 +84,19 @@ def change_points(
     level: float = 0.95,
     seed: int = 0,
 ) -> ChangePoints:
-    """Compares abrupt with gradual change of a quantity over training steps.
+    """Compare abrupt with gradual change of a quantity over training steps.
 
-    Errors about the mean curve are taken as independent, Gaussian and equally large at all steps.
+    Errors about the mean curve are assumed to be independent, Gaussian and equally large at all steps.
 
     Args:
-        steps: (t,) training steps, 0 or more, in any order, each once; at least 6 and at most 200.
-        values: (t,), or (units, t) for several runs, seeds or heads; a unit with a missing value is left out and counted.
+        steps: (t,) training steps, 0 or more, in any order, without duplicates; 6 to 200 of them.
+        values: (t,), or (units, t) for several runs, seeds or heads. Units with a missing value are left out and counted.
         most: the largest number of steps to consider, 1 to 3.
-        alpha: the level of the tests that lead to the verdict.
+        alpha: level of the tests behind the verdict.
         abrupt_factor: a change counts as abrupt if it is over before `step + 1` grows by this factor.
-        n_boot: bootstrap samples, for the tests and for the intervals; units are resampled, or residuals for one series.
-        level: of the intervals.
-        seed: of the random numbers.
+        n_boot: bootstrap samples for tests and intervals. Units are resampled; for one series, residuals are.
+        level: coverage of the intervals.
+        seed: seed of the random numbers.
 
     Raises:
         StatisticsError: the steps or values cannot be used, or an option is out of range.
@@ -112,7 +112,7 @@ def change_points(
 
     p_change = _p_change(fits, candidates)
     if p_change > alpha:
-        words = f"No change that noise would not explain (p = {p_change:.2g} for noise alone)."
+        words = f"No change beyond noise (p = {p_change:.2g} for noise alone)."
         nan = float("nan")
         return ChangePoints("none", table, _places([]), p_change, nan, nan, False, words, **counts)
 
@@ -137,7 +137,7 @@ def change_points(
 
 
 class _Candidates:
-    """All models over one grid."""
+    """All candidate models over one grid."""
 
     def __init__(self, x: tuple[float, ...], most: int, narrowest: float) -> None:
         self.key = (x, most, narrowest)
@@ -147,7 +147,7 @@ class _Candidates:
         self.sigmoids = models.Sigmoids(self.x, narrowest)
 
     def fit(self, y: Array) -> dict[str, models.Fit]:
-        """Every model, fitted to every series of y (s, t)."""
+        """Fit every model to every series of y (s, t)."""
         fits = {
             "constant": models.constant(y),
             "line": models.line(self.x, y),
@@ -167,7 +167,7 @@ def _n_steps(name: str) -> int:
 
 
 def _bic(fit: models.Fit, total: Array) -> Array:
-    """(s,); `total` is the sum of squares about the mean, the measure of what is zero."""
+    """BIC (s,). `total`, the sum of squares about the mean, sets the scale of rounding errors."""
     t = fit.fitted.shape[1]
     rss = np.maximum(fit.rss, np.maximum(_ROUNDING * total, np.finfo(float).tiny))
     return t * np.log(rss / t) + fit.parameters * np.log(t)
@@ -183,13 +183,13 @@ def _best(fits: dict[str, models.Fit], names: Sequence[str]) -> str:
 
 
 def _gain(fits: dict[str, models.Fit]) -> Array:
-    """By how much the best model beats the constant (s,)."""
+    """Gain of the best model over the constant, in BIC (s,)."""
     bics = _bics(fits)
     return bics["constant"] - np.min([bic for name, bic in bics.items() if name != "constant"], axis=0)
 
 
 def _abruptness(fits: dict[str, models.Fit]) -> Array:
-    """BIC of the best gradual less that of the best step model (s,): large where steps fit better."""
+    """BIC of the best gradual minus BIC of the best step model (s,). It is large if steps fit better."""
     bics = _bics(fits)
     gradual = np.min([bics[name] for name in _GRADUAL], axis=0)
     abrupt = np.min([bic for name, bic in bics.items() if name not in ("constant", *_GRADUAL)], axis=0)
@@ -198,7 +198,7 @@ def _abruptness(fits: dict[str, models.Fit]) -> Array:
 
 @lru_cache(maxsize=32)
 def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
-    """The gain over the constant in series of pure noise; a fixed seed, for it belongs to the grid."""
+    """Gains over the constant in series of pure noise. The seed is fixed, so that the result depends only on the grid."""
     random = np.random.default_rng(0)
     candidates = _Candidates(x, most, narrowest)
     batches = min(_NULL_VALUES // (len(x) * _NULL_BATCH), _NULL_BATCHES)
@@ -219,7 +219,7 @@ def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
 def _cross_fit(
     fits: dict[str, models.Fit], candidates: _Candidates, random: np.random.Generator, n_boot: int
 ) -> tuple[float, float]:
-    """p of the best gradual and of the best abrupt model, by how abrupt series drawn from them look."""
+    """p-values of the best gradual and of the best abrupt model, by the abruptness of series drawn from them."""
     observed = _abruptness(fits)[0]
     abrupt = [name for name in fits if name not in ("constant", *_GRADUAL)]
     from_gradual = _abruptness(candidates.fit(_draw(fits[_best(fits, _GRADUAL)], random, n_boot)))
@@ -231,14 +231,14 @@ def _cross_fit(
 
 
 def _draw(fit: models.Fit, random: np.random.Generator, n: int) -> Array:
-    """(n, t): the fitted curve and Gaussian noise of its residual variance."""
+    """(n, t) series: the fitted curve plus Gaussian noise with its residual variance."""
     t = fit.fitted.shape[1]
     sd = np.sqrt(fit.rss[0] / max(t - fit.parameters[0] + 1, 1.0))
     return fit.fitted[0] + sd * random.standard_normal((n, t))
 
 
 def _resampled(units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int) -> Array:
-    """(n_boot, t): means of resampled units; for a single series, its fitted curve with noise of its residual variance."""
+    """(n_boot, t) means of resampled units. A single series is resampled by adding noise to its fitted curve."""
     if len(units) == 1:
         return _draw(fits[name], random, n_boot)
     weights = random.multinomial(len(units), np.full(len(units), 1 / len(units)), size=n_boot)
@@ -263,7 +263,7 @@ def _steepest_place(candidates: _Candidates, y: Array, resampled: Array, grid: A
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     x, last = candidates.x, len(grid) - 1
     after = int(np.clip(np.searchsorted(x, place), 1, last))
-    # Nothing is known within a grid interval: those that the interval touches belong to it whole.
+    # Positions within a grid interval are unknown, so the interval is widened to whole grid intervals.
     first = int(np.clip(np.searchsorted(x, low, side="right") - 1, 0, after - 1))
     end = int(np.clip(np.searchsorted(x, high), after, last))
     return _places([(grid[after - 1], grid[after], grid[first], grid[end])])
@@ -295,36 +295,36 @@ def _words(
     level: float,
 ) -> str:
     between = "; ".join(
-        f"between steps {before:,.0f} and {after:,.0f} ({100 * level:g} % interval {lower:,.0f} to {upper:,.0f})"
+        f"between steps {before:,.0f} and {after:,.0f} ({100 * level:g}% interval {lower:,.0f} to {upper:,.0f})"
         for before, after, lower, upper in places.iter_rows()
     )
     said = {
         "abrupt": f"An abrupt change {between}.",
         "gradual": f"A gradual change, steepest {between}.",
-        "undecided": f"A change, and the data do not say whether abrupt or gradual; as steps it lies {between}.",
+        "undecided": f"A change, but the data do not show whether it is abrupt or gradual. As steps it is {between}.",
     }[verdict]
     tests = f"Noise alone p = {p_change:.2g}, gradual p = {p_gradual:.2g}, abrupt p = {p_abrupt:.2g}."
     if not too_coarse:
         return f"{said} {tests}"
     return (
-        f"{said} The grid is too coarse to tell: it has no step inside an interval over which step + 1 grows by more than "
-        f"{factor:g} times, and any growth within that would look the same. {tests}"
+        f"{said} The grid is too coarse to decide: it has no step inside an interval over which step + 1 grows by more than "
+        f"{factor:g} times, and any growth within it would look the same. {tests}"
     )
 
 
 def _check_options(most: int, alpha: float, abrupt_factor: float, n_boot: int, level: float) -> None:
     if most not in (1, 2, 3):
-        raise StatisticsError(f"most={most}: one to three steps can be looked for")
+        raise StatisticsError(f"most={most}: choose 1, 2 or 3 steps")
     if not 0 < alpha < 1 or not 0 < level < 1:
-        raise StatisticsError(f"alpha and level lie between 0 and 1; they are {alpha} and {level}")
+        raise StatisticsError(f"alpha and level must be between 0 and 1; they are {alpha} and {level}")
     if not abrupt_factor > 1:
-        raise StatisticsError(f"abrupt_factor={abrupt_factor} must be more than 1: by how much steps grow in a jump")
+        raise StatisticsError(f"abrupt_factor={abrupt_factor} must be more than 1: the growth of steps within a jump")
     if n_boot < 99:
-        raise StatisticsError(f"n_boot={n_boot} is too few: 99 samples are the least, 999 are usual")
+        raise StatisticsError(f"n_boot={n_boot} is too few: use at least 99, and usually 999")
 
 
 def _read(steps: Any, values: Any) -> tuple[NDArray[np.intp], Array, Array, int]:
-    """The order of the steps, the steps in it, the whole units (u, t) in it, and how many were not whole."""
+    """The order of the steps, the sorted steps, the complete units (u, t), and the number of incomplete units."""
     try:
         grid = np.asarray(steps, dtype=np.float64)
         units = np.atleast_2d(np.asarray(values, dtype=np.float64))
@@ -335,15 +335,13 @@ def _read(steps: Any, values: Any) -> tuple[NDArray[np.intp], Array, Array, int]
             f"values have the shape {units.shape} for {grid.shape} steps: give (steps,) or (units, steps)"
         )
     if not _LEAST_POINTS <= len(grid) <= _MOST_POINTS:
-        raise StatisticsError(
-            f"there are {len(grid)} steps: from {_LEAST_POINTS} to {_MOST_POINTS} can be compared by their change"
-        )
+        raise StatisticsError(f"there are {len(grid)} steps: give {_LEAST_POINTS} to {_MOST_POINTS} of them")
     if not np.all(np.isfinite(grid)) or grid.min() < 0:
-        raise StatisticsError("steps are 0 or more, and none is missing")
+        raise StatisticsError("steps must be 0 or more, and none may be missing")
     if len(np.unique(grid)) < len(grid):
         raise StatisticsError("a step occurs twice: give each step once, and several runs as rows of values")
     whole = np.all(np.isfinite(units), axis=1)
     if not whole.any():
-        raise StatisticsError("every unit has a missing or infinite value: none is left")
+        raise StatisticsError("every unit has a missing or infinite value, so no unit is left")
     order = np.argsort(grid)
     return order, grid[order], units[whole][:, order], int(np.sum(~whole))

@@ -4,7 +4,7 @@
     table.height, table.names
     table.column("x")                  float64 array, Integers or Factor
 
-A column is converted when it is asked for, so a column that no formula names never stands in the way.
+A column is converted on access, so columns that no formula uses cannot cause errors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headway.errors import StatisticsError
 
 
 class Factor(NamedTuple):
-    """A categorical column: `levels[codes[i]]` is row i's level; code -1 is missing. No two levels are alike."""
+    """A categorical column: `levels[codes[i]]` is the level of row i; code -1 is missing. Levels are distinct."""
 
     codes: np.ndarray
     levels: tuple[str, ...]
@@ -30,7 +30,7 @@ class Factor(NamedTuple):
         return self.levels == ("FALSE", "TRUE")
 
     def take(self, rows: np.ndarray) -> Factor:
-        """The rows of a mask or index, without the levels that are no longer used."""
+        """Select rows by a mask or index, and drop levels that are no longer used."""
         codes = self.codes[rows]
         used = np.unique(codes[codes >= 0])
         if len(used) == len(self.levels):
@@ -40,13 +40,13 @@ class Factor(NamedTuple):
         return Factor(new[codes], tuple(self.levels[level] for level in used), self.ordered)
 
     def recoded(self, levels: Sequence[str]) -> np.ndarray:
-        """Each row's place in other `levels`; -1 where it is missing or not among them."""
+        """Codes of the rows in other `levels`; -1 for missing values and unknown levels."""
         place = {level: number for number, level in enumerate(levels)}
         return np.array([*(place.get(level, -1) for level in self.levels), -1])[self.codes]
 
 
 class Integers(NamedTuple):
-    """A column of whole numbers, kept as such: float64 holds them only up to 2**53, and identifiers go beyond."""
+    """A column of whole numbers. float64 is exact only up to 2**53, and identifiers can be larger."""
 
     series: pl.Series
 
@@ -57,7 +57,7 @@ class Integers(NamedTuple):
 
     @property
     def factor(self) -> Factor:
-        """Levels in the order of the numbers, with all their digits."""
+        """Factor with the levels in numeric order, with all their digits."""
         codes = (self.series.rank("dense").cast(pl.Int64) - 1).fill_null(-1).to_numpy()
         levels = self.series.drop_nulls().unique().sort().cast(pl.String)
         return Factor(codes, tuple(levels.to_list()))
@@ -68,7 +68,7 @@ Column = Value | Integers
 
 
 def as_factor(column: Column) -> Factor:
-    """A column as a factor; the levels of numbers stand in their order."""
+    """Convert a column to a factor. Numeric levels are in numeric order."""
     if isinstance(column, Factor):
         return column
     if isinstance(column, Integers):
@@ -83,10 +83,10 @@ def as_factor(column: Column) -> Factor:
 
 
 def number_label(value: float) -> str:
-    """A number as the name of a level.
+    """Format a number as a level.
 
-    Whole numbers keep all digits, since they may be identifiers. Fractions have 15 significant digits, as R's
-    as.character gives them.
+    Whole numbers keep all digits, because they may be identifiers. Fractions have 15 significant digits, as in R's
+    as.character.
     """
     if not float(value).is_integer():
         return f"{value:.15g}"
@@ -115,10 +115,10 @@ class Table:
             raise StatisticsError(f"the data are a {type(data).__name__}: pass a polars or pandas data frame")
 
     def column(self, name: str) -> Column:
-        """One column.
+        """Return one column.
 
         Raises:
-            StatisticsError: it is of no usable type, or two columns have this name.
+            StatisticsError: its type is not supported, or two columns have this name.
         """
         if self.names.count(name) > 1:
             raise StatisticsError(f"the table has {self.names.count(name)} columns called {name!r}: rename them")
@@ -140,7 +140,7 @@ class Table:
         else:
             try:
                 series = pl.from_pandas(values) if _is_pandas(values) else _plain(name, values)
-            except Exception as error:  # polars and pyarrow have a dozen types of error for this
+            except Exception as error:  # polars and pyarrow raise many types of errors here
                 raise StatisticsError(
                     f"column {name!r} cannot be read: it holds {_types(values)}. Turn it into numbers or text first"
                 ) from error
@@ -152,7 +152,7 @@ class Table:
 
 
 def _is_pandas(data: Any) -> bool:
-    # asked by name: pandas is no dependency, and importing it costs a second
+    # The type is checked by name, because pandas is no dependency and importing it takes a second.
     return type(data).__module__.split(".")[0] == "pandas"
 
 
@@ -162,19 +162,19 @@ def _length(values: Any) -> int:
 
 def _plain(name: str, values: Any) -> pl.Series:
     if isinstance(values, list) and {type(value) for value in values} - {type(None)} == {int, float}:
-        values = [value if value is None else float(value) for value in values]  # polars would refuse [1, 2.5]
+        values = [value if value is None else float(value) for value in values]  # polars rejects [1, 2.5]
     return pl.DataFrame({name: values}).to_series()
 
 
 def _types(values: Any) -> str:
-    """The types that a column mixes, in words."""
+    """Types of the values in a column, for messages."""
     several = values if hasattr(values, "__iter__") else [values]
     kinds = sorted({type(value).__name__ for value in several if value is not None})
     return f"values of the type {kinds[0]}" if len(kinds) == 1 else f"values of different types ({', '.join(kinds)})"
 
 
 def _categories(name: str, column: Any) -> Factor:
-    """A pandas categorical. Its codes are taken, since its values may be NA, which has no truth value."""
+    """Convert a pandas categorical, by its codes, because its values may be NA, which has no truth value."""
     coded = getattr(column, "cat", column)  # of a Series; a bare Categorical has the same attributes itself
     levels = tuple(_category_label(category) for category in coded.categories.tolist())
     if len(set(levels)) < len(levels):

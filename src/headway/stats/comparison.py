@@ -1,4 +1,4 @@
-"""The likelihood-ratio test of two mixed models, one of which holds the other."""
+"""Likelihood-ratio test of two nested mixed models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headway.stats.random_effects import RandomTerm
 
 
 class LikelihoodRatio(NamedTuple):
-    """The test of a model against one that holds it. `small` and `big` are the fits by ML that were compared."""
+    """Test of a model against a larger one. `small` and `big` are the compared ML fits."""
 
     chi2: float
     df: int
@@ -24,30 +24,30 @@ class LikelihoodRatio(NamedTuple):
 
 
 def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
-    """The likelihood-ratio test of two nested mixed models; fits by REML are fitted again by ML, as R's anova does.
+    """Likelihood-ratio test of two nested mixed models. REML fits are refitted by ML, as in R's anova.
 
-    The second model holds the first if its fixed effects span those of the first, and if for each random term of the first
-    it has a term of the same groups whose effects span that term's.
+    The models are nested if the fixed effects of the second span those of the first, and each random term of the first has
+    a term in the second with the same groups whose effects span that term's.
 
     Raises:
-        StatisticsError: one is no fit of `lmm`, they are fitted to other rows, or the second does not hold the first.
+        StatisticsError: one is no fit of `lmm`, they are fitted to different rows, or they are not nested.
     """
     _refuse_others(small, big)
     if small.n_obs != big.n_obs or not np.array_equal(small.frame.y, big.frame.y):
         raise StatisticsError(
-            f"the two models are fitted to other rows ({small.n_obs} and {big.n_obs}) or another response: "
+            f"the two models are fitted to different rows ({small.n_obs} and {big.n_obs}) or responses: "
             "leave out rows with missing values first, and fit both to the same table"
         )
     df = big.n_parameters - small.n_parameters
     if df <= 0:
         raise StatisticsError(
             f"the first model has {small.n_parameters} parameters and the second {big.n_parameters}: "
-            "give the smaller one first, and one that the other holds"
+            "give the smaller model first, nested in the other"
         )
     alone = [*_fixed_alone(small, big), *_random_alone(small, big)]
     if alone:
         raise StatisticsError(
-            f"the models are not nested: the second one does not hold {', '.join(alone)} of the first. "
+            f"the models are not nested: the second does not contain {', '.join(alone)} of the first. "
             "Add it to the second model, or compare the two by AIC, fitted by ML"
         )
     small, big = (fit if fit.method == "ML" else fit_frame(fit.frame, "ML") for fit in (small, big))
@@ -66,24 +66,24 @@ def _refuse_others(*fits: Any) -> None:
 
 
 def _fixed_alone(small: MixedModel, big: MixedModel) -> list[str]:
-    """The fixed effects of `small` that those of `big` do not span."""
+    """Fixed effects of `small` that are not spanned by those of `big`."""
     outside = _outside(small.x.matrix, big.x.matrix)
     return [name for name, out in zip(small.x.names, outside, strict=True) if out]
 
 
 def _random_alone(small: MixedModel, big: MixedModel) -> list[str]:
-    """The random terms of `small` that no term of `big` holds."""
+    """Random terms of `small` without a counterpart in `big`."""
     return [term.text for term in small.terms if not any(_holds(other, term) for other in big.terms)]
 
 
 def _holds(big: RandomTerm, small: RandomTerm) -> bool:
-    """Whether both group the rows alike, and the effects of `big` span those of `small`."""
+    """Whether both terms group the rows alike, and the effects of `big` span those of `small`."""
     pairs = len(np.unique(big.group.codes * small.n_levels + small.group.codes))
     return pairs == big.n_levels == small.n_levels and not _outside(small.columns, big.columns).any()
 
 
 def _outside(columns: np.ndarray, spanning: np.ndarray) -> np.ndarray:
-    """Which of `columns` (n, p) are no combinations of those of `spanning` (n, q), to `lm`'s limit."""
+    """Which of `columns` (n, p) are not linear combinations of `spanning` (n, q), up to the limit of R's `lm`."""
     u, s, _ = np.linalg.svd(spanning / np.linalg.norm(spanning, axis=0), full_matrices=False)
     basis = u[:, s > COLLINEAR * s.max(initial=0)]
     rest = columns - basis @ (basis.T @ columns)

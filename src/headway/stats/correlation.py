@@ -1,4 +1,4 @@
-"""Pearson's correlation with its test and interval, as R's cor.test gives them."""
+"""Pearson's correlation with test and interval, as in R's cor.test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headway.stats.distributions import normal_quantile, t_p
 
 
 class CorrelationTest(NamedTuple):
-    """Pearson's r, its t with df = n - 2 and two-sided p, and Fisher's interval (NaN for fewer than 4 pairs)."""
+    """Pearson's r, its t with df = n - 2, two-sided p-value, and Fisher's interval (NaN for fewer than 4 pairs)."""
 
     r: float
     t: float
@@ -25,31 +25,31 @@ class CorrelationTest(NamedTuple):
     n_dropped: int
 
     def summary(self) -> str:
-        """The test in words, as R prints it."""
+        """The test as text, in R's layout."""
         from headway.stats.summaries import correlation_summary
 
         return correlation_summary(self)
 
 
 def cor_test(x: Sequence[float] | Any, y: Sequence[float] | Any, level: float = 0.95) -> CorrelationTest:
-    """Pearson's correlation of two columns; pairs with a missing value are left out and counted.
+    """Correlate two columns. Pairs with a missing value are left out and counted.
 
     Raises:
-        StatisticsError: the lengths differ, fewer than 3 whole pairs are left, or a column does not vary.
+        StatisticsError: the lengths differ, fewer than 3 complete pairs are left, or a column is constant.
     """
     a, b = (_numbers(column, name) for column, name in ((x, "x"), (y, "y")))
     if len(a) != len(b):
         raise StatisticsError(f"x has {len(a)} values and y {len(b)}: a correlation needs pairs")
     if not 0 < level < 1:
-        raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+        raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
     whole = ~(np.isnan(a) | np.isnan(b))
     a, b = a[whole], b[whole]
     n = len(a)
     if n < 3:
-        raise StatisticsError(f"a correlation test needs 3 or more whole pairs; there are {n}")
+        raise StatisticsError(f"a correlation test needs 3 or more complete pairs; there are {n}")
     for column, name in ((a, "x"), (b, "y")):
         if np.ptp(column) == 0:
-            raise StatisticsError(f"{name} does not vary: it is {column[0]:g} in every pair, and has no correlation")
+            raise StatisticsError(f"{name} does not vary: it is {column[0]:g} in every pair, so r is undefined")
     r = _pearson(a, b)
     with np.errstate(divide="ignore"):
         t = float(np.sqrt(n - 2) * r / np.sqrt(np.float64((1 - r) * (1 + r))))
@@ -59,7 +59,7 @@ def cor_test(x: Sequence[float] | Any, y: Sequence[float] | Any, level: float = 
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """From unit vectors, so that no scale of the columns can overflow."""
+    """Pearson's r from scaled columns, so that no column can overflow."""
     a, b = a - a.mean(), b - b.mean()
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))

@@ -37,7 +37,7 @@ from headway.stats.random_effects import Products
 
 @dataclass(frozen=True)
 class Shape:
-    """How θ fills the factors T_i: lower triangles, column by column, term after term (lme4's order)."""
+    """The layout of θ: entries of the lower triangles T_i, column by column and term by term (lme4's order)."""
 
     n_effects: tuple[int, ...]
     n_levels: tuple[int, ...]
@@ -54,34 +54,34 @@ class Shape:
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each term but the first stands in the columns of Z_r."""
+        """Columns of Z_r that belong to each term but the first."""
         ends = np.cumsum([0, *(p * n for p, n in zip(self.n_effects[1:], self.n_levels[1:], strict=True))])
         return tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
 
     @property
     def is_diagonal(self) -> np.ndarray:
-        """Which entries of θ stand on a diagonal."""
+        """Which entries of θ are diagonal."""
         return np.array([row == column for _, row, column in self.entries])
 
     def factors(self, theta: np.ndarray) -> list[np.ndarray]:
-        """θ → the lower triangles T_i."""
+        """Convert θ to the lower triangles T_i."""
         out = [np.zeros((p, p)) for p in self.n_effects]
         for value, (term, row, column) in zip(theta, self.entries, strict=True):
             out[term][row, column] = value
         return out
 
     def theta(self, factors: list[np.ndarray]) -> np.ndarray:
-        """The lower triangles T_i → θ."""
+        """Convert the lower triangles T_i to θ."""
         return np.array([factors[term][row, column] for term, row, column in self.entries])
 
     def start(self) -> np.ndarray:
-        """θ of T_i = I."""
+        """θ for T_i = I."""
         return self.is_diagonal.astype(float)
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Of log|V|, ρ², log|W_xx| and W by θ (k entries): gradients (k, …) and Hessians (k, k)."""
+    """Derivatives of log|V|, ρ², log|W_xx| and W by θ (k entries): gradients (k, …) and Hessians (k, k)."""
 
     log_det: np.ndarray
     log_det_2: np.ndarray
@@ -93,13 +93,13 @@ class Derivatives:
 
 
 class State:
-    """All that follows from one θ. What is costly is computed when it is first asked for.
+    """Deviance and related quantities at one θ. Costly ones are computed on first access.
 
     Args:
-        products: the cross products of the data.
-        shape: how θ fills the factors.
+        products: cross products of the data.
+        shape: layout of θ.
         theta: (k,), of any sign.
-        reml: which criterion.
+        reml: REML if true, else ML.
     """
 
     def __init__(self, products: Products, shape: Shape, theta: np.ndarray, reml: bool) -> None:
@@ -129,7 +129,7 @@ class State:
 
     @property
     def n_free(self) -> int:
-        """n, or n - p by REML: what σ² is divided by."""
+        """Divisor of σ²: n for ML, n - p for REML."""
         return self.products.n - (len(self.beta) if self.reml else 0)
 
     @property
@@ -306,9 +306,9 @@ def _g_second(p: int, at_a: list[int], at_b: list[int]) -> np.ndarray:
 
 
 class PairTraces:
-    """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j >= i. What two pairs share is computed once.
+    """tr(K_ji G_a K_ij G_b) for G_a of term i and G_b of term j >= i. Shared intermediate results are cached.
 
-    The first term's K_11 = P - H S H' and K_1r = H (I - S Ã) have a row for each of its effects, and are not formed.
+    K_11 = P - H S H' and K_1r = H (I - S Ã) of the first term have a row for each of its effects, so they are never formed.
     """
 
     def __init__(self, state: State) -> None:

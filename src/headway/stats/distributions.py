@@ -1,4 +1,4 @@
-"""Tail probabilities and quantiles. scipy.special answers in microseconds what scipy.stats takes a second to import."""
+"""Tail probabilities and quantiles. They use scipy.special, because importing scipy.stats takes a second."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def t_p(t: np.ndarray | float, df: np.ndarray | float) -> np.ndarray:
-    """Two-sided p of Student's t."""
+    """Two-sided p-value of Student's t."""
     from scipy.special import stdtr
 
     return 2 * stdtr(df, -np.abs(t))

@@ -1,4 +1,4 @@
-"""What a formula means: a response, fixed terms, random terms and smooths.
+"""Parse a formula into a response, fixed terms, random terms and smooths.
 
     formula = parse("log10(m_step) ~ log10(n_params) * Layer + s(x, k=5) + (Days | Subject)")
     formula.response      the node of log10(m_step)
@@ -7,9 +7,9 @@
     formula.smooths       (Smooth(variable="x", k=5, bs="tp", by=None),)
     formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
 
-A term is a tuple of variables, each written as R would write it; `formula.nodes` holds the expression of each.
-The expansion of `+ : * / %in% ^ -` is that of Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R
-took over (Chambers & Hastie 1992, Statistical Models in S, ch. 2); `|` and `||` as in Bates et al. (2015).
+A term is a tuple of variables, each written as in R; `formula.nodes` holds the expression of each.
+`+ : * / %in% ^ -` expand as in Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R follow (Chambers &
+Hastie 1992, Statistical Models in S, ch. 2). `|` and `||` are those of Bates et al. (2015).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _OTHER_SMOOTHS = ("te", "ti", "t2")
 
 @dataclass(frozen=True)
 class Smooth:
-    """One `s(variable, k=, bs=, by=)`. `k` is None where the formula leaves it to the basis."""
+    """One `s(variable, k=, bs=, by=)`. `k` is None if the formula does not set it."""
 
     variable: str
     k: int | None = None
@@ -36,13 +36,13 @@ class Smooth:
 
     @property
     def label(self) -> str:
-        """As mgcv names it; a smooth by a factor adds the level to this."""
+        """Label as in mgcv. Smooths by a factor add the level to it."""
         return f"s({self.variable})" + (f":{self.by}" if self.by else "")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One random term: the effects `intercept` and `terms`, correlated, that vary over the levels of `group`."""
+    """One random term: correlated effects (`intercept` and `terms`) that vary over the levels of `group`."""
 
     intercept: bool
     terms: tuple[Term, ...]
@@ -67,33 +67,33 @@ class Formula:
 
     @property
     def grouping(self) -> tuple[str, ...]:
-        """The variables that stand behind a `|`."""
+        """Variables after a `|`."""
         return tuple(dict.fromkeys(variable for bar in self.bars for variable in bar.group))
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """The variables of terms, effects and smooths."""
+        """Variables of terms, effects and smooths."""
         terms = (*self.terms, *(term for bar in self.bars for term in bar.terms))
         smooths = (name for smooth in self.smooths for name in (smooth.variable, smooth.by) if name)
         return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths]))
 
     def refuse_bars(self, what: str) -> None:
-        """Raises StatisticsError if there is a random term: `what` does not know them."""
+        """Raise StatisticsError if there is a random term, which `what` does not support."""
         at = self.text.find("|")
         if self.bars:
             raise error_at(self.text, at, f"{what} has no random effects: leave (… | …) out, or use lmm")
 
     def refuse_smooths(self, what: str) -> None:
-        """Raises StatisticsError if there is a smooth: `what` does not know them."""
+        """Raise StatisticsError if there is a smooth, which `what` does not support."""
         if self.smooths:
             raise error_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
 
 
 def parse(text: str) -> Formula:
-    """The formula that `text` states.
+    """Parse a formula.
 
     Raises:
-        StatisticsError: it is no formula, or says something that is not supported; the message points at the place.
+        StatisticsError: `text` is no formula, or uses an unsupported feature. The message marks the position.
     """
     tree = parse_syntax(text)
     if not (isinstance(tree, Operation) and tree.operator == "~"):
@@ -123,7 +123,7 @@ def _is_bar(node: Node) -> bool:
 
 
 def _summands(node: Node, sign: str = "+") -> list[tuple[str, Node]]:
-    """The signed pieces of a sum, in order."""
+    """The signed summands of a sum, in order."""
     if isinstance(node, Operation) and node.operator in ("+", "-"):
         *left, right = node.operands
         flipped = node.operator if sign == "+" else ("-" if node.operator == "+" else "+")
@@ -132,7 +132,7 @@ def _summands(node: Node, sign: str = "+") -> list[tuple[str, Node]]:
 
 
 class _Reader:
-    """Expands model expressions and remembers every variable they name, in order of appearance."""
+    """Expands model expressions, and records every variable in order of appearance."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -143,7 +143,7 @@ class _Reader:
             raise error_at(self.text, node.at, f"{node} cannot be taken away with '-'")
 
     def model(self, summands: list[tuple[str, Node]]) -> tuple[bool, tuple[Term, ...]]:
-        """Whether there is an intercept, and the terms: by order of interaction, then of appearance."""
+        """Whether there is an intercept, and the terms, by order of interaction and then of appearance."""
         found: dict[Term, None] = {INTERCEPT: None}
         order: dict[str, int] = {}
         for sign, node in summands:
@@ -206,14 +206,14 @@ class _Reader:
         return terms
 
     def variable(self, node: Node) -> str:
-        """The text of a variable; its expression is kept."""
+        """Text of a variable. Its expression is recorded in `nodes`."""
         self.check_arithmetic(node)
         text = str(node)
         self.nodes.setdefault(text, node)
         return text
 
     def check_arithmetic(self, node: Node) -> None:
-        """Finds what cannot be computed from columns before the columns are looked at."""
+        """Check that an expression can be computed, before the columns are read."""
         from headway.stats.functions import FUNCTIONS
 
         if isinstance(node, Call):
@@ -261,7 +261,7 @@ class _Reader:
         )
 
     def bars(self, node: Node) -> list[Bar]:
-        """The random terms of `effects | group`: nested groups apart, and uncorrelated effects apart."""
+        """The random terms of `effects | group`. Nested groups, and uncorrelated effects, become separate terms."""
         assert isinstance(node, Operation)
         effects, group = node.operands
         if _is_bar(effects):
@@ -279,7 +279,7 @@ class _Reader:
         return found
 
     def groups(self, node: Node) -> list[Term]:
-        """`g` → g; `a:b` → a:b; `a/b` → b:a and a, the inner first, as lme4 names them."""
+        """Convert `g` to g, `a:b` to a:b, and `a/b` to b:a and a, the inner one first, as lme4 names them."""
         if isinstance(node, Group):
             return self.groups(node.inner)
         if isinstance(node, Operation) and node.operator == "/":

@@ -1,7 +1,7 @@
-"""The text of a formula → its syntax tree, by R's precedence of operators.
+"""Parse the text of a formula into a syntax tree, with R's operator precedence.
 
-From weakest to strongest: `~`, `||` and `|`, comparisons, `+ -`, `* /`, `%in%`, `:`, unary sign, `^`.
-Nothing is evaluated here, and nothing ever by Python's `eval`: a formula from a file or a command line is data.
+From weakest to strongest: `~`, `||` and `|`, comparisons, `+ -`, `* /`, `%in%`, `:`, unary sign, `^`. Nothing is evaluated
+here, and Python's `eval` is never used, because a formula from a file or a command line is untrusted data.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _TOKEN = re.compile(
 _BINDING = {"~": 1, "||": 2, "|": 2, "+": 4, "-": 4, "*": 5, "/": 5, "%in%": 6, ":": 7, "^": 9}
 _BINDING |= dict.fromkeys(("<", ">", "<=", ">=", "==", "!="), 3)
 _SIGN_BINDING = 8
-_RESERVED = {"TRUE": 1.0, "FALSE": 0.0}  # no column hides these, unless it stands in backticks
-_TIGHT = {"^", "/", ":"}  # R writes these without spaces around them
+_RESERVED = {"TRUE": 1.0, "FALSE": 0.0}  # they win over columns of these names, unless written in backticks
+_TIGHT = {"^", "/", ":"}  # R writes these without surrounding spaces
 
 
 @dataclass(frozen=True)
 class Node:
-    """A piece of a formula; `at` is where it stands in the text. Equality ignores the place."""
+    """A part of a formula. `at` is its position in the text, which equality ignores."""
 
     at: int = field(compare=False)
 
@@ -94,7 +94,7 @@ class Call(Node):
 
 
 def error_at(text: str, at: int, message: str) -> StatisticsError:
-    """The error of a formula, with a mark under the place."""
+    """Make an error about a formula, with a mark under the position."""
     return StatisticsError(f"{message}\n    {text}\n    {' ' * at}^")
 
 
@@ -120,7 +120,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Precedence climbing over the tokens of one formula."""
+    """Precedence-climbing parser for the tokens of one formula."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -156,7 +156,7 @@ class _Parser:
         while self.token.kind == "operator" and _BINDING.get(self.token.text, -1) >= weakest:
             token = self.advance()
             binding = _BINDING[token.text]
-            right = self.expression(binding if token.text == "^" else binding + 1)  # ^ groups to the right
+            right = self.expression(binding if token.text == "^" else binding + 1)  # ^ is right-associative
             left = Operation(token.at, token.text, (left, right))
         return left
 
@@ -207,9 +207,9 @@ class _Parser:
 
 
 def parse_syntax(text: str) -> Node:
-    """The syntax tree of `text`.
+    """Parse `text` into a syntax tree.
 
     Raises:
-        StatisticsError: it is no formula; the message points at the place.
+        StatisticsError: it is no formula. The message marks the position.
     """
     return _Parser(text).formula()

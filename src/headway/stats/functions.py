@@ -1,8 +1,7 @@
-"""Computes a formula's variables from columns: arithmetic, R's functions, and factors.
+"""Compute a formula's variables from columns: arithmetic, R's functions, and factors.
 
-A value is a float64 array (NaN = missing), or a Factor. Integers stay integers until arithmetic needs them as floats.
-What a function learns from the data, the centre and spread of `scale(x)`, stays in a memory, so that new rows are treated
-as the fitted ones were.
+A value is a float64 array (NaN = missing) or a Factor. Integers stay integers until arithmetic needs floats. Centre and
+spread of `scale(x)` are stored in a memory, so that new rows are scaled like the fitted ones.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ _ELEMENTWISE: dict[str, Callable] = {
     "abs": np.abs,
 }
 FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "ordered", "I")
-# A column of this name hides the constant, as in R.
+# A column with the name of a constant hides it, as in R.
 CONSTANTS = {"pi": float(np.pi)}
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates expressions of the formula `text` over `columns` of `n_rows` rows.
+    """Evaluates expressions of the formula `text` on `columns` with `n_rows` rows.
 
     Args:
-        memory: what was learned on the data of the fit; filled where `learning`, used otherwise.
+        memory: values learned from the fitted data. It is filled if `learning`, else read.
     """
 
     text: str
@@ -63,10 +62,10 @@ class Evaluator:
     learning: bool
 
     def variable(self, node: Node) -> Value:
-        """The value of a variable in every row.
+        """Value of a variable in every row.
 
         Raises:
-            StatisticsError: text where numbers are needed; the message points at it.
+            StatisticsError: text is used as a number. The message marks the position.
         """
         with np.errstate(all="ignore"):
             value = self._evaluate(node)
@@ -79,10 +78,10 @@ class Evaluator:
         return np.broadcast_to(np.asarray(value, dtype=np.float64), self.n_rows).copy()
 
     def factor(self, node: Node) -> Factor:
-        """A variable as a factor in every row; numbers become levels.
+        """Value of a variable as a factor in every row. Numbers become levels.
 
         Raises:
-            StatisticsError: text where numbers are needed; the message points at it.
+            StatisticsError: text is used as a number. The message marks the position.
         """
         with np.errstate(all="ignore"):
             value = self._evaluate(node)
@@ -118,7 +117,7 @@ class Evaluator:
 
     def _compare(self, sign: str, left: Node, right: Node) -> Factor:
         a, b = self._evaluate(left), self._evaluate(right)
-        if isinstance(a, Integers) and isinstance(b, str):  # id == "9007199254740993": digit by digit
+        if isinstance(a, Integers) and isinstance(b, str):  # id == "9007199254740993" is compared digit by digit
             a = a.factor
         if isinstance(a, Factor) and isinstance(b, str) and sign in ("==", "!="):
             code = a.levels.index(b) if b in a.levels else len(a.levels)
@@ -172,7 +171,7 @@ _SIGNATURES = {"log": " and a base: log(x, base)", "scale": ", center = TRUE/FAL
 
 
 def names_in(node: Node) -> list[Name]:
-    """The names in an expression, in order. Each is a column, or a constant that no column hides."""
+    """Names in an expression, in order. Each is a column, or a constant that no column hides."""
     match node:
         case Name():
             return [node]

@@ -1,4 +1,4 @@
-"""Generalised additive models of a Gaussian response: smooth curves whose wiggliness the data choose, as mgcv fits them.
+"""Generalised additive models of a Gaussian response, with smoothing chosen from the data, as in mgcv.
 
     fit = gam("y ~ g + s(x, k=10) + s(z, bs='cr')", data, method="REML")
     fit.smooths                       term, edf, ref_df, f, p
@@ -37,7 +37,7 @@ METHODS = ("GCV.Cp", "REML")
 
 @dataclass(frozen=True)
 class SmoothTerm:
-    """One curve of the model: a basis, what its columns are multiplied by, and where its coefficients stand."""
+    """One curve of the model: its basis, the multiplier of its columns, and the position of its coefficients."""
 
     label: str
     variable: str
@@ -48,7 +48,7 @@ class SmoothTerm:
     where: slice
 
     def columns(self, values: dict[str, Value], order: int = 0) -> Array:
-        """The term's part of the model matrix, or of its derivative by the variable."""
+        """The term's columns of the model matrix, or of its derivative by the variable."""
         columns = self.basis.columns(_numbers(values[self.variable]), order) @ self.constraint
         if self.by is None:
             return columns
@@ -64,16 +64,16 @@ class AdditiveModel(Shown):
     """A fitted GAM.
 
     Attributes:
-        frame: the data as fitted, with `n_dropped` and `notices`.
+        frame: the fitted data, with `n_dropped` and `notices`.
         method: "GCV.Cp" or "REML".
-        x: the parametric part of the design; `dropped` are its collinear columns, left out.
+        x: parametric part of the design. `dropped` are collinear columns that were left out.
         terms: the smooths.
-        log_sp: log smoothing parameters, one a smooth, on mgcv's scale.
-        score: GCV, or minus the restricted log-likelihood, at its minimum.
-        converged: whether the search for the minimum came to rest.
+        log_sp: log smoothing parameters, one per smooth, on mgcv's scale.
+        score: minimum of GCV, or of minus the restricted log-likelihood.
+        converged: whether the minimisation converged.
         coefficients: (p,), the parametric ones first.
-        vcov: (p, p), their Bayesian covariance (X'X + S)⁻¹φ, of which all standard errors are made.
-        scale: the variance of the errors, φ.
+        vcov: (p, p), Bayesian covariance (X'X + S)⁻¹φ of the coefficients, the basis of all standard errors.
+        scale: variance of the errors, φ.
     """
 
     frame: ModelFrame
@@ -101,12 +101,12 @@ class AdditiveModel(Shown):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What was left out and what went wrong, in words."""
+        """Sentences about rows and columns that were left out, and about problems of the fit."""
         found = self.frame.notices
         if self.dropped:
-            found += (f"coefficients that others already hold were left out: {', '.join(self.dropped)}",)
+            found += (f"collinear coefficients were left out: {', '.join(self.dropped)}",)
         if not self.converged:
-            found += (f"the search for the smoothing parameters ({self.method}) did not come to rest",)
+            found += (f"the search for the smoothing parameters ({self.method}) did not converge",)
         return found
 
     @property
@@ -115,7 +115,7 @@ class AdditiveModel(Shown):
 
     @property
     def edf(self) -> float:
-        """The effective degrees of freedom of the whole model, tr F."""
+        """Effective degrees of freedom of the whole model, tr F."""
         return float(np.trace(self.shrinkage))
 
     @property
@@ -131,9 +131,9 @@ class AdditiveModel(Shown):
 
     @property
     def deviance_explained(self) -> float:
-        """The share of the null model's deviance that the fit takes away.
+        """Share of the null model's deviance that the fit explains.
 
-        The null model is the mean, or 0 for a formula without an intercept, even if factor levels make up for one.
+        The null model is the mean, or 0 for a formula without an intercept, even if factor levels replace it.
         """
         null = self.frame.y - (self.frame.y.mean() if self.frame.formula.intercept else 0.0)
         return float(1 - self.residuals @ self.residuals / (null @ null))
@@ -160,14 +160,14 @@ class AdditiveModel(Shown):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def ref_df(self, term: SmoothTerm) -> float:
-        """edf1 of a term, at most the number of its coefficients."""
+        """edf1 of a term, at most its number of coefficients."""
         f, where = self.shrinkage, term.where
         edf1 = 2 * np.diag(f) - np.einsum("ij,ji->i", f, f)
         return float(min(edf1[where].sum(), where.stop - where.start))
 
     @cached_property
     def smooth_tests(self) -> list[SmoothTest]:
-        """Wood's test of each term, with the other value that its F may take."""
+        """Wood's test of each term, with the alternative value of its F."""
         return [
             wood_test(
                 self.r[:, term.where],
@@ -180,28 +180,28 @@ class AdditiveModel(Shown):
         ]
 
     def predict(self, new: Any = None, se: bool = False) -> Any:
-        """The expected response in the rows of `new`, or in those of the fit; NaN where a column is missing a value.
+        """Predict the expected response for the rows of `new`, or for the fitted rows; NaN if a value is missing.
 
-        With `se` a frame with the columns fit and se, the standard error of the expected response.
+        With `se`, return a frame with the columns fit and se, the standard error of the expected response.
 
         Raises:
-            StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
+            StatisticsError: a column is missing, or a factor has a level that is not in the fitted data.
         """
         matrix = self._matrix(self._values(new))
         fit = matrix @ self.coefficients
         return pl.DataFrame({"fit": fit, "se": _standard_errors(matrix, self.vcov)}) if se else fit
 
     def derivative(self, new: Any, term: str, order: int = 1, level: float = 0.95) -> pl.DataFrame:
-        """The derivative of a smooth by its variable: the variable, derivative, se, lower, upper.
+        """Derivative of a smooth by its variable: columns of the variable, derivative, se, lower, upper.
 
         Args:
-            new: rows in which the smooth's variable (and `by`) stands; None for the rows of the fit.
-            term: the smooth as `smooths` names it, such as "s(x)".
+            new: rows with the smooth's variable (and `by`); None for the fitted rows.
+            term: the smooth's name in `smooths`, such as "s(x)".
             order: 1 or 2.
-            level: of the pointwise interval, by Student's t with the residual degrees of freedom.
+            level: coverage of the pointwise interval, by Student's t with the residual degrees of freedom.
 
         Raises:
-            StatisticsError: there is no such smooth, or the order or level is impossible.
+            StatisticsError: there is no such smooth, or the order or level is invalid.
         """
         found = [one for one in self.terms if one.label == term]
         if not found:
@@ -211,9 +211,9 @@ class AdditiveModel(Shown):
                 f"the model has {len(found)} smooths called {term!r}: rename a column that `by` names"
             )
         if order not in (1, 2):
-            raise StatisticsError(f"the derivative of order {order} cannot be given: order is 1 or 2")
+            raise StatisticsError(f"there is no derivative of order {order} here: choose 1 or 2")
         if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
         smooth = found[0]
         values = self._values(new, (smooth.variable, *([smooth.by] if smooth.by else [])))
         matrix = smooth.columns(values, order)
@@ -224,7 +224,7 @@ class AdditiveModel(Shown):
         return pl.DataFrame({smooth.variable: _numbers(values[smooth.variable]), **columns})
 
     def summary(self) -> str:
-        """The fit in words and tables, as mgcv's summary prints it."""
+        """The fit as text, in the layout of mgcv's summary."""
         from headway.stats.gam_summary import gam_summary
 
         return gam_summary(self)
@@ -243,18 +243,18 @@ class AdditiveModel(Shown):
 
 
 def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -> AdditiveModel:
-    """Fits a generalised additive model of a Gaussian response.
+    """Fit a generalised additive model of a Gaussian response.
 
     Args:
-        formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k`, 10 unless told, is
-            the largest dimension of a curve; `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression
-            spline); `by` gives each level of a factor a curve of its own (of an ordered factor each but the first), or
+        formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k` (default 10) is the
+            largest dimension of a curve. `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression spline).
+            `by` gives each level of a factor its own curve (for an ordered factor, each level but the first), or
             multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
-        method: what chooses the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
+        method: criterion for the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
 
     Raises:
-        StatisticsError: the formula or the data do not allow the model; the message says which part.
+        StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
     if method not in METHODS:
         raise StatisticsError(f"there is no method {method!r} for a GAM; choose {' or '.join(map(repr, METHODS))}")
@@ -303,7 +303,7 @@ def _shrinkage(parts: Decomposition) -> Array:
 
 
 def _smooth_terms(frame: ModelFrame, first: int) -> tuple[SmoothTerm, ...]:
-    """The smooths of the formula, their coefficients numbered from `first`."""
+    """Smooths of the formula, with coefficients numbered from `first`."""
     terms: list[SmoothTerm] = []
     for smooth in frame.formula.smooths:
         x = frame.numbers(smooth.variable, smooth.label)
@@ -318,12 +318,12 @@ def _smooth_terms(frame: ModelFrame, first: int) -> tuple[SmoothTerm, ...]:
 
 
 def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bool]]:
-    """Label, level of `by`, and whether the curve sums to zero: all do but one that is multiplied by a number."""
+    """Label, level of `by`, and whether the curve sums to zero, as all do except those multiplied by a number."""
     if smooth.by is None:
         return [(smooth.label, None, True)]
     by = frame.values[smooth.by]
     if isinstance(by, Factor):
-        # The curves of an ordered factor are differences from that of its first level, which is s(x) without `by`.
+        # Curves of an ordered factor are differences from the curve of its first level, which is s(x) without `by`.
         levels = by.levels[1:] if by.ordered else by.levels
         if not levels:
             raise StatisticsError(
@@ -335,12 +335,10 @@ def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bo
 
 
 def _refuse_unidentified(problem: Problem, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
-    """Raises StatisticsError where the data do not determine the coefficients."""
+    """Raise StatisticsError if the data do not determine the coefficients."""
     n, p = problem.n, terms[-1].where.stop
     if n <= p:
-        raise StatisticsError(
-            f"the table has {n} whole rows for {p} coefficients: more rows than these are needed; lower k"
-        )
+        raise StatisticsError(f"the table has {n} complete rows for {p} coefficients. Give more rows, or lower k")
     short = np.flatnonzero(np.abs(np.diag(problem.r)) <= 1e-9 * np.linalg.norm(problem.r, axis=0))
     if len(short):
         guilty = next((t.label for t in terms if t.where.start <= short[0] < t.where.stop), "a parametric term")

@@ -1,4 +1,4 @@
-"""What `summary()` of a GAM prints: the layout of mgcv's summary."""
+"""Text of a GAM's `summary()`, in mgcv's layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def gam_summary(fit: AdditiveModel) -> str:
-    """The summary of a GAM, as mgcv prints it."""
+    """Format the summary of a GAM as mgcv does."""
     lines = ["Family: gaussian", "Link function: identity", "", "Formula:", fit.formula, ""]
     parametric, smooths = fit.parametric, fit.smooths
     if parametric.height:

@@ -1,9 +1,9 @@
-"""Do the data determine the variances of a mixed model?
+"""Check whether the data determine the variances of a mixed model.
 
-V/σ² = I + Σ γ_a V_a is linear in the entries γ_a of the terms' covariance matrices. The variances are determined if
-and only if I and the V_a are linearly independent, by REML after projection on what X leaves: if their Gram matrix
-tr(P V_a P V_b) is of full rank. That rank is the same at every θ, so it is asked at θ = 0, where V = I: a Hessian at the
-estimates would be singular for every variance of 0 as well.
+V/σ² = I + Σ γ_a V_a is linear in the entries γ_a of the terms' covariance matrices. The variances are determined if and only
+if I and the V_a are linearly independent (for REML, after projecting out X), so if their Gram matrix tr(P V_a P V_b) has
+full rank. The rank is the same at every θ. It is checked at θ = 0, where V = I, because a Hessian at the estimates is also
+singular if a variance is 0.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from headway.stats.deviance import PairTraces, Shape, State, k_times
 from headway.stats.random_effects import RandomTerm, products
 
-# An eigenvalue of the Gram matrix. Rounding leaves about 1e-13 of one that is 0; the determined fits beside R have 0.28 and more.
+# Limit for eigenvalues of the Gram matrix. Zero eigenvalues come out as about 1e-13; determined fits have 0.28 or more.
 _DEPENDENT = 1e-9
-_SHARE = 0.01  # from this share of the dependence on, a term is named
+_SHARE = 0.01  # terms with at least this share of the dependence are named
 
 
 def undetermined(terms: tuple[RandomTerm, ...], state: State, basis: np.ndarray) -> tuple[int, ...]:
-    """The numbers of the terms whose variances can be traded for others without any change of the fit.
+    """Indices of terms whose variances can be traded for others without changing the fit.
 
     Args:
-        state: of the fit.
+        state: the state of the fit.
         basis: (n, p), an orthonormal basis of X's columns.
     """
     flat = tuple(number for number, term in enumerate(terms) if np.linalg.matrix_rank(term.columns) < term.n_effects)
@@ -37,7 +37,7 @@ def undetermined(terms: tuple[RandomTerm, ...], state: State, basis: np.ndarray)
 
 
 def _gram(terms: tuple[RandomTerm, ...], state: State, basis: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """tr(P V_a P V_b) over all entries and I, each V_a brought to norm 1, and the term of each entry."""
+    """tr(P V_a P V_b) over all entries and I, with each V_a scaled to norm 1, and the term of each entry."""
     data, shape = state.products, state.shape
     if (
         max(shape.n_effects) > 1
@@ -69,7 +69,7 @@ def _gram(terms: tuple[RandomTerm, ...], state: State, basis: np.ndarray) -> tup
 
 
 def _entry(shape: Shape, term: int, row: int, column: int) -> np.ndarray:
-    """The symmetric matrix with 1 at (row, column)."""
+    """Symmetric matrix with 1 at (row, column)."""
     out = np.zeros((shape.n_effects[term],) * 2)
     out[row, column] = out[column, row] = 1.0
     return out

@@ -1,9 +1,9 @@
-"""Linear mixed models, as lme4 fits and lmerTest tests them.
+"""Linear mixed models, fitted as in lme4 and tested as in lmerTest.
 
     fit = lmm("Reaction ~ Days + (Days | Subject)", data)
     print(fit.summary())
 
-The algebra stands in `deviance.py`, its sources and the agreement with R in docs/statistics.md.
+`deviance.py` has the algebra. docs/statistics.md has the sources and the agreement with R.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from headway.stats.random_effects import RandomTerm, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
 from headway.stats.shown import Shown
 
-# lme4 calls a fit singular below this relative standard deviation.
+# lme4 calls a fit singular if a relative standard deviation is below this.
 _SINGULAR = 1e-4
 
 
 def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
-    """Fits a linear mixed model.
+    """Fit a linear mixed model.
 
     Args:
         formula: such as "Reaction ~ Days + (Days | Subject)".
@@ -41,7 +41,7 @@ def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
         method: "REML" or "ML".
 
     Raises:
-        StatisticsError: the formula or the data do not allow the model; the message says which part.
+        StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
     if method not in ("REML", "ML"):
         raise StatisticsError(f'the method is {method!r}: choose "REML" or "ML"')
@@ -53,16 +53,18 @@ def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
 
 
 def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
-    """Fits the model of a frame by "REML" or "ML".
+    """Fit the model of a frame by "REML" or "ML".
 
     Raises:
-        StatisticsError: the formula or the data do not allow the model; the message says which part.
+        StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
     formula = frame.formula
     x, dropped = without_collinear(frame.design(formula.intercept, formula.terms))
     n, p = x.matrix.shape
     if n <= p:
-        raise StatisticsError(f"the table has {n} whole rows for {p} fixed effects: more rows than effects are needed")
+        raise StatisticsError(
+            f"the table has {n} complete rows for {p} fixed effects: more rows than effects are needed"
+        )
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {formula.response} does not vary: it is {frame.y[0]:g} in every row")
     terms = random_terms(frame)
@@ -70,7 +72,7 @@ def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
     basis, r = np.linalg.qr(x.matrix)
     along = basis.T @ frame.y
     rest = frame.y - basis @ along
-    again = basis.T @ rest  # a second projection: what remains is orthogonal to X to rounding
+    again = basis.T @ rest  # a second projection makes the rest orthogonal to X up to rounding
     rest -= basis @ again
     norm = float(np.linalg.norm(rest))
     if norm <= 1e-12 * np.linalg.norm(frame.y):
@@ -82,7 +84,7 @@ def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
 
 
 def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
-    """The lowest deviance, with variances that are 0 made exactly so."""
+    """Minimise the deviance. Variances that are 0 up to rounding become exactly 0."""
     state, converged, _ = minimise(at, shape.start())
     diagonal = shape.is_diagonal
     for entry in np.flatnonzero(diagonal & (np.abs(state.theta) < _SINGULAR)):
@@ -91,7 +93,7 @@ def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
         rounded = at(theta)
         if rounded.deviance <= state.deviance + 1e-9:
             state = rounded
-    # a second minimum may lie where a whole term is 0
+    # The deviance may have a second minimum where all variances of a term are 0.
     for term in range(len(shape.n_effects)):
         own = np.array([entry[0] == term for entry in shape.entries])
         edge = at(np.where(own, 0.0, state.theta))
@@ -102,15 +104,15 @@ def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MixedModel(Shown):
-    """A fitted linear mixed model. Matrices of fixed effects have the order of `fixed["term"]`.
+    """A fitted linear mixed model. Matrices of fixed effects are in the order of `fixed["term"]`.
 
     Attributes:
-        frame: the data as fitted, with `n_dropped` and `notices`.
-        x: the fixed design, collinear columns left out.
+        frame: the fitted data, with `n_dropped` and `notices`.
+        x: design of the fixed effects, without collinear columns.
         dropped: names of these columns.
         terms: the random terms, most levels first.
         method: "REML" or "ML".
-        converged: whether the deviance's slope is 0 at the estimates.
+        converged: whether the slope of the deviance is 0 at the estimates.
     """
 
     frame: ModelFrame
@@ -136,26 +138,24 @@ class MixedModel(Shown):
 
     @property
     def n_groups(self) -> dict[str, int]:
-        """Levels of each group."""
+        """Number of levels of each group."""
         return {term.bar.group_name: term.n_levels for term in self.terms}
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Rows and columns that were left out; whether the fit is singular, not determined or did not converge; in words."""
+        """Sentences about rows and columns that were left out, and about singular, undetermined or unconverged fits."""
         said = list(self.frame.notices)
         if self.dropped:
-            said.append(f"fixed effects that others already hold were left out: {', '.join(self.dropped)}")
+            said.append(f"collinear fixed effects were left out: {', '.join(self.dropped)}")
         if self.singular:
             said.append("boundary (singular) fit: a variance is estimated as 0, or a correlation as -1 or 1")
         if self.undetermined:
             said.append(
                 f"the data do not determine the variances of {' and '.join(self.undetermined)}: other values fit as well. "
-                "Leave out a term or an effect that others already hold"
+                "Leave out a redundant term or effect"
             )
         if not self.converged:
-            said.append(
-                "the fit did not converge: the estimates are not to be trusted. Are the random effects too many?"
-            )
+            said.append("the fit did not converge, so do not trust the estimates. Are there too many random effects?")
         return tuple(said)
 
     # the criterion --------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class MixedModel(Shown):
 
     @property
     def log_lik(self) -> float:
-        """The log likelihood; by REML the restricted one."""
+        """The log-likelihood; for REML, the restricted one."""
         return -self.criterion / 2
 
     @property
@@ -265,14 +265,14 @@ class MixedModel(Shown):
 
     @cached_property
     def singular(self) -> bool:
-        """Whether a random effect has no variance of its own: a variance of 0, or a correlation of ±1."""
+        """Whether a variance of a random effect is 0, or a correlation is ±1."""
         factors = self._state.shape.factors(self._state.theta)
         own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(factors, self.terms, strict=True)])
         return bool(np.any(own < _SINGULAR))
 
     @cached_property
     def undetermined(self) -> tuple[str, ...]:
-        """The random terms whose variances can be traded for others without any change of the fit, as in (1 | g) + (1 | g)."""
+        """Random terms whose variances can be traded for others without changing the fit, as in (1 | g) + (1 | g)."""
         basis = np.linalg.qr(self.x.matrix)[0]
         return tuple(self.terms[number].text for number in undetermined(self.terms, self._state, basis))
 
@@ -287,12 +287,12 @@ class MixedModel(Shown):
 
     @cached_property
     def ranef(self) -> pl.DataFrame:
-        """group, level, term, value, sd: the conditional modes of the random effects and their conditional sd."""
+        """group, level, term, value, sd: conditional modes of the random effects and their conditional sd."""
         factors = self._state.shape.factors(self._state.theta)
         frames = []
         for number, (term, factor, modes) in enumerate(zip(self.terms, factors, self._modes, strict=True)):
             g = factor @ factor.T
-            # var(b | y) = σ² (G - G K G), β and θ taken as known
+            # var(b | y) = σ² (G - G K G), for known β and θ
             variance = np.diagonal(g - g @ self._state.own_k(number) @ g, axis1=1, axis2=2)
             sd = self.sigma * np.sqrt(np.maximum(variance, 0)) / term.scale
             frames.append(
@@ -312,13 +312,13 @@ class MixedModel(Shown):
 
     @cached_property
     def fitted(self) -> np.ndarray:
-        """Xβ̂ + Zb̂ in the rows that were fitted (n_obs,)."""
+        """Xβ̂ + Zb̂ of the fitted rows (n_obs,)."""
         pieces = (term.times(modes * term.scale) for term, modes in zip(self.terms, self._modes, strict=True))
         return self.x.matrix @ self.beta + sum(pieces)
 
     @property
     def residuals(self) -> np.ndarray:
-        """y less the fitted values (n_obs,)."""
+        """y minus the fitted values (n_obs,)."""
         return self.frame.y - self.fitted
 
     @cached_property
@@ -327,14 +327,14 @@ class MixedModel(Shown):
         return quantiles(self.residuals / self.sigma)
 
     def predict(self, new: Any = None, random: bool = True) -> np.ndarray:
-        """The expected response in the rows of `new`, or in those of the fit.
+        """Predict the expected response for the rows of `new`, or for the fitted rows.
 
         Args:
-            new: a table with the formula's columns; NaN comes out where one is missing.
-            random: whether the groups' own effects are added; else the prediction is for the population.
+            new: a table with the formula's columns. Rows with a missing value give NaN.
+            random: whether to add the groups' effects. Without them, the prediction is for the population.
 
         Raises:
-            StatisticsError: a column is missing, or a level is one that the fit has not seen.
+            StatisticsError: a column is missing, or a level is not in the fitted data.
         """
         if new is None:
             return self.fitted if random else self.x.matrix @ self.beta
@@ -369,7 +369,7 @@ class MixedModel(Shown):
             StatisticsError: the level is not between 0 and 1, or the method is unknown.
         """
         if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
         if method not in ("satterthwaite", "wald"):
             raise StatisticsError(f'the interval\'s method is {method!r}: choose "satterthwaite" or "wald"')
         tail = (1 + level) / 2
@@ -382,11 +382,11 @@ class MixedModel(Shown):
         """term, sum_sq, mean_sq, num_df, den_df, f, p: type III F tests of each term, with Satterthwaite's df.
 
         Raises:
-            StatisticsError: columns were left out as collinear, so that type III is not defined by these data.
+            StatisticsError: collinear columns were left out, so type III tests are not defined.
         """
         if self.dropped:
             raise StatisticsError(
-                f"type III tests are not defined where fixed effects were left out ({', '.join(self.dropped)}): "
+                f"type III tests are not defined because fixed effects were left out ({', '.join(self.dropped)}): "
                 "leave the term out of the formula, or compare two fits by lrt"
             )
         formula = self.frame.formula
@@ -405,7 +405,7 @@ class MixedModel(Shown):
         return pl.DataFrame(rows, schema=_ANOVA_SCHEMA, orient="row")
 
     def summary(self) -> str:
-        """The fit in words and tables, as lmerTest prints it."""
+        """The fit as text, in lmerTest's layout."""
         from headway.stats.summaries import lmm_summary
 
         return lmm_summary(self)

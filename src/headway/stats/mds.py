@@ -10,11 +10,11 @@ from headway.errors import StatisticsError
 
 
 class Scaling(NamedTuple):
-    """Points (n, k) whose distances approach the given ones.
+    """Points (n, k) whose distances approximate the given ones.
 
-    `eigenvalues` (n,) are those of the doubly centred matrix, largest first. `fit` is the share that the k axes hold
-    of the sum of the eigenvalues' absolute values, and of that of the positive ones: R's GOF.
-    An axis has no sign of its own; here the coordinate of largest absolute value on each axis is positive.
+    `eigenvalues` (n,) are those of the doubly centred matrix, largest first. `fit` is R's GOF: the share of the k axes in the
+    sum of absolute eigenvalues, and in the sum of positive eigenvalues. The sign of an axis is arbitrary. Here the coordinate
+    of largest absolute value on each axis is positive.
     """
 
     points: np.ndarray
@@ -23,14 +23,14 @@ class Scaling(NamedTuple):
 
 
 def classical_mds(distances: Any, k: int = 2) -> Scaling:
-    """Places n things in k dimensions by the distances between them.
+    """Place n objects in k dimensions by the distances between them.
 
     Args:
         distances: (n, n), symmetric, 0 on the diagonal.
-        k: dimensions.
+        k: number of dimensions.
 
     Raises:
-        StatisticsError: the matrix is no distance matrix, or has fewer than k positive eigenvalues.
+        StatisticsError: the matrix is not a distance matrix, or has fewer than k positive eigenvalues.
     """
     d = _distances(distances)
     n = len(d)

@@ -1,14 +1,14 @@
-"""A formula and a table → the numbers of a model: response, design matrices with R's names, groups.
+"""Turn a formula and a table into the numbers of a model: response, design matrices with R's names, groups.
 
     frame = model_frame(parse(text), data)
     frame.y                                     (n_obs,)
     frame.design(intercept, terms)              Design(matrix (n_obs, p), names, assign)
-    frame.values["log10(step)"]                 float64 array or Factor, of the rows that are kept
+    frame.values["log10(step)"]                 float64 array or Factor, of the complete rows
     frame.group(("a", "b"))                     Factor of the interaction a:b
-    frame.of_new(rows, ["x", "g"])              the same variables in other rows, coded as here
-    frame.group_of_new(rows, ("a", "b"))        the levels of the interaction in other rows
+    frame.of_new(rows, ["x", "g"])              the same variables in other rows, with the same coding
+    frame.group_of_new(rows, ("a", "b"))        levels of the interaction in other rows
 
-Rows with a missing value in any variable are dropped and counted, as R's na.omit does.
+Rows with a missing value in any variable are dropped and counted, as in R's na.omit.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from headway.stats.formula import INTERCEPT, Formula, Term
 from headway.stats.formula_syntax import Name, Node, error_at
 from headway.stats.functions import CONSTANTS, Evaluator, Memory, names_in
 
-# A column counts as collinear when what the columns before it leave of it is smaller than this share: lm's own limit.
+# A column is collinear if less than this share of it remains after projecting out the columns before it (R's lm limit).
 COLLINEAR = 1e-7
 
 
-# A factor's own contrasts (polynomials if it is ordered, else treatment), or one kind for all factors.
+# "own" codes ordered factors by polynomials and others by treatment contrasts. The others apply to all factors.
 Coding = Literal["own", "treatment", "sum"]
 
 
 class Design(NamedTuple):
     """A model matrix (n, p), R's name of each column, and the number of each column's term (0 = intercept).
 
-    `places` are the columns' numbers in the design with no column left out. New rows take their columns by these, since
-    names may be alike: level `y2` of a factor `g`, and a column `gy2`.
+    `places` are column numbers in the design before columns are left out. New rows select their columns by number, because
+    names may be equal: level `y2` of a factor `g`, and a column `gy2`.
     """
 
     matrix: np.ndarray
@@ -59,16 +59,16 @@ class Design(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelFrame:
-    """The variables of a formula in the rows that are whole.
+    """The variables of a formula in the complete rows.
 
     Attributes:
         y: the response, (n_obs,).
-        values: each variable, by its text, but for those that only group.
+        values: each variable by its text, except those that only group.
         groups: each variable after a `|`, by its text.
-        rows: which rows of the table are kept, (n_obs,).
-        n_dropped: rows left out for a missing value.
-        notices: what a reader should know, in words.
-        hidden: constants that a column of the table hides.
+        rows: indices of the complete rows, (n_obs,).
+        n_dropped: number of rows with a missing value.
+        notices: sentences that a reader should know.
+        hidden: constants that are hidden by a column of the table.
     """
 
     formula: Formula
@@ -86,7 +86,7 @@ class ModelFrame:
         return len(self.rows)
 
     def numbers(self, variable: str, what: str) -> np.ndarray:
-        """A variable that must be numeric.
+        """Return a numeric variable.
 
         Raises:
             StatisticsError: it is categorical.
@@ -97,16 +97,16 @@ class ModelFrame:
         return value
 
     def group(self, group: Term) -> Factor:
-        """The interaction of the group's columns; only combinations that occur are levels."""
+        """Interaction of the group's columns. Only combinations that occur are levels."""
         parts = [self.groups[variable] for variable in group]
         codes, used = _combinations(parts)
         return Factor(codes, _combined_labels(parts, used))
 
     def group_of_new(self, table: Table, group: Term) -> np.ndarray:
-        """Each row's level of `group` in another table, as a code of `self.group(group)`.
+        """Codes of `self.group(group)` for the rows of another table.
 
         Raises:
-            StatisticsError: a column is missing, or a row has a combination of levels that the fit has not seen.
+            StatisticsError: a column is missing, or a combination of levels is not in the fitted data.
         """
         evaluator = self._evaluator(table, group)
         parts = [evaluator.factor(self.formula.nodes[variable]) for variable in group]
@@ -121,7 +121,7 @@ class ModelFrame:
             ]
             unseen = sorted({":".join(row) for row in words})
             raise StatisticsError(
-                f"{':'.join(group)} has levels that the fit has not seen ({', '.join(unseen[:5])}): "
+                f"{':'.join(group)} has levels that are not in the fitted data ({', '.join(unseen[:5])}): "
                 "predict(new, random=False) gives the prediction for the population"
             )
         return codes
@@ -131,12 +131,12 @@ class ModelFrame:
         return design(self.values, intercept, tuple(terms), self.n_obs, coding)
 
     def of_new(self, table: Table, variables: Collection[str]) -> dict[str, Value]:
-        """`variables` in the rows of another table; factors have the levels of the fit.
+        """Compute `variables` in the rows of another table, with the factor levels of the fit.
 
         Rows with missing values stay: NaN in numbers, code -1 in factors.
 
         Raises:
-            StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
+            StatisticsError: a column is missing, or a factor has a level that is not in the fitted data.
         """
         evaluator = self._evaluator(table, variables)
         new: dict[str, Value] = {}
@@ -154,11 +154,11 @@ class ModelFrame:
 
 
 def model_frame(formula: Formula, data: Any) -> ModelFrame:
-    """The variables of `formula` from `data`, a polars or pandas frame (or a mapping of columns).
+    """Read the variables of `formula` from `data`, a polars or pandas frame or a mapping of columns.
 
     Raises:
-        StatisticsError: a column is missing, not of a usable type, or infinite; the response is not numeric; or no
-            whole row is left.
+        StatisticsError: a column is missing, of an unsupported type or infinite; the response is not numeric; or no
+            complete row is left.
     """
     table = Table(data)
     if table.height == 0:
@@ -198,11 +198,11 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
 def design(
     values: Mapping[str, Value], intercept: bool, terms: tuple[Term, ...], n_rows: int, coding: Coding = "own"
 ) -> Design:
-    """The model matrix of `terms`.
+    """Make the model matrix of `terms`.
 
-    A factor is coded by contrasts in a term whose margin (the term without it) is in the model, and by one indicator
-    per level elsewhere; without an intercept the first factor gets indicators too (Chambers & Hastie 1992, §2.4).
-    The contrasts of an ordered factor are orthogonal polynomials, those of others compare with the first level.
+    A factor is coded by contrasts if the term without it is in the model, else by one indicator per level. Without an
+    intercept, the first factor also gets indicators (Chambers & Hastie 1992, §2.4). Contrasts of ordered factors are
+    orthogonal polynomials. Those of other factors compare with the first level.
     """
     blocks = [np.ones((n_rows, 1))] if intercept else []
     names = ["(Intercept)"] if intercept else []
@@ -228,7 +228,7 @@ def design(
 
 
 def without_collinear(full: Design) -> tuple[Design, tuple[str, ...]]:
-    """The design without the columns that those before them already hold, and the names of these."""
+    """Leave out the columns that are spanned by the columns before them, and return their names."""
     matrix = full.matrix
     norms = np.linalg.norm(matrix, axis=0)
     if matrix.shape[1] <= matrix.shape[0]:
@@ -248,7 +248,7 @@ def without_collinear(full: Design) -> tuple[Design, tuple[str, ...]]:
 
 
 def _read_columns(table: Table, nodes: Iterable[Node], text: str, hidden: Collection[str]) -> dict[str, Column]:
-    """The columns that the expressions name; `hidden` are constants that a column hides."""
+    """Read the columns that the expressions name. `hidden` are constants that are hidden by a column."""
     wanted = {name.name: name for node in nodes for name in names_in(node)}
     return {
         name: _read(table, place, text) for name, place in wanted.items() if name not in CONSTANTS or name in hidden
@@ -268,7 +268,7 @@ def _read(table: Table, place: Name, text: str) -> Column:
 
 
 def _columns(variable: str, value: Value, whole: bool, coding: Coding) -> tuple[np.ndarray, list[str]]:
-    """The columns of one variable in a term, and what each adds to the variable's name."""
+    """Columns of one variable in a term, and the suffixes of their names."""
     if not isinstance(value, Factor):
         return value[:, None], [""]
     indicators = (value.codes[:, None] == np.arange(len(value.levels))).astype(np.float64)
@@ -284,7 +284,7 @@ def _columns(variable: str, value: Value, whole: bool, coding: Coding) -> tuple[
 
 
 def _combinations(parts: Sequence[Factor]) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's combination of levels, by number, and the levels (combinations, parts) of each that occurs."""
+    """Number of each row's combination of levels, and the levels (combinations, parts) of each combination."""
     codes, used = parts[0].codes, np.arange(len(parts[0].levels))[:, None]
     for part in parts[1:]:
         cells, codes = np.unique(codes * len(part.levels) + part.codes, return_inverse=True)
@@ -294,7 +294,7 @@ def _combinations(parts: Sequence[Factor]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _combined_labels(parts: Sequence[Factor], used: np.ndarray) -> tuple[str, ...]:
-    """`a:b` for each combination. Where two would be alike (`x:y` with `z`, `x` with `y:z`) words with a colon are quoted."""
+    """Labels `a:b` of combinations. If two are equal (`x:y` with `z`, `x` with `y:z`), parts with a colon are quoted."""
     words = [[part.levels[code] for part, code in zip(parts, row, strict=True)] for row in used]
     labels = [":".join(row) for row in words]
     if len(set(labels)) < len(labels):
@@ -314,7 +314,7 @@ def _as_fitted(name: str, value: Value, fitted: Value) -> Value:
     unseen = np.unique(value.codes[(codes < 0) & (value.codes >= 0)])
     if len(unseen):
         words = ", ".join(value.levels[level] for level in unseen[:5])
-        raise StatisticsError(f"{name} has a level that the model has not seen: {words}")
+        raise StatisticsError(f"{name} has a level that is not in the fitted data: {words}")
     return Factor(codes, fitted.levels, fitted.ordered)
 
 

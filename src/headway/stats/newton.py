@@ -1,4 +1,4 @@
-"""Newton's method that leaves saddles: |H| in place of H, and a step along negative curvature where the slope is 0."""
+"""Newton's method that escapes saddles: it uses |H| instead of H, and steps along negative curvature at zero slope."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Point(Protocol):
 
 P = TypeVar("P", bound=Point)
 
-# The decrease that a further step promises, in units of the deviance. R's optimum is good to about 1e-6 of θ;
-# this one is better than 1e-7, and it is followed by one more step.
+# Stop if the next step promises a smaller decrease of the deviance. R's optimum is accurate to about 1e-6 in θ. This limit
+# gives better than 1e-7, and one more step follows.
 _ENOUGH = 1e-9
 _MOST_STEPS = 200
 
 
 def minimise(at: Callable[[np.ndarray], P], start: np.ndarray) -> tuple[P, bool, int]:
-    """The minimum of `at(θ).deviance`, whether it was reached, and after how many steps."""
+    """Minimise `at(θ).deviance`. Return the minimum, whether it converged, and the number of steps."""
     point, radius = at(start), 2.0
     for n_steps in range(_MOST_STEPS):
         step, promise = _step(point.gradient, point.hessian, radius)
@@ -51,7 +51,7 @@ def minimise(at: Callable[[np.ndarray], P], start: np.ndarray) -> tuple[P, bool,
 
 
 def _step(gradient: np.ndarray, hessian: np.ndarray, radius: float) -> tuple[np.ndarray, float]:
-    """A step no longer than `radius`, and the decrease that the quadratic model promises for it."""
+    """A step of at most length `radius`, and the decrease that the quadratic model predicts for it."""
     curvature, axes = np.linalg.eigh(hessian)
     slope = axes.T @ gradient
     flat = 1e-10 * max(1.0, float(np.abs(curvature).max()))

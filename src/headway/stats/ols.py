@@ -1,4 +1,4 @@
-"""Ordinary least squares, as R's lm and its summary give it."""
+"""Ordinary least squares, with the results of R's lm and its summary."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from headway.stats.shown import Shown
 
 
 def ols(formula: str, data: Any) -> LinearModel:
-    """Fits a linear model by least squares.
+    """Fit a linear model by least squares.
 
     Args:
         formula: such as "cor ~ same_model + log10(n_params)".
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
 
     Raises:
-        StatisticsError: the formula or the data do not allow the model; the message says which part.
+        StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
     parsed = parse(formula)
     parsed.refuse_smooths("ols")
@@ -35,7 +35,7 @@ def ols(formula: str, data: Any) -> LinearModel:
     x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
     n, p = x.matrix.shape
     if n <= p:
-        raise StatisticsError(f"the table has {n} whole rows for {p} coefficients: more rows than these are needed")
+        raise StatisticsError(f"the table has {n} complete rows for {p} coefficients: more rows than these are needed")
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
     return LinearModel(frame, x, dropped)
@@ -43,11 +43,11 @@ def ols(formula: str, data: Any) -> LinearModel:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LinearModel(Shown):
-    """A fitted linear model. Matrices have the order of `coefficients["term"]`.
+    """A fitted linear model. Matrices are in the order of `coefficients["term"]`.
 
     Attributes:
-        frame: the data as fitted, with `n_dropped` and `notices`.
-        x: the design, collinear columns left out.
+        frame: the fitted data, with `n_dropped` and `notices`.
+        x: the design, without collinear columns.
         dropped: names of these columns.
     """
 
@@ -65,8 +65,8 @@ class LinearModel(Shown):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Rows and columns that were left out, in words."""
-        left_out = f"coefficients that others already hold were left out: {', '.join(self.dropped)}"
+        """Sentences about rows and columns that were left out."""
+        left_out = f"collinear coefficients were left out: {', '.join(self.dropped)}"
         return self.frame.notices + ((left_out,) if self.dropped else ())
 
     @cached_property
@@ -87,7 +87,7 @@ class LinearModel(Shown):
 
     @property
     def residuals(self) -> np.ndarray:
-        """y less the fitted values (n_obs,)."""
+        """y minus the fitted values (n_obs,)."""
         return self.frame.y - self.fitted
 
     @property
@@ -133,7 +133,7 @@ class LinearModel(Shown):
 
     @property
     def r_squared(self) -> float:
-        """The share of the variance that is explained; without an intercept, of the sum of squares."""
+        """Share of explained variance; without an intercept, share of the sum of squares."""
         return self._explained / (self._explained + self.rss)
 
     @property
@@ -147,13 +147,13 @@ class LinearModel(Shown):
 
     @property
     def f(self) -> float:
-        """The F statistic of all coefficients but the intercept; NaN where there are none."""
+        """F statistic of all coefficients but the intercept; NaN if there are none."""
         between, within = self.f_df
         return self._explained / between / (self.rss / within) if between else float("nan")
 
     @property
     def p(self) -> float:
-        """The p value of `f`."""
+        """p-value of `f`."""
         return float(f_p(self.f, *self.f_df)) if self.f_df[0] else float("nan")
 
     @property
@@ -175,17 +175,17 @@ class LinearModel(Shown):
             StatisticsError: the level is not between 0 and 1.
         """
         if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval lies between 0 and 1, such as 0.95; it is {level}")
+            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
         margin = t_quantile((1 + level) / 2, self.df_resid) * self.coefficients["std_error"].to_numpy()
         return pl.DataFrame(
             {"term": self.coefficients["term"], "lower": self.beta - margin, "upper": self.beta + margin}
         )
 
     def predict(self, new: Any = None) -> np.ndarray:
-        """The expected response in the rows of `new`, or in those of the fit; NaN where a column is missing a value.
+        """Predict the expected response for the rows of `new`, or for the fitted rows; NaN if a value is missing.
 
         Raises:
-            StatisticsError: a column is missing, or a factor has a level that the fit has not seen.
+            StatisticsError: a column is missing, or a factor has a level that is not in the fitted data.
         """
         if new is None:
             return self.fitted
@@ -195,7 +195,7 @@ class LinearModel(Shown):
         return full.keep(self.x.places).matrix @ self.beta
 
     def summary(self) -> str:
-        """The fit in words and tables, as R's summary.lm prints it."""
+        """The fit as text, in the layout of R's summary.lm."""
         from headway.stats.summaries import ols_summary
 
         return ols_summary(self)

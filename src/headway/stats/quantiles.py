@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Quantiles(NamedTuple):
-    """The extremes and the quartiles of some numbers."""
+    """Minimum, quartiles and maximum."""
 
     min: float
     q1: float
@@ -18,5 +18,5 @@ class Quantiles(NamedTuple):
 
 
 def quantiles(values: np.ndarray) -> Quantiles:
-    """Quartiles by linear interpolation between order statistics, R's type 7, and the extremes."""
+    """Extremes and quartiles, by linear interpolation between order statistics (R's type 7)."""
     return Quantiles(*(float(q) for q in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])))

@@ -1,4 +1,4 @@
-"""Numbers as R prints them: so many significant digits, jointly for a column, and p values with their stars."""
+"""Format numbers as R does: significant digits shared by a column, and p-values with stars."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ LEGEND = "Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1"
 
 
 def signif(values: Sequence[float], digits: int) -> list[str]:
-    """`values` in one notation, with as many decimals as the one that needs most for `digits` significant digits.
+    """Format `values` in one notation, with as many decimals as any of them needs for `digits` significant digits.
 
-    Scientific notation where it is shorter, as R's `format` chooses.
+    The notation is scientific if that is shorter, as in R's `format`.
     """
     finite = [value for value in values if math.isfinite(value)]
     parts = [_significand(value, digits) for value in finite]
@@ -29,7 +29,7 @@ def _not_finite(value: float) -> str:
 
 
 def _significand(value: float, digits: int) -> tuple[int, int]:
-    """How many of `digits` significant digits a value needs, trailing zeros left out, and its power of ten."""
+    """Number of significant digits, at most `digits`, without trailing zeros, and the power of ten."""
     mantissa, exponent = f"{abs(value):.{digits - 1}e}".split("e")
     if value == 0:
         return 1, 0
@@ -37,7 +37,7 @@ def _significand(value: float, digits: int) -> tuple[int, int]:
 
 
 def p_values(values: Sequence[float], digits: int = 3) -> list[str]:
-    """p values: those of 0.0001 and more with like decimals, smaller ones each by itself, "<2e-16" below that."""
+    """Format p-values: from 0.0001 up with equal decimals, smaller ones each by itself, the smallest as "<2e-16"."""
     plain = [p for p in values if p >= 1e-4]
     joint = dict(zip(plain, signif(plain, digits), strict=True))
     shown = [joint.get(p) or (None if p < SMALLEST_P else signif([p], digits)[0]) for p in values]
@@ -48,18 +48,18 @@ def p_values(values: Sequence[float], digits: int = 3) -> list[str]:
 
 
 def stars(p: float) -> str:
-    """R's mark for a p value."""
+    """R's mark for a p-value."""
     marks = ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, "."))
     return next((mark for limit, mark in marks if p <= limit), " ")
 
 
 def coefficient_columns(columns: Sequence[Sequence[float]], digits: int = 4) -> list[list[str]]:
-    """Estimates, standard errors (and df): rounded jointly, then shown in one notation."""
+    """Format estimates, standard errors (and df): round them jointly, then use one notation."""
     flat = [value for column in columns for value in column]
     sizes = [math.floor(math.log10(abs(value))) for value in flat if value and math.isfinite(value)]
     decimals = max(1, digits - 1 - min(sizes, default=0))
     texts = signif([round(value, decimals) for value in flat], digits)
-    # what is not 0 must not look like it
+    # Values that are not 0 must not be shown as 0.
     texts = [
         signif([value], digits - 1)[0] if value and math.isfinite(value) and float(text) == 0 else text
         for value, text in zip(flat, texts, strict=True)
@@ -71,7 +71,7 @@ def coefficient_columns(columns: Sequence[Sequence[float]], digits: int = 4) -> 
 def table(
     names: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]], left: int = 1, corner: str = ""
 ) -> list[str]:
-    """Lines of a table, columns to the right; row names, and `left` - 1 columns after them, to the left."""
+    """Lines of a table with right-aligned columns. The row names and the next `left` - 1 columns are left-aligned."""
     cells = [(corner, list(names)), *((head, list(column)) for head, column in columns)]
     widths = [max(map(len, [head, *column]), default=0) for head, column in cells]
 
@@ -99,7 +99,7 @@ def coefficient_table(
 
 
 def abbreviate(name: str, length: int) -> str:
-    """`name` without lower-case vowels, then without lower-case letters, from its end, until it is short enough."""
+    """Shorten `name`: remove lower-case vowels from its end, then lower-case letters, until it is short enough."""
     for droppable in ("aeiou", "abcdefghijklmnopqrstuvwxyz"):
         for at in range(len(name) - 1, 0, -1):
             if len(name) <= length:

@@ -1,7 +1,7 @@
-"""R's default random sampling, so that a random subsample is the one that R would draw.
+"""R's default random sampling, to draw the same random subsamples as R.
 
-R seeds the Mersenne Twister (Matsumoto & Nishimura 1998) by a linear congruential scramble, and since 3.6.0 draws
-indices by rejection on whole bits (see R's help pages ?Random and ?sample).
+R seeds the Mersenne Twister (Matsumoto & Nishimura 1998) by a linear congruential scramble. Since 3.6.0 it draws indices by
+rejection on whole bits (see R's help pages ?Random and ?sample).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MULTIPLIER, _WARM_UP, _STATE_SIZE = 69069, 50, 624
 
 
 def r_sample(n: int, size: int, seed: int) -> NDArray[np.intp]:
-    """`set.seed(seed); sample.int(n, size)` of R, counted from 0: drawn without replacement."""
+    """R's `set.seed(seed); sample.int(n, size)`, counted from 0: a sample without replacement."""
     generator = _mersenne_twister(seed)
     pool = np.arange(n)
     drawn = np.empty(size, dtype=np.intp)
@@ -38,7 +38,7 @@ def _mersenne_twister(seed: int) -> np.random.RandomState:
 
 
 def _index_below(n: int, generator: np.random.RandomState) -> int:
-    """A whole number in [0, n): as many bits as n needs, 16 a draw, until they make a number that is small enough."""
+    """Random integer in [0, n): draw as many bits as n needs, 16 at a time, until the number is below n."""
     bits = int(n - 1).bit_length()
     while True:
         value = 0

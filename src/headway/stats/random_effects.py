@@ -1,7 +1,7 @@
-"""The random part of a mixed model: Z in pieces, one piece a term, never as one n × q matrix.
+"""The random effects of a mixed model. Z is stored term by term, never as one n × q matrix.
 
-Legend: n rows; term i has p_i effects over l_i levels and q_i = p_i · l_i columns of Z, level by level; the first term
-is the one with most levels; r stands for all terms but the first.
+Legend: n rows; term i has p_i effects over l_i levels, and q_i = p_i · l_i columns of Z, level by level. The first term has
+the most levels; r stands for all other terms.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from headway.stats.model_frame import ModelFrame
 
 @dataclass(frozen=True)
 class RandomTerm:
-    """The effects that vary over the levels of one group.
+    """Effects that vary over the levels of one group.
 
     Attributes:
-        bar: the formula's term.
-        name: of the group; a second term of the same group gets `.1`, as lme4 prints it.
+        bar: the term in the formula.
+        name: name of the group. A second term of the same group gets `.1`, as in lme4.
         effects: R's names of the p effects.
-        group: each row's level.
-        columns: (n, p) what each effect multiplies, divided by `scale`.
-        scale: (p,) root mean square of each column: the optimiser then sees effects of like size.
+        group: level of each row.
+        columns: (n, p) multipliers of the effects, divided by `scale`.
+        scale: (p,) root mean square of each column. Scaling gives the optimiser effects of similar size.
     """
 
     bar: Bar
@@ -39,7 +39,7 @@ class RandomTerm:
 
     @property
     def text(self) -> str:
-        """As a formula has it."""
+        """The term as written in a formula."""
         effects = ["1" if self.bar.intercept else "0", *(":".join(effect) for effect in self.bar.terms)]
         return f"({' + '.join(effects)} | {self.bar.group_name})"
 
@@ -53,12 +53,12 @@ class RandomTerm:
 
     @property
     def size(self) -> int:
-        """q_i, the columns of Z that are this term's."""
+        """q_i, the number of the term's columns in Z."""
         return self.n_effects * self.n_levels
 
     @property
     def n_theta(self) -> int:
-        """Entries of the lower triangle of the term's relative covariance factor."""
+        """Number of entries in the lower triangle of the term's relative covariance factor."""
         return self.n_effects * (self.n_effects + 1) // 2
 
     def cross(self, other: np.ndarray) -> np.ndarray:
@@ -91,15 +91,15 @@ class RandomTerm:
 
 
 def random_terms(frame: ModelFrame) -> list[RandomTerm]:
-    """The random terms of the frame's formula, in lme4's order: most levels first.
+    """Random terms of the frame's formula, in lme4's order: most levels first.
 
     Raises:
-        StatisticsError: a group has one level only, or its effects are as many as the rows.
+        StatisticsError: a group has a single level, or there are as many effects as rows.
     """
     terms = [_random_term(frame, bar) for bar in frame.formula.bars]
     n_levels = [term.n_levels for term in terms]
     if any(later > earlier for earlier, later in pairwise(n_levels)):
-        terms = sorted(terms, key=lambda term: term.n_levels)[::-1]  # ties in reverse, as lme4 has them
+        terms = sorted(terms, key=lambda term: term.n_levels)[::-1]  # ties are reversed, as in lme4
     named: dict[str, RandomTerm] = {}
     for term in terms:
         names = chain([term.name], (f"{term.name}.{number}" for number in count(1)))
@@ -136,10 +136,10 @@ def _random_term(frame: ModelFrame, bar: Bar) -> RandomTerm:
 
 @dataclass(frozen=True)
 class Products:
-    """The cross products that the deviance needs; computed once, after which the rows are not looked at again.
+    """Cross products for the deviance. They are computed once, so that the rows are not needed again.
 
-    The augmented design is B = [Q e] (n, m): Q an orthonormal basis of X's columns, e what X leaves of y, as a unit
-    vector, so that nothing cancels, whatever the scale of y and X.
+    The augmented design is B = [Q e] (n, m). Q is an orthonormal basis of X's columns, and e the residual of y as a unit
+    vector. This avoids cancellation at any scale of y and X.
     """
 
     a_11: np.ndarray  # Z_1'Z_1  (l_1, p_1, p_1)
@@ -151,12 +151,12 @@ class Products:
     n: int
 
 
-# Two crossed terms of this many columns need 1.6 GB for their cross products, and minutes for their factorisation.
+# Two crossed terms with this many entries need 1.6 GB for their cross products, and minutes for the factorisation.
 _LARGEST_DENSE = 200_000_000
 
 
 def products(terms: list[RandomTerm], augmented: np.ndarray) -> Products:
-    """The cross products of Z's pieces and B.
+    """Cross products of Z's terms and B.
 
     Raises:
         StatisticsError: the terms after the first have too many levels for dense algebra.

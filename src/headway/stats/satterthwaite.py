@@ -5,8 +5,8 @@ g = ∂ var(l'β̂) / ∂φ:
 
     df = 2 var(l'β̂)² / (g'Ag)
 
-The derivatives are exact where lmerTest takes them numerically. At θ = 0 the derivative of the variance is 0, and so
-is that component's share in g'Ag: the df stay finite.
+The derivatives are exact, while lmerTest computes them numerically. At θ = 0 the derivative of the variance is 0, and so is
+its share in g'Ag, so the df stay finite.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from headway.stats.deviance import State
 
-# Directions of φ along which the deviance is flat are left out of the inverse, as lmerTest does.
+# Directions of φ in which the deviance is flat are left out of the inverse, as in lmerTest.
 _FLAT = 1e-8
 
 
@@ -32,7 +32,7 @@ class Satterthwaite:
 
     Args:
         state: the fit, in the units of the orthonormal design.
-        to_beta: (p, p) takes its coefficients to β.
+        to_beta: (p, p) maps its coefficients to β.
     """
 
     def __init__(self, state: State, to_beta: np.ndarray) -> None:
@@ -60,10 +60,10 @@ class Satterthwaite:
             return 2 * variance**2 / np.einsum("rk,kl,rl->r", g, self.a, g)
 
     def f_test(self, combinations: np.ndarray, beta: np.ndarray) -> FTest:
-        """Whether all rows of `combinations` (r, p), of full rank, are 0 on β.
+        """F test that all rows of `combinations` (r, p), of full rank, are 0 on β.
 
-        The rows are turned into uncorrelated ones, whose df ν_m are pooled: df = 2E / (E - r), E = Σ ν_m / (ν_m - 2)
-        over ν_m > 2 (Fai & Cornelius 1996).
+        The rows are made uncorrelated, and their df ν_m are pooled: df = 2E / (E - r), E = Σ ν_m / (ν_m - 2) over ν_m > 2
+        (Fai & Cornelius 1996).
         """
         variances, axes = np.linalg.eigh(combinations @ self.vcov @ combinations.T)
         independent = axes.T @ combinations
@@ -84,15 +84,15 @@ def _pooled(df: np.ndarray) -> float:
 def type_three(
     marginal: np.ndarray, treatment: np.ndarray, in_marginal: list[int], in_treatment: list[int]
 ) -> np.ndarray:
-    """The combinations of coefficients by treatment contrasts that a type III test of one term asks about.
+    """Combinations of treatment-coded coefficients that are tested by a type III test of one term.
 
-    Type III tests a term averaged over the other factors' levels with equal weights: it is the test of the term's own
-    coefficients where factors are coded to sum to zero. Both codings span one space, so β_sum = C β_treatment. The rows of C are
-    then combined so that each asks about one coefficient of the term; with unequal df their choice matters.
+    Type III tests a term averaged over the other factors' levels with equal weights. With factors coded to sum to zero, this
+    is the test of the term's own coefficients. Both codings span the same space, so β_sum = C β_treatment. The rows of C are
+    combined so that each tests one coefficient of the term, because with unequal df their choice matters.
 
     Args:
-        marginal: (n, p) the design by sum-to-zero contrasts.
-        treatment: (n, p) the design by treatment contrasts.
+        marginal: (n, p) design with sum-to-zero contrasts.
+        treatment: (n, p) design with treatment contrasts.
         in_marginal, in_treatment: the term's columns in each.
     """
     c = np.linalg.lstsq(marginal, treatment, rcond=None)[0][in_marginal]

@@ -33,7 +33,7 @@ class SmoothTest(NamedTuple):
 
 
 def wood_test(r: Array, beta: Array, covariance: Array, rank: float, df_resid: float) -> SmoothTest:
-    """F and p of a smooth.
+    """F and p-value of a smooth.
 
     Args:
         r: (p, k), the smooth's columns of R in X = QR.

@@ -6,8 +6,8 @@ All is done on R and z of the QR decomposition X = QR, z = Q'y: (p, p) and (p,),
 
 Sources: Wood (2004) Stable and efficient multiple smoothing parameter estimation for GAMs, JASA 99, 673-686 (GCV);
 Wood (2011) Fast stable REML and ML estimation of semiparametric GLMs, JRSS-B 73, 3-36 (REML). Starting values and limits
-are those that mgcv 1.8 shows from outside, so that the same local minimum is found. Tolerances are not: mgcv's depend on
-the unit of y, and may end a search far above the minimum.
+are those observed in mgcv 1.8, so that the same local minimum is found. Tolerances differ: mgcv's depend on the unit of y,
+and may stop a search far above the minimum.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _MAX_STEP = 5.0  # in log λ
 _MAX_HALVINGS = 30
 _MAX_ITERATIONS = 200
 _LEAP = 10.0  # in log λ
-# The slope at rest, in units of the criterion's `size`: about 1e-9 of a degree of freedom. Rounding of the criteria is
-# some 1e-14, and the next Newton step would square what is left.
+# Largest slope at convergence, in units of the criterion's `size`: about 1e-9 degrees of freedom. Rounding errors of the
+# criteria are about 1e-14, and the next Newton step would square the rest.
 _AT_REST = 1e-9
-_ROUNDING = 1e-13  # two scores this close, in the same units, are one
+_ROUNDING = 1e-13  # two scores with a smaller difference, in the same units, are equal
 
 
 class Value(NamedTuple):
     """A criterion with its gradient (m,) and Hessian (m, m).
 
-    `size` is what a difference in it is measured by: no unit of y decides when a search ends.
+    `size` is the unit of its differences, so that the unit of y does not affect when a search stops.
     """
 
     score: float
@@ -49,7 +49,7 @@ class Value(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Where a criterion is least: log λ (m,), the criterion there, and whether its slope is 0."""
+    """Minimum of a criterion: log λ (m,), its value, and whether its slope is 0."""
 
     log_sp: Array
     score: float
@@ -58,7 +58,7 @@ class Minimum(NamedTuple):
 
 @dataclass(frozen=True)
 class Penalty:
-    """One S_j: the coefficients `where` that it covers, its square matrix there, and its rank."""
+    """One S_j: the coefficients `where` that it penalises, its square matrix, and its rank."""
 
     where: slice
     matrix: Array
@@ -72,7 +72,7 @@ class Penalty:
 
 @dataclass(frozen=True)
 class Problem:
-    """A penalised regression, reduced: R (p, p), z = Q'y (p,), the rest of |y|², n rows, m penalties."""
+    """A penalised regression in reduced form: R (p, p), z = Q'y (p,), the rest of |y|², n rows, m penalties."""
 
     r: Array
     z: Array
@@ -95,11 +95,11 @@ class Problem:
 
     @property
     def null_dim(self) -> int:
-        """Coefficients that no penalty holds."""
+        """Number of unpenalised coefficients."""
         return len(self.z) - sum(penalty.rank for penalty in self.penalties)
 
     def initial(self) -> Array:
-        """log λ at which penalty and data weigh about the same: tr(X'X) / tr(S) over what the penalty holds."""
+        """log λ that balances penalty and data: tr(X'X) / tr(S) over the penalised coefficients."""
         information = np.sum(self.r**2, axis=0)
         log_sp = []
         for penalty in self.penalties:
@@ -109,7 +109,7 @@ class Problem:
         return np.array(log_sp)
 
     def decompose(self, log_sp: Array) -> Decomposition:
-        """The SVD [R; √λ_j E_j] = U D V' that makes every quantity a stable product."""
+        """The SVD [R; √λ_j E_j] = U D V', from which all quantities follow as stable products."""
         stacked = np.vstack([self.r, *(np.exp(rho / 2) * e for rho, e in zip(log_sp, self.roots, strict=True))])
         u, d, vt = np.linalg.svd(stacked, full_matrices=False)
         return Decomposition(u[: len(self.z)], d, vt)
@@ -170,7 +170,7 @@ def reml(problem: Problem, parameters: Array) -> Value:
     parts = problem.decompose(log_sp)
     y1 = parts.u.T @ problem.z
     m = parts.whitened_penalties(problem, log_sp)
-    # z'z - y1'y1 loses digits where the fit is close: P is taken as a sum of squares
+    # z'z - y1'y1 would lose digits if the fit is close, so P is computed as a sum of squares.
     penalty = sum(float(y1 @ m_j @ y1) for m_j in m)
     rss = problem.rss_outside + float(np.sum((problem.z - parts.u @ y1) ** 2))
     p = rss + penalty
@@ -196,11 +196,10 @@ def reml(problem: Problem, parameters: Array) -> Value:
 
 
 def minimise_gcv(problem: Problem) -> Minimum:
-    """The minimum of GCV in log λ that lies downhill from the start.
+    """Find the minimum of GCV in log λ that is downhill from the start.
 
-    Where the Hessian is not positive definite a step of length 1 is taken downhill. GCV has local minima, and this road
-    leads to mgcv's. Like mgcv it ends by asking whether a much larger λ is better still, since a curve and a straight line
-    can both be minima.
+    If the Hessian is not positive definite, the step goes downhill with length 1. GCV has local minima, and this path leads to
+    mgcv's. As in mgcv, a much larger λ is tried at the end, because a curve and a straight line can both be minima.
     """
 
     def criterion(point: Array) -> Value:
@@ -215,10 +214,10 @@ def minimise_gcv(problem: Problem) -> Minimum:
 
 
 def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
-    """The minimum of REML in (log λ, log φ), started at a tenth of the variance of y.
+    """Find the minimum of REML in (log λ, log φ), starting at a tenth of the variance of y.
 
-    Where the Hessian is not positive definite the better of two steps is taken: Newton's with the eigenvalues made positive,
-    and one of length 1 downhill.
+    If the Hessian is not positive definite, two steps are tried and the better is taken: Newton's step with positive
+    eigenvalues, and a step of length 1 downhill.
     """
     start = np.append(problem.initial(), np.log(y_variance / 10))
     at, here = _minimise(lambda point: reml(problem, point), start, _reml_steps)
@@ -236,10 +235,10 @@ def _reml_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
 def _minimise(
     criterion: Callable[[Array], Value], at: Array, steps: Callable[[Value, Array, bool], list[Array]]
 ) -> tuple[Array, Value]:
-    """Where Newton's method ends, and the criterion there.
+    """Run Newton's method, and return its end point with the criterion there.
 
-    A log λ on its way to infinity (the data want a straight line) is left where its slope is 0. Of the points that `steps`
-    lead to the lowest is taken; where none is lower, a step downhill is tried.
+    A log λ that goes to infinity (the data want a straight line) is left where its slope becomes 0. The lowest point of
+    `steps` is taken. If none is lower, a step downhill is tried.
     """
     here = criterion(at)
     for _ in range(_MAX_ITERATIONS):
@@ -258,7 +257,7 @@ def _minimise(
 
 
 def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
-    """-|H|⁻¹g in the `moving` parameters, |H| having H's absolute eigenvalues; no component beyond the limit."""
+    """-|H|⁻¹g in the `moving` parameters, with H's absolute eigenvalues. Components are limited to `_MAX_STEP`."""
     eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(moving, moving)])
     size = np.maximum(np.abs(eigenvalues), np.abs(eigenvalues).max(initial=0) * np.finfo(float).eps ** 0.5)
     step = np.zeros(len(value.gradient))
@@ -267,14 +266,14 @@ def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
 
 
 def _steepest_step(value: Value) -> Array:
-    """Downhill, its largest component 1."""
+    """Step downhill whose largest component is 1."""
     return -value.gradient / max(np.abs(value.gradient).max(), np.finfo(float).tiny)
 
 
 def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: Array) -> tuple[Array, Value] | None:
-    """The first of the points at + step, at + step/2, at + step/4... that is lower; None where none is.
+    """The first lower point of at + step, at + step/2, at + step/4...; None if there is none.
 
-    Close to the minimum scores differ by rounding alone, while slopes still tell: there a point may be flatter instead.
+    Near the minimum, scores differ only by rounding but slopes are still meaningful. There a flatter point is accepted.
     """
     for _ in range(_MAX_HALVINGS):
         there = criterion(at + step)

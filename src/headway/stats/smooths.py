@@ -24,12 +24,12 @@ from headway.stats.r_random import r_sample
 
 Array = NDArray[np.float64]
 
-MAX_KNOTS = 2000  # more unique values than this are subsampled, as mgcv does
-_FULL_EIGEN_LIMIT = 200  # up to this many unique values a full eigendecomposition is quicker than a partial one
+MAX_KNOTS = 2000  # more unique values are subsampled, as in mgcv
+_FULL_EIGEN_LIMIT = 200  # a full eigendecomposition is faster than a partial one up to this many unique values
 
 
 class Basis(Protocol):
-    """What a smooth needs of its basis."""
+    """Interface of a smooth's basis."""
 
     penalty: Array
     null_dim: int  # dimension of the space that is not penalised
@@ -117,7 +117,7 @@ class CubicRegression:
         return columns
 
     def _piece(self, x: Array, j: NDArray[np.intp], order: int) -> Array:
-        """The derivative of `order` of the cubic between knots j and j + 1."""
+        """Derivative of `order` of the cubic between knots j and j + 1."""
         h = self.knots[j + 1] - self.knots[j]
         left, right = self.knots[j + 1] - x, x - self.knots[j]
         at_left, at_right, curve_left, curve_right = {
@@ -136,10 +136,11 @@ BASES: dict[str, type[ThinPlate] | type[CubicRegression]] = {"tp": ThinPlate, "c
 
 
 def basis_of(label: str, bs: str, k: int, x: Array) -> Basis:
-    """The basis `bs` of dimension `k` for the values `x`.
+    """Make the basis `bs` of dimension `k` for the values `x`.
 
     Raises:
-        StatisticsError: no such basis, k below 3, or fewer than k unique values; `label` names the smooth.
+        StatisticsError: there is no such basis, k is below 3, or there are fewer than k unique values. `label` names the
+            smooth.
     """
     if bs not in BASES:
         raise StatisticsError(f"{label}: there is no basis bs={bs!r}; choose {' or '.join(map(repr, BASES))}")
@@ -155,7 +156,7 @@ def basis_of(label: str, bs: str, k: int, x: Array) -> Basis:
 
 
 def sum_to_zero(columns: Array) -> Array:
-    """(k, k - 1): the coefficients whose curve sums to zero over the rows of `columns` (n, k)."""
+    """(k, k - 1) coefficients of curves that sum to zero over the rows of `columns` (n, k)."""
     constraint = columns.sum(axis=0)
     return np.linalg.qr(constraint[:, None], mode="complete")[0][:, 1:]
 
@@ -168,14 +169,14 @@ def _radial(distance: Array, order: int = 0) -> Array:
 
 
 def _leading_eigen(matrix: Array, k: int) -> tuple[Array, Array]:
-    """The k eigenpairs of largest absolute eigenvalue, ordered from the most positive to the most negative."""
+    """The k eigenpairs with the largest absolute eigenvalues, in descending order of eigenvalue."""
     if len(matrix) <= max(_FULL_EIGEN_LIMIT, 2 * k):
         values, vectors = np.linalg.eigh(matrix)
         kept = np.argsort(-np.abs(values))[:k]
     else:
         from scipy.sparse.linalg import eigsh
 
-        start = np.cos(np.arange(len(matrix)))  # a fixed start makes the result repeatable
+        start = np.cos(np.arange(len(matrix)))  # a fixed start makes the result reproducible
         values, vectors = eigsh(matrix, k=k, which="LM", v0=start)
         kept = np.arange(k)
     kept = kept[np.argsort(-values[kept])]
@@ -183,18 +184,18 @@ def _leading_eigen(matrix: Array, k: int) -> tuple[Array, Array]:
 
 
 def _null_space(constraints: Array) -> Array:
-    """(k, k - 2): an orthonormal basis of {d : constraints' d = 0}; reflected from the last row upwards, as Wood's QT."""
+    """(k, k - 2) orthonormal basis of {d : constraints' d = 0}, with reflections from the last row up, as in Wood's QT."""
     reflected = np.linalg.qr(constraints[::-1], mode="complete")[0]
     return reflected[::-1, :1:-1]
 
 
 def _rescaled(penalty: Array, columns: Array) -> Array:
-    """The penalty brought to the size of the model matrix, so that smoothing parameters are comparable (and mgcv's)."""
+    """Scale the penalty to the size of the model matrix, so that smoothing parameters are comparable with mgcv's."""
     return penalty * (np.abs(columns).sum(axis=1).max() ** 2 / np.abs(penalty).sum(axis=0).max())
 
 
 def _knots(x: Array) -> Array:
-    """The unique values, or 2,000 of them drawn with R's generator at seed 1: the ones that mgcv draws."""
+    """The unique values, or the sample of 2,000 that mgcv draws (R's generator with seed 1)."""
     unique = np.unique(x)
     if len(unique) <= MAX_KNOTS:
         return unique

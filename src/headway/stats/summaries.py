@@ -1,4 +1,4 @@
-"""What `summary()` prints: the layout of R's summaries, so that their readers find everything where they look."""
+"""Text of `summary()`, in the layout of R's summaries, which readers know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUANTILE_HEADS = ("Min", "1Q", "Median", "3Q", "Max")
 
 
 def lmm_summary(fit: MixedModel) -> str:
-    """The summary of a mixed model, as lmerTest prints it."""
+    """Format the summary of a mixed model as lmerTest does."""
     by = "REML" if fit.method == "REML" else "maximum likelihood"
     lines = [
         f"Linear mixed model fit by {by}. t-tests use Satterthwaite's method",
@@ -77,7 +77,7 @@ def _random_lines(fit: MixedModel) -> list[str]:
         ("Std.Dev.", signif(random["sd"].to_list(), 4)),
     ]
     if fit.random_correlations.height:
-        correlations = iter(fit.random_correlations["correlation"])  # in this very order; two effects may share a name
+        correlations = iter(fit.random_correlations["correlation"])  # by order, because two effects may share a name
         cells = [
             " ".join(f"{next(correlations):5.2f}" for _ in range(effect))
             for term in fit.terms
@@ -98,7 +98,7 @@ def _correlation_lines(names: list[str], correlation: np.ndarray) -> list[str]:
 
 
 def ols_summary(fit: LinearModel) -> str:
-    """The summary of a linear model, as R's summary.lm prints it."""
+    """Format the summary of a linear model as R's summary.lm does."""
     largest = max(abs(value) for value in fit.residual_quantiles)
     decimals = max(0, 5 - int(np.ceil(np.log10(largest)))) if largest > 0 else 5
     coefficients = fit.coefficients
@@ -132,7 +132,7 @@ def _g(value: float) -> str:
 
 
 def correlation_summary(test: CorrelationTest) -> str:
-    """The test as R's cor.test prints it."""
+    """Format the test as R's cor.test does."""
     p = p_values([test.p], 4)[0]
     lines = [
         "Pearson's product-moment correlation",

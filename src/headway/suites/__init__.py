@@ -1,4 +1,4 @@
-"""Which checkpoints exist and how their files get here: from the Hub, from a folder, or trained on the spot."""
+"""Find the checkpoints of a suite and get their files: from the Hub, from a folder, or trained on this machine."""
 
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
 from headway.suites.files import CheckpointFiles, files, identity_of

@@ -1,4 +1,4 @@
-"""A checkpoint: one training run at one step, and where its files come from."""
+"""A checkpoint: one training run at one step, and the source of its files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 class HubSource:
     """A revision of a Hub repository.
 
-    Where it holds no tokenizer, the repository's `main` is asked, then `tokenizer_repo`, if one is known to share it.
+    If the revision holds no tokenizer, the repository's `main` is tried, then `tokenizer_repo`.
     """
 
     repo: str
@@ -19,7 +19,7 @@ class HubSource:
 
     @property
     def location(self) -> str:
-        """What holds the whole run."""
+        """The repository, which holds the whole run."""
         return self.repo
 
     def __str__(self) -> str:
@@ -28,14 +28,14 @@ class HubSource:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder with files as on the Hub; what it lacks of a tokenizer is looked for in `fallbacks`, in order."""
+    """A folder laid out like a Hub revision. If it holds no tokenizer, `fallbacks` are tried in order."""
 
     path: Path
     fallbacks: tuple[Path, ...] = ()
 
     @property
     def location(self) -> str:
-        """What holds the whole run."""
+        """The folder that holds the whole run."""
         return str(self.path.parent)
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ Source = HubSource | FolderSource
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One run at one step. Small, hashable and picklable: it travels to workers."""
+    """One run at one step. It is small, hashable and picklable, so it can be sent to workers."""
 
     suite: str
     run: str
@@ -60,5 +60,5 @@ class Checkpoint:
 
     @property
     def key(self) -> str:
-        """RUN@STEP, which names its part."""
+        """RUN@STEP, which names the checkpoint's partition."""
         return f"{self.run}@{self.step}"

@@ -1,4 +1,4 @@
-"""A checkpoint's files, here: fetched if they lie on the Hub, and removed after use if so asked."""
+"""Get a checkpoint's files: downloaded if they are on the Hub, and removed after use if asked for."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NEED = frozenset({"config", "weights", "tokenizer"})
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Where a checkpoint's files lie.
+    """The folders of a checkpoint's files.
 
     Attributes:
-        folder: holds config.json and the weights, as far as they were asked for.
-        tokenizer_folder: holds the tokenizer; `folder` where none was asked for.
-        identity: a hash of the names and contents of the weights' files, and of the config's and the tokenizer's as far
-            as they were asked for; the same wherever they come from.
+        folder: holds config.json and the weights, if they were asked for.
+        tokenizer_folder: holds the tokenizer; equals `folder` if no tokenizer was asked for.
+        identity: a hash of the names and contents of the weight files, and of the config and tokenizer files if they
+            were asked for. It does not depend on where the files come from.
     """
 
     folder: Path
@@ -41,22 +41,22 @@ class CheckpointFiles:
 
 @contextmanager
 def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = True) -> Iterator[CheckpointFiles]:
-    """The files of `checkpoint`, for as long as the block lasts.
+    """Provide the files of `checkpoint` while the block runs.
 
-    From the Hub comes only what is needed, through its cache: safetensors rather than .bin, and compared with the
-    sizes and hashes that the Hub states. Threads and processes may do this side by side.
+    Only the needed files are downloaded from the Hub, through its cache: safetensors rather than .bin, and compared with
+    the sizes and hashes that the Hub states. Threads and processes may call this at the same time.
 
     Args:
-        need: of `config`, `weights` and `tokenizer`. The identity is of the weights in any case.
-        keep: false removes weights that had to be downloaded when the block ends. What the cache held before stays,
-            and so do the small files (config, tokenizer), which checkpoints share.
+        need: some of `config`, `weights` and `tokenizer`. The identity always covers the weights.
+        keep: false removes downloaded weights when the block ends. Weights that were in the cache before stay. Small
+            files (config, tokenizer) also stay, because checkpoints share them.
 
     Raises:
-        CheckpointError: something is missing, damaged, or out of reach, though tried again.
+        CheckpointError: a file is missing or damaged, or cannot be downloaded after several tries.
         StorageError: the disk is full.
     """
     if unknown := set(need) - NEED:
-        raise ValueError(f"a checkpoint's files are {sorted(NEED)}, not {sorted(unknown)}")
+        raise ValueError(f"`need` takes some of {sorted(NEED)}, not {sorted(unknown)}")
     if isinstance(checkpoint.source, FolderSource):
         yield _in_folder(checkpoint.source, need)
         return
@@ -65,10 +65,10 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
 
 
 def identity_of(checkpoint: Checkpoint, need: Collection[str] = NEED) -> str:
-    """The identity that `files` would state now. Weights on the Hub are not downloaded for it; in a folder they are read.
+    """Return the identity that `files` would give now. It downloads no weights from the Hub, but reads those in a folder.
 
     Raises:
-        CheckpointError: something is missing, or out of reach.
+        CheckpointError: a file is missing, or the Hub cannot be reached.
     """
     with files(checkpoint, set(need) - {"weights"}) as found:
         return found.identity
@@ -83,25 +83,25 @@ def _in_folder(source: FolderSource, need: Collection[str]) -> CheckpointFiles:
         raise CheckpointError(f"{source} holds no {CONFIG}")
     weights = weight_files(names, lambda name: (source.path / name).read_bytes(), str(source))
     digests = {name: content_digest(source.path / name) for name in weights.names}
-    small = [source.path / name for name in _small(need, weights)]
+    small = [source.path / name for name in _small_files(need, weights)]
     tokenizer = _folder_with_tokenizer(source) if "tokenizer" in need else source.path
     if "tokenizer" in need:
         small += [tokenizer / name for name in tokenizer_files(names_in(tokenizer))]
-    return CheckpointFiles(source.path, tokenizer, identity(digests | _contents(small)))
+    return CheckpointFiles(source.path, tokenizer, identity(digests | _digests(small)))
 
 
-def _small(need: Collection[str], weights: WeightFiles) -> list[str]:
-    """The files beside the weights that are read with them."""
+def _small_files(need: Collection[str], weights: WeightFiles) -> list[str]:
+    """Small files that are read together with the weights."""
     return ([CONFIG] if "config" in need else []) + ([weights.shard_index] if weights.shard_index else [])
 
 
-def _contents(small: Iterable[Path]) -> dict[str, str]:
-    """The digests of small files that are here."""
+def _digests(small: Iterable[Path]) -> dict[str, str]:
+    """Digests of small local files."""
     return {path.name: content_digest(path) for path in small}
 
 
 def names_in(folder: Path) -> set[str]:
-    """The files of a folder.
+    """Names of the files in a folder.
 
     Raises:
         CheckpointError: there is no such folder, or it cannot be read.
@@ -117,11 +117,11 @@ def _folder_with_tokenizer(source: FolderSource) -> Path:
     for folder in looked_in:
         if folder.is_dir() and tokenizer_files(names_in(folder)):
             return folder
-    raise CheckpointError(f"no tokenizer for {source}: looked in {', '.join(map(str, looked_in))}")
+    raise CheckpointError(f"{source} has no tokenizer: looked in {', '.join(map(str, looked_in))}")
 
 
 def content_digest(path: Path) -> str:
-    """The digest of a file here, as the Hub states that of a large one."""
+    """SHA-256 digest of a local file, written as in `FileFacts.digest`."""
     try:
         facts = path.stat()
         return f"sha256:{_content_hash(path, facts.st_ino, facts.st_size, facts.st_mtime_ns)}"
@@ -131,15 +131,15 @@ def content_digest(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _content_hash(path: Path, inode: int, size: int, modified: int) -> str:
-    """A file is read again only if it changed as far as the file system knows."""
+    """Hash of a file's content. The other arguments are the cache key: the file is read again only if they change."""
     with path.open("rb") as file:
         if file.read(40).startswith(b"version https://git-lfs.github.com"):
-            raise CheckpointError(f"{path} is a pointer to a large file, not the file: run `git lfs pull` there")
+            raise CheckpointError(f"{path} is a git-lfs pointer instead of the file itself: run `git lfs pull` there")
     return hub.sha256_of(path)
 
 
 def identity(digests: Mapping[str, str]) -> str:
-    """The hash of files' names and contents."""
+    """Hash of file names and contents, given as digests by name."""
     lines = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -154,11 +154,11 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
         raise CheckpointError(f"{source} holds no {CONFIG}")
     weights = hub_weights(source, listing)
     digests = {name: listing.files[name].digest for name in weights.names}
-    paths = [hub.fetch(source.repo, source.revision, listing, name) for name in _small(need, weights)]
+    paths = [hub.fetch(source.repo, source.revision, listing, name) for name in _small_files(need, weights)]
     snapshot = hub.repo_folder(source.repo) / "snapshots" / listing.commit
     tokenizer = _hub_tokenizer(source, listing) if "tokenizer" in need else []
     tokenizer_folder = tokenizer[0].parent if tokenizer else snapshot
-    digest = identity(digests | _contents([*paths, *tokenizer]))
+    digest = identity(digests | _digests([*paths, *tokenizer]))
     here = all(hub.in_cache(source.repo, listing, name) for name in weights.names)
     if "weights" not in need or here or keep:
         if "weights" in need:
@@ -166,7 +166,7 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
                 hub.fetch(source.repo, source.revision, listing, name)
         yield CheckpointFiles(snapshot, tokenizer_folder, digest)
         return
-    with _passing_folder(source.repo) as folder:
+    with _temporary_folder(source.repo) as folder:
         for path in paths:
             shutil.copyfile(path, folder / path.name)
         for name in weights.names:
@@ -175,10 +175,10 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
 
 
 def hub_weights(source: HubSource, listing: Listing) -> WeightFiles:
-    """The files of a revision's weights; an index of shards is fetched to know them.
+    """Return the weight files of a revision. An index of shards is downloaded to know them.
 
     Raises:
-        CheckpointError: there are none, or a shard is missing.
+        CheckpointError: there are no weights, or a shard is missing.
     """
 
     def read(name: str) -> bytes:
@@ -188,32 +188,34 @@ def hub_weights(source: HubSource, listing: Listing) -> WeightFiles:
 
 
 def _hub_tokenizer(source: HubSource, listing: Listing) -> list[Path]:
-    """The tokenizer's files, from the first place that has one."""
-    places = [(source.repo, source.revision), (source.repo, "main")]
+    """Download the tokenizer's files from the first repository and revision that has one."""
+    candidates = [(source.repo, source.revision), (source.repo, "main")]
     if source.tokenizer_repo:
-        places.append((source.tokenizer_repo, "main"))
-    for repo, revision in dict.fromkeys(places):
-        there = listing if (repo, revision) == places[0] else _main_listing(repo, revision, endpoint())
+        candidates.append((source.tokenizer_repo, "main"))
+    for repo, revision in dict.fromkeys(candidates):
+        there = listing if (repo, revision) == candidates[0] else _main_listing(repo, revision, endpoint())
         names = tokenizer_files(there.files)
         if names:
             return [hub.fetch(repo, revision, there, name) for name in names]
-    raise CheckpointError(f"no tokenizer for {source}: looked in {', '.join(' at '.join(place) for place in places)}")
+    raise CheckpointError(
+        f"{source} has no tokenizer: looked in {', '.join(' at '.join(location) for location in candidates)}"
+    )
 
 
 @lru_cache(maxsize=256)
 def _main_listing(repo: str, revision: str, endpoint: str) -> Listing:
-    """Asked once per repository, not once per checkpoint."""
+    """Files of a repository's `main`: cached, so that the Hub is asked once per repository instead of per checkpoint."""
     return hub.list_files(repo, revision)
 
 
 def forget_listings() -> None:
-    """Has repositories asked again what their `main` holds: it may have changed since."""
+    """Clear the cached listings of `main`, which may have changed on the Hub."""
     _main_listing.cache_clear()
 
 
 @contextmanager
-def _passing_folder(repo: str) -> Iterator[Path]:
-    """A folder in the cache that goes when the block ends. Those of processes that were killed are removed first."""
+def _temporary_folder(repo: str) -> Iterator[Path]:
+    """Provide a folder in the cache that is removed when the block ends. Folders of killed processes are removed first."""
     root = hub.repo_folder(repo) / "headway"
     folder = root / uuid.uuid4().hex
     lock = FileLock(f"{folder}.lock")
@@ -233,7 +235,7 @@ def _passing_folder(repo: str) -> Iterator[Path]:
 
 
 def _remove_abandoned(root: Path) -> None:
-    # A process holds its folder's lock for as long as it lives.
+    # A process holds the lock of its folder while it lives. A lock that can be taken belongs to a killed process.
     for path in root.glob("*.lock"):
         lock = FileLock(path)
         try:

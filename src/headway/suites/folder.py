@@ -1,4 +1,4 @@
-"""Suites in folders: FOLDER/RUN/REVISION/ with files as on the Hub, or FOLDER/REVISION/ where it is one run."""
+"""Suites in local folders: FOLDER/RUN/REVISION/ with files as on the Hub, or FOLDER/REVISION/ for a single run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headway.suites.suite import Run, Stages, Suite, by_stage
 
 @dataclass(frozen=True)
 class FolderRevisions:
-    """The sub-folders of a run whose names state a step."""
+    """The sub-folders of a run whose names contain a step."""
 
     path: Path
 
@@ -29,21 +29,21 @@ class FolderRevisions:
 
 
 def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str | None = None) -> Suite:
-    """The suite that lies in `folder`. Nothing outside of it is ever read: names come from listing it.
+    """Open the suite in `folder`. Nothing outside of the folder is read, except tokenizers in its parent.
 
     Raises:
-        SelectionError: it holds no checkpoint, or no run whose name can be part of a file name.
+        SelectionError: the folder holds no checkpoint, or no run whose name can be part of a file name.
     """
     folder = folder.expanduser().resolve()
-    places = [folder] if _is_run(folder) else [folder / name for name in _folders(folder) if _is_run(folder / name)]
-    if not places:
+    folders = [folder] if _is_run(folder) else [folder / name for name in _folders(folder) if _is_run(folder / name)]
+    if not folders:
         raise SelectionError(
-            f"{folder} holds no checkpoints: expected {folder.name}/RUN/REVISION/ with config.json and weights, "
-            "where REVISION names a step, such as step1000 or checkpoint-1000"
+            f"{folder} holds no checkpoints: expected {folder.name}/RUN/REVISION/ with config.json and weights. "
+            "The name REVISION must contain a step, such as step1000 or checkpoint-1000"
         )
     runs = [
-        Run(place.name, *parse_run(place.name), place=place, revisions=FolderRevisions(place))
-        for place in _with_safe_names(places)
+        Run(run.name, *parse_run(run.name), location=run, revisions=FolderRevisions(run))
+        for run in _with_safe_names(folders)
     ]
     return Suite(name or folder.name, runs, about=about or "checkpoints in a folder", origin=str(folder), corpus=corpus)
 
@@ -60,10 +60,10 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _with_safe_names(runs: Sequence[Path]) -> list[Path]:
-    """Those of `runs` whose names can be part of a file name; a warning names the others.
+    """Return the `runs` whose names can be part of a file name, and warn about the others.
 
     Raises:
-        SelectionError: there are none.
+        SelectionError: no run has such a name.
     """
     safe = []
     for run in runs:

@@ -1,7 +1,7 @@
-"""The Hub's revisions and files, with their hashes, and its cache.
+"""Revisions and files on the Hub, with their hashes, and the Hub's local cache.
 
-The endpoint and the cache are those of the environment (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`) at
-the time of the call. The cache is laid out as huggingface_hub lays it out, and shared with it.
+The environment sets the endpoint and the cache (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`). It is read at
+each call. The cache has the layout of huggingface_hub and is shared with it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from headway.suites.hub_answers import (
 )
 from headway.suites.hub_http import Damaged, Unreachable, ask, endpoint, persistently, transfer
 
-_NOT_ASKED = "the Hub is not asked, since HF_HUB_OFFLINE is set"
+_NOT_ASKED = "HF_HUB_OFFLINE is set, so the Hub is not asked"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def is_repo(name: str) -> bool:
-    """Whether `name` is written as a repository's: OWNER/NAME."""
+    """Whether `name` has the form of a repository name: OWNER/NAME."""
     return bool(_REPO.fullmatch(name))
 
 
 def cache_dir() -> Path:
-    """The Hub's cache, as the environment has it now."""
+    """The Hub's cache folder, by the environment as it is now."""
     from huggingface_hub import constants
 
     if cache := os.environ.get("HF_HUB_CACHE"):
@@ -53,7 +53,7 @@ def cache_dir() -> Path:
 
 
 def offline() -> bool:
-    """Whether the environment forbids to ask the Hub."""
+    """Whether the environment forbids requests to the Hub."""
     from huggingface_hub import constants
 
     asked = os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}
@@ -61,10 +61,10 @@ def offline() -> bool:
 
 
 def repo_folder(repo: str) -> Path:
-    """The folder of `repo` in the cache.
+    """The cache folder of `repo`.
 
     Raises:
-        CheckpointError: it is not written as a repository's name, and could lead out of the cache.
+        CheckpointError: `repo` is not a valid repository name. Such a name could lead out of the cache.
     """
     if not is_repo(repo):
         raise CheckpointError(f"{repo!r} does not name a repository of the Hub: write OWNER/NAME")
@@ -72,11 +72,11 @@ def repo_folder(repo: str) -> Path:
 
 
 def list_revisions(repo: str) -> tuple[str, ...]:
-    """The names of the branches and tags of `repo`; of those in the cache where the Hub is not to be asked.
+    """Names of the branches and tags of `repo`. Offline, only those in the cache.
 
     Raises:
         Unreachable: the Hub does not answer.
-        CheckpointError: there is no such repository, or no right to it.
+        CheckpointError: the repository does not exist, or access is denied.
     """
     if offline():
         return cached_revisions(repo)
@@ -86,16 +86,16 @@ def list_revisions(repo: str) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def _list_revisions(repo: str, endpoint: str) -> tuple[str, ...]:
     names = tuple(commits(repo))
-    with suppress(StorageError):  # a convenience for later, when the Hub is out of reach
+    with suppress(StorageError):  # the saved listing only helps later, if the Hub cannot be reached
         write_whole(_listing_file(repo), to_json({"repo": repo, "names": names}))
     return names
 
 
 def remembered_revisions(repo: str) -> tuple[str, ...]:
-    """The names of the branches and tags of `repo` that the Hub listed when it was last asked; none if it was not."""
+    """Names of the branches and tags of `repo` in the Hub's last saved answer; empty if there is none."""
     try:
-        said = json.loads(_listing_file(repo).read_text(encoding="utf-8"))
-        return tuple(name for name in said["names"] if said["repo"] == repo and is_plain(name))
+        listing = json.loads(_listing_file(repo).read_text(encoding="utf-8"))
+        return tuple(name for name in listing["names"] if listing["repo"] == repo and is_plain(name))
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
@@ -105,17 +105,17 @@ def _listing_file(repo: str) -> Path:
 
 
 def cached_revisions(repo: str) -> tuple[str, ...]:
-    """The names of the branches and tags of `repo` that the cache has."""
+    """Names of the branches and tags of `repo` in the cache."""
     refs = repo_folder(repo) / "refs"
     return tuple(sorted(ref.relative_to(refs).as_posix() for ref in refs.rglob("*") if ref.is_file()))
 
 
 def commits(repo: str) -> Mapping[str, str]:
-    """The branches and tags of `repo` with the commit that each names now, in one question.
+    """The branches and tags of `repo`, each with its current commit, in one request.
 
     Raises:
-        Unreachable: there is no answer, or the Hub is not to be asked.
-        CheckpointError: there is no such repository, or no right to it.
+        Unreachable: the Hub does not answer, or the environment forbids requests.
+        CheckpointError: the repository does not exist, or access is denied.
     """
     what = f"the revisions of {repo}"
     if offline():
@@ -124,10 +124,11 @@ def commits(repo: str) -> Mapping[str, str]:
 
 
 def list_files(repo: str, revision: str) -> Listing:
-    """The files of a revision with sizes and hashes, in one question; from the cache where the Hub is out of reach.
+    """Files of a revision with sizes and hashes, in one request. The cache is used if the Hub cannot be reached.
 
     Raises:
-        CheckpointError: no such repository or revision, no right to it, or no answer and nothing in the cache.
+        CheckpointError: the repository or revision does not exist, access is denied, or there is no answer and the
+            revision is not in the cache.
     """
     if offline():
         return _cached_listing(repo, revision, _NOT_ASKED)
@@ -138,11 +139,11 @@ def list_files(repo: str, revision: str) -> Listing:
 
 
 def ask_for_files(repo: str, revision: str) -> Listing:
-    """The files of a revision as the Hub states them now.
+    """Files of a revision as the Hub lists them now.
 
     Raises:
-        Unreachable: there is no answer.
-        CheckpointError: no such repository or revision, or no right to it.
+        Unreachable: the Hub does not answer.
+        CheckpointError: the repository or revision does not exist, or access is denied.
     """
     path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}?blobs=true"
     return read_listing(ask(path, f"{repo} at {revision}"), repo, revision)
@@ -159,37 +160,39 @@ def _cached_listing(repo: str, revision: str, why: str) -> Listing:
 
 
 def _ref(repo: str, revision: str) -> Path:
-    """The file in which the cache notes the commit of `revision`.
+    """The cache file that holds the commit of `revision`.
 
     Raises:
-        CheckpointError: no revision can have that name, which could lead out of the cache.
+        CheckpointError: `revision` is not a valid name. Such a name could lead out of the cache.
     """
     if not is_plain(revision):
-        raise CheckpointError(f"{repo} has no revision {revision!r}: revisions are not named so")
+        raise CheckpointError(f"{repo} has no revision {revision!r}: this is not a valid name of a revision")
     return repo_folder(repo) / "refs" / revision
 
 
 def _digest(cached: Path) -> str:
-    """A cached file's digest: the cache names contents by it, and links to them; copies are read."""
+    """Digest of a cached file. The cache names contents by their digest and links to them. Copies must be hashed."""
     name = os.path.basename(os.readlink(cached)) if cached.is_symlink() else ""
     return digest_of_blob(name) or f"sha256:{sha256_of(cached)}"
 
 
 def fetch(repo: str, revision: str, listing: Listing, name: str, *, into: Path | None = None) -> Path:
-    """One file of a revision: from the cache if it is whole there, else downloaded and compared with what is stated.
+    """Return one file of a revision, from the cache or downloaded and compared with its stated size and hash.
 
     Args:
-        into: a folder of its own to download into, leaving the cache as it is.
+        into: a folder to download into instead of the cache.
 
     Raises:
-        CheckpointError: it cannot be had, or what arrives is not what the Hub states, also when asked again.
+        CheckpointError: the download fails, or its content differs from the Hub's listing after several tries.
         StorageError: the disk is full, or the cache cannot be written to.
     """
     cached = in_cache(repo, listing, name)
     if cached is not None:
         return cached
     if not listing.complete:
-        raise CheckpointError(f"{repo} at {revision}: {name} in the cache {cache_dir()} is damaged, and it is offline")
+        raise CheckpointError(
+            f"{repo} at {revision}: {name} in the cache {cache_dir()} is damaged, and the Hub is offline"
+        )
     download = _Download(repo, revision, listing, name)
     work = download.into_cache if into is None else lambda: download.to(into / name)
     try:
@@ -199,7 +202,7 @@ def fetch(repo: str, revision: str, listing: Listing, name: str, *, into: Path |
 
 
 def in_cache(repo: str, listing: Listing, name: str) -> Path | None:
-    """The file in the cache, if it is there and of the size that is stated."""
+    """The file in the cache, or None if it is missing or has another size than the listing states."""
     path = repo_folder(repo) / "snapshots" / listing.commit / name
     return path if _is_whole(path, listing.files[name]) else None
 
@@ -209,18 +212,18 @@ def _is_whole(path: Path, facts: FileFacts) -> bool:
 
 
 class _Download:
-    """One file on its way; what arrived of it before a connection broke is not asked for again."""
+    """A download of one file. After a broken connection it continues with the bytes that have arrived."""
 
     def __init__(self, repo: str, revision: str, listing: Listing, name: str) -> None:
         self.repo, self.revision, self.commit, self.name = repo, revision, listing.commit, name
         self.facts = listing.files[name]
         self.what = f"{repo} at {revision}: {name}"
-        # Its own in each process: locks do not hold on every file system of a cluster.
+        # Unique in each process, because file locks do not work on every file system of a cluster.
         self._ending = f".{uuid.uuid4().hex[:8]}.incomplete"
         self._partial: Path | None = None
 
     def into_cache(self) -> Path:
-        """Downloads to the cache's `blobs`, and links to that from its `snapshots`."""
+        """Download to the cache's `blobs`, and link to it from its `snapshots`."""
         from huggingface_hub.utils import WeakFileLock
 
         folder = repo_folder(self.repo)
@@ -228,22 +231,22 @@ class _Download:
         lock = cache_dir() / ".locks" / folder.name / f"{self.facts.blob}.lock"
         for path in (blob, link, lock):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(lock):  # so that threads and processes do not fetch it twice
+        with WeakFileLock(lock):  # so that threads and processes do not download it twice
             if not _is_whole(blob, self.facts):
                 self.to(blob)
             _link(link, blob, self.facts)
-        _note(self.repo, self.revision, self.commit)
+        _note_commit(self.repo, self.revision, self.commit)
         return link
 
     def to(self, target: Path) -> Path:
-        """Downloads by the commit, so that nothing else can come, and moves it to `target` if it is what is stated."""
+        """Download the file of this commit and move it to `target` if its size and hash are right."""
         self._partial = target.with_name(target.name + self._ending)
         path = f"/{quote(self.repo)}/resolve/{self.commit}/{quote(self.name)}"
         try:
             transfer(path, self._partial, self.facts.size, self.what)
-            _compare(self._partial, self.facts, self.what)
+            _require_stated(self._partial, self.facts, self.what)
         except Damaged:
-            self.discard()  # the next try must not go on from it
+            self.discard()  # the next try must start from the beginning
             raise
         os.replace(self._partial, target)
         return target
@@ -254,7 +257,7 @@ class _Download:
 
 
 def _link(link: Path, blob: Path, facts: FileFacts) -> None:
-    """Makes `link` stand for `blob`, as a copy on file systems without links."""
+    """Link `link` to `blob`. File systems without links get a copy."""
     if _is_whole(link, facts):
         return
     link.unlink(missing_ok=True)
@@ -264,37 +267,37 @@ def _link(link: Path, blob: Path, facts: FileFacts) -> None:
         shutil.copyfile(blob, link)
 
 
-def _note(repo: str, revision: str, commit: str) -> None:
-    """Notes in the cache which commit `revision` is, so that it is found where the Hub is out of reach."""
+def _note_commit(repo: str, revision: str, commit: str) -> None:
+    """Write the commit of `revision` to the cache, so that it is found if the Hub cannot be reached later."""
     ref = _ref(repo, revision)
     if revision == commit or (ref.is_file() and ref.read_text(errors="replace") == commit):
         return
     ref.parent.mkdir(parents=True, exist_ok=True)
-    passing = ref.with_name(f"{ref.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = ref.with_name(f"{ref.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        passing.write_text(commit)
-        os.replace(passing, ref)
+        temporary.write_text(commit)
+        os.replace(temporary, ref)
     finally:
         with suppress(OSError):
-            passing.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def _compare(path: Path, facts: FileFacts, what: str) -> None:
+def _require_stated(path: Path, facts: FileFacts, what: str) -> None:
     size = path.stat().st_size
     if size != facts.size:
-        raise Damaged(f"{what} arrived with {size} bytes where the Hub states {facts.size}")
+        raise Damaged(f"{what} arrived with {size} bytes, but the Hub states {facts.size}")
     found = sha256_of(path) if facts.digest.startswith("sha256:") else git_hash_of(path)
     if found != facts.blob:
-        raise Damaged(f"{what} arrived with the hash {found[:12]}… where the Hub states {facts.blob[:12]}…")
+        raise Damaged(f"{what} arrived with the hash {found[:12]}…, but the Hub states {facts.blob[:12]}…")
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_hash_of(path: Path) -> str:
-    """The name that git gives a file's content: what the Hub states of files that are not in large-file storage."""
+    """Git's hash of a file's content. The Hub states it for files that are not in large-file storage."""
     data = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

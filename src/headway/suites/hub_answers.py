@@ -1,6 +1,6 @@
-"""Parses the Hub's answers. Hashes, commits and names reach the file system only after they were checked here.
+"""Parse the Hub's answers, and check every hash, commit and name before it reaches the file system.
 
-A server may be hostile, or may be no Hub at all. A hash such as `../../victim` must never become part of a path.
+The server may be hostile, or may not be the Hub. A hash such as `../../victim` must never become part of a path.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class FileFacts:
-    """Size and digest of a file. `digest` is `sha256:...` of the content, or `git:...`, git's hash of a blob."""
+    """Size and digest of a file. `digest` is `sha256:` plus the content's hash, or `git:` plus git's hash of a blob."""
 
     size: int
     digest: str
 
     @property
     def blob(self) -> str:
-        """The name of the content in the Hub's cache."""
+        """Name of the content in the Hub's cache."""
         return self.digest.partition(":")[2]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one commit by name. `complete` is false where only the cache is known."""
+    """Files of one commit by name. `complete` is false if they were read from the cache, which may lack some."""
 
     commit: str
     files: Mapping[str, FileFacts]
@@ -41,7 +41,7 @@ class Listing:
 
 
 def is_plain(name: object) -> bool:
-    """Whether `name` is a relative path that stays below the folder it is joined to, on any system."""
+    """Whether `name` is a relative path that stays below the folder it is joined to, on any operating system."""
     return (
         isinstance(name, str)
         and "\\" not in name
@@ -51,22 +51,24 @@ def is_plain(name: object) -> bool:
     )
 
 
-def read_listing(told: Any, repo: str, revision: str) -> Listing:
-    """Parses the answer to `/api/models/REPO/revision/REVISION?blobs=true`.
+def read_listing(answer: Any, repo: str, revision: str) -> Listing:
+    """Parse the answer to `/api/models/REPO/revision/REVISION?blobs=true`.
 
     Raises:
-        CheckpointError: it has another shape, or a name, hash or size that is none.
+        CheckpointError: the answer has another form, or an invalid name, hash or size.
     """
     what = f"{repo} at {revision}"
-    siblings = _member(told, "siblings", list, what) if _is_dict(told) and told.get("siblings") is not None else []
+    siblings = (
+        _member(answer, "siblings", list, what) if _is_dict(answer) and answer.get("siblings") is not None else []
+    )
     files = {_name(_member(file, "rfilename", str, what), what): _facts(file, what) for file in siblings}
-    return Listing(read_commit(_member(told, "sha", str, what), what), files)
+    return Listing(read_commit(_member(answer, "sha", str, what), what), files)
 
 
-def read_revisions(told: Any, repo: str) -> dict[str, str]:
-    """Parses the answer to `/api/models/REPO/refs`: branches and tags, with the commit that each names.
+def read_revisions(answer: Any, repo: str) -> dict[str, str]:
+    """Parse the answer to `/api/models/REPO/refs`: branches and tags, each with its commit.
 
-    A name may be both a branch's and a tag's: it then has the two commits, one after the other.
+    If a branch and a tag have the same name, its value is the two commits, one after the other.
 
     Raises:
         CheckpointError: as for `read_listing`.
@@ -74,27 +76,27 @@ def read_revisions(told: Any, repo: str) -> dict[str, str]:
     what = f"the revisions of {repo}"
     found = dict[str, str]()
     for kind in ("branches", "tags"):
-        for ref in _member(told, kind, list, what) if _is_dict(told) and kind in told else ():
+        for ref in _member(answer, kind, list, what) if _is_dict(answer) and kind in answer else ():
             name = _name(_member(ref, "name", str, what), what)
             found[name] = found.get(name, "") + read_commit(_member(ref, "targetCommit", str, what), what)
-    if not _is_dict(told):
-        raise _no_hub(what, told)
+    if not _is_dict(answer):
+        raise _not_the_hub(what, answer)
     return found
 
 
-def read_commit(told: str, what: str) -> str:
-    """`told`, if it is a commit's hash.
+def read_commit(answer: str, what: str) -> str:
+    """Return `answer` if it is the hash of a commit.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: it is not.
     """
-    if not _SHA1.fullmatch(told):
-        raise CheckpointError(f"{what}: {_short(told)} is stated as the commit, which is no hash of 40 hex digits")
-    return told
+    if not _SHA1.fullmatch(answer):
+        raise CheckpointError(f"{what}: the server states the commit {_short(answer)}, which is not 40 hex digits")
+    return answer
 
 
 def digest_of_blob(name: str) -> str | None:
-    """The digest that a file's name in the cache's `blobs` stands for, or None."""
+    """Digest of the file with this name in the cache's `blobs`; None if the name is no hash."""
     if _SHA256.fullmatch(name):
         return f"sha256:{name}"
     return f"git:{name}" if _SHA1.fullmatch(name) else None
@@ -105,40 +107,42 @@ def _facts(file: Any, what: str) -> FileFacts:
     large = file.get("lfs")
     size = _member(file, "size", int, what)
     if size < 0:
-        raise CheckpointError(f"{what}: {size} is stated as the size of the file")
+        raise CheckpointError(f"{what}: the server states a file size of {size}")
     if large:
         return FileFacts(size, f"sha256:{_hash(_member(large, 'sha256', str, what), _SHA256, what)}")
     return FileFacts(size, f"git:{_hash(_member(file, 'blobId', str, what), _SHA1, what)}")
 
 
-def _hash(told: str, form: re.Pattern[str], what: str) -> str:
-    if not form.fullmatch(told):
+def _hash(answer: str, form: re.Pattern[str], what: str) -> str:
+    if not form.fullmatch(answer):
         digits = 64 if form is _SHA256 else 40
-        raise CheckpointError(f"{what}: {_short(told)} is stated as the hash, which is not {digits} hex digits")
-    return told
+        raise CheckpointError(f"{what}: the server states the hash {_short(answer)}, which is not {digits} hex digits")
+    return answer
 
 
-def _name(told: str, what: str) -> str:
-    if not is_plain(told):
-        raise CheckpointError(f"{what}: {_short(told)} is stated as a name, which is not a plain relative one")
-    return told
+def _name(answer: str, what: str) -> str:
+    if not is_plain(answer):
+        raise CheckpointError(
+            f"{what}: the server states the name {_short(answer)}, which is not a plain relative path"
+        )
+    return answer
 
 
-def _member(told: Any, name: str, kind: type, what: str) -> Any:
-    value = told.get(name) if _is_dict(told) else None
+def _member(answer: Any, name: str, kind: type, what: str) -> Any:
+    value = answer.get(name) if _is_dict(answer) else None
     if not isinstance(value, kind):
-        raise _no_hub(what, told)
+        raise _not_the_hub(what, answer)
     return value
 
 
-def _no_hub(what: str, told: Any) -> CheckpointError:
-    return CheckpointError(f"{what}: the server did not answer as the Hub does; it said {_short(told)}")
+def _not_the_hub(what: str, answer: Any) -> CheckpointError:
+    return CheckpointError(f"{what}: the server does not answer like the Hub. It sent {_short(answer)}")
 
 
-def _is_dict(told: Any) -> bool:
-    return isinstance(told, dict)
+def _is_dict(answer: Any) -> bool:
+    return isinstance(answer, dict)
 
 
-def _short(told: Any) -> str:
-    said = ascii(told)  # escapes what a terminal would act on
-    return said if len(said) <= 100 else f"{said[:99]}…"
+def _short(answer: Any) -> str:
+    text = ascii(answer)  # escapes control characters, which a terminal would act on
+    return text if len(text) <= 100 else f"{text[:99]}…"

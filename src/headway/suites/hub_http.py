@@ -1,7 +1,7 @@
-"""Asks the Hub over HTTP: never forever, again where a fault may pass, and with one explained error where it does not.
+"""Send requests to the Hub: each has a time limit, transient failures are retried, and other failures are explained.
 
-Requests go through huggingface_hub's session, so that its proxies, certificates and tokens hold. Its own downloads are
-not used: they make paths of a server's `ETag` and `X-Repo-Commit`, and sleep for as long as `Retry-After` says.
+Requests use huggingface_hub's session, so that its proxies, certificates and tokens apply. Its own downloads are not
+used: they build paths from a server's `ETag` and `X-Repo-Commit`, and sleep for as long as `Retry-After` says.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from headway.errors import CheckpointError, HeadwayError, StorageError
 
 T = TypeVar("T")
 
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third ... try, where the Hub does not say how long
-_PATIENCE = 300.0  # seconds that pauses may take together, for one file or question
-_WORTH_A_WORD = 20.0  # a pause that a person would wonder about
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_SECONDS = 30.0  # between two bytes
-_WINDOW = 60.0  # in so many seconds ...
-_LEAST = 60 * 1024  # ... so many bytes must arrive: 1 KiB/s
-_MOST = 256 * 2**20  # bytes in the answer to a question; that for 10,000 files has 3 MiB
+PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before the second, third ... try, unless the Hub states a pause
+_PATIENCE = 300.0  # the most seconds of pauses in all, for one file or request
+_ANNOUNCED_PAUSE = 20.0  # pauses of this many seconds are announced
+_TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_TIMEOUT = 30.0  # the longest time between two bytes
+_WINDOW = 60.0  # in this many seconds ...
+_MIN_BYTES = 60 * 1024  # ... at least this many bytes must arrive: 1 KiB/s
+_MAX_ANSWER = 256 * 2**20  # the most bytes in an answer; the listing of 10,000 files has 3 MiB
 
 
 class Unreachable(CheckpointError):
-    """The Hub did not answer, though asked several times."""
+    """The Hub did not answer in several tries."""
 
 
 class Damaged(OSError):
-    """A file arrived that is not the one that the Hub states."""
+    """The file that arrived differs from the one that the Hub lists."""
 
 
 class TooSlow(OSError):
-    """An answer dripped."""
+    """An answer arrived too slowly."""
 
 
 def endpoint() -> str:
-    """The address of the Hub, as the environment has it now."""
+    """Address of the Hub, by the environment as it is now."""
     from huggingface_hub import constants
 
     return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
 
 
 def ask(path: str, what: str) -> Any:
-    """The JSON that the Hub answers to a question.
+    """Return the Hub's JSON answer to a GET request.
 
     Raises:
-        Unreachable: there is no answer, or it is not the Hub that answers.
+        Unreachable: there is no answer, or another server answers.
         CheckpointError: the Hub refuses.
     """
 
@@ -68,22 +68,22 @@ def ask(path: str, what: str) -> Any:
             for chunk in response.iter_bytes():
                 meter.add(len(chunk))
                 answer += chunk
-                if len(answer) > _MOST:
-                    raise Unreachable(f"{what}: {_host()} did not answer as the Hub does (its answer has no end)")
+                if len(answer) > _MAX_ANSWER:
+                    raise Unreachable(f"{what}: {_host()} does not answer like the Hub (its answer is too long)")
             return bytes(answer)
 
     answer = persistently(lambda: _watched(question), what)
     try:
         return json.loads(answer)
     except (ValueError, RecursionError) as error:
-        raise Unreachable(f"{what}: {_host()} did not answer as the Hub does (it sent no JSON)") from error
+        raise Unreachable(f"{what}: {_host()} does not answer like the Hub (it sent no JSON)") from error
 
 
 def transfer(path: str, partial: Path, size: int, what: str) -> None:
-    """Appends to `partial` what it lacks of the file at `path`, which has `size` bytes.
+    """Download the missing rest of the file at `path`, which has `size` bytes, and append it to `partial`.
 
     Raises:
-        Exception: what `persistently` explains; what arrived until then is kept in `partial`.
+        Exception: any that `persistently` explains. The bytes that have arrived stay in `partial`.
     """
     start = partial.stat().st_size if partial.exists() else 0
     if start and start == size:
@@ -98,13 +98,13 @@ def transfer(path: str, partial: Path, size: int, what: str) -> None:
                 meter.add(len(chunk))
                 file.write(chunk)
                 if file.tell() > size:
-                    raise Damaged(f"{what} arrives with more bytes than the {size} that the Hub states")
+                    raise Damaged(f"{what} arrives with more than the {size} bytes that the Hub states")
 
     try:
         _watched(rest)
     except Exception as error:
-        if _status(error) == 416:  # a file that is shorter than what arrived of it: the next try must start anew
-            raise Damaged(f"{what} ends before byte {start:,} of the {size:,} that the Hub states") from error
+        if _status(error) == 416:  # the file on the server is shorter than what has arrived: start from the beginning
+            raise Damaged(f"{what} ends before byte {start:,}, but the Hub states {size:,} bytes") from error
         raise
 
 
@@ -113,12 +113,12 @@ def _opened(url: str, headers: Mapping[str, str], what: str) -> Iterator[Any]:
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     with get_session().stream(
-        "GET", url, headers={**build_hf_headers(), **headers}, timeout=_SECONDS, follow_redirects=True
+        "GET", url, headers={**build_hf_headers(), **headers}, timeout=_TIMEOUT, follow_redirects=True
     ) as response:
         hf_raise_for_status(response)
         if response.headers.get("content-type", "").strip().lower().startswith("text/html"):
             raise Unreachable(
-                f"{what}: {_host()} did not answer as the Hub does (it sent HTML: a login page of your network?)"
+                f"{what}: {_host()} does not answer like the Hub (it sent HTML: a login page of your network?)"
             )
         yield response
 
@@ -128,7 +128,7 @@ def _host() -> str:
 
 
 class _Meter:
-    """Counts the bytes of an answer. Where nobody waits for it any more, counting raises."""
+    """Counts the bytes of an answer. Counting raises `TooSlow` after the waiting thread has given up."""
 
     def __init__(self) -> None:
         self.bytes, self.given_up = 0, False
@@ -140,10 +140,10 @@ class _Meter:
 
 
 def _watched(work: Callable[[_Meter], T]) -> T:
-    """`work(meter)`, given up where it dripped for a minute.
+    """Run `work(meter)`, and give up if fewer than `_MIN_BYTES` bytes arrive in `_WINDOW` seconds.
 
-    A timeout of the HTTP library is for the next byte, so that an answer byte by byte never meets it, not even in its
-    headers. A thread of its own can be left behind; it is a daemon, so that it keeps no process alive.
+    The HTTP library's timeout counts from the last byte, so it never ends an answer, or headers, that arrive byte by
+    byte. A separate thread can be abandoned. It is a daemon, so that it does not keep the process alive.
     """
     meter, outcome = _Meter(), Future[T]()
 
@@ -159,24 +159,24 @@ def _watched(work: Callable[[_Meter], T]) -> T:
             before = meter.bytes
             if wait([outcome], timeout=_WINDOW).done:
                 return outcome.result()
-            if meter.bytes - before < _LEAST:
+            if meter.bytes - before < _MIN_BYTES:
                 raise TooSlow(f"{meter.bytes - before} bytes arrived in {_WINDOW:g} s")
     finally:
         meter.given_up = True
 
 
-# --- trying again, and saying what went wrong -----------------------------------------------------------------------
+# --- retrying, and explaining failures ------------------------------------------------------------------------------
 
 
 def persistently(call: Callable[[], T], what: str) -> T:
-    """`call()`, tried again after a pause where what went wrong may pass: five times for each kind of fault.
+    """Return `call()`, retried after a pause if the failure may be transient: up to five tries for each kind of failure.
 
     Raises:
-        Unreachable: there was no answer to the last try.
-        CheckpointError: it went wrong for good.
-        StorageError: what came cannot be stored.
+        Unreachable: the last try got no answer.
+        CheckpointError: the failure is permanent.
+        StorageError: the answer cannot be stored.
     """
-    waited, met = 0.0, Counter[str]()
+    waited, tries = 0.0, Counter[str]()
     while True:
         try:
             return call()
@@ -184,12 +184,12 @@ def persistently(call: Callable[[], T], what: str) -> T:
             raise
         except Exception as error:
             kind = str(_status(error) or ("transport" if _is_transport(error) else type(error).__name__))
-            if met[kind] == len(PAUSES) or waited >= _PATIENCE or not _may_pass(error):
+            if tries[kind] == len(PAUSES) or waited >= _PATIENCE or not _is_transient(error):
                 raise _explained(error, what, waited) from error
             asked = _asked_pause(error)
-            pause = min(asked or PAUSES[met[kind]], _PATIENCE - waited)
-            met[kind] += 1
-            if pause >= _WORTH_A_WORD:
+            pause = min(asked or PAUSES[tries[kind]], _PATIENCE - waited)
+            tries[kind] += 1
+            if pause >= _ANNOUNCED_PAUSE:
                 warnings.warn(
                     f"{what}: {_host()} answers {_status(error)} and asks to wait {asked:,.0f} s; "
                     f"waiting {pause:,.0f} s",
@@ -206,16 +206,16 @@ def _status(error: Exception) -> int | None:
 def _is_transport(error: Exception) -> bool:
     from huggingface_hub import errors
 
-    # `HTTPError` is that of the HTTP library that huggingface_hub uses: timeouts and broken connections are of it too.
+    # `errors.HTTPError` is the base class of huggingface_hub's HTTP library. It covers timeouts and broken connections.
     return isinstance(error, errors.HTTPError) and _status(error) is None
 
 
-def _may_pass(error: Exception) -> bool:
-    return _status(error) in _PASSING or _is_transport(error) or isinstance(error, (Damaged, TooSlow))
+def _is_transient(error: Exception) -> bool:
+    return _status(error) in _TRANSIENT or _is_transport(error) or isinstance(error, (Damaged, TooSlow))
 
 
 def _asked_pause(error: Exception) -> float | None:
-    """How long the Hub asks to wait: `Retry-After`, or `RateLimit: "api";r=0;t=55`."""
+    """Seconds that the Hub asks to wait, from `Retry-After` or `RateLimit: "api";r=0;t=55`."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     after, limit = headers.get("retry-after", "").strip(), re.search(r"r=0;\s*t=(\d+)", headers.get("ratelimit", ""))
     if re.fullmatch(r"[0-9]{1,9}", after):
@@ -238,7 +238,7 @@ def _explained(error: Exception, what: str, waited: float) -> HeadwayError:
             f"{what}: the Hub has no such repository, or it is private; sign in if it is (`hf auth login`, or HF_TOKEN)"
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return CheckpointError(f"{what}: the Hub lists the file but does not serve it")
+        return CheckpointError(f"{what}: the Hub lists the file but does not serve it; try again later")
     if _status(error) is not None:
         asked = _asked_pause(error)
         if asked is not None and waited:
@@ -248,11 +248,13 @@ def _explained(error: Exception, what: str, waited: float) -> HeadwayError:
             )
         return CheckpointError(f"{what}: the Hub answers {_status(error)} ({reason}); try again later")
     if isinstance(error, TooSlow):
-        return Unreachable(f"{what}: {_host()} answers too slowly ({reason}), {len(PAUSES) + 1} times; try again later")
+        return Unreachable(
+            f"{what}: {_host()} answers too slowly ({reason}) in {len(PAUSES) + 1} tries; try again later"
+        )
     if _is_transport(error):
         return Unreachable(f"{what}: {endpoint()} does not answer ({type(error).__name__}: {reason}); try again later")
     if isinstance(error, Damaged):
-        return CheckpointError(f"{reason}, {len(PAUSES) + 1} times; the file on the Hub seems to be damaged")
+        return CheckpointError(f"{reason}, in {len(PAUSES) + 1} tries; the file on the Hub seems to be damaged")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
         from headway.suites.hub import cache_dir
 

@@ -1,4 +1,4 @@
-"""What names say: the step in a revision's, the size and seed in a run's, and how sizes are ordered."""
+"""Parse names: the step in a revision's name, the size and seed in a run's name; and sort sizes and seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 UNKNOWN_SEED = "unknown"
-PLAIN = "step"  # the stage of revisions that name none
+PLAIN = "step"  # the stage of revisions that state only a step
 
 # step1000, checkpoint-1000, global_step1000, stage1-step10000-tokens21B, 1000
 _STEP = re.compile(r"(?:^|[-_.])(?:global[-_]?step|step|checkpoint|ckpt|iter)[-_]?(\d+)(?![\d.]*[a-zA-Z])")
@@ -22,11 +22,11 @@ _UNIT = {"k": 1e3, "m": 1e6, "b": 1e9}
 _SEED = re.compile(r"[-_](?:((?:data|weight)[-_]seed)|seed)[-_]?(\d+)$", re.IGNORECASE)
 _CRFM = re.compile(r"^[a-z]+-(gpt2-(?:small|medium))-x(\d+)$")
 _PYTHIA = re.compile(r"^pythia-[\d.]+[mb](?:-deduped)?$")
-PYTHIA_SEED = "1234"  # what the runs without a seed in their name were trained with
+PYTHIA_SEED = "1234"  # seed of the runs without a seed in their name
 
 
 class RunName(NamedTuple):
-    """What a run's name says."""
+    """Model, size and seed, parsed from a run's name."""
 
     model: str
     size: str
@@ -34,11 +34,11 @@ class RunName(NamedTuple):
 
 
 class Stated(NamedTuple):
-    """What a revision's name states.
+    """Step and stage, parsed from a revision's name.
 
     Attributes:
-        stage: the name without its numbers of steps and tokens, such as `anneal_iter` of anneal_iter_0001000: revisions
-            of one stage of training differ by these numbers alone. `PLAIN` where it states nothing but the step.
+        stage: the name without its numbers of steps and tokens, such as `anneal_iter` for anneal_iter_0001000. Revisions
+            of one training stage differ only by these numbers. `PLAIN` if the name states only a step.
     """
 
     step: int
@@ -46,7 +46,7 @@ class Stated(NamedTuple):
 
 
 def parse_revision(revision: str) -> Stated | None:
-    """The step and the stage that a revision's name states; None if it states no step."""
+    """Step and stage in a revision's name; None if it states no step."""
     if _BARE_STEP.fullmatch(revision):
         return Stated(int(revision), PLAIN)
     found = _STEP.search(revision)
@@ -59,14 +59,16 @@ def parse_revision(revision: str) -> Stated | None:
 
 
 def parse_step(revision: str) -> int | None:
-    """The step that a revision's name states, or None."""
+    """Step in a revision's name, or None."""
     stated = parse_revision(revision)
     return stated.step if stated else None
 
 
 def parse_run(run: str) -> RunName:
-    """Model, size and seed as a run's name states them. A name without a size is its own size, and one without a
-    seed has the seed `unknown`."""
+    """Model, size and seed in a run's name.
+
+    A name without a size is used as the size. A name without a seed has the seed `unknown`.
+    """
     if crfm := _CRFM.match(run):
         return RunName(crfm[1], crfm[1].removeprefix("gpt2-"), crfm[2])
     found = _SEED.search(run)
@@ -79,7 +81,7 @@ def parse_run(run: str) -> RunName:
 
 
 def size_order(size: str) -> tuple[int, float, str]:
-    """A key that sorts sizes: 14m before 1b, small before medium, other words last."""
+    """Sort key for sizes: 14m before 1b, small before medium, other words last."""
     if re.fullmatch(r"\d+(?:\.\d+)?[kmb]", size):
         return (0, float(size[:-1]) * _UNIT[size[-1]], size)
     if size in _NAMED_SIZES:
@@ -88,6 +90,6 @@ def size_order(size: str) -> tuple[int, float, str]:
 
 
 def natural_order(label: str) -> tuple[str, float]:
-    """A key that sorts labels: 9 before 10, data-seed2 before data-seed10."""
+    """Sort key for labels: 9 before 10, data-seed2 before data-seed10."""
     found = re.fullmatch(r"(.*?)(\d+)", label)
     return (found[1], float(found[2])) if found else (label, float("inf"))

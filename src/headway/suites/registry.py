@@ -1,4 +1,4 @@
-"""The suites that headway knows by name: their repositories, seeds and steps."""
+"""The suites that headway knows by name, with their repositories, seeds and steps."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from headway.suites.suite import Run, Stages, Suite, SuiteInfo
 PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 144_000, 1000))
 _SIZES = ("14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
 _SEEDED_SIZES = _SIZES[:5]
-_STEP_1 = "step 0 and step 1 have equal weights: the first step's learning rate is 0"
+_STEP_1 = "the weights of step 0 and step 1 are equal, because the first step's learning rate is 0"
 _EARLY_SMALL = (
-    "pythia-14m and pythia-31m used to hold the runs that are now called -deduped (14m until 27 February 2026): "
-    "tables made before may name the one and hold the other"
+    "the repositories pythia-14m and pythia-31m used to hold the runs that are now called -deduped (14m until 27 February "
+    "2026), so older tables may name the wrong run"
 )
 
 
 @dataclass(frozen=True)
 class PythiaSteps:
-    """The grid that every Pythia run shares, known without asking."""
+    """The steps that all Pythia runs share. They are known without a request to the Hub."""
 
     def __call__(self) -> Stages:
         return {"step": {step: f"step{step}" for step in PYTHIA_STEPS}}
@@ -37,10 +37,10 @@ class PythiaSteps:
         return f"{len(PYTHIA_STEPS)}: 0, 1, 2, 4 … 512, then every 1,000 to 143,000"
 
 
-def _hub_run(repo: str, said: RunName, revisions: HubRevisions | PythiaSteps, suffix: str = "") -> Run:
-    # The tokenizer of all Pythia models is one and the same; some revisions of some runs come without it.
+def _hub_run(repo: str, name: RunName, revisions: HubRevisions | PythiaSteps, suffix: str = "") -> Run:
+    # All Pythia models share one tokenizer, and some revisions of some runs lack it.
     shared = "EleutherAI/pythia-70m" if isinstance(revisions, PythiaSteps) else ""
-    return Run(repo.split("/")[1] + suffix, *said, place=repo, revisions=revisions, tokenizer_repo=shared)
+    return Run(repo.split("/")[1] + suffix, *name, location=repo, revisions=revisions, tokenizer_repo=shared)
 
 
 def _pythia_run(name: str) -> Run:
@@ -51,11 +51,11 @@ def _pythia() -> Suite:
     return Suite(
         "pythia",
         [_pythia_run(f"pythia-{size}") for size in _SIZES],
-        about="Pythia, trained on the Pile; one run a size",
+        about="Pythia, trained on the Pile; one run per size",
         origin="EleutherAI/pythia-SIZE on the Hub",
         notes=[
             _STEP_1,
-            "many early revisions of pythia-2.8b have been serving the final weights: audit it before you trust it",
+            "many early revisions of pythia-2.8b have served the final weights: run `headway audit` before you trust them",
             _EARLY_SMALL,
         ],
     )
@@ -65,7 +65,7 @@ def _pythia_deduped() -> Suite:
     return Suite(
         "pythia-deduped",
         [_pythia_run(f"pythia-{size}-deduped") for size in _SIZES],
-        about="Pythia, trained on the deduplicated Pile; one run a size",
+        about="Pythia, trained on the deduplicated Pile; one run per size",
         origin="EleutherAI/pythia-SIZE-deduped on the Hub",
         notes=[_STEP_1, _EARLY_SMALL],
     )
@@ -77,7 +77,7 @@ def _polypythias() -> Suite:
     return Suite(
         "polypythias",
         [_pythia_run(name) for name in names],
-        about="Pythia with more seeds; data-seed varies only the data's order, weight-seed only the initialisation",
+        about="Pythia with more seeds; data-seed varies only the order of the data, weight-seed only the initialisation",
         origin="EleutherAI/pythia-SIZE-seedN on the Hub",
         notes=[
             f"seed {PYTHIA_SEED} is the run without a seed in its name",
@@ -99,9 +99,9 @@ def _olmo2() -> Suite:
             _hub_run(repo, RunName(repo.split("/")[1], size, "stage1"), HubRevisions(repo, olmo_stage1, is_olmo))
             for size, repo in _OLMO.items()
         ],
-        about="OLMo 2, first stage of pretraining; one run a size",
+        about="OLMo 2, first stage of pretraining; one run per size",
         origin=", ".join(_OLMO.values()),
-        notes=["the second stage is the suite olmo2-stage2; `main`, an average of its ends, is at no step"],
+        notes=["the second stage is the suite olmo2-stage2; `main` averages the final checkpoints, so it has no step"],
     )
 
 
@@ -118,11 +118,11 @@ def _olmo2_stage2() -> Suite:
             for size, repo in _OLMO.items()
             for i in _INGREDIENTS
         ],
-        about="OLMo 2, second stage of pretraining: three orders of the data, all from the end of the first stage",
+        about="OLMo 2, second stage of pretraining: three orders of the data, all starting from the end of the first stage",
         origin=", ".join(_OLMO.values()),
         notes=[
-            "steps go on from the last step of the first stage",
-            "the three share their initialisation and first stage: they are not independent seeds",
+            "steps continue from the last step of the first stage",
+            "the three runs share their initialisation and first stage, so they are not independent seeds",
         ],
     )
 
@@ -140,12 +140,12 @@ def _stanford_gpt2() -> Suite:
     return Suite(
         "stanford-gpt2",
         [_hub_run(repo, parse_run(repo.split("/")[1]), HubRevisions(repo)) for repo in repos],
-        about="GPT-2 small and medium of Stanford CRFM (Mistral), five seeds each",
+        about="GPT-2 small and medium by Stanford CRFM (Mistral), five seeds each",
         origin="stanford-crfm/NAME-gpt2-SIZE-xSEED on the Hub",
     )
 
 
-# Preset by the suite's name.
+# The nano preset of each suite.
 _NANO = {"nano": "quick", "nano-standard": "standard"}
 _NANO_ABOUT = "small models, trained from scratch on this machine"
 
@@ -164,7 +164,7 @@ def _nano_info(name: str) -> SuiteInfo:
     return SuiteInfo(
         name=name,
         about=_NANO_ABOUT,
-        origin="here: made when first used, then kept in the user's cache folder",
+        origin="this machine: trained when first used, then kept in the user's cache folder",
         sizes=tuple(sorted({run.size for run in runs}, key=size_order)),
         seeds=tuple(sorted({run.seed for run in runs}, key=natural_order)),
         n_runs=len(runs),
@@ -185,14 +185,14 @@ _HUB = "hf:"
 
 
 def open_suite(name: str | PathLike[str]) -> Suite:
-    """A suite by its name, the folder it lies in, or Hub repositories.
+    """Open a suite by its name, its folder, or its Hub repositories.
 
     Args:
-        name: a known name (`known_suites()` lists them); a folder `FOLDER/RUN/REVISION/`, or one run's folder
-            `RUN/REVISION/`; or `hf:OWNER/NAME,OWNER/NAME`, repositories whose revisions' names state a step.
+        name: a known name (see `known_suites()`); a folder `FOLDER/RUN/REVISION/`; a folder `RUN/REVISION/` of one
+            run; or `hf:OWNER/NAME,OWNER/NAME`, repositories whose revision names contain a step.
 
     Raises:
-        SelectionError: it is none of these; the message lists the known ones.
+        SelectionError: `name` is none of these. The message lists the known names.
     """
     name = str(name)
     if name in _KNOWN:
@@ -208,13 +208,13 @@ def open_suite(name: str | PathLike[str]) -> Suite:
     close = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     listed = ", ".join([*close, *(other for other in known if other not in close)])
     raise SelectionError(
-        f"no suite is called {name!r} and no such folder exists; known suites: {listed}. "
-        f"Repositories of the Hub are written {_HUB}OWNER/NAME"
+        f"no suite is called {name!r}, and no such folder exists; known suites: {listed}. "
+        f"Write repositories of the Hub as {_HUB}OWNER/NAME"
     )
 
 
 def known_suites() -> list[SuiteInfo]:
-    """What is known by name, described without fetching anything."""
+    """Describe the suites that are known by name. Nothing is fetched."""
     return [*(make().describe() for make in _KNOWN.values()), *map(_nano_info, _NANO)]
 
 
@@ -224,9 +224,7 @@ def _hub_suite(repos: Sequence[str]) -> Suite:
             raise SelectionError(f"{repo!r} does not name a repository of the Hub: write {_HUB}OWNER/NAME")
     names = [repo.split("/")[1] for repo in repos]
     if len(set(names)) < len(names):
-        raise SelectionError(
-            f"two of {', '.join(repos)} have the same name: measure them into directories of their own"
-        )
+        raise SelectionError(f"two of {', '.join(repos)} have the same name: measure them into separate directories")
     runs = [_hub_run(repo, parse_run(name), HubRevisions(repo)) for repo, name in zip(repos, names, strict=True)]
     name = "+".join(names)
     return Suite(name, runs, about="repositories of the Hub", origin=", ".join(repos))

@@ -1,6 +1,6 @@
-"""Cheap signs that a checkpoint's files are still those that they were: nothing is read or downloaded for them.
+"""Cheap checks for changed checkpoint files. Nothing is read or downloaded.
 
-Where two revisions are equal, so are the files; where they differ, only `identity_of` can tell.
+Equal revisions mean equal files. If revisions differ, only `identity_of` can tell whether the files do.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from headway.suites.files import forget_listings
 from headway.suites.hub_http import Unreachable
 from headway.suites.selection import TOKENIZER_FILES
 
-_AT_ONCE = 8  # questions to the Hub
-_OF_A_CHECKPOINT = (".safetensors", ".bin", ".json", ".txt", ".model")
+_PARALLEL_REQUESTS = 8  # requests to the Hub at the same time
+_CHECKPOINT_ENDINGS = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
 @dataclass(frozen=True)
 class Revisions:
-    """Revisions by the checkpoints' keys; `out_of_reach` says of the others why they have none now.
+    """Current revisions of checkpoints, by their keys.
 
-    A checkpoint is in neither where the Hub lists no such revision. `commits` are those of the revisions on the Hub.
+    A checkpoint is in neither `known` nor `out_of_reach` if the Hub lists no such revision.
+
+    Attributes:
+        known: the revision: commits for the Hub, a hash of file sizes and times for folders.
+        out_of_reach: why the revision could not be determined.
+        commits: the commit of each checkpoint on the Hub.
     """
 
     known: Mapping[str, str]
@@ -35,64 +40,65 @@ class Revisions:
 
 
 def revisions(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> Revisions:
-    """The revisions of `checkpoints` as they are now: the commits that the Hub names for the revisions, in one question
-    for a repository; in folders, sizes and times.
+    """Return the current revisions of `checkpoints`.
+
+    On the Hub these are commits, with one request per repository. In folders these are file sizes and times.
 
     Args:
-        need: what is read of each, as in `files`.
+        need: the files that are read of each checkpoint, as in `files`.
     """
     checkpoints = list(checkpoints)
-    forget_listings()  # what is read from now on must be no older than its stamp
+    forget_listings()  # files that are read from now on must not be older than the revisions determined here
     commits = _commits(_repositories(checkpoints, need))
     known: dict[str, str] = {}
     out_of_reach: dict[str, str] = {}
-    of_revisions: dict[str, str] = {}
+    commit_of: dict[str, str] = {}
     for checkpoint in checkpoints:
         try:
             source = checkpoint.source
-            stamp = _of_hub(source, need, commits) if isinstance(source, HubSource) else _of_folder(source, need)
+            revision = _of_hub(source, need, commits) if isinstance(source, HubSource) else _of_folder(source, need)
         except CheckpointError as error:
             out_of_reach[checkpoint.key] = str(error)
         else:
-            if stamp:
-                known[checkpoint.key] = stamp
-            if stamp and isinstance(source, HubSource):
-                of_revisions[checkpoint.key] = stamp.partition(" ")[0]
-    return Revisions(known, out_of_reach, of_revisions)
+            if revision:
+                known[checkpoint.key] = revision
+            if revision and isinstance(source, HubSource):
+                commit_of[checkpoint.key] = revision.partition(" ")[0]
+    return Revisions(known, out_of_reach, commit_of)
 
 
 # --- on the Hub -----------------------------------------------------------------------------------------------------
 
 
-def _places(source: HubSource, need: Collection[str]) -> list[tuple[str, str]]:
-    """Every repository and revision that files may come from."""
-    places = [(source.repo, source.revision)]
+def _origins(source: HubSource, need: Collection[str]) -> list[tuple[str, str]]:
+    """All repositories and revisions that the files may come from."""
+    origins = [(source.repo, source.revision)]
     if "tokenizer" in need:
-        places += [(repo, "main") for repo in (source.repo, source.tokenizer_repo) if repo]
-    return places
+        origins += [(repo, "main") for repo in (source.repo, source.tokenizer_repo) if repo]
+    return origins
 
 
 def _repositories(checkpoints: Iterable[Checkpoint], need: Collection[str]) -> list[str]:
     sources = [checkpoint.source for checkpoint in checkpoints if isinstance(checkpoint.source, HubSource)]
-    return list(dict.fromkeys(repo for source in sources for repo, _ in _places(source, need)))
+    return list(dict.fromkeys(repo for source in sources for repo, _ in _origins(source, need)))
 
 
 def _commits(repositories: list[str]) -> dict[str, Mapping[str, str] | CheckpointError]:
-    """Each repository's revisions with their commits, or why they are not known."""
-    away: list[CheckpointError] = []
+    """The commits of each repository's revisions, or the error that prevented the request."""
+    unreachable: list[CheckpointError] = []
 
     def ask(repo: str) -> Mapping[str, str] | CheckpointError:
-        if away:  # one long wait for a Hub that does not answer is enough
-            return away[0]
+        if unreachable:  # one long wait for a Hub that does not answer is enough
+            return unreachable[0]
         try:
             return hub.commits(repo)
         except Unreachable as error:
-            away.append(error)
+            unreachable.append(error)
             return error
         except CheckpointError as error:
             return error
 
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
+    with ThreadPoolExecutor(_PARALLEL_REQUESTS) as threads:
         return dict(zip(repositories, threads.map(ask, repositories), strict=True))
 
 
@@ -100,11 +106,11 @@ def _of_hub(
     source: HubSource, need: Collection[str], commits: Mapping[str, Mapping[str, str] | CheckpointError]
 ) -> str:
     named = []
-    for repo, revision in _places(source, need):
-        there = commits[repo]
-        if isinstance(there, CheckpointError):
-            raise there
-        named.append(there.get(revision, ""))
+    for repo, revision in _origins(source, need):
+        found = commits[repo]
+        if isinstance(found, CheckpointError):
+            raise found
+        named.append(found.get(revision, ""))
     return " ".join(named) if named[0] else ""
 
 
@@ -112,7 +118,7 @@ def _of_hub(
 
 
 def _of_folder(source: FolderSource, need: Collection[str]) -> str:
-    facts = _facts(source.path, _OF_A_CHECKPOINT)
+    facts = _facts(source.path, _CHECKPOINT_ENDINGS)
     if "tokenizer" in need:
         for folder in source.fallbacks:
             facts += _facts(folder, TOKENIZER_FILES)

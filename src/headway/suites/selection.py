@@ -1,4 +1,4 @@
-"""Which files of a checkpoint are needed: chosen by name, whether they lie on the Hub or in a folder."""
+"""Select the files of a checkpoint by name, on the Hub or in a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from headway.errors import CheckpointError
 
 CONFIG = "config.json"
-# In order of preference; never both.
+# In order of preference. Only one is used.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -25,21 +25,21 @@ _ONE_MAKES_A_TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("t
 
 
 class WeightFiles(NamedTuple):
-    """The files of the weights; `shard_index` is empty where there is one file."""
+    """Names of the weight files. `shard_index` is empty for a single file."""
 
     names: tuple[str, ...]
     shard_index: str = ""
 
 
 def weight_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> WeightFiles:
-    """The files of the weights among `names`: safetensors before .bin, whole before shards.
+    """Select the weight files among `names`: safetensors before .bin, whole before shards.
 
     Args:
-        read: the content of a file of `names`; asked for an index of shards alone.
-        where: what is being looked at, for messages.
+        read: returns the content of a file in `names`. It is called only for an index of shards.
+        where: the checkpoint, as named in errors.
 
     Raises:
-        CheckpointError: there are none, a shard is missing, or the index is not one.
+        CheckpointError: there are no weights, a shard is missing, or the index is invalid.
     """
     for whole in WEIGHTS:
         if whole in names:
@@ -57,7 +57,7 @@ def _shards(index: str, names: Collection[str], content: bytes, where: str) -> t
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{where}: {index} is not an index of shards ({error!r})") from error
     if outside:
-        raise CheckpointError(f"{where}: {index} names a file outside of its folder: {outside[0]!r}")
+        raise CheckpointError(f"{where}: {index} names a file outside its folder: {outside[0]!r}")
     missing = [shard for shard in shards if shard not in names]
     if missing or not shards:
         raise CheckpointError(f"{where} lacks {len(missing)} of {len(shards)} shards: {', '.join(missing)}")
@@ -65,13 +65,13 @@ def _shards(index: str, names: Collection[str], content: bytes, where: str) -> t
 
 
 def tokenizer_files(names: Collection[str]) -> Sequence[str]:
-    """The tokenizer's files among `names`; none if they do not make up a tokenizer."""
+    """Select the tokenizer's files among `names`; empty if they do not make up a tokenizer."""
     if not any(all(name in names for name in needed) for needed in _ONE_MAKES_A_TOKENIZER):
         return ()
     return [name for name in TOKENIZER_FILES if name in names]
 
 
-# What config.json says of the file and of the software, and nothing of the model's numbers.
+# Settings in config.json that describe the file or the software and do not affect the model's numbers.
 _BOOKKEEPING = frozenset(
     {
         "_attn_implementation_autoset",
@@ -88,5 +88,5 @@ _BOOKKEEPING = frozenset(
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a config.json that decide a model's numbers, which must be the same at all steps of a run."""
+    """Settings in config.json that affect a model's numbers. They must be equal at all steps of a run."""
     return {name: value for name, value in config.items() if name not in _BOOKKEEPING}

@@ -1,4 +1,4 @@
-"""Which revision of a Hub repository holds which step, read from the names of its branches and tags."""
+"""Find the step of each revision of a Hub repository in the names of its branches and tags."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _OLMO = re.compile(r"(?:stage1-|stage2-ingredient(\d+)-)?step(\d+)-tokens\d+B")
 
 
 def olmo_stage1(names: Sequence[str], repo: str) -> Stages:
-    """`stage1-step10000-tokens21B`, or `step150-tokens1B`: the first stage of pretraining. Of two names of one step, the
-    one that names the stage is taken."""
+    """Revisions of the first stage of pretraining: `stage1-step10000-tokens21B` or `step150-tokens1B`.
+
+    If a step has both names, the one that contains the stage is taken.
+    """
     own = [(step, name) for name, ingredient, step in _olmo(names) if ingredient is None]
     named, plain = (
         by_step([(s, name) for s, name in own if name.startswith("stage1") == of], repo) for of in (True, False)
@@ -29,9 +31,10 @@ def olmo_stage1(names: Sequence[str], repo: str) -> Stages:
 
 @dataclass(frozen=True)
 class OlmoStage2:
-    """`stage2-ingredient2-step1000-tokens3B`: one order of the second stage's data, whose names count from 0 again.
+    """Revisions of the second stage for one order of the data: `stage2-ingredient2-step1000-tokens3B`.
 
-    Its steps go on from the last of the first stage, which it starts from.
+    The second stage starts from the end of the first. Names count steps from 0 again, but the returned steps continue
+    from the last step of the first stage.
     """
 
     ingredient: int
@@ -43,7 +46,7 @@ class OlmoStage2:
 
 
 def is_olmo(name: str) -> bool:
-    """Whether `name` is of one of the two stages: a third one, say, is of neither suite."""
+    """Whether `name` belongs to one of the two stages."""
     return bool(_OLMO.fullmatch(name))
 
 
@@ -56,17 +59,20 @@ def _states_step(name: str) -> bool:
     return parse_revision(name) is not None
 
 
-# Branches of every repository, which hold the end of training or another format of it.
+# Branches of every repository that hold the end of training or another format of it.
 _NO_STEP = frozenset({"main", "refs/convert/parquet"})
 
 
 @dataclass(frozen=True)
 class HubRevisions:
-    """The revisions of `repo`, listed when they are asked for; `read` gives the stage and the step of each,
-    and a warning names those that are not `understood`.
+    """The revisions of `repo`, listed on demand.
 
-    Where the Hub is out of reach, or is not to be asked and nothing of it is in the cache, those of the last listing
-    are taken, with a warning: a finished sweep needs no more.
+    If the Hub cannot be reached, or is offline and the cache has no step, the last saved listing is used with a warning.
+    That is enough for a finished sweep.
+
+    Attributes:
+        read: turns names into stages and steps.
+        understood: whether a name is valid. A warning lists the other names.
     """
 
     repo: str
@@ -78,22 +84,22 @@ class HubRevisions:
             names = hub.list_revisions(self.repo)
             if hub.offline() and not any(self.read(names, self.repo).values()):
                 raise Unreachable(
-                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {hub.cache_dir()} has no step of it"
+                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {hub.cache_dir()} has none of its steps"
                 )
         except Unreachable as error:
             names = hub.remembered_revisions(self.repo)
             if not names:
                 raise
-            warnings.warn(f"{error}. The revisions of {self.repo} are those that it last listed", stacklevel=4)
-        self._say_unread(names)
+            warnings.warn(f"{error}. Using the last saved list of revisions of {self.repo}", stacklevel=4)
+        self._warn_of_unread(names)
         return self.read(names, self.repo)
 
-    def _say_unread(self, names: Sequence[str]) -> None:
+    def _warn_of_unread(self, names: Sequence[str]) -> None:
         unread = [name for name in names if name not in _NO_STEP and not self.understood(name)]
         if unread:
             more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
             warnings.warn(
-                f"{self.repo}: {count(len(unread), 'revision')} with names that are not understood "
+                f"{self.repo}: {count(len(unread), 'revision')} with unknown names "
                 f"{'is' if len(unread) == 1 else 'are'} left out: {', '.join(unread[:3])}{more}",
                 stacklevel=5,
             )

@@ -1,4 +1,4 @@
-"""A suite: runs, their steps, and the selection of checkpoints among them."""
+"""A suite: its runs, their steps, and the selection of checkpoints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from headway.suites.names import PLAIN, natural_order, parse_revision, size_orde
 from headway.suites.where import Where, parse_where
 from headway.text import count
 
-# Of each stage of training, the revision of each step. The first stage is the one that is taken unless another is named.
+# Revisions by stage of training and step. The first stage is selected unless another is named.
 Stages = Mapping[str, Mapping[int, str]]
 
 
 class Revisions(Protocol):
-    """Which revision holds which step. Asking may ask the Hub; `describe()` does not ask it."""
+    """Lists the revisions of a run by stage and step. Calling it may send a request to the Hub; `describe()` does not."""
 
     def __call__(self) -> Stages: ...
 
@@ -30,29 +30,29 @@ class Revisions(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. `place` is its Hub repository or its folder."""
+    """One training run. `location` is its Hub repository or its folder."""
 
     name: str
     model: str
     size: str
     seed: str
-    place: str | Path
+    location: str | Path
     revisions: Revisions
     tokenizer_repo: str = ""
 
     def of_stage(self, stage: str) -> Run:
-        """The same run in a later stage of training, whose steps count anew."""
+        """The same run in a later training stage, whose steps start from 0 again."""
         return replace(self, name=f"{self.name}-{stage}", model=f"{self.model}-{stage}")
 
     def source(self, revision: str) -> Source:
-        if isinstance(self.place, Path):
-            return FolderSource(self.place / revision, fallbacks=(self.place, self.place.parent))
-        return HubSource(self.place, revision, self.tokenizer_repo)
+        if isinstance(self.location, Path):
+            return FolderSource(self.location / revision, fallbacks=(self.location, self.location.parent))
+        return HubSource(self.location, revision, self.tokenizer_repo)
 
 
 @dataclass(frozen=True)
 class SuiteInfo:
-    """What is known of a suite without fetching anything; `str()` of it is for people."""
+    """A description of a suite, made without fetching anything. `str()` of it is written for people."""
 
     name: str
     about: str
@@ -76,12 +76,12 @@ class SuiteInfo:
 
 
 class Suite:
-    """A family of training runs that belong together.
+    """A family of training runs.
 
     Attributes:
-        name: what it is called in tables.
+        name: the suite's name in tables.
         runs: ordered by size, then seed.
-        corpus: the corpus it is measured on where none is named, if it comes with one.
+        corpus: the default corpus for measurements, or None.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Suite:
         return f"<pre>{html.escape(str(self.describe()))}</pre>"
 
     def describe(self) -> SuiteInfo:
-        """Name, sizes, seeds and steps; nothing is fetched for it."""
+        """Describe name, sizes, seeds and steps. Nothing is fetched."""
         return SuiteInfo(
             name=self.name,
             about=self.about,
@@ -118,17 +118,17 @@ class Suite:
         )
 
     def checkpoints(self, where: str = "") -> list[Checkpoint]:
-        """The selected checkpoints, ordered by size, seed and step.
+        """Return the selected checkpoints, ordered by size, seed and step.
 
-        Only the selected runs' revisions are listed. A step that some of them have is taken where it is; `first` and
-        `last` are each run's own.
+        Only the revisions of selected runs are listed. A step that only some runs have is selected in those runs.
+        `first` and `last` mean the first and last step of each run.
 
         Args:
-            where: such as `size=14m,70m seed=1..3 step=0,512,last`; everything if empty.
+            where: such as `size=14m,70m seed=1..3 step=0,512,last`; all checkpoints if empty.
 
         Raises:
-            SelectionError: the selection is not understood, or names a size, seed, step or run that is not known.
-            CheckpointError: the Hub has to be asked for a run's revisions and does not tell.
+            SelectionError: the selection cannot be parsed, or names an unknown size, seed, step or run.
+            CheckpointError: the Hub does not answer a request for a run's revisions.
         """
         asked = parse_where(where)
         runs = {run.name: (run, steps) for one in self._choose_runs(asked) for run, steps in self._stages(one, asked)}
@@ -142,13 +142,13 @@ class Suite:
         ]
 
     def _stages(self, run: Run, where: Where) -> list[tuple[Run, Mapping[int, str]]]:
-        """The stages of `run` that are asked for. Each but the first is a run of its own, named after its stage."""
+        """The selected stages of `run`. Each stage but the first becomes a separate run, named after the stage."""
         stages = run.revisions()
         default, *others = stages
         if others and "stage" not in where.items:
-            told = ", ".join(f"{name} ({count(len(steps), 'step')})" for name, steps in stages.items())
+            described = ", ".join(f"{name} ({count(len(steps), 'step')})" for name, steps in stages.items())
             warnings.warn(
-                f"the revisions of {run.name} are of several stages: {told}. {default} is taken; choose others with "
+                f"the revisions of {run.name} belong to several stages: {described}. Using {default}. Select others with "
                 f'--where "stage={others[0]}"',
                 stacklevel=5,
             )
@@ -157,13 +157,13 @@ class Suite:
         return [(run if name == default else run.of_stage(name), stages[name]) for name in stages if name in asked]
 
     def _choose_runs(self, where: Where) -> list[Run]:
-        of = f"the suite {self.name!r}"
-        sizes = where.choose("size", _distinct(run.size for run in self.runs), of)
-        names = where.choose("run", [run.name for run in self.runs], of)
+        owner = f"the suite {self.name!r}"
+        sizes = where.choose("size", _distinct(run.size for run in self.runs), owner)
+        names = where.choose("run", [run.name for run in self.runs], owner)
         left = [run for run in self.runs if run.size in sizes and run.name in names]
-        # Seeds are looked for among the chosen sizes: data-seed1 exists for 160m alone.
+        # Seeds are matched within the selected sizes, because data-seed1 exists only for 160m.
         known = sorted({run.seed for run in left}, key=natural_order)
-        narrowed = f"{of} ({', '.join(_distinct(run.size for run in left))})" if "size" in where.items else of
+        narrowed = f"{owner} ({', '.join(_distinct(run.size for run in left))})" if "size" in where.items else owner
         seeds = where.choose("seed", known, narrowed)
         return [run for run in left if run.seed in seeds]
 
@@ -171,9 +171,9 @@ class Suite:
         items = where.items.get("step")
         if items is None:
             return {run: set(steps) for run, steps in revisions.items()}
-        of = f"the suite {self.name!r}"
+        owner = f"the suite {self.name!r}"
         known = [str(step) for step in sorted({step for steps in revisions.values() for step in steps})]
-        shared = where.choose("step", known, of, asked=[item for item in items if item not in ("first", "last")])
+        shared = where.choose("step", known, owner, asked=[item for item in items if item not in ("first", "last")])
         ends = [item for item in items if item in ("first", "last")]
         return {
             run: {int(step) for step in shared | where.choose("step", [str(s) for s in steps], run, asked=ends)}
@@ -187,11 +187,11 @@ class Suite:
 _FIRST_STAGE = re.compile(r"pre-?train|stage-?1(?!\d)", re.IGNORECASE)
 
 
-def by_stage(names: Iterable[str], place: str) -> Stages:
-    """The revisions whose names state a step, by stage: names of one stage differ by their numbers alone.
+def by_stage(names: Iterable[str], location: str) -> Stages:
+    """Group the revisions whose names state a step by stage. Names of one stage differ only by their numbers.
 
-    First comes the stage that is called pretraining or stage 1, else the one with most steps. Names that state nothing
-    but a step, beside others that name stages, belong to the first where it lacks their steps.
+    The first stage is the one called pretraining or stage 1, or else the one with most steps. Names that state only a
+    step fill the steps that the first stage lacks.
 
     Raises:
         SelectionError: two revisions of one stage state the same step.
@@ -200,7 +200,7 @@ def by_stage(names: Iterable[str], place: str) -> Stages:
     for name in names:
         if stated := parse_revision(name):
             found.setdefault(stated.stage, []).append((stated.step, name))
-    stages = {stage: by_step(steps, place) for stage, steps in found.items()}
+    stages = {stage: by_step(steps, location) for stage, steps in found.items()}
     ordered = sorted(stages, key=lambda stage: (not _FIRST_STAGE.search(stage), -len(stages[stage]), stage))
     first = ordered[0]
     plain = stages[PLAIN]
@@ -209,11 +209,11 @@ def by_stage(names: Iterable[str], place: str) -> Stages:
     return {stage: stages[stage] for stage in ordered if stage == first or stages[stage]}
 
 
-def by_step(steps: Iterable[tuple[int | None, str]], place: str) -> dict[int, str]:
-    """Revisions by their step; those without one (None) are left out.
+def by_step(steps: Iterable[tuple[int | None, str]], location: str) -> dict[int, str]:
+    """Revisions by step. Revisions without a step (None) are left out.
 
     Raises:
-        SelectionError: two revisions state the same step, so that neither can be told apart by it.
+        SelectionError: two revisions state the same step.
     """
     found: dict[int, str] = {}
     for step, revision in steps:
@@ -221,8 +221,8 @@ def by_step(steps: Iterable[tuple[int | None, str]], place: str) -> dict[int, st
             continue
         if found.setdefault(step, revision) != revision:
             raise SelectionError(
-                f"{place} holds step {step} twice, as {found[step]!r} and {revision!r}: "
-                "rename or remove one, so that a step is one checkpoint"
+                f"{location} has two revisions of step {step}, {found[step]!r} and {revision!r}: "
+                "rename or remove one of them"
             )
     return found
 

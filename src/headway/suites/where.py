@@ -1,10 +1,10 @@
-"""The language of `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
+"""Parse `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
 
-    where := clause*            all of them hold
-    clause := axis=item,item    axis is size, seed, step, run or stage (where revisions are of several stages of training)
+    where := clause*            all clauses must hold
+    clause := axis=item,item    axis is size, seed, step, run or stage (if a run has several training stages)
     item := value | a..b | a.. | ..b | first | last
 
-A range holds the known values between its ends, which need not be known themselves.
+A range selects the known values between its ends. The ends themselves may be unknown.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from headway.suites.names import natural_order, size_order
 AXES = ("size", "seed", "step", "run", "stage")
 _CLAUSE = re.compile(r"([^\s=]+)\s*=")
 _EXAMPLE = 'write it like "size=14m,70m seed=1..3 step=0,512,last"'
-_MANY = 40
+_MOST_LISTED = 40
 
 
 @dataclass(frozen=True)
 class Where:
-    """What is asked for on each axis; an axis that is not named is not narrowed."""
+    """The selected items of each axis. An axis without items is not restricted."""
 
     items: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def choose(self, axis: str, known: Sequence[str], of: str, *, asked: Sequence[str] | None = None) -> set[str]:
-        """Those of `known` (in order) that are asked for.
+    def choose(self, axis: str, known: Sequence[str], owner: str, *, asked: Sequence[str] | None = None) -> set[str]:
+        """Return the selected values among `known`, which are in order.
 
         Args:
-            of: whose values they are, for messages.
-            asked: the items, if not all of the axis's.
+            owner: the suite or run that has these values, as named in errors.
+            asked: items to use instead of all items of the axis.
 
         Raises:
-            SelectionError: an item names a value that is not known, or a range that holds none.
+            SelectionError: an item is unknown, or a range contains no known value.
         """
         items = self.items.get(axis) if asked is None else asked
         if items is None:
@@ -48,27 +48,27 @@ class Where:
         for item in items:
             found = _members(axis, item, known)
             if not found:
-                raise SelectionError(_unknown(axis, item, known, of))
+                raise SelectionError(_unknown(axis, item, known, owner))
             chosen |= found
         return chosen
 
 
 def parse_where(text: str) -> Where:
-    """Reads a selection; the empty one takes everything.
+    """Parse a selection. The empty selection selects everything.
 
     Raises:
-        SelectionError: it is not of the language, names an unknown axis, or one twice.
+        SelectionError: the selection cannot be parsed, names an unknown axis, or names an axis twice.
     """
     clauses = list(_CLAUSE.finditer(text))
     before = text[: clauses[0].start()] if clauses else text
     if before.strip():
-        raise SelectionError(f"the selection {text!r} is not understood at {before.strip()!r}: {_EXAMPLE}")
+        raise SelectionError(f"cannot parse the selection {text!r} at {before.strip()!r}: {_EXAMPLE}")
     items: dict[str, tuple[str, ...]] = {}
     ends = [clause.start() for clause in clauses[1:]] + [len(text)]
     for clause, end in zip(clauses, ends, strict=False):  # without clauses there is one end too many
         axis = clause[1].lower()
         if axis not in AXES:
-            raise SelectionError(f"checkpoints have no {clause[1]!r}: select by {', '.join(AXES)}; {_EXAMPLE}")
+            raise SelectionError(f"checkpoints have no axis {clause[1]!r}: select by {', '.join(AXES)}; {_EXAMPLE}")
         if axis in items:
             raise SelectionError(f"the selection {text!r} names {axis} twice: join the values with commas")
         items[axis] = _items(axis, text[clause.end() : end], text)
@@ -78,7 +78,7 @@ def parse_where(text: str) -> Where:
 def _items(axis: str, values: str, text: str) -> tuple[str, ...]:
     items = tuple(item.strip() for item in values.split(","))
     if not all(items) or any(re.search(r"\s", item) for item in items):
-        raise SelectionError(f"the selection {text!r} is not understood at '{axis}={values.strip()}': {_EXAMPLE}")
+        raise SelectionError(f"cannot parse the selection {text!r} at '{axis}={values.strip()}': {_EXAMPLE}")
     return tuple(item.lower() for item in items) if axis == "size" else items
 
 
@@ -120,22 +120,22 @@ _ORDER: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _unknown(axis: str, item: str, known: Sequence[str], of: str) -> str:
-    said = f"{of} has no {axis} {item!r}"
+def _unknown(axis: str, item: str, known: Sequence[str], owner: str) -> str:
+    message = f"{owner} has no {axis} {item!r}"
     if ".." in item:
-        said = f"{of} has no {axis} in the range {item!r}"
+        message = f"{owner} has no {axis} in the range {item!r}"
     if not known:
-        return f"{said}: it has none at all"
+        return f"{message}: it has none at all"
     close = _close(axis, item, known)
     rest = [value for value in known if value not in close]
-    if len(known) <= _MANY:
-        return f"{said}; known: {', '.join(close + rest)}"
+    if len(known) <= _MOST_LISTED:
+        return f"{message}; known: {', '.join(close + rest)}"
     near = f"; close: {', '.join(close)}" if close else ""
-    return f"{said}{near}; known: {len(known)} from {known[0]} to {known[-1]}"
+    return f"{message}{near}; known: {len(known)} from {known[0]} to {known[-1]}"
 
 
 def _close(axis: str, item: str, known: Sequence[str]) -> list[str]:
-    """The values that may have been meant: the nearest numbers of the same kind, else the most alike words."""
+    """Near matches for an unknown value: the nearest numbers of the same kind, else the most similar words."""
     low, _, high = item.partition("..")
     order = _ORDER[axis]
     kind, number = order(low or high)[:2]
