@@ -472,7 +472,7 @@ def test_bad_input_is_named():
             pass
     with pytest.raises(UsageError, match="unknown substitute 'noise'"):
         Ablate([(0, 0)], "noise")
-    with pytest.raises(UsageError, match="ablating with .mean. needs texts"):
+    with pytest.raises(UsageError, match=r"ablating with .mean. needs texts"):
         Ablate([(0, 0)], "mean")
     with pytest.raises(UsageError, match=r"\[0, 0, 1, 2, 3\] is no order"), Permute({0: [0, 0, 1, 2, 3]}).on(model):
         pass
