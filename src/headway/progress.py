@@ -1,4 +1,4 @@
-"""How long work is shown while it goes on: a bar on a terminal, plain lines elsewhere, nothing in a library call."""
+"""Showing the progress of long work: a bar on a terminal, lines in a log, nothing in library calls."""
 
 from __future__ import annotations
 

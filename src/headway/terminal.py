@@ -1,4 +1,4 @@
-"""What headway writes to a terminal or log: safe to show, and no reason to stop.
+"""Writing to terminals and logs: untrusted names are escaped, and a failed write stops nothing.
 
 Names of tensors, files and prompts come from files of others. Their control characters could move the cursor or forge a
 line of headway's own. A log on a full disk, or a closed one, must not end a sweep.
@@ -18,7 +18,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u20
 
 
 def printable(text: object) -> str:
-    """`text` on one line, each character that is no visible sign written as an escape such as \\x1b."""
+    """`text` on one line, with invisible characters written as escapes such as \\x1b."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 

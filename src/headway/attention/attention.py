@@ -1,4 +1,4 @@
-"""One layer's attention A over a batch of texts of equal length, and what scores may ask of it.
+"""One layer's attention A over a batch of texts, with the quantities that scores are made of.
 
 Shapes: B texts of T tokens each, N query heads, K key and value heads, D head_dim.
 
@@ -53,7 +53,7 @@ class Padding:
 
 
 class Attention(ABC):
-    """A row of A sums to 1, or to less with attention sinks. All is in float32, or in float64 if the model is.
+    """Attention whose rows sum to 1, or to less with attention sinks. Float32, or float64 if the model is.
 
     Attributes:
         n_tokens: T, of the longest text.
@@ -85,11 +85,11 @@ class Attention(ABC):
     @property
     @abstractmethod
     def output(self) -> Tensor:
-        """(B, N, T, D), what the layer passes on, in the model's dtype."""
+        """The layer's output (B, N, T, D), in the model's dtype."""
 
     @abstractmethod
     def of(self, texts: slice, n_tokens: int) -> Attention:
-        """The attention of some of the texts to their first tokens alone, which later ones leave as it is."""
+        """The attention of some texts, cut to their first tokens; later tokens do not change it."""
 
     @abstractmethod
     def padded(self, padding: Padding) -> Attention:
@@ -106,7 +106,7 @@ class Attention(ABC):
     @property
     @abstractmethod
     def mass(self) -> Tensor:
-        """sum over j of A[i, j]: (B, N, T). All ones but for models with attention sinks."""
+        """sum over j of A[i, j]: (B, N, T). All ones, except with attention sinks."""
 
     @property
     @abstractmethod
@@ -123,7 +123,7 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
     """The attention of queries (B, N, T, D) to keys (B, K, T, D), passing on values (B, K, T, any).
 
     Args:
-        sinks: (N,), one more logit in each row of a head, whose attention goes to no token.
+        sinks: (N,), one more logit in each row of a head; its attention goes to no token.
     """
     if q.shape[2] <= short_on(q.device):
         return ShortAttention(matrix_of(q, k, logits, sinks), v)
@@ -168,7 +168,7 @@ class ShortAttention(Attention):
 
 
 class LongAttention(Attention):
-    """Entries from queries, keys and each row's log-sum-exp; sums over rows from fused attention."""
+    """Single entries from queries, keys and each row's log-sum-exp; sums over rows from fused attention."""
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None) -> None:
         self.n_tokens = q.shape[2]
@@ -188,7 +188,7 @@ class LongAttention(Attention):
         return self._output
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
-        return self  # long texts that are read by parts are not padded: all of a batch are of one length
+        return self  # scores that are read by length get unpadded batches, in which all texts have one length
 
     def padded(self, padding: Padding) -> Attention:
         self.padding = padding
@@ -212,7 +212,7 @@ class LongAttention(Attention):
         if self._logits.bias is not None:
             logits = logits + entries(self._logits.bias)
         if self._logits.mask is not None:
-            # Before exp: l is over the allowed keys alone, so exp of another key's logit can be infinite.
+            # Masked before exp: l covers the allowed keys only, so exp of another key's logit can be infinite.
             logits = logits.masked_fill(~entries(self._logits.mask), -torch.inf)
         return (logits - self._log_sum_exp[:, :, first_row:]).exp()
 
@@ -223,7 +223,7 @@ class LongAttention(Attention):
     @cached_property
     def entropy(self) -> Tensor:
         among_tokens = self._fused_entropy() if self._logits.linear else self._plain_entropy()
-        entropy = among_tokens.clamp_min(0.0)  # rounding may leave a row that attends to one token below
+        entropy = among_tokens.clamp_min(0.0)  # rounding may put a row that attends to one token below 0
         return entropy if self._share is None else self._share * entropy + torch.special.entr(self._share)
 
     def _fused_entropy(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of every head of a model on every text of a corpus, in one forward pass."""
+"""Scoring every head of a model on every text of a corpus, in one forward pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-# A GPU pads texts of up to so many tokens: beyond, a batch of one length is work enough for it.
+# On a GPU, longer texts are not padded: a batch of one length keeps it busy.
 PADDED_ON_GPU = 512
 
 
@@ -31,10 +31,10 @@ def head_scores(
     sequences: Sequence[np.ndarray | Sequence[int]],
     scores: Sequence[str] = ("prev", "self", "first"),
 ) -> dict[str, np.ndarray]:
-    """Each score of every head on every text. `model` is afterwards as it was.
+    """Score every head on every text. The model is left unchanged.
 
-    Short texts of nearly equal length are read together; what pads them comes after them, where causal attention does
-    not look. Nothing after the last layer's attention is computed, for short texts not even its output.
+    Texts of similar length are padded and read together; causal attention does not see padding at the end. Nothing after
+    the last layer's attention is computed.
 
     Args:
         model: a causal language model of transformers, or its base model, on any device.
@@ -85,7 +85,9 @@ def _scores(
             else torch.cat([definition.formula(part) for part in of_parts])
             for name, definition in definitions.items()
         }
-        if layer == n_layers - 1 and found:  # the first batch is read to its end: a looped model would go on
+        if (
+            layer == n_layers - 1 and found
+        ):  # only later batches stop here: in the first one, a looped model is found out
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read):
@@ -145,7 +147,7 @@ def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
 
 
 def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
-    """The texts as int64 arrays, of which the model can read each."""
+    """The texts as int64 arrays, after checking that the model can read each of them."""
     vocab_size = getattr(config, "vocab_size", None)
     context = getattr(config, "max_position_embeddings", None)
     texts = [np.asarray(sequence) for sequence in sequences]
@@ -161,7 +163,7 @@ def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) ->
         if vocab_size is not None and not (text.min() >= 0 and text.max() < vocab_size):
             raise CorpusError(
                 f"text {number} has token ids from {text.min()} to {text.max()}; the model knows 0 to "
-                f"{vocab_size - 1}: is it the model's own tokenizer?"
+                f"{vocab_size - 1}: was another model's tokenizer used?"
             )
     return [text.astype(np.int64, copy=False) for text in texts]
 

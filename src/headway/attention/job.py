@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headway.attention")
 
-# Part of every part's fingerprint: raise it where a score's numbers change, and old parts are computed anew.
+# Part of the job's identity. Raise it when a score's numbers change: then old partitions are not reused.
 DEFINITIONS_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Input:
-    """A checkpoint, ready to be measured. `settings` must be the same at all steps of a run."""
+    """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
@@ -78,7 +78,7 @@ class HeadScores:
             raise UsageError(f"a score is asked for twice: {', '.join(self.scores)}")
 
     def identity(self) -> dict[str, Any]:
-        """All that decides the numbers."""
+        """All settings that decide the numbers."""
         repeated = {"length": self.repeated_length, "texts": self.repeated_texts, "seed": self.seed}
         return {
             "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
@@ -92,13 +92,14 @@ class HeadScores:
         }
 
     def _own_formulas(self) -> dict[str, Any]:
-        """The formulas of scores that do not come with headway, which no version stands for."""
+        """Hashes of the formulas of user-defined scores; `DEFINITIONS_VERSION` covers only built-in ones."""
         own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
         return {"formulas": own} if own else {}
 
     def require_measurable(self, checkpoint: Checkpoint) -> None:
-        """Tokenizes the corpus as `checkpoint` would, from its small files: what no checkpoint can be measured on is
-        said before any weights are fetched. What else may be wrong with the checkpoint is left to the sweep.
+        """Check that the corpus can be read with `checkpoint`'s tokenizer, before any weights are fetched.
+
+        Other faults of the checkpoint are left to the sweep, which records them and continues with the others.
 
         Raises:
             CorpusError: no text has two tokens, or the tokenizer makes tokens that the model does not have.
@@ -113,12 +114,12 @@ class HeadScores:
                 _tokenized(self.corpus, models.load_tokenizer(files.tokenizer_folder), *_limits(geometry), self.add_bos)
         except (UsageError, StorageError):
             raise
-        except Exception as error:  # the sweep meets it again, records it, and goes on with the others
+        except Exception as error:  # the sweep will meet the error again and record it
             log.debug("%s was not looked at before the sweep: %s", checkpoint.key, error)
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Input]:
-        """Fetches the files and reads the weights."""
+        """Fetch the files and read the weights."""
         from headway import models
 
         device = models.choose_device(self.device)
@@ -218,7 +219,7 @@ def _limits(geometry: Geometry) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_size: int, add_bos: bool) -> Sequences:
-    """Checkpoints that share a tokenizer share the corpus's tokens; what was left out or split is said once."""
+    """The corpus as tokens, once for all checkpoints that share a tokenizer; warnings are given once, too."""
     texts = tokenize(corpus, tokenizer, context_length=context_length, vocab_size=vocab_size, add_bos=add_bos)
     for note in texts.notes():
         log.warning("%s: %s", corpus.name, note)

@@ -1,4 +1,4 @@
-"""Attention kernels that hand out each row's log-sum-exp, and the plain one that stands in for them.
+"""Attention kernels that return each row's log-sum-exp, and a plain kernel for everything they cannot do.
 
 Shapes: B texts, N query heads, K key and value heads (N a multiple of K), T tokens, D head_dim.
 """
@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 log = logging.getLogger("headway.attention")
 
-# Rows of the T x T matrix that the plain kernel holds at a time.
+# The plain kernel holds so many rows of the T x T matrix at a time.
 PLAIN_ROWS = 256
 
 
@@ -28,7 +28,7 @@ class Attended(NamedTuple):
 
 @dataclass(frozen=True)
 class Logits:
-    """How a row of logits comes from queries and keys: cap(scale q.k) + bias, where `mask` allows it.
+    """The formula of the logits: cap(scale q.k) + bias, or -inf where `mask` is False.
 
     Attributes:
         mask: (B or 1, N or 1, T, T) booleans, True where i may attend to j; None for plain causal attention.
@@ -43,17 +43,17 @@ class Logits:
 
     @property
     def linear(self) -> bool:
-        """Whether they are the scaled products alone where `mask` allows it."""
+        """Whether the logits are scaled products alone, without bias or cap, apart from the mask."""
         return self.bias is None and self.softcap is None
 
     def added(self, q: Tensor) -> Tensor | None:
-        """Bias and mask as one tensor that fused kernels add to the scaled products, -inf where i may not attend to j.
+        """Bias and mask as one tensor, which fused kernels add to the scaled products; -inf where i may not attend to j.
 
         Args:
             q: (B, N, T, D); the result has its dtype and shape (B or 1, N or 1, T, T).
 
         Returns:
-            None for plain causal attention, which kernels have a faster way for.
+            None for plain causal attention, for which kernels have a faster path.
         """
         if self.mask is None and self.bias is None:
             return None
@@ -72,7 +72,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Logits], Attended]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
-    """Attention with its log-sum-exp, by the best kernel that is right for these inputs.
+    """Attention with its log-sum-exp, by the fastest kernel that is correct for these inputs.
 
     Args:
         q: (B, N, T, D).
@@ -100,7 +100,7 @@ def _choose(q: Tensor, v: Tensor, logits: Logits) -> Kernel:
         return plain
     elif (
         q.dtype == torch.float64
-    ):  # no fused kernel of CUDA takes it; the distance is read in it, a matter of milliseconds
+    ):  # CUDA has no fused kernel for it; only the distance needs it, which takes milliseconds
         return plain
     elif q.dtype == torch.float32 or added or q.shape[-1] > 256:
         kernel = cuda_efficient
@@ -111,9 +111,9 @@ def _choose(q: Tensor, v: Tensor, logits: Logits) -> Kernel:
 
 @lru_cache
 def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, added: bool) -> bool:
-    """Whether the kernel works here and agrees with the plain one, with or without `added` masks; asked once.
+    """Whether the kernel runs here and agrees with the plain one, with or without `added` masks. Computed once.
 
-    These kernels are PyTorch's own but not promised to stay as they are, and some GPUs lack some of them.
+    PyTorch calls these kernels itself but does not guarantee their interface, and some GPUs lack some of them.
     """
     try:
         right = all(_agrees(kernel, device, dtype, added, *shape) for shape in _TRIED)
@@ -126,7 +126,8 @@ def _is_right(kernel: Kernel, device: torch.device, dtype: torch.dtype, added: b
     return right
 
 
-# Heads, key and value heads, tokens, head_dim: grouped or not, of aligned sizes or not, longer than a kernel's block.
+# Shapes to try: heads, key and value heads, tokens, head_dim. They cover grouped heads, unaligned sizes, and texts longer than
+# a kernel's block.
 _TRIED = ((3, 3, 37, 8), (4, 2, 150, 64), (2, 1, 131, 22))
 
 
@@ -151,7 +152,7 @@ def _agrees(
         bias = -(distance % 5).to(dtype).expand(1, n_heads, -1, -1)
         logits = Logits(logits.scale, mask=((distance >= 0) & (distance < 9))[None, None], bias=bias)
     expected = plain(q.double(), k.double(), v.double(), logits)
-    # A few roundings of numbers below 8; sums are wider than half precision, but may take a quicker exp there.
+    # A few roundings of numbers below 8. Log-sum-exps are in float32 even for half precision, with a less exact exp.
     eps = torch.finfo(dtype).eps
     tolerances = (8 * eps, min(32 * eps, 1e-4))
     return all(
@@ -187,11 +188,11 @@ def cuda_efficient(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
     q, k, v, size = _for_cuda(q, k, v)
     kernel = torch.ops.aten._scaled_dot_product_efficient_attention
     output, log_sum_exp, *_ = kernel(q, k, v, added, True, 0.0, added is None, scale=logits.scale)
-    return Attended(output[..., :size], log_sum_exp[..., : q.shape[2]])  # its rows are padded for alignment
+    return Attended(output[..., :size], log_sum_exp[..., : q.shape[2]])  # the kernel pads its rows
 
 
 def _for_cuda(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """A key for each query head, and sizes of heads that are multiples of 8: these kernels read aligned blocks."""
+    """One key for each query head, and head sizes padded to a multiple of 8, because these kernels read aligned blocks."""
     size = q.shape[-1]
     k, v = repeated(k, q.shape[1]), repeated(v, q.shape[1])
     if size % 8:
@@ -200,7 +201,7 @@ def _for_cuda(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
-    """The formula itself, some rows at a time; honours everything that `Logits` can say."""
+    """The formula itself, some rows at a time; it supports everything that `Logits` can express."""
     v = repeated(v, q.shape[1])
     outputs, sums = [], []
     for block in rows_of_logits(q, k, logits):
@@ -210,7 +211,7 @@ def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
 
 
 def matrix_of(q: Tensor, k: Tensor, logits: Logits, sinks: Tensor | None = None) -> Tensor:
-    """All of A (B, N, T, T), for short texts, in float32 or wider; `sinks` (N,) take their part of each row."""
+    """The whole matrix A (B, N, T, T), for short texts, in float32 or wider; `sinks` (N,) take their share of each row."""
     if logits.linear and logits.mask is None:
         q, k = widened(q), repeated(widened(k), q.shape[1])
         bias = _causal_bias(q.shape[2], q.dtype, q.device)
@@ -256,6 +257,6 @@ def widened(x: Tensor) -> Tensor:
 
 
 def repeated(x: Tensor, n_heads: int) -> Tensor:
-    """Keys or values (B, K, T, D) with one for each of the `n_heads` query heads: (B, N, T, D)."""
+    """Keys or values (B, K, T, D), repeated for each of the `n_heads` query heads: (B, N, T, D)."""
     groups = n_heads // x.shape[1]
     return x if groups == 1 else x.repeat_interleave(groups, 1)

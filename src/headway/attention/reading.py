@@ -1,4 +1,4 @@
-"""How a model of transformers is made to hand out its attention.
+"""Making a model of transformers hand out its attention.
 
 One attention function, registered with transformers' AttentionInterface, serves every architecture that uses it.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "headway"
 
-# What models hand to every attention function and what does not change the attention that they are asked for here.
+# Arguments that models pass to every attention function and that do not change the attention computed here.
 _WITHOUT_EFFECT = frozenset(
     {
         "cache",
@@ -45,7 +45,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 class EnoughError(Exception):
-    """Raised by a reader to leave the model's forward pass: nothing that comes after is wanted."""
+    """Raised by a reader to end the model's forward pass early."""
 
 
 Reader = Callable[[int, Attention], None]
@@ -54,9 +54,9 @@ _reader: ContextVar[Reader] = ContextVar("headway_reader")
 
 @contextmanager
 def reading(model: nn.Module, reader: Reader) -> Iterator[None]:
-    """While the block runs, each layer of `model` computes its attention here and hands it to `reader` by number.
+    """While the block runs, each layer of `model` computes its attention here and passes it to `reader`.
 
-    Afterwards the model is as it was, however the block ends.
+    However the block ends, the model is left unchanged.
 
     Raises:
         UnsupportedModel: the architecture does not compute its attention through transformers' AttentionInterface.
@@ -100,7 +100,7 @@ def _attention_function(
     position_bias: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer; its signature is theirs."""
+    """The attention function that transformers calls in every layer, with the signature that it expects."""
     unknown = [name for name, other in others.items() if other is not None and name not in _WITHOUT_EFFECT]
     if unknown:
         raise _refusal(module, f"hands {', '.join(sorted(unknown))} to its attention, which headway does not know")
@@ -123,7 +123,7 @@ def _mask_and_bias(
 ) -> tuple[Tensor | None, Tensor | None]:
     mask, bias = attention_mask, position_bias
     if attention_mask is not None and attention_mask.dtype != torch.bool:
-        # Added to the logits: the lowest numbers stand for 'not allowed', other ones would be a bias.
+        # A float mask is added to the logits: its lowest numbers mean 'not allowed', and others are a bias.
         mask = attention_mask > torch.finfo(attention_mask.dtype).min / 2
         if attention_mask[mask].any():
             bias = attention_mask if bias is None else bias + attention_mask
@@ -137,6 +137,6 @@ def _refusal(module: nn.Module, what: str) -> UnsupportedModel:
 
 
 AttentionInterface.register(NAME, _attention_function)
-# Without a mask function of its own, an attention function is handed no mask and would ignore sliding windows.
-# PyTorch's is None where attention is plainly causal, else booleans.
+# An attention function without a registered mask function gets no mask, and would ignore sliding windows. The one of sdpa
+# gives None for plain causal attention, and booleans otherwise.
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,4 +1,4 @@
-"""Where a nano suite lies, and what its folder says of itself.
+"""The folder of a nano suite, and the file that describes it.
 
 FOLDER/suite.json         the recipe, the text's sha256, versions
 FOLDER/tokenizer.json     every run's
@@ -21,7 +21,7 @@ from headway.store.files import to_json, write_whole
 
 
 def cache_folder() -> Path:
-    """Where suites are kept that were made without being told where: HEADWAY_CACHE, or the user's cache folder."""
+    """The folder for suites that were trained without naming one: in HEADWAY_CACHE, or in the user's cache folder."""
     return own_cache() / "nano"
 
 
@@ -30,7 +30,7 @@ def tokenizer_path(folder: Path) -> Path:
 
 
 def prepare(folder: Path, recipe: Recipe) -> None:
-    """Writes down what `folder` is to hold, unless it says so already.
+    """Describe in `folder` which suite it will hold, unless it is described already.
 
     Raises:
         UsageError: it holds something else.
@@ -48,7 +48,7 @@ def prepare(folder: Path, recipe: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train_tokenizer(recipe.vocab_size).save(str(tokenizer_path(folder)))
     versions = {package: version(package) for package in ("numpy", "tokenizers", "torch", "transformers")}
-    # Last, since it vouches for the rest.
+    # Written last: its presence means that the other files are complete.
     description = recipe.described() | {"versions": {"python": platform.python_version(), **versions}}
     write_whole(_description_path(folder), to_json(description))
 

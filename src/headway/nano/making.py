@@ -1,4 +1,4 @@
-"""Makes a nano suite once, in worker processes, and finds it again."""
+"""Training a nano suite once, in worker processes, and finding it again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from headway.progress import Progress, Silent
 from headway.store.directory import require_folder
 from headway.text import count
 
-# Each worker holds PyTorch, half a gigabyte of it.
+# Each worker loads PyTorch, which takes half a gigabyte.
 MOST_WORKERS = 16
 
 
 def folder(name: str = "quick", progress: Progress | None = None) -> Path:
-    """Where the preset `name` lies in the user's cache; it is trained if it does not yet.
+    """The folder of the preset `name` in the user's cache; it is trained first if it is not there.
 
     Raises: as `train`.
     """

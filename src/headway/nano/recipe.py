@@ -1,4 +1,4 @@
-"""How nano is made: everything that decides its weights, beside the text and the code."""
+"""The recipe of a nano suite: everything that decides its weights, except the text and the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from headway.errors import SelectionError
 from headway.nano.text import text_sha256
 
-# Raise it when the code makes other weights of the same recipe, so that no cached suite is taken for a new one.
+# Raise it when the code gives other weights for the same recipe, so that cached suites are trained again.
 CODE_VERSION = 1
 
 
@@ -34,12 +34,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes x seeds x steps, what a step reads, and how it learns.
+    """Sizes, seeds and steps; the data of a step; the optimiser.
 
     Attributes:
         steps: the checkpoints that are kept, ascending; the last ends the training. 0 is initialisation.
         batch_size: sequences a step, of `context_length` tokens each.
-        repeated: the share of sequences that are one passage over and over: the reason for induction to arise.
+        repeated: the share of sequences that repeat one passage, which is what makes induction heads arise.
         random: the share of those whose passage is distinct random tokens; the others' is text.
         shortest_passage, longest_passage: tokens of a repeated passage, drawn uniformly.
         warmup: steps over which the learning rate rises; from there it falls linearly to a tenth at the end.
@@ -72,7 +72,7 @@ class Recipe:
         }
 
     def described(self) -> dict[str, Any]:
-        """All that decides the weights, as JSON: the recipe, the text and the code."""
+        """All that decides the weights, as JSON: recipe, text and code version."""
         described = {"recipe": asdict(self), "text_sha256": text_sha256(), "code_version": CODE_VERSION}
         return json.loads(json.dumps(described))  # tuples become lists, as they come back from a file
 

@@ -1,4 +1,4 @@
-"""What nano reads: the prose of the documentation that lies inside every CPython, in `pydoc_data.topics`."""
+"""The training text: the prose of the documentation that comes with every CPython, in `pydoc_data.topics`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TENTH = 10
 
 @cache
 def paragraphs() -> tuple[str, ...]:
-    """The prose, a paragraph each, in one line each: no grammar, no interpreter sessions, none twice.
+    """The paragraphs of prose, one line each, without grammar, interpreter sessions and repetitions.
 
-    Topics share whole sections, so that holding out text is honest only once the repetitions are gone.
+    Topics share whole sections. With repetitions, held-out text would also be in the training text.
     """
     from pydoc_data.topics import topics
 
@@ -31,12 +31,12 @@ def paragraphs() -> tuple[str, ...]:
 
 
 def text_sha256() -> str:
-    """Of all paragraphs: another Python's documentation is another text."""
+    """A hash of all paragraphs, because each version of Python has another documentation."""
     return hashlib.sha256(json.dumps(paragraphs()).encode("ascii")).hexdigest()
 
 
 def held_out() -> list[str]:
-    """Every tenth paragraph: never trained on, and the corpus called nano."""
+    """Every tenth paragraph, which no model is trained on: the corpus `nano`."""
     return [text for number, text in enumerate(paragraphs()) if number % TENTH == TENTH - 1]
 
 

@@ -1,4 +1,4 @@
-"""One training run: transformers' own GPT-NeoX from its initialisation to the last step, checkpoints on the way."""
+"""One training run of transformers' GPT-NeoX, from initialisation to the last step, with checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train_run(
     device: str = "cpu",
     step_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains one run into `folder`/stepN/, each with files as on the Hub.
+    """Train one run, and write its checkpoints to `folder`/stepN/ with files as on the Hub.
 
     The seed decides initialisation and data order. On a CPU the same seed gives the same weights, bit for bit, with
     the same versions of PyTorch and NumPy on the same kind of processor: training keeps to one thread, since the number

@@ -1,7 +1,7 @@
 """A process that trains runs of a suite: `python -m headway.nano.worker FOLDER DEVICE`.
 
-It reads runs' names from its input, a line each, and writes `step` after each step and `done` after each run. It is a
-process of its own, and no fork or spawn of the caller's, so that training works from scripts and notebooks alike.
+It reads the names of runs from its input, a line each, and writes `step` after each step and `done` after each run. It is
+started as a command instead of by multiprocessing, so that training also works from scripts without a main guard.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def main(folder: Path, device: str) -> None:
 
 
 def make_run(recipe: Recipe, run: str, tokenizer: Tokenizer, folder: Path, device: str) -> None:
-    """Trains `run` under a name that nobody takes for a run, and gives it its own when it is whole."""
+    """Train `run` in a hidden folder, and rename the folder when the run is whole."""
     size, seed = recipe.runs()[run]
     partial = folder / f".{run}.{os.getpid()}"
     try:
-        # If the caller is gone, the first step's sign has no reader, and training ends with it.
+        # If the caller is gone, printing `step` fails, which ends the training.
         train_run(recipe, size, seed, tokenizer, partial, device=device, step_done=lambda: print("step", flush=True))
         partial.rename(folder / run)
     finally:

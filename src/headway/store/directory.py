@@ -1,14 +1,14 @@
-"""The run directory: everything of one investigation, in files that are whole or absent.
+"""The run directory: all files of one investigation, each whole or absent.
 
     DIR/manifest.json                    what was asked, per table
-    DIR/TABLE/RUN@STEP.parquet           one part a checkpoint
-    DIR/failures.jsonl                   checkpoints that could not be done, and why
+    DIR/TABLE/RUN@STEP.parquet           one partition for each checkpoint
+    DIR/failures.jsonl                   checkpoints that failed, and why
     DIR/analysis/STUDY/SUBJECT.json, SUBJECT.TABLE.parquet   results, such as development/prev_self_ratio.json
     DIR/figures/*.svg, *.png             each figure
     DIR/report.html                      opens offline
 
 DIR is a folder, or any address that fsspec knows (`s3://bucket/sweep`): then every machine of a sweep writes there.
-The manifest names, for each table, the one job that its parts are of: parts of another are neither written nor read.
+The manifest names the one job of each table. Partitions of another job are neither written nor read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NOT_TABLES = frozenset({"analysis", "figures"})
 
 
 def safe_name(name: str, what: str = "name") -> str:
-    """`name` if it can stand in a file name; data never choose a path outside the run directory.
+    """Return `name` if it is safe in a file name, so that data never choose a path outside the run directory.
 
     Raises:
         RunDirectoryError: it is empty, starts with a dot, or holds anything but letters, digits and `._+-`.
@@ -60,7 +60,7 @@ def fingerprint(value: Any) -> str:
 
 
 def require_folder(out: str | os.PathLike[str]) -> None:
-    """Checks `out` before anything is fetched or computed for it. The folder need not exist yet.
+    """Check `out` before anything is fetched or computed. The folder need not exist yet.
 
     Raises:
         UsageError: `out` is empty, is a file or lies below one, is no possible path, or is an address that fsspec
@@ -232,11 +232,11 @@ class RunDirectory:
         return self.path / table / f"{safe_name(run, 'run name')}@{step}{SUFFIX}"
 
     def partitions(self, table: str) -> list[Path]:
-        """The files of `table` that are named as parts are, `RUN@STEP.parquet`, sorted by name."""
+        """The files of `table` that are named `RUN@STEP.parquet`, sorted by name."""
         return [path for path in self._parquet_files(table) if _PART_NAME.fullmatch(path.name)]
 
     def strays(self, table: str) -> list[Path]:
-        """Parquet files beside the parts of `table` that have other names, such as the copies of a file sync."""
+        """Parquet files of `table` with other names, such as the conflict copies of a file sync."""
         return [path for path in self._parquet_files(table) if not _PART_NAME.fullmatch(path.name)]
 
     def _parquet_files(self, table: str) -> list[Path]:
@@ -246,21 +246,21 @@ class RunDirectory:
         return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
 
     def jobs(self, table: str) -> dict[str, str]:
-        """The hash of the job that each part names, by file name; without those that are damaged."""
+        """The hash of the job of each partition, by file name, without damaged ones."""
         paths = self.partitions(table)
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             found = dict(zip((path.name for path in paths), threads.map(_job_of, paths), strict=True))
         return {name: job for name, job in found.items() if job is not None}
 
     def contents(self, table: str) -> str:
-        """A hash of the parts of `table`; it changes when one is added, removed or recomputed."""
+        """A hash of the partitions of `table`, which changes when one is added, removed or recomputed."""
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             return fingerprint(list(threads.map(_seal_of, self.partitions(table))))
 
     def claimed(self, table: str) -> str:
-        """The hash of the job that the manifest names for `table`; empty where it names none.
+        """The hash of the job that the manifest names for `table`; empty if it names none.
 
-        The manifest is read again only if it has changed, so that the cost of a part does not grow with their number.
+        The manifest is only read again if it has changed, so that writing a partition does not cost more in a large sweep.
         """
         try:
             now = self.manifest_path.stat()
@@ -275,21 +275,21 @@ class RunDirectory:
     def write_partition(
         self, table: str, run: str, step: int, frame: pl.DataFrame, metadata: Mapping[str, str]
     ) -> Path:
-        """Writes one checkpoint's table, whole or not at all. `metadata` and a checksum are stored inside the file.
+        """Write the table of one checkpoint, whole or not at all, with `metadata` and a checksum inside the file.
 
         Raises:
             RunDirectoryError: the manifest names another job than `metadata["job"]` for `table`.
-            StorageError: it cannot be written, or the manifest that named the job is gone.
+            StorageError: the file cannot be written, or the manifest is gone.
         """
         path, job = self.partition_path(table, run, step), metadata.get("job", "")
-        self._require_claim(table, job)  # a directory that was deleted must not come back through this part
+        self._require_claim(table, job)  # a deleted directory must not reappear with this file alone
         data = encode_partition(frame, {**metadata, "checkpoint": f"{run}@{step}"})
         write_whole(path, data, under=self._claim_of(table, job))
         return path
 
     @contextmanager
     def _claim_of(self, table: str, job: str) -> Iterator[None]:
-        """Nobody else can claim `table` while the block lasts."""
+        """Hold the lock on `table`'s claim while the block lasts."""
         with self._turn():
             self._require_claim(table, job)
             yield
@@ -306,11 +306,11 @@ class RunDirectory:
         )
 
     def read(self, table: str) -> pl.DataFrame:
-        """All parts of `table` as one frame, in the order of their names.
+        """All partitions of `table` as one frame, in the order of their names.
 
         Raises:
             RunDirectoryError: there are none, or they were not all made by the job that the manifest names.
-            StorageError: one is damaged, or holds another checkpoint than its name says.
+            StorageError: a partition is damaged, or holds another checkpoint than its name says.
         """
         parts = self.partitions(table)
         if not parts:
@@ -324,14 +324,14 @@ class RunDirectory:
         return pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
 
     def require_own(self, table: str, jobs: Mapping[str, str], expected: str) -> None:
-        """Refuses parts of several jobs in one table.
+        """Refuse a table with partitions of several jobs.
 
         Args:
-            jobs: the hash of the job of each part, by file name.
-            expected: the hash of the job whose parts may be there.
+            jobs: the hash of the job of each partition, by file name.
+            expected: the hash of the only job that is allowed.
 
         Raises:
-            RunDirectoryError: a part is of another job.
+            RunDirectoryError: a partition is of another job.
         """
         foreign = [name for name, job in jobs.items() if job != expected]
         if foreign:
@@ -351,26 +351,26 @@ class RunDirectory:
         return "Measure or import one into it first"
 
     def tables(self) -> list[str]:
-        """The tables that have parts."""
+        """The tables that have partitions."""
         if not self.path.is_dir():
             return []
         names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
         return sorted(name for name in names if name not in _NOT_TABLES and self.partitions(name))
 
     def drop_foreign_partitions(self, table: str, job: str) -> None:
-        """Deletes the parts of `table` that are damaged or were not made by `job`."""
+        """Delete the partitions of `table` that are damaged or of another job."""
         for part in self.partitions(table):
             if _job_of(part) != job:
                 part.unlink(missing_ok=True)
 
     def remove_abandoned(self) -> None:
-        """Removes what commands that were killed left half-written; what others are writing now stays."""
+        """Remove half-written files of killed commands; files that are being written stay."""
         if not is_remote(str(self.path)):  # an object store holds nothing that is half-written
             for folder in (self.path, *(entry for entry in self.path.iterdir() if entry.is_dir())):
                 remove_abandoned(folder)
 
     def add_failure(self, failure: Mapping[str, Any]) -> None:
-        """Appends one line to failures.jsonl.
+        """Append one line to failures.jsonl.
 
         Raises:
             StorageError: it cannot be written.
@@ -391,9 +391,7 @@ class RunDirectory:
                 raise self._not_writable(error) from error
 
     def failures(self, table: str) -> dict[str, dict[str, Any]]:
-        """The last failure of each checkpoint of `table` that has no part, by its key `RUN@STEP`; those of the job that
-        the manifest names.
-        """
+        """The last failure of each checkpoint of `table` without a partition, by key `RUN@STEP`, in the current job."""
         done = {part.name.removesuffix(".parquet") for part in self.partitions(table)}
         claimed = self.claimed(table)
         own = (line for line in self._failure_lines() if line["table"] == table and line.get("job", claimed) == claimed)
@@ -401,11 +399,11 @@ class RunDirectory:
         return {key: line for key, line in found.items() if key not in done}
 
     def _failure_lines(self) -> Iterator[dict[str, Any]]:
-        """The lines that are as headway writes them: others were cut short by a broken copy, or edited."""
+        """The valid lines; others were cut short by a broken copy, or edited."""
         try:
             require_regular(self.failures_path)
             data = self.failures_path.read_bytes()
-        except OSError:  # there were no failures, or nothing can be said of them
+        except OSError:  # there were no failures, or the file cannot be read
             return
         for line in data.split(b"\n"):
             with suppress(ValueError, RecursionError):
