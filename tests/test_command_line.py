@@ -463,7 +463,7 @@ def last_weights_at_step_4(place):
     shutil.copytree(weights_of(place, 8).parent, weights_of(place, 4).parent)
 
 
-PLANTED = "toy-1m-seed1: step 4 with the weights of the last step, 8"
+PLANTED = "toy-1m-seed1: step 4 has the weights of the last step, 8"
 
 
 def test_an_audit_of_a_sound_suite(place, monkeypatch, capsys):

@@ -352,7 +352,7 @@ NUMBERS = pl.DataFrame({"y": np.arange(12.0) ** 1.5, "x": [1.0, 3, 2] * 4, "g": 
         ("y ~ x + (1 | g)", NUMBERS.head(0), "the table is empty"),
         ("y ~ x + (1 | g)", NUMBERS.with_columns(x=pl.lit(None, pl.Float64)), "no row is left"),
         ("I(2*x + 1) ~ x + (1 | g)", NUMBERS, "without residual"),
-        ("y ~ x * factor(id) + (1 | g)", NUMBERS, "more rows than effects"),
+        ("y ~ x * factor(id) + (1 | g)", NUMBERS, "Give more rows, or fewer effects"),
         ("y ~ x + (0 | g)", NUMBERS, "this random term has no effects"),
         ("y ~ x + (1 | g)", NUMBERS.with_columns(x=pl.lit(float("inf"))), "x is infinite in 12 rows"),
         ("y ~ x + (1 | g)", [1, 2], "pass a polars or pandas data frame"),

@@ -337,7 +337,8 @@ def equal_in_run(run: str, groups: Iterable[list[int]], last: int, although: str
             said = f"steps 0 and 1 have equal weights{although}, as expected if the first step's learning rate is 0"
         elif steps[-1] == last:
             found = steps[:-1]
-            said = f"{steps_in_words(found)} have the weights of the last step, {last}{although}"
+            has = "has" if len(found) == 1 else "have"
+            said = f"{steps_in_words(found)} {has} the weights of the last step, {last}{although}"
         else:
             right = "only steps 0 and 1 can both be right" if steps[:2] == [0, 1] else "at most one of them is right"
             said = f"{steps_in_words(steps)} have equal weights{although}: {right}"

@@ -260,7 +260,7 @@ def _layers_out_of_place(run: str, steps: Sequence[Read], known: Collection[int]
     for (i, j), names in found.items():
         last = j == len(steps) - 1
         said = (
-            f"{_listed(names)} of step {steps[i].step} {'equals' if len(names) == 1 else 'equal'} step {steps[j].step}"
+            f"{_listed(names)} of step {steps[i].step} {'matches' if len(names) == 1 else 'match'} step {steps[j].step}"
             f"{', the last' if last else ''}, unlike the step's other layers"
         )
         yield Finding("out_of_place", run, (steps[i].step,) if last else (steps[i].step, steps[j].step), said)
