@@ -379,7 +379,7 @@ def test_a_finished_sweep_survives_a_hub_that_is_away(place, monkeypatch, capsys
     assert (code, said.splitlines()[0]) == (0, "0 checkpoints computed, 2 reused, 0 failed"), errors
     assert "headway: warning: " in errors
     if away == "down":
-        assert "The revisions of someone/toy-1m-seed1 are those that it last listed" in errors
+        assert "Using the last saved list of revisions of someone/toy-1m-seed1" in errors
 
 
 @pytest.mark.parametrize("away", AWAY)

@@ -183,7 +183,9 @@ def test_layers_with_other_labels_are_not_joined(tmp_path):
         "kinds": ["q0", "q1"],
     }  # fmt: skip
     for name, words in (("fewer", "a and c"), ("others", "a, b, c and d")):
-        with pytest.raises(UsageError, match=f"{name}' of q are a, b and c in layer 0, but {words} in layer 1, and"):
+        with pytest.raises(
+            UsageError, match=f"{name}' of q are a, b and c in layer 0, but {words} in layer 1. --together"
+        ):
             intervened(folder, clustering=name, kinds=("q",), together=True)
     for name, kinds in (("same", ("q",)), ("kinds", ("q", "k"))):
         summaries = intervened(folder, clustering=name, kinds=kinds, together=True, force=True)

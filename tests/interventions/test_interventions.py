@@ -217,7 +217,7 @@ def test_a_parameter_of_attention_that_is_not_known_is_refused_by_name():
     model.gpt_neox.layers[0].attention.temperature = torch.nn.Parameter(torch.ones(HEADS))
     with (
         pytest.raises(
-            UnsupportedModel, match=r"attention\.temperature of gpt_neox .* `per_head` if it splits into heads"
+            UnsupportedModel, match=r"attention\.temperature of gpt_neox,.* `per_head` if it splits into heads"
         ),
         Permute({0: ORDER}, kinds="q").on(model),
     ):
@@ -474,7 +474,10 @@ def test_bad_input_is_named():
         Ablate([(0, 0)], "noise")
     with pytest.raises(UsageError, match=r"ablating with .mean. needs texts"):
         Ablate([(0, 0)], "mean")
-    with pytest.raises(UsageError, match=r"\[0, 0, 1, 2, 3\] is no order"), Permute({0: [0, 0, 1, 2, 3]}).on(model):
+    with (
+        pytest.raises(UsageError, match=r"\[0, 0, 1, 2, 3\] is not a permutation"),
+        Permute({0: [0, 0, 1, 2, 3]}).on(model),
+    ):
         pass
     with pytest.raises(UsageError, match="unknown kind of weight 'x'"), Permute({0: ORDER}, kinds="x").on(model):
         pass
