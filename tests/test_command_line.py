@@ -507,7 +507,7 @@ def test_weights_that_cannot_be_read_end_no_audit(place, monkeypatch, capsys):
     code, said, errors = run_and_read(monkeypatch, capsys, "audit", "suite", "--deep")
     assert code == 1
     assert "flag  toy-1m-seed1: step 8: " in said
-    assert "it is not read" in said
+    assert "headway does not read it" in said
     assert "2 checkpoints looked at" in said
     assert "Traceback" not in errors
     assert not (place / "evil-was-here").exists()
@@ -525,7 +525,7 @@ def test_an_audit_of_what_is_not_there(place, monkeypatch, capsys, words, named)
 def test_flagged_checkpoints_are_warned_of(place, monkeypatch, capsys, words):
     last_weights_at_step_4(place)
     monkeypatch.chdir(place)
-    warning = "headway: warning: an audit flagged 1 of 3 checkpoints, such as toy-1m-seed1@4: step 4 with the"
+    warning = "headway: warning: an audit flagged 1 of 3 checkpoints, such as toy-1m-seed1@4: step 4 has the"
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=0")[1], "there was no audit yet"
     assert run(monkeypatch, capsys, "audit", "suite")[0] == 1
     assert "warning: an audit" not in run(monkeypatch, capsys, *words, "--where", "step=8")[1]

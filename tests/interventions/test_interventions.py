@@ -481,7 +481,10 @@ def test_bad_input_is_named():
         pass
     with pytest.raises(UsageError, match="unknown kind of weight 'x'"), Permute({0: ORDER}, kinds="x").on(model):
         pass
-    with pytest.raises(UsageError, match="a swap needs exactly two clusters"), SwapClusters({0: [0, 1, 2, 0, 0]}).on(model):
+    with (
+        pytest.raises(UsageError, match="a swap needs exactly two clusters"),
+        SwapClusters({0: [0, 1, 2, 0, 0]}).on(model),
+    ):
         pass
     with (
         pytest.raises(UsageError, match="6 query heads share 2 key and value heads"),

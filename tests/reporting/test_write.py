@@ -23,7 +23,7 @@ from headway.reporting import markdown, write
 from headway.reporting import page as page_module
 from headway.reporting.measured import measurement
 from headway.reporting.writing import chapters_of, read_results
-from headway.store.directory import RunDirectory
+from headway.store import RunDirectory, TableRecord
 from headway.studies import Result
 from support_report import heads_frame, run_directory, studied
 from support_studies import split
@@ -228,7 +228,7 @@ def test_names_with_html_are_shown_as_they_are(tmp_path):
     result.find("growth", "evil", EVIL)
     directory = run_directory(tmp_path / "evil", result)
     with directory.changing_manifest() as manifest:
-        manifest["tables"]["heads"]["identity"]["corpus"]["name"] = EVIL
+        manifest.tables["heads"].identity["corpus"]["name"] = EVIL
     text = write(directory, figures=False).read_text(encoding="utf-8")
     reader = Reader(text)
     assert not [element for element in reader.elements if element[0] == "img"]
@@ -463,11 +463,9 @@ def test_files_that_were_imported_are_named_with_a_short_hash(result, tmp_path):
     directory = run_directory(tmp_path / "imported", result)
     files = [{"name": "a.csv.gz", "sha256": "ab" * 32}, {"name": "b.csv", "sha256": "cd" * 32}]
     with directory.changing_manifest() as manifest:
-        manifest["tables"]["heads"]["identity"] = {"suite": "published", "imported": files}
-        manifest["tables"]["prompts"] = {
-            "identity": {"suite": "published", "prompts": [["copying", "a b a"], ["capitals", "Rome is in"]]},
-            "checkpoints": ["a@0"],
-        }
+        prompts = [["copying", "a b a"], ["capitals", "Rome is in"]]
+        manifest.tables["heads"] = TableRecord({"suite": "published", "imported": files}, ["a@0"])
+        manifest.tables["prompts"] = TableRecord({"suite": "published", "prompts": prompts}, ["a@0"])
     named = "a.csv.gz (sha256 abababababab…), b.csv (sha256 cdcdcdcdcdcd…)"
     measured = measurement(directory)
     assert ("imported", named) in measured.facts

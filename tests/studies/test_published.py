@@ -89,7 +89,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     ("change", "message"),
     [
         ({"Layer": 0}, "count layers from 1"),
-        ({"Layer": 7}, "Layer 7 is beyond n_layers, which is 6"),
+        ({"Layer": 7}, "Layer 7 is above n_layers, which is 6"),
         ({"Layer": "two"}, "column Layer must hold a whole number; row 1 has 'two'"),
         ({"n_params": None}, "column n_params must hold a whole number; row 1"),
         ({"mean_1back": "high"}, "column mean_1back must hold a finite number"),
@@ -100,7 +100,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         ({"mean_first": float("-inf")}, "column mean_first must hold a finite number"),
         ({"n_params": "inf"}, "column n_params must hold a whole number; row 1 has 'inf'"),
         ({"n_params": "NAN"}, "column n_params must hold a whole number; row 1 has 'NAN'"),
-        ({"revision": "step511"}, "revision 'step511' does not go with step_modded 513"),
+        ({"revision": "step511"}, "revision 'step511' does not match step_modded 513"),
         ({"seed_name": None}, "column seed_name is empty in row 1"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_table_without_scores_is_refused(tmp_path):
 def test_a_table_without_rows_is_refused(tmp_path):
     path = csv(tmp_path, ROW)
     path.write_text(path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(UsageError, match=r"heads\.csv has a header and no rows below it: give"):
+    with pytest.raises(UsageError, match=r"heads\.csv has a header but no rows: give"):
         read_published([path])
 
 
