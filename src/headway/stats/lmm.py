@@ -63,7 +63,7 @@ def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
     n, p = x.matrix.shape
     if n <= p:
         raise StatisticsError(
-            f"the table has {n} complete rows for {p} fixed effects: more rows than effects are needed"
+            f"the table has {n} complete rows for {p} fixed effects. Give more rows, or fewer effects"
         )
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {formula.response} does not vary: it is {frame.y[0]:g} in every row")

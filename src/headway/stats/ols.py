@@ -35,7 +35,7 @@ def ols(formula: str, data: Any) -> LinearModel:
     x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
     n, p = x.matrix.shape
     if n <= p:
-        raise StatisticsError(f"the table has {n} complete rows for {p} coefficients: more rows than these are needed")
+        raise StatisticsError(f"the table has {n} complete rows for {p} coefficients. Give more rows, or fewer effects")
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
     return LinearModel(frame, x, dropped)
