@@ -1,7 +1,8 @@
 """Send requests to the Hub: each has a time limit, transient failures are retried, and other failures are explained.
 
 Requests use huggingface_hub's session, so that its proxies, certificates and tokens apply. Its own downloads are not
-used: they build paths from a server's `ETag` and `X-Repo-Commit`, and sleep for as long as `Retry-After` says.
+used: they build paths from a server's `ETag` and `X-Repo-Commit`, and sleep for as long as `Retry-After` says. tenacity
+would need the rules below (tries by kind of failure, a limit of all pauses together) as callbacks: no less code.
 """
 
 from __future__ import annotations
