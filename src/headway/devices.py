@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""Choose the device on which a model runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from headway.errors import UsageError
 
 
 def choose_device(device: str) -> str:
-    """The torch device for `cpu`, `cuda`, `cuda:1` or `auto`, which is a GPU where there is one.
+    """Return the torch device for `cpu`, `cuda`, `cuda:1` or `auto`. `auto` is a GPU if there is one.
 
     Raises:
-        UsageError: it is another word, or a GPU that is not there.
+        UsageError: the name is unknown, or this machine has no such GPU.
     """
     import torch
 

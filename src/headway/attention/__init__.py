@@ -1,4 +1,4 @@
-"""Forward pass -> head scores: `scores` says what they are, `attention` and `kernels` how they are computed.
+"""Compute head scores in one forward pass: `scores` defines them, `attention` and `kernels` compute what they need.
 
 `headway.measure` applies them to a whole suite.
 """
@@ -20,7 +20,7 @@ _MODULES = {"head_scores": "heads", "HeadScores": "job", "define": "scores"}
 
 
 def __getattr__(name: str) -> Any:
-    """torch is imported when one of these is first used."""
+    """Import torch when one of these names is first used."""
     if name in _MODULES:
         from importlib import import_module
 

@@ -1,13 +1,14 @@
-"""One layer's attention A over a batch of texts, with the quantities that scores are made of.
+"""Attention A of one layer over a batch of texts, and the quantities that scores are made of.
 
 Shapes: B texts of T tokens each, N query heads, K key and value heads, D head_dim.
 
-Texts of up to `SHORT` tokens have their T x T matrix in memory: plain products are quicker than a fused kernel, and on a
-CPU the matrix is no larger than their queries and keys. Longer ones never do. There, with l[i] the log-sum-exp of row i's
-logits, A[i, j] = exp(s q[i].k[j] - l[i]) wherever an entry is wanted; and the same fused attention with keys or
-positions for values gives sum_j A[i, j] k[j] and sum_j A[i, j] j, hence each row's entropy and distance. Memory grows
-with T. Where a model gives a mask of its own (a sliding window shorter than the text), that mask is T x T: one,
-shared by all heads and layers.
+The T x T matrix of a text is held in memory only up to `SHORT` tokens. There, plain products are quicker than a fused
+kernel, and on a CPU the matrix is no larger than the queries and keys.
+
+Longer texts use fused kernels, whose memory grows with T. Let l[i] be the log-sum-exp of row i's logits. A single entry is
+then A[i, j] = exp(s q[i].k[j] - l[i]). The same kernel with keys or positions in place of values gives
+sum_j A[i, j] k[j] and sum_j A[i, j] j, and from these each row's entropy and distance. A mask of the model's own (a
+sliding window shorter than the text) is T x T, and is shared by all heads and layers.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from torch import Tensor
 
 from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
 
-# By kind of device; found on an H100, where fused kernels are quicker from about 150 tokens on.
+# Measured for each kind of device. On an H100, fused kernels are quicker from about 150 tokens on.
 SHORT = {"cpu": 64, "cuda": 128}
 
 
 def short_on(device: torch.device) -> int:
-    """The longest text whose matrix is in memory on `device`."""
+    """Return the number of tokens of the longest text whose matrix is held in memory on `device`."""
     return SHORT.get(device.type, SHORT["cpu"])
 
 
 class Padding:
-    """Which tokens of a batch's texts are their own, for all layers; the others, at the end, are padding.
+    """The padding of a batch: the tokens after the end of each text, the same in all layers.
 
     Args:
         lengths: each text's number of tokens, at most T.
@@ -44,7 +45,7 @@ class Padding:
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}
 
     def of_last(self, n_rows: int) -> tuple[Tensor, Tensor]:
-        """Of the last `n_rows` of T rows: which are padding (B, 1, rows), and how many are not (B, 1)."""
+        """For the last `n_rows` of T rows: a mask of the padding (B, 1, rows), and the number of other rows (B, 1)."""
         if n_rows not in self._rows:
             first = self._n_tokens - n_rows
             row = torch.arange(first, self._n_tokens, device=self.lengths.device)
@@ -69,14 +70,14 @@ class Attention(ABC):
         return self.n_tokens if self.padding is None else self.padding.lengths
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over each text's rows of `values` (B, N, rows), of which the last is that of token T: (B, N)."""
+        """Mean of `values` (B, N, rows) over the rows of each text: (B, N). The last row must be that of token T."""
         if self.padding is None:
             return values.mean(-1)
         _, count = self.padding.of_last(values.shape[-1])
         return self.total(values) / count
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over each text's rows, as `mean`."""
+        """Sum of `values` over the rows of each text, as `mean`."""
         if self.padding is None:
             return values.sum(-1)
         outside, _ = self.padding.of_last(values.shape[-1])
@@ -89,11 +90,11 @@ class Attention(ABC):
 
     @abstractmethod
     def of(self, texts: slice, n_tokens: int) -> Attention:
-        """The attention of some texts, cut to their first tokens; later tokens do not change it."""
+        """Attention of some of the texts, cut to their first tokens. Later tokens do not change it."""
 
     @abstractmethod
     def padded(self, padding: Padding) -> Attention:
-        """The same attention, whose means leave out `padding`."""
+        """The same attention, with means and totals that leave out `padding`."""
 
     @abstractmethod
     def back(self, distance: int) -> Tensor:
@@ -120,10 +121,10 @@ class Attention(ABC):
 
 
 def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None = None) -> Attention:
-    """The attention of queries (B, N, T, D) to keys (B, K, T, D), passing on values (B, K, T, any).
+    """Return the attention of queries (B, N, T, D) to keys (B, K, T, D), with values (B, K, T, any).
 
     Args:
-        sinks: (N,), one more logit in each row of a head; its attention goes to no token.
+        sinks: (N,), one additional logit in each row of a head. Its attention goes to no token.
     """
     if q.shape[2] <= short_on(q.device):
         return ShortAttention(matrix_of(q, k, logits, sinks), v)
@@ -131,7 +132,7 @@ def attention_of(q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor 
 
 
 class ShortAttention(Attention):
-    """The matrix itself: (B, N, T, T)."""
+    """Attention of short texts, as the matrix itself: (B, N, T, T)."""
 
     def __init__(self, matrix: Tensor, v: Tensor, padding: Padding | None = None) -> None:
         self.n_tokens, self.padding = matrix.shape[-1], padding
@@ -168,7 +169,7 @@ class ShortAttention(Attention):
 
 
 class LongAttention(Attention):
-    """Single entries from queries, keys and each row's log-sum-exp; sums over rows from fused attention."""
+    """Attention of long texts: single entries from queries, keys and log-sum-exps, sums over rows from fused attention."""
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None) -> None:
         self.n_tokens = q.shape[2]
@@ -207,7 +208,7 @@ class LongAttention(Attention):
         return self._probability(products, position, lambda matrix: matrix[..., position:, position])
 
     def _probability(self, products: Tensor, first_row: int, entries: Callable[[Tensor], Tensor]) -> Tensor:
-        """exp(logit - l) of the rows from `first_row` on; `entries` picks the same ones from a T x T matrix."""
+        """exp(logit - l) for the rows from `first_row` on. `entries` picks the same entries from a T x T matrix."""
         logits = self._logits.of_products(products)
         if self._logits.bias is not None:
             logits = logits + entries(self._logits.bias)

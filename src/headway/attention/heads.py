@@ -1,4 +1,4 @@
-"""Scoring every head of a model on every text of a corpus, in one forward pass."""
+"""Score every head of a model on every text of a corpus, in one forward pass."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def head_scores(
 ) -> dict[str, np.ndarray]:
     """Score every head on every text. The model is left unchanged.
 
-    Texts of similar length are padded and read together; causal attention does not see padding at the end. Nothing after
-    the last layer's attention is computed.
+    Texts of similar length are padded and read together, because causal attention does not see padding at the end. The
+    forward pass stops after the attention of the last layer.
 
     Args:
         model: a causal language model of transformers, or its base model, on any device.
@@ -102,7 +102,7 @@ def _scores(
 
 
 def _padding(batch: Batch, device: torch.device) -> list[Padding]:
-    """What pads a batch's texts; nothing if all are of one length."""
+    """Return the padding of a batch, or None if all texts have one length."""
     if len(batch.parts) == 1:
         return []
     lengths = [n_tokens for texts, n_tokens in batch.parts for _ in range(texts.start, texts.stop)]
@@ -112,9 +112,9 @@ def _padding(batch: Batch, device: torch.device) -> list[Padding]:
 def read_together(
     model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: Iterable[Definition] = ()
 ) -> Iterator[Batch]:
-    """The batches in which `model` reads texts for these scores.
+    """Yield the batches in which `model` reads texts for these scores.
 
-    Texts with a matrix may be padded whatever the scores are; on a GPU others too, if all scores are right for that.
+    Short texts may always be padded. On a GPU longer ones may be, too, if all scores allow it (`Definition.padded`).
     """
     longest = attention.short_on(model.device)
     if model.device.type == "cuda" and all(definition.padded for definition in definitions):
@@ -123,7 +123,7 @@ def read_together(
 
 
 def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
-    """Each score of a batch, (texts, layers, heads)."""
+    """Stack each score of a batch over layers: (texts, layers, heads)."""
     missing = [str(layer) for layer in range(n_layers) if layer not in layers]
     if missing:
         raise UnsupportedModel(
@@ -147,7 +147,7 @@ def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
 
 
 def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
-    """The texts as int64 arrays, after checking that the model can read each of them."""
+    """Return the texts as int64 arrays, after checking that the model can read each of them."""
     vocab_size = getattr(config, "vocab_size", None)
     context = getattr(config, "max_position_embeddings", None)
     texts = [np.asarray(sequence) for sequence in sequences]

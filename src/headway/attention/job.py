@@ -1,4 +1,4 @@
-"""The job `heads`: a checkpoint -> one row per head, one column per score."""
+"""The job `heads`: it scores a checkpoint and makes a table with one row per head and one column per score."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class HeadScores:
             raise UsageError(f"a score is asked for twice: {', '.join(self.scores)}")
 
     def identity(self) -> dict[str, Any]:
-        """All settings that decide the numbers."""
+        """Return all settings that affect the numbers."""
         repeated = {"length": self.repeated_length, "texts": self.repeated_texts, "seed": self.seed}
         return {
             "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
@@ -131,10 +131,10 @@ class HeadScores:
             yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
 
     def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
-        """A row per head, ordered by layer and head.
+        """Return one row per head, ordered by layer and head.
 
         Raises:
-            CheckpointError: a score is not finite, or the device's memory does not hold what it takes.
+            CheckpointError: a score is not finite, or the device has too little memory.
         """
         import torch
 
@@ -153,7 +153,7 @@ class HeadScores:
         return self.loss or any(DEFINITIONS[name].repeated for name in self.scores)
 
     def _means(self, input: Input, texts: Sequences) -> dict[str, np.ndarray]:
-        """Each score's mean over texts, (layers, heads)."""
+        """Mean of each score over texts: (layers, heads)."""
         from headway.attention.heads import head_scores
 
         means: dict[str, np.ndarray] = {}
@@ -168,7 +168,7 @@ class HeadScores:
         return means
 
     def _capability(self, input: Input, texts: Sequences) -> dict[str, float]:
-        """The columns of `tables.MODEL_COLUMNS`."""
+        """Return the columns of `tables.MODEL_COLUMNS`: how well the checkpoint predicts repeated tokens."""
         from headway.abilities.next_tokens import next_token_predictions
 
         on_texts = next_token_predictions(input.model, texts.ids)
@@ -219,7 +219,7 @@ def _limits(geometry: Geometry) -> tuple[int, int]:
 
 @lru_cache(maxsize=8)
 def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_size: int, add_bos: bool) -> Sequences:
-    """The corpus as tokens, once for all checkpoints that share a tokenizer; warnings are given once, too."""
+    """Tokenize the corpus once for all checkpoints that share a tokenizer, so that warnings are given once, too."""
     texts = tokenize(corpus, tokenizer, context_length=context_length, vocab_size=vocab_size, add_bos=add_bos)
     for note in texts.notes():
         log.warning("%s: %s", corpus.name, note)
@@ -227,7 +227,7 @@ def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_
 
 
 def _mean_over_texts(values: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """The mean over texts of the mean over each text's windows; `values` are (windows, layers, heads)."""
+    """Average `values` (windows, layers, heads) over the windows of each text, then over texts: (layers, heads)."""
     _, number, windows = np.unique(text, return_inverse=True, return_counts=True)
     share = 1 / windows[number]
     return np.tensordot(share, values, 1) / len(windows)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 log = logging.getLogger("headway.attention")
 
-# The plain kernel holds so many rows of the T x T matrix at a time.
+# Number of rows of the T x T matrix that the plain kernel holds at a time.
 PLAIN_ROWS = 256
 
 
@@ -47,7 +47,7 @@ class Logits:
         return self.bias is None and self.softcap is None
 
     def added(self, q: Tensor) -> Tensor | None:
-        """Bias and mask as one tensor, which fused kernels add to the scaled products; -inf where i may not attend to j.
+        """Combine bias and mask into one tensor that fused kernels add to the scaled products: -inf if i may not attend to j.
 
         Args:
             q: (B, N, T, D); the result has its dtype and shape (B or 1, N or 1, T, T).
@@ -201,7 +201,7 @@ def _for_cuda(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
-    """The formula itself, some rows at a time; it supports everything that `Logits` can express."""
+    """Compute the formula directly, some rows at a time. This supports everything that `Logits` can express."""
     v = repeated(v, q.shape[1])
     outputs, sums = [], []
     for block in rows_of_logits(q, k, logits):
@@ -211,7 +211,7 @@ def plain(q: Tensor, k: Tensor, v: Tensor, logits: Logits) -> Attended:
 
 
 def matrix_of(q: Tensor, k: Tensor, logits: Logits, sinks: Tensor | None = None) -> Tensor:
-    """The whole matrix A (B, N, T, T), for short texts, in float32 or wider; `sinks` (N,) take their share of each row."""
+    """Return the whole matrix A (B, N, T, T) in float32 or wider. `sinks` (N,) take their share of each row."""
     if logits.linear and logits.mask is None:
         q, k = widened(q), repeated(widened(k), q.shape[1])
         bias = _causal_bias(q.shape[2], q.dtype, q.device)
@@ -252,7 +252,7 @@ def rows_of_logits(q: Tensor, k: Tensor, logits: Logits) -> Iterator[Tensor]:
 
 
 def widened(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it is."""
+    """Return `x` in float32, or in float64 if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

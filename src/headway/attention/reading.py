@@ -1,4 +1,4 @@
-"""Making a model of transformers hand out its attention.
+"""Read the attention of a transformers model during its forward pass.
 
 One attention function, registered with transformers' AttentionInterface, serves every architecture that uses it.
 """

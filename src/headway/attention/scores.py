@@ -1,8 +1,8 @@
-"""What the scores are: each is a few words about one layer's attention A. Adding one: a function here,
-and its words in `headway.tables.SCORES`.
+"""The formulas of the attention scores.
 
-A function here gets the `Attention` of a layer over a batch of texts of T tokens and gives one number for each text
-and head: (texts, heads). Titles, units and formulas in words are in `headway.tables.SCORES`.
+Each function gets the attention A of one layer over a batch of texts of T tokens. It returns one number for each text and
+head: (texts, heads). Titles, units and the formulas in words are in `headway.tables.SCORES`. To add a score, add a function
+here and its words there.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Definition:
     """A score's formula.
 
     Attributes:
-        repeated: whether it is read on random tokens repeated once.
-        padded: whether it is right for texts of several lengths in one batch; others get those of one length at a time.
+        repeated: whether the score is computed on random tokens that are repeated once.
+        padded: whether the formula is correct for texts of several lengths in one batch. If not, it gets batches of one
+            length.
     """
 
     formula: Formula
@@ -40,15 +41,15 @@ class Definition:
 
     @property
     def built_in(self) -> bool:
-        """Whether the formula is one of this file; `job.DEFINITIONS_VERSION` stands for those."""
+        """Whether the formula is one of this file. `job.DEFINITIONS_VERSION` covers those."""
         return self.formula.__module__ == __name__
 
     @property
     def digest(self) -> str:
-        """A hash of the formula's source, without the functions that it calls.
+        """Hash the formula's source, without the functions that it calls.
 
         Raises:
-            UsageError: the source is in no file, so that no run directory could tell when the formula changes.
+            UsageError: the source is not in a file, so headway cannot notice when the formula changes.
         """
         try:
             source = inspect.getsource(self.formula)
@@ -64,12 +65,12 @@ DEFINITIONS: dict[str, Definition] = {}
 
 
 def define(score: tables.Score, *, repeated: bool = False, padded: bool = False) -> Callable[[Formula], Formula]:
-    """Makes the function below it the formula of `score`.
+    """Make the decorated function the formula of `score`.
 
     Args:
-        repeated: it is read on random tokens repeated once.
-        padded: it averages over rows with `A.mean` and `A.total` and takes lengths from `A.lengths` alone, so that texts of
-            several lengths can be read at once, which is quicker, above all on a GPU.
+        repeated: the score is computed on random tokens that are repeated once.
+        padded: the formula averages over rows only with `A.mean` and `A.total`, and takes lengths only from `A.lengths`.
+            Texts of several lengths can then be read at once, which is quicker, above all on a GPU.
     """
 
     def put(formula: Formula) -> Formula:
@@ -81,7 +82,7 @@ def define(score: tables.Score, *, repeated: bool = False, padded: bool = False)
 
 
 def unknown_score(name: object) -> UsageError:
-    """The error that lists the known scores, and what `name` may have been meant for."""
+    """Return the error that lists the known scores and suggests those with names similar to `name`."""
     close = get_close_matches(str(name).lower(), DEFINITIONS, n=1)
     meant = f", perhaps {close[0]!r} was meant" if close else ""
     return UsageError(f"unknown score {name!r}{meant}: known are {', '.join(DEFINITIONS)}")

@@ -33,7 +33,7 @@ def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
 
 
 class Spread(NamedTuple):
-    """Distances of centres and variances, as in "Clustering dynamics of attention heads".
+    """Distances of centres and variances, as in "Pythia clustering dynamics".
 
     Attributes:
         centre_distance: largest distance between two centres.

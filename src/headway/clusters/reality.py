@@ -13,7 +13,7 @@ p = (1 + draws at least as large) / (1 + draws). It compares silhouettes, except
 of variance between clusters. Its draws vary as much in every direction as the heads do, so groups show only in how much of
 the variance is between clusters. SigClust does the same (Liu, Hayes, Nobel & Marron 2008), but estimates the covariance.
 
-These clusters are those of "Clustering dynamics of attention heads", including differences of norm. `groups` tests whether
+These clusters are those of "Pythia clustering dynamics", including differences of norm. `groups` tests whether
 heads form groups apart from their norms.
 """
 

@@ -96,7 +96,7 @@ class HeadSpace:
 
 
 def raw_space(weights: NDArray[np.floating], where: str = "the weights") -> HeadSpace:
-    """Space of flattened head matrices, as in "Clustering dynamics of attention heads".
+    """Space of flattened head matrices, as in "Pythia clustering dynamics".
 
     Args:
         weights: (H, ..., columns), any shape per head. Blocks are made along the last axis, which for Q, K, V and O is the

@@ -44,7 +44,7 @@ class Prompt(NamedTuple):
     text: str
 
 
-# "Clustering dynamics of attention heads" used decimal comparison, arithmetic, language and patterns. The others are
+# "Pythia clustering dynamics" used decimal comparison, arithmetic, language and patterns. The others are
 # common prompts in work on attention heads.
 PROMPTS = (
     Prompt("decimal comparison", "Which is bigger, 9.9 or 9.11? The bigger number is"),

@@ -43,7 +43,7 @@ class Architecture:
         per_head: for some of `KINDS`, further parameters within a layer that split equally into heads of that kind, in
             their order. Weights and their biases are not listed here.
         shared: attention parameters within a layer that all heads share.
-        published: the stored weights as "Clustering dynamics of attention heads" read them, if that differs.
+        published: the stored weights as "Pythia clustering dynamics" read them, if that differs.
         renamed: prefixes of tensor names in files, mapped to the prefixes of the installed transformers.
     """
 
@@ -73,7 +73,7 @@ def _heads_then_kinds(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
 
 
 def _kinds_then_heads(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
-    """GPT-NeoX's fused layer as "Clustering dynamics of attention heads" read it: (3 * N * D, M).
+    """GPT-NeoX's fused layer as "Pythia clustering dynamics" read it: (3 * N * D, M).
 
     This reading mixes heads and kinds. It exists only to reproduce the published numbers.
     """

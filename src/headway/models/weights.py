@@ -23,7 +23,7 @@ class HeadWeights:
 
     Args:
         folder: holds config.json and the weights.
-        layout: `true`, or `published`: GPT-NeoX's fused weight as "Clustering dynamics of attention heads" read it,
+        layout: `true`, or `published`: GPT-NeoX's fused weight as "Pythia clustering dynamics" read it,
             which mixes heads and kinds.
 
     Attributes:

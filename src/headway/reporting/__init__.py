@@ -1,8 +1,8 @@
-"""Results -> figures and one self-contained page. The report computes nothing: studies wrote what it draws.
+"""Turn the results of studies into figures and one self-contained page. The report computes nothing itself.
 
-`write` is the way in. A study has one module here (`development`), which turns its `Result` into a `Chapter`;
-the others serve every study: `charts` (forms and colours), `embed` (data inside the page), `export` (SVG and PNG),
-`page` (HTML) and `markdown`.
+`write` writes the report. Each study has a package here that turns its `Result` into a `Chapter`: `development` and
+`weight_clusters`. The other modules serve all studies: `charts` (shapes and colours), `embed` (data inside the page),
+`export` (SVG and PNG), `page` (HTML) and `markdown`.
 """
 
 from headway.reporting.writing import write

@@ -1,4 +1,4 @@
-"""What an audit of the suite found, with what each kind of finding means and does not mean."""
+"""The findings of an audit of the suite, with the meaning of each kind of finding."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Audited:
     """An audit in a report.
 
     Attributes:
-        sentences: what was audited, and what it came to; none if there was no audit.
+        sentences: what was audited, and the outcome; empty if there was no audit.
         findings: run, kind and message of each.
-        meanings: of each kind that was found, what it means.
+        meanings: for each kind of finding, what it means and does not mean.
     """
 
     sentences: list[str]
@@ -44,7 +44,7 @@ class Audited:
 
 
 def audited(directory: RunDirectory, measured: Collection[str]) -> Audited:
-    """What `headway audit SUITE --out DIR` left in the run directory.
+    """Read the findings that `headway audit SUITE --out DIR` wrote into the run directory.
 
     Args:
         measured: the checkpoints of the report, as RUN@STEP.

@@ -1,4 +1,4 @@
-"""What the sections of a chapter share: the result, the tables that charts draw, words for what is missing."""
+"""Shared by the sections of a chapter: the result, the tables that charts draw, and the reasons for missing figures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from headway.text import listed
 
 
 class View(NamedTuple):
-    """A table as a chart draws it, where it needs more than the study's own: columns renamed, tables joined end to end.
+    """A table made for a chart from tables of the study, such as with renamed columns or with tables joined end to end.
 
     Attributes:
-        of: the study's tables that it is made of; without one of them it is absent, for the reason that this one is.
-        make: the frame from the study's tables; it computes nothing but places on an axis.
+        of: the study's tables that it is made of. If one of them is missing, the view is missing for the same reason.
+        make: returns the frame, given the study's tables. It computes nothing but positions on an axis.
     """
 
     of: tuple[str, ...]
@@ -28,7 +28,7 @@ class View(NamedTuple):
 
 
 class Tables(Mapping[str, pl.DataFrame]):
-    """The study's tables that have rows, and the views of them; a view hides the table of its name."""
+    """The study's tables that have rows, and the views of them. A view replaces the table of the same name."""
 
     def __init__(self, tables: Mapping[str, pl.DataFrame], views: Mapping[str, View]) -> None:
         self._tables = {name: frame for name, frame in tables.items() if frame.height}
@@ -56,12 +56,12 @@ class Tables(Mapping[str, pl.DataFrame]):
         return sum(1 for _ in self)
 
     def made_of(self, name: str) -> tuple[str, ...]:
-        """The study's tables that `name` is made of."""
+        """The study's tables that the table or view `name` is made of."""
         return self._views[name].of if name in self._views else (name,)
 
 
 class Context:
-    """A study's result, made ready to be shown."""
+    """A study's result, with helpers to show it."""
 
     def __init__(self, result: Result, views: Mapping[str, View]) -> None:
         self.result = result
@@ -73,7 +73,7 @@ class Context:
 
     @cached_property
     def sizes(self) -> list[str]:
-        """The sizes' names, smallest first."""
+        """Names of the sizes, smallest first."""
         return self.levels("runs", "size")
 
     @cached_property
@@ -82,7 +82,7 @@ class Context:
 
     @property
     def score(self) -> str:
-        """The score's title, as axes bear it."""
+        """Title of the score, for axes."""
         return str(self.values["score"]["title"])
 
     @property
@@ -98,11 +98,11 @@ class Context:
 
     @property
     def size_panels(self) -> Layout:
-        """A panel for each size."""
+        """Small multiples: one panel for each size."""
         return Layout(panels=len(self.sizes), panel_width=230, max_columns=2)
 
     def levels(self, table: str, column: str, order: Sequence[str] = ()) -> list[Any]:
-        """The values of a column: numbers ascending, names as they come, or those of `order` that are there."""
+        """Distinct values of a column: numbers ascending, names in order of appearance or in `order`."""
         values = self.tables[table][column].unique(maintain_order=True)
         if order:
             return [name for name in order if name in set(values)]
@@ -118,20 +118,20 @@ class Context:
         last: bool = False,
         slider: bool = False,
     ) -> Control:
-        """A choice of the values of `column`, beginning at the first, or the last."""
+        """A control that selects one value of `column`. The default is the first value, or the last."""
         return Control(column, label, self.levels(table, column, order)[-1 if last else 0], slider)
 
     def most_rows(self, table: str, column: str, controls: Sequence[Control]) -> int:
-        """How many values of `column` one choice of the reader's shows at most: what a chart needs room for."""
+        """The largest number of values of `column` that one choice of the controls shows. The chart needs room for them."""
         chosen = pl.col(column).n_unique().over([control.column for control in controls])
         return int(ends(self.tables[table].select(chosen).to_series())[1])
 
     def highest(self, table: str, column: str) -> float:
-        """The largest value of a column, whatever its sign: where an axis ends."""
+        """The largest absolute value of a column, at which an axis ends."""
         return (ends(self.tables[table][column].abs())[1] if self.has(table) else 0.0) or 1.0
 
     def value(self, *path: str) -> Any:
-        """The value under `path`, or None where there is none."""
+        """The value under `path`, or None if there is none."""
         place: Any = self.values
         for key in path:
             place = place.get(key) if isinstance(place, dict) else None
@@ -141,7 +141,7 @@ class Context:
         return all(table in self.tables for table in tables)
 
     def reason(self, *names: str) -> str:
-        """Why `names` (tables, or paths of values) are not there, in the study's words where it gave some."""
+        """The reason why `names` (tables, or paths of values) are missing: the one that the study gave, if any."""
         wanted = {of for name in names for of in (name, *self.tables.made_of(name))}
         for left in self.values.get("left_out") or []:
             if left["what"] in wanted or wanted & set(left.get("tables", ())):
@@ -149,19 +149,19 @@ class Context:
         return f"the results hold no {listed(list(names))}; headway analyze makes it where the data allow."
 
     def missing(self, title: str, *tables: str) -> Missing | None:
-        """What stands in place of `title` where one of `tables` is absent."""
+        """The note that replaces the figure `title` if one of `tables` is missing."""
         absent = [name for name in tables if not self.has(name)]
         return Missing(title, self.reason(*absent)) if absent else None
 
     def section(self, name: str, title: str, items: Iterable[Item], *, about: str, lead: Sequence[str] = ()) -> Section:
-        """A section that begins with what the study found; a figure without its tables gives way to the reason.
+        """A section that starts with the study's findings. If a figure's tables are missing, the reason is shown instead.
 
         Args:
-            name: its address.
-            title: its question.
+            name: the section's address in the page.
+            title: the question that it answers.
             items: its figures, models and tables.
-            about: the section of the study's findings.
-            lead: what the reader must know beside them.
+            about: the section of the study's findings that are shown.
+            lead: a sentence after the findings that the reader needs to understand them.
         """
         found = [finding.text for finding in self.result.findings(about)]
         return Section(name, title, [*found, *lead], [self._or_missing(item) for item in items])
@@ -171,14 +171,14 @@ class Context:
         return missing or item
 
     def model(self, path: str, title: str, sentence: str, term: str = "") -> Model | Missing:
-        """A fitted model by its path, such as `lmm.onset`.
+        """Show a fitted model by its path, such as `lmm.onset`.
 
         Args:
-            path: where its values are.
-            title: what it models.
-            sentence: what the model is, in plain words; an estimate with its test is told after it.
-            term: how the term begins whose estimate that is; the last one by default, which most of the study's
-                models ask about.
+            path: path of the model's values in the result.
+            title: what is modelled.
+            sentence: describes the model in plain words. The estimate and its test follow it.
+            term: the start of the name of the term whose estimate is shown. The default is the last term, which most
+                of the study's models ask about.
         """
         values = self.value(*path.split("."))
         if not isinstance(values, dict) or not values.get("summary"):
@@ -189,7 +189,7 @@ class Context:
         return Model(name, title, sentence + _effect(values, term) + also, str(values["summary"]).strip("\n"))
 
     def highlights(self, shown_by: Mapping[tuple[str, str], str], sections: Sequence[Section]) -> list[Highlight]:
-        """The key findings, each with the figure that shows it, by the finding's section and name."""
+        """The key findings with their figures. `figures` gives a figure by the finding's section and name."""
         there = {figure.name for section in sections for figure in section.figures}
 
         def figure(finding: Finding) -> str:
@@ -202,7 +202,7 @@ class Context:
 
 
 def _effect(values: dict[str, Any], asked: str) -> str:
-    """A sentence on the estimate and test of the last term that begins with `asked`, or on the smooth's."""
+    """Describe the estimate and test of the last term that starts with `asked`, or those of the smooth."""
     terms = values.get("fixed") or values.get("coefficients")
     if terms:
         term = ([name for name in terms if name.startswith(asked)] or list(terms))[-1]

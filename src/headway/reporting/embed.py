@@ -1,4 +1,4 @@
-"""Data inside a page: compact, and unable to end the element that holds it."""
+"""Put data into a page: compressed, and escaped so that they cannot end their element."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand inside a <script> element: no `</script>` and no `<!--`, whatever the texts say."""
+    """JSON that is safe inside a <script> element: it never contains `</script>` or `<!--`."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_UNSAFE)
 
 
 def packed(tables: Mapping[str, pl.DataFrame]) -> str:
-    """Tables as base64 of gzipped JSON, column by column; the browser unpacks them with DecompressionStream."""
+    """Tables as base64 of gzipped JSON, column by column. The browser unpacks them with DecompressionStream."""
     columns = {name: {column.name: _encoded(column) for column in frame} for name, frame in tables.items()}
     text = json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """The rows as charts read them: numbers that do not exist are None."""
+    """The rows as dicts, with None for numbers that JSON lacks."""
     return frame.with_columns(finite(column) for column in frame).to_dicts()
 
 
 def finite(column: pl.Series) -> pl.Series:
-    """Floats rounded to what a chart can show, with None for what JSON lacks; other columns as they are."""
+    """Round floats to the precision of a chart, with None for NaN and infinities. Other columns stay unchanged."""
     if not column.dtype.is_float():
         return column
     rounded = column.cast(pl.Float64).round_sig_figs(SIGNIFICANT_DIGITS)
@@ -40,7 +40,7 @@ def finite(column: pl.Series) -> pl.Series:
 
 
 def _encoded(column: pl.Series) -> dict[str, list[Any]]:
-    """Texts as codes into their levels; numbers as they are."""
+    """Encode texts as codes into their levels. Numbers stay unchanged."""
     if column.dtype != pl.String:
         return {"values": finite(column).to_list()}
     levels = column.drop_nulls().unique(maintain_order=True)

@@ -1,4 +1,4 @@
-"""Every figure as SVG and PNG, as it stands before the reader touches it."""
+"""Export every figure as SVG and PNG, with its controls at their defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PNG_SCALE = 2
 
 
 def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress: Progress) -> None:
-    """Draws each figure once and writes it twice; pictures of figures that are no more go away."""
+    """Draw each figure once and write it as SVG and PNG. Pictures of figures that no longer exist are removed."""
     import vl_convert
 
     todo = [(chapter, figure) for chapter in chapters for figure in chapter.figures]
@@ -45,7 +45,7 @@ def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
 
 
 def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
-    """The chart with the rows that its controls' defaults choose, at a fixed width, on white."""
+    """Vega-Lite of the chart with its controls at their defaults, at a fixed width, on white."""
     spec = page.specification(chapter, figure)
     chosen = {name: narrowed(page.drawn(chapter, name, [figure]), figure) for name in figure.tables}
     spec["datasets"] = {page.table_address(chapter, name): embed.rows(frame) for name, frame in chosen.items()}
@@ -61,13 +61,13 @@ def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
 
 
 def _words(figure: Figure) -> list[str]:
-    """What the page says around the figure, in lines as wide as it: a picture is looked at without its page."""
+    """Title and sentence of the figure, wrapped to its width, because a picture is seen without its page."""
     choice = ", ".join(f"{control.label.lower()} {control.default}" for control in figure.controls)
     return [*([choice] if choice else []), *textwrap.wrap(figure.sentence, LINE)]
 
 
 def _without_hover_layers(spec: dict[str, Any]) -> dict[str, Any]:
-    """Points that only the pointer finds weigh most of a picture; one that a selection is bound to bears a name."""
+    """Remove the invisible points, which make up most of a picture's bytes. Points with a name stay: a selection needs them."""
     if "spec" in spec:
         spec["spec"] = _without_hover_layers(spec["spec"])
     if "layer" in spec:
@@ -77,7 +77,7 @@ def _without_hover_layers(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def narrowed(frame: pl.DataFrame, figure: Figure, *, sliders: bool = True) -> pl.DataFrame:
-    """The rows that the defaults of the figure's controls choose."""
+    """The rows that the figure's controls select by default."""
     for control in figure.controls:
         if control.column in frame.columns and (sliders or not control.slider):
             frame = frame.filter(pl.col(control.column) == control.default)

@@ -1,4 +1,4 @@
-"""The report as Markdown, for a repository: the same texts, with the figures as SVG beside it."""
+"""Write the report as Markdown, for a repository: the same texts, with figures as SVG files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
 
 
 def escaped(text: object) -> str:
-    """`text` on one line, none of its signs taken for Markdown or HTML."""
+    """Escape `text` for Markdown and HTML, on one line."""
     return _SPECIAL.sub(r"\\\1", printable(" ".join(str(text).split()))).replace("&", "&amp;")
 
 
 def code_block(text: str) -> str:
-    """`text` as it is, between fences longer than any in it."""
+    """Put `text` between code fences that are longer than any fence in it."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     shown = "\n".join(map(printable, text.split("\n")))
     return f"{fence}text\n{shown}\n{fence}"

@@ -1,4 +1,4 @@
-"""What was measured, in the words of the run directory's manifest."""
+"""Describe what was measured, from the manifest of the run directory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Measurement:
     suite: the name of what was measured.
     subtitle: one line under the report's title.
     sentences: what the reader should know first.
-    facts: label and value: what a reader wants to know first.
-    records: of each table, everything that the manifest says of it.
-    failures: checkpoints that could not be done.
-    audit: what an audit of the suite found, if there was one.
+    facts: labels and values of the most important settings.
+    records: everything that the manifest says about each table.
+    failures: checkpoints that failed.
+    audit: the findings of an audit of the suite, if there was one.
     outdated: studies whose tables have changed since they were analysed.
     """
 
@@ -38,7 +38,7 @@ class Measurement:
 
 
 def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measurement:
-    """What the manifest and the failures say; `outdated` is passed on."""
+    """Read the manifest and the failures. `outdated` becomes a part of the result."""
     manifest = directory.manifest()
     tables = manifest.tables
     failed = [line for table in tables for line in directory.failures(table).values()]
@@ -77,7 +77,7 @@ def _failure_sentence(failed: list[dict[str, Any]]) -> list[str]:
 
 
 def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, str]]:
-    """Corpora, scores, checkpoints and versions, each once however many tables share them."""
+    """Corpora, scores, checkpoints and versions, each listed once although several tables may share them."""
     found: dict[tuple[str, str], None] = {}
     for name, record in tables.items():
         identity = record.identity
@@ -96,7 +96,7 @@ def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, s
 
 
 def _record(record: TableRecord) -> list[tuple[str, str]]:
-    """What the manifest says of a table, flattened: what decided the numbers first, then how it was run."""
+    """The manifest's record of a table, flattened: first the settings that affect its numbers, then how it was run."""
     found = [*_flat("", record.identity), *_flat("asked", record.asked)]
     found += [(name, when) for name, when in (("begun", record.begun), ("continued", record.continued)) if when]
     versions = (", ".join(f"{name} {of}" for name, of in one.items()) for one in record.versions)

@@ -1,4 +1,4 @@
-"""Numbers and tables as text."""
+"""Format numbers and tables as text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Cell(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """A table that is text already."""
+    """A table whose cells are text."""
 
     headings: list[Cell]
     rows: list[list[Cell]]
 
 
 def number(value: Any) -> str:
-    """Whole numbers in full with thousands apart, others to four significant digits, an absent one as a dash."""
+    """Format a number: whole numbers in full with commas, others to four significant digits, None as a dash."""
     if value is None or value != value:
         return "–"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -39,7 +39,7 @@ def headings(table: Table) -> list[Cell]:
 
 
 def cells(table: Table) -> list[list[Cell]]:
-    """The columns that have a heading, row by row."""
+    """Cells of the columns that have a heading, row by row."""
     frame = table.frame.select(list(table.headings))
     return [
         [Cell(number(value), dtype.is_numeric()) for value, dtype in zip(row, frame.dtypes, strict=True)]
@@ -48,6 +48,6 @@ def cells(table: Table) -> list[list[Cell]]:
 
 
 def ends(column: pl.Series) -> tuple[float, float]:
-    """The smallest and the largest number of a column; (0, 0) where there is none."""
+    """The smallest and the largest number of a column; (0, 0) if it is empty."""
     low, high = column.min(), column.max()
     return (float(low), float(high)) if isinstance(low, int | float) and isinstance(high, int | float) else (0.0, 0.0)

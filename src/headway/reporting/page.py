@@ -1,6 +1,6 @@
-"""The report as one HTML page that opens offline: Vega's JavaScript, data and texts are inside it.
+"""Write the report as one HTML page that opens offline: it contains Vega's JavaScript, the data and the texts.
 
-Texts are escaped by Jinja, data by `embed`; the page's security policy lets it run its own two scripts and nothing else.
+Jinja escapes texts, and `embed` escapes data. The page's security policy allows its own two scripts and no others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Mi
 
 
 def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
-    """The page, self-contained."""
+    """Return the HTML of the page."""
     from markupsafe import Markup
 
     library, script = vega(), template_text("page.js")
@@ -50,7 +50,7 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
 
 
 def environment() -> Any:
-    """Jinja, with every text escaped and an undefined name an error."""
+    """Jinja's environment. It escapes every text, and an undefined name is an error."""
     import jinja2
 
     return jinja2.Environment(
@@ -68,14 +68,14 @@ def template_text(name: str) -> str:
 
 @cache
 def vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script that declares nothing global but these three."""
+    """Vega, Vega-Lite and Vega-Embed in one script with these three global names."""
     import vl_convert
 
     return "{" + vl_convert.javascript_bundle() + "}"  # type: ignore[call-arg]  # the stub knows no default
 
 
 def policy(*scripts: str) -> str:
-    """A Content-Security-Policy under which the page runs `scripts` alone and reaches no network."""
+    """A Content-Security-Policy that allows only `scripts` and no network."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return (
@@ -97,7 +97,7 @@ def section_address(chapter: Chapter, section: Section) -> str:
 
 
 def tables(chapters: Sequence[Chapter]) -> dict[str, pl.DataFrame]:
-    """Every table that some figure draws, once, with the columns that are drawn."""
+    """All tables that figures draw, each once, with the columns that are drawn."""
     return {
         table_address(chapter, name): drawn(chapter, name, [one for one in chapter.figures if name in one.tables])
         for chapter in chapters
@@ -106,7 +106,7 @@ def tables(chapters: Sequence[Chapter]) -> dict[str, pl.DataFrame]:
 
 
 def drawn(chapter: Chapter, name: str, figures: Sequence[Figure]) -> pl.DataFrame:
-    """A table without the columns that `figures` do not show; run, size and seed stay for the reader's choices."""
+    """Drop the columns of a table that `figures` do not show. Run, size and seed stay for the page's buttons."""
     wanted = {"run", "size", "seed"}.union(*map(_columns, figures))
     frame = chapter.tables[name]
     return frame.select(column for column in frame.columns if column in wanted)
@@ -119,7 +119,7 @@ def _columns(figure: Figure) -> set[str]:
 
 
 def _fields(part: Any) -> set[str]:
-    """The columns that a specification names: as fields, in groupings, and in expressions as `datum.column`."""
+    """Names of columns in a specification: in fields, in groupings, and as `datum.column` in expressions."""
     if isinstance(part, list):
         return {field for item in part for field in _fields(item)}
     if isinstance(part, str):
@@ -135,7 +135,7 @@ _DATUM = re.compile(r"datum\.(\w+)")
 
 
 def figures(chapters: Sequence[Chapter]) -> dict[str, Any]:
-    """What the page's script reads: every figure, and small ones for the summary."""
+    """The figures that the page's script draws, and the small ones of the summary."""
     found = {}
     for chapter in chapters:
         for figure in chapter.figures:
@@ -177,12 +177,12 @@ def figure_of(chapter: Chapter, highlight: Highlight) -> Figure:
 
 
 def small_address(chapter: Chapter, highlight: Highlight) -> str:
-    """Its place counts: two findings may be shown by one figure."""
+    """Address of a small figure, by its position, because two findings may share a figure."""
     return f"{address(chapter, highlight.figure)}-small-{list(chapter.summary).index(highlight) + 1}"
 
 
 def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
-    """The figure's small chart: low, with few ticks, without titles and legends, which its caption replaces."""
+    """The figure as a small chart: low, with few ticks, and without titles and legends, which its caption replaces."""
     chart = figure.chart if figure.small is None else figure.small
     spec = specification(chapter, replace(figure, chart=chart))
     return _plain(spec) | {"height": forms.SMALL_HEIGHT}
@@ -208,7 +208,7 @@ def _plain(part: Any) -> Any:
 
 
 def specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
-    """The chart's Vega-Lite, its tables named as in the page."""
+    """Vega-Lite of the chart, with its tables named as in the page."""
     spec = forms.tidy(figure.chart.to_dict(validate=False))
     return _renamed(spec, {name: table_address(chapter, name) for name in figure.tables}) | {"description": figure.alt}
 

@@ -1,7 +1,7 @@
-"""What a report is made of: chapters (one a result) of sections of figures, models, tables and gaps.
+"""The parts of a report: chapters (one per result), sections, figures, models, tables, and notes on missing parts.
 
-A figure's chart names its tables (`alt.NamedData("trajectories")`) and does not hold them: all charts of a chapter draw
-from the same tables, which the page carries once.
+A chart refers to its tables by name (`alt.NamedData("trajectories")`). All charts of a chapter draw from the same tables,
+which the page contains once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Chart = Any  # an altair chart; the type would import altair wherever a report i
 
 @dataclass(frozen=True)
 class Control:
-    """Something that the reader picks: rows whose `column` has the picked value are drawn.
+    """A menu or slider. Rows whose `column` has the selected value are drawn.
 
-    `default` is what static figures show. A slider suits ordered values of which one wants the next.
+    Exported figures show `default`. A slider suits ordered values that are read one after the other.
     """
 
     column: str
@@ -30,9 +30,9 @@ class Control:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a chart takes the width it is given: small multiples in as many columns as have `panel_width` pixels each.
+    """How a chart fills its width: small multiples in as many columns of `panel_width` pixels as fit.
 
-    `own_axes`: each panel has an axis of its own and needs room for it. `square`: as high as it is wide.
+    With `own_axes` each panel has its own axis and needs room for it. With `square` a chart is as high as it is wide.
     """
 
     panels: int = 1
@@ -44,19 +44,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its one sentence.
+    """A chart with its caption.
 
     Attributes:
-        name: part of its address in the page and of its file names; unique within a report.
+        name: part of its address in the page and of its file names. It is unique within a report.
         title: what is drawn.
-        sentence: what the reader sees in it, in one plain sentence.
-        alt: what is drawn, for those who cannot see it.
+        sentence: a caption that says what the reader sees.
+        alt: a description for readers who cannot see the figure.
         chart: built on named tables of the chapter.
         tables: the names of the tables that it draws.
-        controls: choices of the reader; each narrows the choices of the next.
-        legend: whether the colours of the sizes are to be explained above it.
-        top: with controls: the column whose largest value, whatever the slider says, ends the chart's colour scale.
-        small: what stands for it beside a line of the summary: one panel, no legend; the chart itself where there is none.
+        controls: menus and sliders. Each narrows the choices of the next.
+        legend: whether a legend of the sizes' colours stands above the figure.
+        top: the column whose largest value ends the colour scale, whatever the controls select.
+        small: the chart for the summary, with one panel and no legend. The default is `chart`.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted model: a plain sentence, and beneath it the text that readers of R know."""
+    """A fitted model: a plain sentence, and its summary as R prints it."""
 
     name: str
     title: str
@@ -84,7 +84,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of numbers: the columns that have a heading. A long one is folded away."""
+    """A table of numbers: the columns that have a heading. Long tables are folded."""
 
     name: str
     title: str
@@ -96,7 +96,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Missing:
-    """Something that would be here, and why it is not."""
+    """A note on a missing figure, with the reason."""
 
     title: str
     reason: str
@@ -107,7 +107,7 @@ Item = Figure | Model | Table | Missing
 
 @dataclass(frozen=True)
 class Section:
-    """One question: its answer in a sentence or two, then what shows it."""
+    """One question: its answer in a sentence or two, then the figures that show it."""
 
     name: str
     title: str
@@ -130,7 +130,7 @@ class Highlight:
 
 @dataclass(frozen=True)
 class Term:
-    """A word that the chapter uses, and what it means; `formula` is set as mathematics."""
+    """A word that the chapter uses, with its meaning and, for a score, its formula."""
 
     word: str
     meaning: str
@@ -139,22 +139,22 @@ class Term:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A result's part of the report.
+    """The part of the report that shows one result.
 
     Attributes:
         study: the study's name.
-        subject: what was studied; both make the prefix of addresses in the page and of figures' files.
-        title: what it asks.
+        subject: what was studied. Addresses in the page and names of figures' files start with study and subject.
+        title: the chapter's question.
         summary: the key findings.
-        facts: what was analysed: label and value.
-        notes: what to know about the data before believing the numbers.
-        sections: one a question.
+        facts: labels and values that say what was analysed.
+        notes: caveats about the data.
+        sections: one for each question.
         terms: definitions.
-        methods: paragraphs on how the numbers were made.
-        limits: paragraphs on what they do not say.
-        tables: what the charts draw, by name.
-        sizes: the names of the sizes, smallest first: they have one colour each throughout.
-        seeds: the names of the seeds.
+        methods: paragraphs on how the numbers were computed.
+        limits: paragraphs on what the numbers do not say.
+        tables: the tables that charts draw, by name.
+        sizes: names of the sizes, smallest first. Each has one colour throughout.
+        seeds: names of the seeds.
     """
 
     study: str

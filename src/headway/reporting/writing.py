@@ -1,4 +1,4 @@
-"""The way in: from a run directory to its report."""
+"""Write the report of a run directory."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def write(
     figures: bool = True,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes the report of a run directory.
+    """Write the report of a run directory.
 
     Args:
         rundir: a run directory that has been analysed.
         format: `html`, one page that opens offline, or `md`, for a repository.
-        figures: whether each figure is also written into `figures/`, as SVG and PNG; Markdown needs them.
+        figures: whether each figure is also written into `figures/`, as SVG and PNG. Markdown needs these files.
         progress: shown while the figures are drawn.
 
     Returns:
         The report's path: `report.html` or `report.md` in the run directory.
 
     Raises:
-        RunDirectoryError: it is not a run directory, or nothing in it has been analysed.
+        RunDirectoryError: the folder is not a run directory, or nothing in it has been analysed.
         StorageError: a result is damaged, or the report cannot be written.
-        UsageError: `format` is neither.
+        UsageError: `format` is neither `html` nor `md`.
     """
     if format not in ("html", "md"):
         raise UsageError(f"a report can be written as html or md, not as {format!r}")
@@ -68,10 +68,10 @@ def write(
 
 
 def read_results(directory: RunDirectory) -> list[Result]:
-    """The results that were saved, in the order of the report: by study, scores in the order of `headway.tables.SCORES`.
+    """Load the saved results in the order of the report: by study, with scores in the order of `headway.tables.SCORES`.
 
     Raises:
-        RunDirectoryError: it is not a run directory, or it holds no result.
+        RunDirectoryError: the folder is not a run directory, or it holds no result.
         StorageError: a result is damaged.
     """
     directory.require()
@@ -89,7 +89,7 @@ def read_results(directory: RunDirectory) -> list[Result]:
 
 
 def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
-    """A sentence for each result whose tables have changed since it was analysed."""
+    """Return a sentence for each result whose tables have changed since it was analysed."""
     return [
         f"The result {result.key} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
         f"Run `headway analyze {directory.path}`, then `headway report {directory.path}`."

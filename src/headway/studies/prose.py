@@ -1,4 +1,4 @@
-"""Numbers of findings as words: short sentences, the answer first."""
+"""Format numbers for findings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LEVEL = 0.05  # p at or below which a finding says that something differs
 
 
 def p_text(p: float | None) -> str:
-    """A p value as papers give it."""
+    """Format a p value as papers do."""
     if p is None:
         return "p not defined"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def digits(value: float) -> str:
-    """Three significant digits; whole numbers from 1,000 on with commas."""
+    """Format a number with three significant digits; from 1,000 on as a whole number with commas."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -28,7 +28,7 @@ def percent(share: float) -> str:
 def ends(by_name: Iterable[tuple[str, float]], form: Callable[[float], str] = digits) -> tuple[str, str]:
     """The smallest and the largest value with their names, such as `2.72 (14m)` and `5.57 (160m)`.
 
-    Both are the bare value where all look the same, and equal where there is one.
+    If all values look the same, both are that value without a name.
     """
     ordered = sorted(by_name, key=lambda pair: pair[1])
     (low_name, low), (high_name, high) = ordered[0], ordered[-1]
@@ -38,13 +38,13 @@ def ends(by_name: Iterable[tuple[str, float]], form: Callable[[float], str] = di
 
 
 def between(by_name: Iterable[tuple[str, float]], form: Callable[[float], str] = digits) -> str:
-    """`between 2.72 (14m) and 5.57 (160m)`, or `at 2.72 (14m)` where there is no range."""
+    """`between 2.72 (14m) and 5.57 (160m)`, or `at 2.72 (14m)` if there is no range."""
     low, high = ends(by_name, form)
     return f"at {low}" if low == high else f"between {low} and {high}"
 
 
 def from_to(by_name: Iterable[tuple[str, float]], form: Callable[[float], str] = digits) -> str:
-    """`2.72 (14m) to 5.57 (160m)`, or `2.72 (14m)` where there is no range."""
+    """`2.72 (14m) to 5.57 (160m)`, or `2.72 (14m)` if there is no range."""
     low, high = ends(by_name, form)
     return low if low == high else f"{low} to {high}"
 
@@ -62,5 +62,5 @@ def capital(text: str) -> str:
 
 
 def sentences(*parts: str | None) -> str:
-    """The parts that say something, joined."""
+    """Join the parts that are not empty."""
     return " ".join(part for part in parts if part)

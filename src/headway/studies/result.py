@@ -25,15 +25,15 @@ _OWN_KEYS = ("study", "subject", "findings", "notes", "sources", "files", "seal"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a study found: its key, its numbers, and the prose that was made from them.
+    """One finding of a study: its numbers, and the sentences made from them.
 
-    Code looks a finding up by `section` and `name`, and takes its numbers from `values`. It never searches the prose.
+    Code finds it by `section` and `name` and takes its numbers from `values`. It never searches the sentences.
 
     Attributes:
         section: the question that it answers.
-        name: what it says about it; unique within its section.
-        answer: the first sentence, which alone answers the question.
-        more: what is said after it, with numbers and caveats; the most important number first.
+        name: its name, unique within the section.
+        answer: the first sentence, which answers the question by itself.
+        more: further sentences with numbers and caveats, the most important number first.
         values: the numbers in the sentences.
         key: whether the report's summary shows it.
     """
@@ -50,7 +50,7 @@ class Finding:
 
     @classmethod
     def of(cls, section: str, name: str, text: Sequence[str | None], values: Mapping[str, Any], key: bool) -> Finding:
-        """A finding of several sentences, those left out that are None or empty; the first one is the answer."""
+        """Make a finding of several sentences. The first one is the answer; None and empty ones are left out."""
         answer, *more = filter(None, text)
         return cls(section, name, answer, more, dict(values), key)
 
@@ -61,17 +61,17 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """A study's outcome: findings for the text, tables for the figures.
+    """The result of a study: findings for the text, tables for the figures.
 
     Attributes:
         study: the study's name.
         subject: what was studied, such as a score. The files are `analysis/STUDY/SUBJECT.json` and
             `analysis/STUDY/SUBJECT.TABLE.parquet`.
         values: nested dicts and lists of numbers, strings, booleans, and None for a number that does not exist.
-        tables: tidy frames by name, every column ready to be drawn.
-        notes: sentences on the data that the reader should know before believing the numbers.
+        tables: tidy frames by name, with all columns that figures need.
+        notes: caveats about the data.
         found: the findings, in the order of the report.
-        sources: for each table of the run directory that was studied, a hash of what it held then.
+        sources: for each table of the run directory that was studied, a hash of its content at that time.
     """
 
     study: str
@@ -98,7 +98,7 @@ class Result:
 
     @property
     def key(self) -> str:
-        """STUDY/SUBJECT: where the result lies in `analysis/`."""
+        """STUDY/SUBJECT, the path of the result in `analysis/`."""
         return f"{self.study}/{self.subject}"
 
     def findings(self, section: str) -> list[Finding]:
@@ -111,17 +111,17 @@ class Result:
         return [finding for finding in self.found if finding.key]
 
     def find(self, section: str, name: str, *text: str | None, key: bool = True, **values: Any) -> None:
-        """Adds the finding `section`, `name`: its sentences, those left out that are None or empty, and its numbers."""
+        """Add the finding `section`, `name` with its sentences and numbers. None and empty sentences are left out."""
         self.found.append(Finding.of(section, name, text, values, key))
 
     def leave_out(self, what: str, reason: str, tables: Collection[str] = ()) -> None:
-        """Adds a line to `left_out`: `what` could not be made, why, and which tables are absent for it."""
+        """Record in `left_out` that `what` could not be computed, why, and which tables are missing because of it."""
         self.values.setdefault("left_out", []).append({"what": what, "reason": reason, "tables": list(tables)})
 
     def save(self, rundir: RunDirectory) -> None:
-        """Writes the tables, then the JSON with their hashes and its own; tables of an earlier result are removed.
+        """Write the tables, then the JSON with their hashes and its own. Tables of an earlier result are removed.
 
-        A command that is killed meanwhile leaves tables that the JSON does not know, which `load` notices.
+        If the command is killed in between, `load` notices that tables and JSON do not match.
 
         Raises:
             StorageError: they cannot be written.
@@ -149,11 +149,11 @@ class Result:
 
     @classmethod
     def load(cls, rundir: RunDirectory, study: str, subject: str) -> Result:
-        """The result of `study` on `subject` in `rundir`.
+        """Load the result of `study` on `subject` from `rundir`.
 
         Raises:
-            RunDirectoryError: it has not been analysed.
-            StorageError: a file of the result is gone, or is not the one that was saved with the others.
+            RunDirectoryError: the subject has not been analysed.
+            StorageError: a file of the result is missing, or was not saved together with the others.
         """
         folder = _folder(rundir, study)
         path = folder / f"{safe_name(subject, 'subject')}.json"
@@ -182,7 +182,7 @@ class Result:
         return sorted(path.stem for path in _folder(rundir, study).glob("*.json"))
 
     def changed_since(self, rundir: RunDirectory) -> list[str]:
-        """The tables of `rundir` that hold other partitions now than when they were studied."""
+        """Names of the tables whose partitions have changed since they were studied."""
         return [table for table, then in self.sources.items() if rundir.contents(table) != then]
 
 
@@ -197,10 +197,10 @@ def _hash(data: bytes) -> str:
 
 
 def _sealed(path: Path, study: str, subject: str) -> dict[str, Any]:
-    """The JSON at `path`, which holds a hash of the rest of itself.
+    """Read the JSON at `path` and check the hash that it contains.
 
     Raises:
-        ValueError: it was edited, or is the result of another study or on another subject.
+        ValueError: the file was edited, or it is the result of another study or subject.
     """
     require_regular(path)
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -215,10 +215,10 @@ def _sealed(path: Path, study: str, subject: str) -> dict[str, Any]:
 
 
 def _as_saved(path: Path, digest: str) -> bytes:
-    """The bytes of `path`.
+    """Read the bytes of `path`.
 
     Raises:
-        ValueError: they are not those that were saved with the result.
+        ValueError: they differ from those that were saved with the result.
     """
     require_regular(path)
     data = path.read_bytes()
@@ -236,7 +236,7 @@ def _table_path(folder: Path, subject: str, table: str) -> Path:
 
 
 def as_json(value: Any) -> Any:
-    """`value` with numpy's numbers as Python's and NaN and infinities, which JSON lacks, as None."""
+    """Convert `value` for JSON: NumPy's numbers to Python's, NaN and infinities to None."""
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,1 +1,1 @@
-"""How figures look (`theme`), their axes (`axes`) and the shapes they take (`forms`)."""
+"""Parts that all figures share: fonts and colours (`theme`), `axes`, and marks (`forms`)."""

@@ -1,4 +1,4 @@
-"""The axes of figures. Steps are on a log axis of step + 1, so that step 0 is there."""
+"""Axes of figures. Steps have a logarithmic axis of step + 1, so that step 0 can be drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAYER_TITLE = "Layer (counted from 0)"
 _IS_POWER_OF_TEN = "abs(log(datum.value) / LN10 - round(log(datum.value) / LN10)) < 1e-6"
 _SHORT = "datum.value < 1 ? format(datum.value, '~g') : replace(format(datum.value, '~s'), 'G', 'B')"
 _POWERS_OF_TEN = f"{_IS_POWER_OF_TEN} ? ({_SHORT}) : ''"
-_THINNED = f"datum.label ? ({_SHORT}) : ''"  # Vega itself leaves labels empty where they would crowd
+_THINNED = f"datum.label ? ({_SHORT}) : ''"  # Vega itself empties labels that would overlap
 
 
 def log_x(field: str, title: str, *, labels: str = _POWERS_OF_TEN, **scale: Any) -> alt.X:
@@ -47,7 +47,7 @@ def parameters_x() -> alt.X:
 
 
 def seeds_x(title: str) -> alt.X:
-    """Numbers of seeds."""
+    """Number of seeds."""
     axis = alt.Axis(tickMinStep=1, format="d")
     return alt.X("n_seeds:Q", title=title, axis=axis, scale=alt.Scale(nice=False, padding=8))
 
@@ -66,7 +66,7 @@ def seed_y(seeds: Sequence[str]) -> alt.Y:
 
 
 def rows_y(field: str, order: Sequence[str], title: str | None = None) -> alt.Y:
-    """A row for each name."""
+    """One row for each name."""
     return alt.Y(f"{field}:N", sort=list(order), title=title)
 
 
@@ -75,11 +75,11 @@ def value_y(field: str, title: str, *, zero: bool = False, **scale: Any) -> alt.
 
 
 def share_y(field: str, title: str) -> alt.Y:
-    """From none to all, in percent."""
+    """Shares from 0% to 100%."""
     return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
 
 
 def share_x(field: str, title: str) -> alt.X:
-    """From none to all, in percent."""
+    """Shares from 0% to 100%."""
     scale = alt.Scale(domain=[0, 1], padding=8)  # a mark at 0 would lie on the row's name
     return alt.X(f"{field}:Q", title=title, axis=alt.Axis(format="%"), scale=scale)

@@ -1,6 +1,6 @@
-"""The shapes that figures take, on named tables.
+"""Kinds of charts, drawn from named tables.
 
-A click on a mark, or the page's own menus, set `focus_size` and `focus_seed`; what is not singled out fades.
+A click on a mark, or a button of the page, sets `focus_size` and `focus_seed`. Marks of other sizes and seeds fade.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _IN_FOCUS = {
 
 @cache
 def named(table: str) -> alt.NamedData:
-    """A reference to a table. One object a table: Altair tells by identity that layers share their data."""
+    """A reference to a table. It is one object per table, because Altair compares the data of layers by identity."""
     return alt.NamedData(name=table)
 
 
 def base(table: str, where: str = "") -> Any:
-    """A chart on the rows of a table, or on those that `where` picks."""
+    """A chart of a table's rows, or of those that `where` selects."""
     chart = alt.Chart(named(table))
     return chart.transform_filter(where) if where else chart
 
@@ -37,12 +37,12 @@ def base(table: str, where: str = "") -> Any:
 
 
 def by_size(sizes: Sequence[str]) -> alt.Color:
-    """The colour of a size, the same in every figure; the page explains it in buttons, a picture in a legend."""
+    """The colour of a size, the same in every figure. The page explains it with buttons, an exported picture with a legend."""
     return alt.Color("size:O", title="Size", scale=alt.Scale(domain=list(sizes)))
 
 
 def by_number(column: str, numbers: Sequence[int]) -> alt.Color:
-    """Low numbers dark, high ones light; at most eight of them in the legend."""
+    """Colours for numbers, from dark (low) to light (high). The legend shows at most eight."""
     shown_numbers = list(numbers)[:: -(-len(numbers) // 8)]
     legend = alt.Legend(type="symbol", symbolType="stroke", symbolStrokeWidth=3, values=shown_numbers, format="d")
     scale = alt.Scale(range="ramp", domain=[0, max(1, numbers[-1])])
@@ -50,18 +50,18 @@ def by_number(column: str, numbers: Sequence[int]) -> alt.Color:
 
 
 def by_name(field: str, title: str, colours: dict[str, str]) -> alt.Color:
-    """A colour for each of a few names, with a legend."""
+    """One colour for each of a few names, with a legend."""
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
     return alt.Color(f"{field}:N", title=title, scale=scale, legend=alt.Legend(orient="top"))
 
 
 def sequential(field: str, title: str, **scale: Any) -> alt.Color:
-    """From paper to ink: for what has a zero and no sign."""
+    """Colour scale from the background to dark, for values of one sign."""
     return alt.Color(f"{field}:Q", title=title, scale=alt.Scale(range="heatmap", **scale), legend=_GRADIENT)
 
 
 def diverging(field: str, title: str, **scale: Any) -> alt.Color:
-    """Two hues around 0: for what has a sign."""
+    """Colour scale with two hues around 0, for values with a sign."""
     colours = alt.Scale(range="diverging", domainMid=0, interpolate="rgb", **scale)
     return alt.Color(f"{field}:Q", title=title, scale=colours, legend=_GRADIENT)
 
@@ -77,7 +77,7 @@ def focusable(chart: Any) -> Any:
 
 
 def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[alt.Tooltip]:
-    """Tooltips: (field with type, title) and a number format where one is due."""
+    """Tooltips from (field with type, title) or (field with type, title, number format)."""
     return [alt.Tooltip(shorthand, title=title, **_format(*how)) for shorthand, title, *how in fields]
 
 
@@ -89,13 +89,13 @@ def _format(format: str = "") -> Any:
 
 
 def panels(chart: Any, column: str, order: Sequence[str], *, title: str | None = None, columns: int = 2) -> Any:
-    """Small multiples, a panel for each value of `column`, in `order`."""
+    """Small multiples: one panel for each value of `column`, in `order`."""
     header = alt.Header(title=title)
     return chart.facet(facet=alt.Facet(f"{column}:N", sort=list(order), header=header), columns=columns)
 
 
 def guide(table: str, panel: str = "", **at: float) -> Any:
-    """A dotted line at `x` or `y`, once a panel; its data are the panels', so that it can stand in small multiples."""
+    """A dotted line at `x` or `y`, once in each panel. It uses the panels' own data, as small multiples require."""
     rows = alt.Chart(named(table)).transform_aggregate(rows="count()", groupby=[panel] if panel else [])
     return rows.mark_rule(strokeDash=[2, 3], style="soft").encode(
         **{axis: alt.datum(value) for axis, value in at.items()}
@@ -103,14 +103,14 @@ def guide(table: str, panel: str = "", **at: float) -> Any:
 
 
 def hoverable(chart: Any, x: Any, y: Any, tooltip: list[alt.Tooltip], **encodings: Any) -> Any:
-    """Invisible wide points under a curve: what the pointer finds."""
+    """Invisible wide points on a curve, so that the pointer finds it easily."""
     return chart.mark_point(size=140, opacity=0, filled=True).encode(x=x, y=y, tooltip=tooltip, **encodings)
 
 
 def lines(
     table: str, x: Any, y: Any, tooltip: list[alt.Tooltip], *, by: str, width: float = 1.5, **encodings: Any
 ) -> Any:
-    """A curve for each value of `by`, with what the pointer finds of it."""
+    """One curve for each value of `by`, with tooltips."""
     chart = base(table)
     curves = chart.mark_line(strokeWidth=width).encode(x=x, y=y, detail=f"{by}:N", **encodings)
     return alt.layer(curves, hoverable(chart, x, y, tooltip, detail=f"{by}:N"))
@@ -131,7 +131,7 @@ def band_and_line(table: str, x: Any) -> Any:
 
 
 def size_means(chart: Any, x: Any, y: Any, sizes: Sequence[str], *, dots: bool = False, **line: Any) -> Any:
-    """The mean of each size with the band of `lower` and `upper`."""
+    """The mean of each size, with a band from `lower` to `upper`."""
     color = by_size(sizes)
     point = alt.OverlayMarkDef(size=24, filled=True) if dots else alt.Undefined
     area = band(chart, x, color=color, opacity=shown(0.17, 0.03, "size"), interpolate=line.get("interpolate", "linear"))
@@ -142,7 +142,7 @@ def size_means(chart: Any, x: Any, y: Any, sizes: Sequence[str], *, dots: bool =
 
 
 def run_dots(chart: Any, x: Any, y: Any, sizes: Sequence[str], tooltip: list[alt.Tooltip], size: int = 70) -> Any:
-    """A dot for each run in the colour of its size."""
+    """One dot for each run, in the colour of its size."""
     return chart.mark_point(size=size, filled=True).encode(
         x=x, y=y, color=by_size(sizes), tooltip=tooltip, opacity=shown(0.8, 0.1, "size", "seed")
     )
@@ -151,7 +151,7 @@ def run_dots(chart: Any, x: Any, y: Any, sizes: Sequence[str], tooltip: list[alt
 def run_spans(
     table: str, x: alt.X, end: str, seeds: Sequence[str], sizes: Sequence[str], tooltip: list[alt.Tooltip]
 ) -> Any:
-    """A bar from `x` to the column `end` for each run, a row a seed and a panel a size."""
+    """One bar for each run, from `x` to the column `end`. Rows are seeds, panels are sizes."""
     bars = (
         base(table)
         .mark_bar(height=7, cornerRadius=3)
@@ -186,7 +186,7 @@ TEST_TIPS = (*CHANCE_TIPS, ("p:Q", "p", ".2~g"))
 def against_chance(
     table: str, x: str, x_title: str, y: str, order: Sequence[str], y_title: str, tooltip: list[alt.Tooltip]
 ) -> Any:
-    """What was observed (a dot) on what chance gives (a bar: central 95%, with a tick at its mean)."""
+    """Observed values as dots, over bars of what is expected by chance (central 95%, with a tick at the mean)."""
     chart = base(table)
     rows = axes.rows_y(y, order, y_title)
     bar = chart.mark_bar(height=11, opacity=0.35, style="soft").encode(
@@ -200,7 +200,7 @@ def against_chance(
 def shares_and_chance(
     table: str, x: alt.X, y: str, tooltip: list[alt.Tooltip], *, ranges: bool, where: str = ""
 ) -> Any:
-    """Bars of shares of runs on what chance gives: its 95% range as a rule, or its mean as a dashed line."""
+    """Shares of runs as bars, with what is expected by chance: its 95% range as a thin line, or its mean as a dashed line."""
     chart = base(table, where)
     bars = chart.mark_bar(opacity=0.85, style="accent", **({"width": 18} if ranges else {})).encode(
         x=x, y=alt.Y(f"{y}:Q", title="Share of runs", axis=alt.Axis(format="%")), tooltip=tooltip

@@ -1,7 +1,7 @@
-"""One look for every chart: fonts, lines, and colours that the colour-blind tell apart, for light and dark paper.
+"""Fonts, lines and colours of all charts, on light and on dark backgrounds. Colour-blind readers can tell the colours apart.
 
-Sizes are ordered, so their colours are: from light to dark, along a map of even lightness steps (mako). Signed values
-alone are drawn in two hues.
+Sizes are ordered, so their colours are ordered, too: they run from light to dark in even steps of lightness (mako). Only
+values with a sign are drawn in two hues.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def along(colours: Sequence[str], start: float, stop: float, n: int) -> list[str
 
 
 def size_colours(n: int, *, dark: bool = False) -> list[str]:
-    """One colour a size: the larger, the further from the paper."""
+    """One colour per size. Larger sizes have more contrast with the background."""
     return along(MAKO, 0.4, 0.97, n) if dark else along(MAKO, 0.78, 0.14, n)
 
 
 def config(n_sizes: int, *, dark: bool = False, font: str = FONT) -> dict[str, Any]:
-    """Vega-Lite's `config`; `n_sizes` colours in the range that ordinal colours take."""
+    """Vega-Lite's `config`, with `n_sizes` colours in its ordinal range."""
     ink, soft, line = ("#e8e6e1", "#a8a59e", "#3a3d42") if dark else ("#23252a", "#5f636b", "#e4e2dd")
     sequential = along(MAKO, 0.06, 1.0, 7) if dark else along(MAKO, 1.0, 0.04, 7)
     middle = "#26282d" if dark else "#f5f4f1"
@@ -108,7 +108,7 @@ def config(n_sizes: int, *, dark: bool = False, font: str = FONT) -> dict[str, A
 
 
 def contrast(first: str, second: str) -> float:
-    """WCAG's contrast ratio of two colours: 1 for equals, 21 for black on white."""
+    """WCAG's contrast ratio of two colours, from 1 (equal) to 21 (black on white)."""
     light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -120,6 +120,6 @@ def _luminance(colour: str) -> float:
 
 
 def is_ordered(colours: Sequence[str]) -> bool:
-    """Whether lightness goes one way along `colours`: they keep their order in grey and for the colour-blind."""
+    """Whether lightness is monotonic along `colours`, so that their order also shows in grey."""
     lightness = [_luminance(colour) for colour in colours]
     return all(a > b for a, b in pairwise(lightness)) or all(a < b for a, b in pairwise(lightness))

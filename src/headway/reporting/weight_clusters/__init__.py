@@ -1,4 +1,4 @@
-"""The chapter of the study `weight_clusters`: its result -> sections of figures."""
+"""Make the report's chapter from a result of the study `weight_clusters`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN_BY = {
 
 
 def chapter(result: Result) -> Chapter:
-    """The study's part of the report."""
+    """Return the chapter of the result."""
     context = Context(result, VIEWS)
     sections = [section(context) for section in _SECTIONS]
     return Chapter(

@@ -1,4 +1,4 @@
-"""Do heads form clusters, are they more than noise, and when do they come?"""
+"""Sections on clusters: are there any, are they more than noise, and when do they arise?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_NULLS = "no nulls were drawn, and without them a silhouette cannot be told fr
 
 
 def by_number(context: Context, table: str, column: str) -> Any:
-    """Low numbers dark, high ones light: the same for every run, however many it has."""
+    """Colours from dark (low numbers) to light (high numbers), the same for every run."""
     return forms.by_number(column, context.levels(table, column))
 
 
@@ -61,7 +61,7 @@ _HOW_MANY = "How many groups heads form"
 
 
 def _choices(context: Context, table: str) -> tuple[Control, ...]:
-    """Run and features; raw weights first, where they are there: what the published study looked at."""
+    """Controls for run and features. Raw weights come first, because the published study looked at them."""
     features = context.levels(table, "feature", ())
     feature = Control("feature", "Features", "raw" if "raw" in features else features[0])
     return (context.control(table, "run", "Run"), feature)

@@ -1,4 +1,4 @@
-"""What the model does without a cluster, and with one cluster alone, each beside random groups of heads."""
+"""Sections on interventions: a cluster ablated, and one cluster alone, each beside random groups of heads."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _height(context: Context, table: str, controls: Sequence[Control]) -> int:
 
 
 def _rings(table: str, order: Sequence[str], tooltip: Sequence[alt.Tooltip]) -> alt.Chart:
-    """The effect at the first step. Where there is none the ring lies unseen on the dot, so that the axis has an end."""
+    """The effect at the first step, as rings. A missing one is drawn behind the dot, so that the axis has an end."""
     there = "isValid(datum.kl_first_step)"
     chart = forms.base(table).transform_calculate(ring=f"{there} ? datum.kl_first_step : datum.kl")
     return chart.mark_point(size=75, filled=False, style="soft").encode(
@@ -125,7 +125,7 @@ _TOP_WORDS = "The five most probable next tokens before and after, at the last s
 
 
 def _top_table(context: Context) -> Table:
-    """The tokens of a text in one line, with their probabilities."""
+    """A table with the most probable tokens of each text in one line, with their probabilities."""
     rows = context.tables["top_words"]
     return Table(
         "tops-table",

@@ -1,4 +1,4 @@
-"""The study's tables as charts draw them: picked, renamed and joined; nothing is computed but places on an axis."""
+"""Tables of the study prepared for charts: filtered, renamed and joined. Only positions on an axis are computed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
 }
 _CHANGES = ("mean_change", "largest_change")
 MEAN_OF_RUNS = "mean of runs"
-_MOST_ROWS = 150_000  # of heads, or of bands: what keeps the page within a few megabytes
+_MOST_ROWS = 150_000  # of heads, or of bands, so that the page stays within a few megabytes
 # Metrics whose band can be drawn: the columns of the nulls' quantiles, and of the run's own value at step 0.
 _BANDS = {
     "silhouette": ("null_low", "null_median", "null_high"),
@@ -46,7 +46,7 @@ def _on_axis() -> pl.Expr:
 
 
 def _place() -> pl.Expr:
-    """The layers of a selection, such as 3 or 3+4."""
+    """Name the layers of a selection, such as 3 or 3+4."""
     return pl.col("layers").list.eval(pl.element().cast(pl.String)).list.join("+").alias("place")
 
 
@@ -59,7 +59,7 @@ def _lines(tables: Tables) -> pl.DataFrame:
 
 
 def _counts(tables: Tables) -> pl.DataFrame:
-    """The number of groups of every layer at every step, where it was sought."""
+    """The number of groups of each layer at each step at which groups were searched for."""
     return _lines(tables).filter(pl.col("group_k").is_not_null())
 
 
@@ -68,7 +68,7 @@ def _last(tables: Tables) -> pl.DataFrame:
 
 
 def _outliers(tables: Tables) -> pl.DataFrame:
-    """Heads that left the others by their norm, or are alone in a cluster of raw weights at the last step."""
+    """Heads whose norm departed from the others, and heads alone in a cluster of raw weights at the last step."""
     lone = _last(tables).filter(pl.col("feature") == "raw").select("run", "layer", "kind", "lone_heads")
     beside = tables["outliers"].with_columns(_upper()).join(lone, on=["run", "layer", "kind"], how="left")
     alone = pl.col("lone_heads").list.contains(pl.col("head")).fill_null(False)
@@ -135,7 +135,7 @@ def _heads(tables: Tables) -> pl.DataFrame:
 
 
 def _explained(table: pl.DataFrame) -> pl.DataFrame:
-    """The shares of variance of the two components of each map, in words."""
+    """Describe the share of variance of the two components of each map."""
     raw = table.filter(pl.col("feature") == "raw", pl.col("component") <= 2)
     wide = raw.pivot("component", index=["run", "step", "layer", "kind"], values="share")
     if "2" not in wide.columns:  # two heads that differ have one component
@@ -145,7 +145,7 @@ def _explained(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _thinned(table: pl.DataFrame) -> pl.DataFrame:
-    """Evenly spaced steps, the first and last among them, where all of them would be too many."""
+    """Keep evenly spaced steps, with the first and the last, if there are too many to draw."""
     steps = table["step"].unique().sort()
     kept = int(len(steps) * _MOST_ROWS / max(table.height, 1))
     if kept >= len(steps):
@@ -155,7 +155,7 @@ def _thinned(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _transitions(tables: Tables) -> pl.DataFrame:
-    """Places of changes on the axis of step + 1."""
+    """Positions of changes on the axis of step + 1."""
     ends = {"change_low": "low", "change_high": "high", "change_to": "to", "published_to": "published"}
     return tables["transitions"].with_columns(
         _upper(),

@@ -1,4 +1,4 @@
-"""Single heads: where they lie, their norms, and who is with whom over training and between seeds."""
+"""Sections on single heads: maps, norms, and which heads share a cluster over training and between seeds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _points(table: str, x: str, y: str, x_title: str, y_title: str) -> list[Any]
 
 
 def _map_axis(channel: Any, field: str, title: str) -> Any:
-    """An axis without a zero: only distances on the map mean something."""
+    """An axis without a zero, because only distances on the map have a meaning."""
     return channel(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(grid=False))
 
 
@@ -171,7 +171,7 @@ def _norms(context: Context) -> Figure:
 
 
 def _most_uneven(context: Context) -> tuple[Any, ...]:
-    """The kind of weights, and the controls, that show the head that departs most from the others; else the first."""
+    """The kind of weights and the controls for the head that departs most from the others, or else the first ones."""
     run, layer = _controls(context, _TABLE, step=False)
     if context.has("outliers"):
         row = context.tables["outliers"].row(0, named=True)

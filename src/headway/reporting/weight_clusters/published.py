@@ -1,4 +1,4 @@
-"""What the published study would have said, beside what the controls say."""
+"""Section on the published study's rules, beside the rules with controls."""
 
 from __future__ import annotations
 

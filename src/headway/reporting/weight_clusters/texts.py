@@ -1,4 +1,4 @@
-"""The words of the chapter that do not belong to one section."""
+"""Texts of the chapter that belong to no single section."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ LIMITS = [
 
 
 def facts(context: Context) -> list[tuple[str, str]]:
-    """What was analysed."""
+    """Labels and values that say what was analysed."""
     found = []
     if context.has("lines"):
         runs, steps = (len(context.levels("lines", column)) for column in ("run", "step"))

@@ -1,7 +1,7 @@
 """Do heads fall into clusters by their weights, when, and is it real?
 
-The analyses of the paper *Pythia clustering dynamics*, with the controls that tell a finding from an artefact. Each part's docstring
-describes its tables.
+The analyses of "Pythia clustering dynamics", with controls that separate findings from artefacts. The docstring
+of each module describes its tables.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ TABLES = frozenset({"clusters", "clusters_published", "interventions", "prompts"
 
 
 def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progress: Progress | None = None) -> Result:
-    """Analyses the clusters table of `rundir`, and the interventions and prompts if there are any.
+    """Analyse the table `clusters` of `rundir`, and the tables `interventions` and `prompts` if there are any.
 
     Args:
         rundir: a run directory with at least one of the tables clusters, interventions and prompts.
         bootstraps: resamples for the intervals of change points; 0 leaves change points out.
-        seed: of the random numbers.
-        progress: shown while it works.
+        seed: seed of the random numbers.
+        progress: shows the progress.
 
     Raises:
-        RunDirectoryError: there is none of these tables.
+        RunDirectoryError: the run directory has none of these tables.
     """
     there = set(rundir.tables())
     if not there & TABLES:
@@ -64,7 +64,7 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
     return result
 
 
-# What each part is made with, and its tables; the first one is empty where the part found nothing.
+# For each part its function and its tables. The first table is empty if the part found nothing.
 _PARTS = {
     "no clusters are here: `headway cluster SUITE --out DIR` makes them, of layers with two heads or more": (
         "timeline",

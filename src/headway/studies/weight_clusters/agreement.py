@@ -1,4 +1,4 @@
-"""Which heads are together, and whether they stay together: from step to step, and from seed to seed."""
+"""Agreement of partitions: which heads share a cluster, from step to step and from seed to seed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def composition(table: pl.DataFrame) -> pl.DataFrame:
 def between_seeds(table: pl.DataFrame) -> pl.DataFrame:
     """One row per partition, step and pair of runs of one size: the adjusted Rand index of their labels.
 
-    Heads have no order that seeds share: agreement beyond chance is expected only of labels tied to a head's place.
+    Seeds share no order of heads. Agreement beyond chance is expected only if labels depend on the position of a head.
     """
     rows = []
     same = ("size", "n_heads", "step", "layer", "kind", "feature", "clustering", "k")
@@ -65,7 +65,7 @@ def between_seeds(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def seed_means(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The mean agreement of all pairs of runs of a size for k-means with two clusters: `ari`, and `n_pairs`."""
+    """Mean agreement over all pairs of runs of a size, for k-means with two clusters: `ari` and `n_pairs`."""
     place = ("size", "layer", "kind", "feature", "step")
     return main_series(pairs).group_by(place, maintain_order=True).agg(ari=pl.col("ari").mean(), n_pairs=pl.len())
 

@@ -1,4 +1,4 @@
-"""p of many tests, corrected for how many they are."""
+"""Correct p values for multiple tests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LEVEL = 0.05
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
-    """Least false discovery rate at which each would be a discovery."""
+    """Smallest false discovery rate at which each test would be a discovery (Benjamini & Hochberg 1995)."""
     from scipy.stats import false_discovery_control
 
     return np.asarray(false_discovery_control(p), dtype=float)
 
 
 def holm(p: Floats) -> Floats:
-    """Least chance of any error at which each would be rejected."""
+    """Smallest family-wise error rate at which each test would be rejected (Holm 1979)."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     corrected = np.empty_like(stepped)
@@ -31,12 +31,12 @@ def holm(p: Floats) -> Floats:
 
 
 def simes(p: Floats) -> float:
-    """p of the hypothesis that all of some tests' hypotheses hold: min over i of n p_(i) / i (Simes 1986)."""
+    """p of the hypothesis that all null hypotheses hold: min over i of n p_(i) / i (Simes 1986)."""
     return float(np.min(np.sort(p) * len(p) / np.arange(1, len(p) + 1)))
 
 
 def over(values: pl.Series, correct: Callable[[Floats], Floats]) -> pl.Series:
-    """The correction of those values that are there."""
+    """Apply `correction` to the values that are not null."""
     p = values.to_numpy().astype(float)
     corrected = np.full(len(p), np.nan)
     there = np.isfinite(p)
@@ -46,20 +46,20 @@ def over(values: pl.Series, correct: Callable[[Floats], Floats]) -> pl.Series:
 
 
 class ByFamily(NamedTuple):
-    """`of_family` and `of_test`: for every test the corrected p of its family, and its own."""
+    """For every test the corrected p of its family (`of_family`) and its own (`of_test`)."""
 
     of_family: Floats
     of_test: Floats
 
 
 def by_family(p: Floats, family: NDArray[np.integer]) -> ByFamily:
-    """Corrects tests that come in families, such as the steps of one layer's weights.
+    """Correct tests that come in families, such as the steps of one layer's weights.
 
-    First the families: each has the p of Simes, of finding nothing at any of its tests, and these are corrected by
-    Benjamini & Hochberg. Of m families, R are selected. Then the tests of each, by Benjamini & Hochberg at R / m of the
-    level (Benjamini & Bogomolov 2014, J. R. Stat. Soc. B 76, 297-318): the false discovery rate holds for families, and on
-    average within those selected. That costs far less than one correction over all tests, since what is there at one
-    step is there at the next.
+    First, each family gets the p of Simes for the hypothesis that none of its tests has an effect. These are corrected by
+    Benjamini & Hochberg, which selects R of the m families. Then the tests of each family are corrected by Benjamini &
+    Hochberg at R / m of the level (Benjamini & Bogomolov 2014, J. R. Stat. Soc. B 76, 297-318). The false discovery rate
+    holds for families, and on average within the selected ones. This loses far less power than one correction over all
+    tests, because an effect at one step is usually there at the next.
     """
     names, at = np.unique(family, return_inverse=True)
     together = benjamini_hochberg(np.array([simes(p[at == name]) for name in range(len(names))]))

@@ -1,4 +1,4 @@
-"""What interventions on clusters did, beside the same on random groups of heads; an effect without that is not shown."""
+"""Effects of interventions on clusters, beside those on random groups of heads. Effects without controls are left out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _FEWEST_CONTROLS = 20  # with fewer no p reaches 0.05
 _DIFFER = ("clusters_differ", "controls_differ")
 _GROUP = ("run", "layers", "kind", "clustering")
 _DEED = (*_GROUP, "operation", "cluster", "other_cluster")
-_SAME_HEADS = (*_DEED, "heads")  # a run's earlier sweeps may have left effects of clusters that it no longer has
+_SAME_HEADS = (*_DEED, "heads")  # earlier sweeps may have left effects of clusters that a run no longer has
 _BY_TEXT = ("top_texts", "top_before", "top_before_p", "top_after", "top_after_p")
 _BY_RANK = ("token_before", "p_before", "token_after", "p_after")
 
 
 def effects(result: Result, interventions: pl.DataFrame) -> None:
-    """Adds three tables of the interventions that have controls.
+    """Add three tables of the interventions that have controls.
 
     `effects`: with `kl_first_step`, the same heads' effect at `first_step`, the run's first, where nothing had been
     learned (none in the rows of that step itself), and `beyond`, whether the effect exceeds 95% of the controls.
@@ -45,8 +45,8 @@ def effects(result: Result, interventions: pl.DataFrame) -> None:
 
 
 def _tops(shown: pl.DataFrame) -> pl.DataFrame:
-    """A row per intervention, text and rank of token; beside them the share of texts in which the first one changes,
-    and of how many random groups of heads do so."""
+    """One row per intervention, text and rank of token, with the share of texts in which the most probable token changes,
+    and the same share for random groups of heads."""
     context = ("step", *_DEED, "heads", "top_changed", "top_changed_control_median", "n_controls")
     texts = shown.select(*context, *_BY_TEXT).with_columns(text_number=pl.int_ranges(pl.col("top_texts").list.len()))
     by_text = texts.explode("text_number", *_BY_TEXT).rename(dict(zip(_BY_TEXT, ("text", *_BY_RANK), strict=True)))
@@ -103,8 +103,8 @@ def _with_one_step(effects: pl.DataFrame) -> list[str]:
 
 
 def prompts(result: Result, table: pl.DataFrame) -> None:
-    """Adds two tables. `prompts`: what each cluster's heads answer alone, and how often random groups differ too.
-    `answers`: the shares of prompts to which they answer differently."""
+    """Add two tables. `prompts`: the answers of each cluster alone, and how often random groups differ too.
+    `answers`: the shares of prompts with different answers."""
     result.tables["prompts"] = (shown := table.filter(pl.col("n_controls") > 0).drop("left_out"))
     result.tables["answers"] = answers(shown)
     last = shown.filter(pl.col("step") == pl.col("step").max().over("run"))

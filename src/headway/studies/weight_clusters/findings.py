@@ -30,8 +30,7 @@ _PLACE = ("size", "layer", "kind", "feature")
 
 
 def findings(result: Result, table: pl.DataFrame) -> None:
-    """Adds the findings, numbers, and notes that the reader needs before believing them: first on groups, then on single
-    heads, then on what the published rules say."""
+    """Add findings, numbers and caveats: on groups, then on single heads, then on the published rules."""
     lines = main_series(result.tables["timeline"])
     transitions = result.tables["transitions"].filter(pl.col("run").is_not_null())
     several = table["run"].n_unique() > 1
@@ -54,7 +53,7 @@ def findings(result: Result, table: pl.DataFrame) -> None:
 
 
 def _place(row: Mapping[str, Any], runs: str = "") -> str:
-    """A layer's weights in words, such as Q in layer 3 of toy-seed1."""
+    """Name a layer's weights, such as `Q in layer 3 of toy-seed1`."""
     return f"{row['kind'].upper()}{_FEATURES.get(row.get('feature', 'raw'), '')} in layer {row['layer']}{runs}"
 
 
@@ -63,7 +62,7 @@ def _of_run(row: Mapping[str, Any], several: bool) -> str:
 
 
 def _few(named: Sequence[str]) -> str:
-    """The first of them, and how many others there are."""
+    """List the first ones and say how many others there are."""
     more = len(named) - _FEW
     return listed(named) if more <= 0 else f"{', '.join(named[:_FEW])} and {count(more, 'other')}"
 
@@ -73,7 +72,7 @@ def _series(n: int) -> str:
 
 
 def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
-    """Where heads form groups, since when, and how these arose."""
+    """Findings on groups: in which layers, from which step on, and how they arose."""
     transitions = result.tables["transitions"]
     tested = transitions.filter(pl.col("run").is_not_null(), pl.col("q_series").is_not_null())
     if not len(tested):
@@ -161,7 +160,7 @@ def _undecided(result: Result, transitions: pl.DataFrame, lines: pl.DataFrame, s
 
 
 def _outliers(result: Result, several: bool) -> None:
-    """Single heads that left the others, the largest ratio first."""
+    """Findings on single heads whose norm departed from the others, the largest ratio first."""
     left = result.tables["outliers"].filter("left").sort("norm_ratio", descending=True)
     said = []
     for row in left.head(_MOST_NAMED).iter_rows(named=True):
@@ -177,7 +176,7 @@ def _outliers(result: Result, several: bool) -> None:
 
 
 def _copies(result: Result, table: pl.DataFrame, several: bool) -> None:
-    """Heads that are equal, at the last step."""
+    """Findings on heads with equal weights at the last step."""
     last = table.filter(pl.col("k") == 1, pl.col("step") == pl.col("step").max().over("run"))
     n_heads = pl.col("norms").list.len()
     copies = last.filter(pl.col("n_distinct") < n_heads).with_columns(n=n_heads)
@@ -195,7 +194,7 @@ def _copies(result: Result, table: pl.DataFrame, several: bool) -> None:
 
 
 def _uneven_norms(result: Result, table: pl.DataFrame, several: bool) -> None:
-    """Where heads differ in norm and in nothing else; heads that left the others apart."""
+    """Findings on layers whose heads differ only in norm, without heads that departed from the others."""
     raw, series = pl.col("feature") == "raw", ["run", "layer", "kind"]
     transitions, left = result.tables["transitions"], result.tables["outliers"].filter("left")
     last = table.filter(raw, pl.col("k") == 1, pl.col("step") == pl.col("step").max().over("run"))
@@ -218,7 +217,7 @@ def _uneven_norms(result: Result, table: pl.DataFrame, several: bool) -> None:
 
 
 def too_few_heads(table: pl.DataFrame) -> list[str]:
-    """A note on the kinds of which no layer could be clustered, although its heads differ."""
+    """A note on kinds of weights of which no layer could be clustered, although its heads differ."""
     kinds = table.group_by("size", "kind", maintain_order=True).agg(
         clustered=(pl.col("k") > 1).any() | pl.col("all_equal").any(), n=pl.col("norms").list.len().max()
     )
@@ -291,7 +290,7 @@ def _notes(result: Result, table: pl.DataFrame) -> None:
 
 
 def _stale_changes(lines: pl.DataFrame) -> list[str]:
-    """Changes that were measured before a step between was added to the grid."""
+    """A note on changes that were measured before a step in between was added to the grid."""
     main = main_series(lines).filter(pl.col("feature") == "raw").sort("step")
     before = pl.col("step").shift(1).over("run", "layer", "kind")
     stale = main.filter((pl.col("previous_step") < before).fill_null(False))
@@ -305,7 +304,7 @@ def _stale_changes(lines: pl.DataFrame) -> list[str]:
 
 
 def _gaps(lines: pl.DataFrame) -> tuple[int, int] | None:
-    """The neighbouring steps with the largest ratio."""
+    """Describe the neighbouring steps with the largest ratio."""
     steps = lines["step"].unique().sort().to_list()
     pairs = list(pairwise(steps))
     return max(pairs, key=lambda pair: (pair[1] + 1) / (pair[0] + 1)) if pairs else None

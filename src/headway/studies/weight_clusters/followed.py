@@ -1,7 +1,7 @@
 """The final groups of heads, followed back through training.
 
-Whether groups arose abruptly is asked of one partition: that of the last step with groups. A search of its own at every step
-would change the partition between steps, and the number of heads that are left in it.
+To say whether groups arose abruptly, one partition is followed: that of the last step with groups. A new search at every
+step would change the partition from step to step, and the number of heads in it.
 """
 
 from __future__ import annotations

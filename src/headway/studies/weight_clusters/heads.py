@@ -1,4 +1,4 @@
-"""Single heads: norms, changes, and where they lie in two dimensions."""
+"""Norms and changes of single heads, and maps of heads in two dimensions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def heads(table: pl.DataFrame, notes: list[str]) -> tuple[pl.DataFrame, pl.DataF
 
 
 def _tsne(together: pl.DataFrame, notes: list[str]) -> list[np.ndarray | None]:
-    """The t-SNE map of every row of raw weights that differ: of the last step of each run only where they are very many."""
+    """t-SNE maps of raw weights; if there are very many, only of the last step of each run."""
     wanted = (pl.col("feature") == "raw") & ~pl.col("all_equal")
     if together.select(wanted).to_series().sum() > _MOST_TSNE:
         wanted &= pl.col("step") == pl.col("step").max().over("run")

@@ -1,12 +1,12 @@
-"""Single heads that leave the others by their norm, and when.
+"""Find single heads whose norm departs from that of the other heads, and the step at which it does.
 
-For every step c, each head has one number: the log of its norm by the median of its layer, averaged over the steps from c on,
-less the average over those before (nothing less for the first step). The head that lies farthest from the others is compared
-with them by Student's t, the head itself left out (Grubbs 1950, Ann. Math. Stat. 21, 27-58). So a norm that was always
-large, as one that varies from step to step, is no departure.
+Take the log of each head's norm divided by the median norm of its layer. For every step c, each head has one number: the mean
+of this log over the steps from c on, minus its mean over the steps before c (for the first step nothing is subtracted). The
+head farthest from the others is compared with them by Student's t, without that head (Grubbs 1950, Ann. Math. Stat. 21,
+27-58). So a norm that was always large, or that varies from step to step, is no departure.
 
-p allows for having taken the farthest of H heads (Bonferroni), for the better of one outlier and two, which hide each other,
-and for the choice of c (Simes 1986, Biometrika 73, 751-754).
+p accounts for three choices: the farthest of H heads (Bonferroni), the better of one outlier and two, because two outliers
+hide each other, and the step c (Simes 1986, Biometrika 73, 751-754).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _SCHEMA: dict[str, pl.DataType] = {
 
 
 class Departure(NamedTuple):
-    """The farthest head, or two, with the index of the first step at which each is away, and p."""
+    """The farthest head, or two, with the index of the step at which each departs, and p."""
 
     since: dict[int, int]
     p: float
@@ -90,7 +90,7 @@ def outliers(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def departure(log_ratios: Floats) -> Departure:
-    """The head that departs most from the others in (steps, H) logs of norms."""
+    """Find the head that departs most from the others, given logs of norms (steps, H)."""
     n_steps = len(log_ratios)
     contrasts = [log_ratios.mean(axis=0)]
     contrasts += [log_ratios[c:].mean(axis=0) - log_ratios[:c].mean(axis=0) for c in range(1, n_steps)]
@@ -102,7 +102,7 @@ def departure(log_ratios: Floats) -> Departure:
 
 
 def _farthest(values: Floats) -> tuple[tuple[int, ...], float]:
-    """The head farthest from the others, or the two, and p."""
+    """Return the one or two heads farthest from the others, and p."""
     order = np.argsort(-np.abs(values - np.median(values)), kind="stable")
     one, two = _grubbs(values, order[:1]), _grubbs(values, order[:2])
     taken = order[:2] if two < one else order[:1]
@@ -110,7 +110,7 @@ def _farthest(values: Floats) -> tuple[tuple[int, ...], float]:
 
 
 def _grubbs(values: Floats, taken: NDArray[np.intp]) -> float:
-    """p of the nearest of the heads that are taken away, among the others."""
+    """p of the least extreme of the removed heads, compared with the others."""
     from scipy import stats
 
     others = np.delete(values, taken)

@@ -1,4 +1,4 @@
-"""What the published study would have said, beside what the controls say."""
+"""The published study's rules, beside rules with controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READINGS = ("silhouette", "silhouette_published_layout")
 
 def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
     """One row per run, layer and kind of raw weights, at the run's last step: each published rule (`published_...`) and the
-    rule that allows for what it leaves out (`corrected_...`).
+    rule with controls and corrections (`corrected_...`).
 
     `clusters`: silhouette above 0.2 (inferred from its table) | groups of several heads, norms aside, beyond every null, corrected.
     `differ`: Kolmogorov-Smirnov or t over pooled weights with p < 1e-6 | over heads, corrected, for both tests too.
@@ -50,9 +50,12 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
 
 
 def layouts(result: Result, true: pl.DataFrame, as_published: pl.DataFrame) -> None:
-    """Adds the table `layouts`: one row per run, layer, kind of raw weights and step that both readings have, with the
-    silhouette and labels' agreement of the true layout and of the published one, which takes thirds of a fused weight for Q, K
-    and V although each head's stand together. What differs comes from the reading, not from the model."""
+    """Add the table `layouts`, which compares two readings of a fused weight: the true layout, in which each head's Q, K and V
+    stand together, and the published one, which takes thirds of the whole weight.
+
+    It has one row per run, layer, kind of raw weights and step of both readings, with the silhouette of each and the
+    agreement of their labels. A difference comes from the reading, not from the model.
+    """
     key = ["run", "size", "step", "layer", "kind"]
     readings = [
         main_series(table).filter(pl.col("feature") == "raw").select(*key, "labels", "silhouette")

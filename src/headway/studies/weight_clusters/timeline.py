@@ -1,4 +1,4 @@
-"""Every partition at every step, with its nulls, corrected for how many were looked at."""
+"""Every partition at every step, with its nulls and with p corrected for multiple tests."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _corrected(family: pl.DataFrame) -> pl.DataFrame:
 
 
 def _groups(lines: pl.DataFrame) -> pl.DataFrame:
-    """Adds what holds of groups after correction."""
+    """Add the columns on groups, corrected for multiple tests."""
     p = lines["p_groups"].cast(pl.Float64).to_numpy()
     there = np.isfinite(p)
     of_series, of_step = np.full(len(p), np.nan), np.full(len(p), np.nan)
@@ -113,7 +113,7 @@ def main_series(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def layer_map(lines: pl.DataFrame) -> pl.DataFrame:
-    """Layer × step: the silhouette of two clusters, and how far it lies above the highest null's 95% quantile."""
+    """One row per layer and step: the silhouette of two clusters, and its distance from the highest null's 95% quantile."""
     return main_series(lines).select(
         "run", "size", "seed", "step", "layer", "kind", "feature", "silhouette", "null_high", "excess", "p", "q", "beyond",
         "groups", "undecided", pl.col("lone_heads").list.len().alias("n_lone_heads"),

@@ -74,7 +74,7 @@ def transitions(lines: pl.DataFrame, *, bootstraps: int, seed: int) -> pl.DataFr
 
 
 def _row(runs: list[pl.DataFrame], bootstraps: int, seed: int) -> dict[str, Any]:
-    """The transition of one run, or of the mean of several over the steps that they share."""
+    """The row of one run, or of the mean of several runs over the steps that they share."""
     steps = sorted(set.intersection(*(set(run["step"]) for run in runs)))
     row = {name: runs[0][name][0] for name in ("run", *_PLACE)} | {"n_runs": len(runs)}
     row |= published_rule(steps, _values(runs, steps, "silhouette").mean(axis=0))
@@ -91,7 +91,7 @@ def _row(runs: list[pl.DataFrame], bootstraps: int, seed: int) -> dict[str, Any]
 
 
 def _values(runs: list[pl.DataFrame], steps: list[int], column: str) -> np.ndarray:
-    """(runs, steps)"""
+    """Values of the runs at the shared steps: (runs, steps)."""
     own = [run.filter(pl.col("step").is_in(steps))[column].to_numpy() for run in runs]
     return np.array(own, dtype=float).reshape(len(runs), -1)
 
@@ -113,7 +113,7 @@ def published_rule(steps: list[int], silhouettes: np.ndarray) -> dict[str, Any]:
 
 
 def _beyond(run: pl.DataFrame) -> dict[str, Any]:
-    """From which step on groups stay beyond the nulls."""
+    """The step from which groups stay beyond the nulls to the end."""
     labels = run["group_labels"][-1]
     sizes = [] if labels is None else labels.drop_nulls().value_counts()["count"].sort(descending=True).to_list()
     last = {"last_beyond": run["groups"][-1], "last_sizes": sizes}
@@ -158,7 +158,7 @@ _CHANGES = {"abrupt": "They arose abruptly", "gradual": "They grew gradually, fa
 
 
 def _change_words(row: dict[str, Any]) -> str:
-    """The largest change; smaller ones beside it are seldom more than noise."""
+    """Describe the largest change. Smaller ones are seldom more than noise."""
     if row["change"] == "none":
         return f"Their silhouette does not change in training (p = {row['p_change']:.2g} for noise alone)."
     words = f"{_CHANGES[row['change']]} between steps {row['change_from']:,.0f} and {row['change_to']:,.0f}"
@@ -170,7 +170,7 @@ def _change_words(row: dict[str, Any]) -> str:
 
 
 def _verdict(row: dict[str, Any], runs: list[pl.DataFrame], words: str) -> str:
-    """The transition in words."""
+    """Describe the transition."""
     if len(runs) > 1:
         n_groups = sum(bool(run["groups"][-1]) for run in runs)
         return " ".join(filter(None, [f"Groups of heads at the last step in {n_groups} of {len(runs)} runs.", words]))
@@ -200,7 +200,7 @@ def _where(row: dict[str, Any], run: pl.DataFrame) -> str:
 
 
 def _left_out(run: pl.DataFrame) -> str:
-    """Heads that are in none of the last step's groups."""
+    """Name the heads that are in none of the last step's groups."""
     alone = [head for head, label in enumerate(run["group_labels"][-1]) if label is None]
     if not alone:
         return ""

@@ -1,7 +1,7 @@
-"""t-SNE of many small maps at once (van der Maaten & Hinton 2008), as scikit-learn's exact method has it.
+"""t-SNE of many small maps at once (van der Maaten & Hinton 2008), as in scikit-learn's exact method.
 
-A map of twelve heads is so small that most of scikit-learn's time goes into calls: thousands of maps, every layer at every
-step, are moved together here. Legend: B maps, H heads, r coordinates.
+A map of twelve heads is so small that scikit-learn spends most of its time in calls. There are thousands of maps, one for
+every layer and step, so this code moves all of them together. Legend: B maps, H heads, r coordinates.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _TINY = np.finfo(np.float64).eps
 
 
 def tsne_maps(coordinates: Floats) -> Floats:
-    """(B, H, 2) maps of (B, H, r) principal coordinates, begun at the first two, so that they are the same every time.
+    """Return (B, H, 2) maps of (B, H, r) principal coordinates. They start at the first two, so they are reproducible.
 
-    The perplexity is a third of the other heads, at most 5: distances on a map mean little, neighbours something. NaN for
-    fewer than four heads or two coordinates.
+    The perplexity is a third of the other heads, at most 5. Neighbours on a map have a meaning, distances have little. A
+    map is NaN if there are fewer than four heads or two coordinates.
     """
     n_maps, n_heads, n_coordinates = coordinates.shape
     if n_heads < _FEWEST_HEADS or n_coordinates < 2:
