@@ -104,7 +104,7 @@ def test_statistics_and_studies_know_nothing_of_torch():
     assert not loaded_by("import headway.stats, headway.studies") & {"torch", "transformers"}
 
 
-def test_what_is_exported_is_there():
+def test_exported_names_exist():
     for name in headway.__all__:
         assert callable(getattr(headway, name)), name
     with pytest.raises(AttributeError, match="headway has no 'mesure'"):

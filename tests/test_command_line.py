@@ -181,7 +181,7 @@ def test_one_message_that_names_the_thing(place, monkeypatch, capsys, name):
     assert not (place / "evil-was-here").exists()
 
 
-def test_what_was_computed_stays_when_a_checkpoint_fails(place, monkeypatch, capsys):
+def test_results_stay_when_a_checkpoint_fails(place, monkeypatch, capsys):
     truncated(place)
     monkeypatch.chdir(place)
     assert run(monkeypatch, capsys, *MEASURE)[0] == 1
@@ -216,7 +216,7 @@ def test_the_manifest_says_how_to_repeat_it(place, monkeypatch, capsys):
     assert entry["identity"]["dtype"] == "float32"
 
 
-def test_what_came_to_nothing_stands_in_no_way(place, monkeypatch, capsys):
+def test_a_failed_run_does_not_block_other_settings(place, monkeypatch, capsys):
     sound = weights_of(place, 8).read_bytes()
     truncated(place)
     monkeypatch.chdir(place)
@@ -236,9 +236,7 @@ def on_the_hub(hub, place):
 
 
 @pytest.mark.parametrize("damage", [single_tokens, other_tokenizer])
-def test_what_no_checkpoint_can_be_measured_on_is_said_before_weights_are_fetched(
-    place, monkeypatch, capsys, hub, damage
-):
+def test_an_unusable_corpus_is_refused_before_weights_are_fetched(place, monkeypatch, capsys, hub, damage):
     damage(place)
     monkeypatch.chdir(place)
     assert run(monkeypatch, capsys, *on_the_hub(hub, place))[0] == 2
@@ -537,7 +535,7 @@ def test_flagged_checkpoints_are_warned_of(place, monkeypatch, capsys, words):
 # --- status ---------------------------------------------------------------------------------------------------------
 
 
-def test_status_finds_a_damaged_part_if_it_is_to_verify(place, monkeypatch, capsys):
+def test_status_finds_a_damaged_partition_if_it_is_to_verify(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     assert run(monkeypatch, capsys, *MEASURE)[0] == 0
     sound = (0, "heads: 2 of 2 done, 0 failed, 0 left")

@@ -82,6 +82,6 @@ def test_a_formula_in_no_file_is_refused(tmp_path):
         tables.SCORES.pop("own", None)
 
 
-def test_what_comes_with_headway_needs_no_hash():
+def test_built_in_scores_need_no_hash():
     job = HeadScores(Corpus.of("texts", ["w1 w2"]), scores=tuple(scores.DEFINITIONS))
     assert "formulas" not in job.identity()

@@ -164,7 +164,7 @@ def test_order_and_batches_do_not_matter(texts, monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_what_pads_a_text_changes_nothing(architecture, monkeypatch):
+def test_padding_changes_nothing(architecture, monkeypatch):
     """All texts in one padded batch, against eager attention to each alone."""
     monkeypatch.setattr(batches_module, "LAUNCH", 2**50)
     monkeypatch.setattr(batches_module, "GPU_LAUNCH", {4: 2**50})
@@ -202,7 +202,7 @@ class TestBatches:
                     assert (row[part.n_tokens :] == texts[number][-1]).all()
         return [[self.LENGTHS[number] for number in batch.numbers] for batch in found]
 
-    def test_of_one_length(self):
+    def test_texts_of_one_length(self):
         assert self.batches(tokens=12) == [[2], [3, 3], [5, 5], [5, 5], [38], [40], [100]]
 
     def test_short_ones_are_padded_where_that_costs_less(self):
@@ -213,7 +213,7 @@ class TestBatches:
 
     @settings(max_examples=60, deadline=None)
     @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 4)), min_size=1, max_size=7), st.floats(0, 200))
-    def test_no_way_to_part_lengths_costs_less(self, lengths, launch):
+    def test_no_other_split_into_batches_costs_less(self, lengths, launch):
         texts = [np.zeros(length, int) for length, count in lengths for _ in range(count)]
         ours = list(batches(texts, tokens=60, launch=launch, padded_up_to=30))
         cost = sum(batch.ids.size + launch for batch in ours)
@@ -441,7 +441,7 @@ class TestRefusals:
             ({"attention_mask": torch.ones(1, 1, 5, 5, dtype=torch.bool)}, "a mask that allows later tokens"),
         ],
     )
-    def test_what_it_does_not_know(self, keywords, words):
+    def test_unknown_arguments_are_refused(self, keywords, words):
         from headway.attention.reading import _attention_function
 
         q = torch.randn(1, 2, 5, 8)

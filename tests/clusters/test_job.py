@@ -28,7 +28,7 @@ def test_a_model_without_enough_heads_of_any_kind_is_an_error():
         rows_of(PlantedWeights(n_heads=2))
 
 
-def test_what_is_asked_for_twice_would_count_twice():
+def test_duplicate_choices_are_refused():
     with pytest.raises(UsageError, match="layers 0, 0: give each layer once"):
         WeightClusters(layers=(0, 0))
     with pytest.raises(UsageError, match="features raw, raw"):

@@ -129,7 +129,7 @@ def test_a_file_called_like_a_built_in_corpus_is_reached_by_its_path(folder):
         ("t.txt", b"one", "", "is a folder"),
     ],
 )
-def test_what_cannot_be_a_corpus_says_why(folder, name, content, spec, message):
+def test_an_unusable_corpus_says_why(folder, name, content, spec, message):
     (folder / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message) as caught:
         open_corpus(spec)

@@ -399,7 +399,7 @@ def counted() -> Iterator[type[Counted]]:
     Counted.held.clear()
 
 
-def test_what_was_read_is_not_read_again(folder: Path, counted: type[Counted]) -> None:
+def test_audited_files_are_not_read_again(folder: Path, counted: type[Counted]) -> None:
     suite = open_suite(folder)
     first = audit(suite, "seed=1,2", tensors=counted)
     assert len(counted.opened) == 16 - 2, "steps 0 and 1 of a run are the same weights"
@@ -501,7 +501,7 @@ class Breaks(Opened):
         return super().__getitem__(name)
 
 
-def test_whatever_a_library_says_ends_no_audit(folder: Path) -> None:
+def test_no_error_of_a_library_ends_an_audit(folder: Path) -> None:
     write(folder / RUNS[2] / "step4", nearly(trained(3, 64)))
     found = audit(open_suite(folder), tensors=Breaks)
     assert warnings(found) == {
@@ -532,7 +532,7 @@ def test_weights_from_the_hub_are_read_once_and_do_not_stay(hub: HubServer, serv
     assert hub.sent("model.safetensors") == 3 * 7
 
 
-def test_what_the_hub_does_not_send_ends_no_audit(hub: HubServer, served: str) -> None:
+def test_a_file_that_the_hub_does_not_send_ends_no_audit(hub: HubServer, served: str) -> None:
     commits = [hub.repos[f"someone/{RUNS[1]}"].revisions[f"step{step}"] for step in (8, 32)]
     hub.plant("wrong_bytes", f"{commits[0]}/someone/{RUNS[1]}/model.safetensors", times=99)
     hub.plant("timeout", f"{commits[1]}/someone/{RUNS[1]}/model.safetensors", times=99)
@@ -710,7 +710,7 @@ def test_equal_weights_in_other_files_of_another_run(folder: Path, zeros: bool) 
     )
 
 
-def test_of_two_steps_with_other_tensors_neither_is_called_right(tmp_path: Path) -> None:
+def test_if_two_steps_have_different_tensors_neither_is_called_right(tmp_path: Path) -> None:
     for step in (0, 8):
         write(
             tmp_path / "two" / RUNS[0] / f"step{step}",

@@ -20,14 +20,14 @@ def test_few_groups_are_all_there():
     assert sorted(found) == [tuple((4, head) for head in pair) for pair in combinations(range(5), 2)]
 
 
-def test_of_several_layers_and_several_clusters_too():
+def test_groups_of_several_layers_and_clusters():
     grouping = Grouping("q", "mine", {0: (0, 1, 2), 1: (0, 0, 1)})
     found = grouping.shuffled()
     assert len({tuple(one.labels.values()) for one in found}) == len(found) == 6 * 3
     assert grouping in found
 
 
-def test_of_many_groups_some_different_ones_are_drawn_with_a_seed():
+def test_random_groups_are_drawn_with_a_seed_if_there_are_many():
     grouping = Grouping("q", "kmeans", {0: (0, 1) * 8, 1: (1,) + (0,) * 15})
     found = [tuple(one.labels.values()) for one in grouping.shuffled(30, seed=1)]
     assert len(set(found)) == 30

@@ -218,7 +218,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_not_there_is_named(plain, name):
+def test_bad_requests_are_named(plain, name):
     options, words = BAD[name]
     with pytest.raises(UsageError, match=words):
         intervened(plain, **options)

@@ -351,7 +351,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize("intervention", EVERY, ids=lambda one: type(one).__name__)
-def test_nothing_stays_after_an_exception_inside_the_forward_pass(intervention):
+def test_an_exception_in_the_forward_pass_leaves_the_model_unchanged(intervention):
     model, donor = neox(), getattr(intervention, "from_run", None)
     before = logits(model)
     broken = model.gpt_neox.layers[2].mlp.register_forward_hook(fail)

@@ -325,13 +325,13 @@ class TestConvertedNames:
             assert torch.equal(found.state_dict()[key], tensor), key
         assert torch.equal(logits(found), logits(model))
 
-    def test_what_does_not_belong_is_refused(self, name, tmp_path):
+    def test_unexpected_tensors_are_refused(self, name, tmp_path):
         converted(tmp_path, name)
         change(tmp_path, **{"model.layers.0.other.weight": torch.ones(2)})
         with pytest.raises(CheckpointError, match=r"other\.weight, which the model of config"):
             load(tmp_path)
 
-    def test_what_is_missing_is_refused(self, name, tmp_path):
+    def test_missing_tensors_are_refused(self, name, tmp_path):
         converted(tmp_path, name)
         experts = [
             one for one in load_file(tmp_path / "model.safetensors") if "mlp" in one or "expert" in one or "moe" in one
@@ -340,7 +340,7 @@ class TestConvertedNames:
         with pytest.raises(CheckpointError, match=r"lack|not complete"):
             load(tmp_path)
 
-    def test_what_is_not_finite_is_named(self, name, tmp_path):
+    def test_tensors_that_are_not_finite_are_named(self, name, tmp_path):
         converted(tmp_path, name)
         key, tensor = next(iter(load_file(tmp_path / "model.safetensors").items()))
         tensor = tensor.clone()

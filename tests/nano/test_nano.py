@@ -268,7 +268,7 @@ def test_a_folder_with_something_else_is_left_alone(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["thesis.tex"]
 
 
-def test_what_cannot_be_asked_for(tmp_path, monkeypatch):
+def test_impossible_requests_are_refused(tmp_path, monkeypatch):
     with pytest.raises(SelectionError, match="no preset 'large' of the nano suite: there are quick, standard"):
         nano.train("large", tmp_path)
     with pytest.raises(UsageError, match="unknown device 'tpu'"):

@@ -166,7 +166,7 @@ def test_a_picture_says_without_its_page_what_it_shows(written):
     assert "Thin lines are seeds, the thick line is their mean." in svg
 
 
-def test_what_a_table_was_made_from_and_how_it_was_asked_for_are_told_apart(written):
+def test_the_report_separates_settings_from_provenance(written):
     [(_, record)] = measurement(written[0]).records
     said = dict(record)
     assert len(said) == len(record), "no label stands twice"
@@ -289,7 +289,7 @@ def test_a_missing_table_is_named_where_its_figure_would_be(tmp_path, result):
     assert 'data-chart="development-prev_self_ratio-onset-shares"' not in text
 
 
-def test_what_needs_bootstraps_says_so(tmp_path):
+def test_figures_that_need_bootstraps_say_so(tmp_path):
     directory = run_directory(tmp_path / "quick", studied(heads_frame(), bootstraps=0))
     text = write(directory, figures=False).read_text(encoding="utf-8")
     assert "How many seeds tell two sizes apart?</strong> is not shown: it resamples or shuffles" in text
@@ -354,7 +354,7 @@ def test_the_page_holds_the_columns_that_are_drawn_and_no_others(result):
     assert "seed_name" in chapter.tables["peaks"].columns
 
 
-def test_where_no_steps_are_identical_that_is_said(tmp_path):
+def test_the_report_says_that_no_steps_are_identical(tmp_path):
     result = studied(heads_frame(steps=(0, 8, 64, 512)), bootstraps=0)
     text = write(run_directory(tmp_path / "apart", result), figures=False).read_text(encoding="utf-8")
     assert "No two measured steps of a run have the same scores in all heads." in text

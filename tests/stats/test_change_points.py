@@ -19,7 +19,7 @@ def verdicts(curve, n, units=6, noise=0.05):
     return Counter(one.verdict for one in found)
 
 
-def test_where_nothing_was_planted_change_is_found_at_the_nominal_rate():
+def test_false_changes_are_found_at_the_nominal_rate():
     found = verdicts(np.zeros(len(STEPS)), 300, units=1, noise=1.0)
     # 5 % of 300 are 15; three binomial standard errors more are 26.
     assert 300 - found["none"] <= 26

@@ -34,7 +34,7 @@ def test_random_terms_stand_in_the_order_of_lme4(case):
     assert [list(term.effects) for term in terms] == case["effects"]
 
 
-def test_what_a_formula_says():
+def test_formulas_are_parsed():
     formula = parse('log10(y) ~ a*x + s(z, k=5) + s(w, by=a, bs="cr") + (x || g) + (1 | a/b)')
     assert str(formula.response) == "log10(y)"
     assert formula.terms == (("a",), ("x",), ("a", "x"))

@@ -22,7 +22,7 @@ write_whole(Path(sys.argv[1]), b"half", under=forever())
 """
 
 
-def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_but_not_files_being_written(tmp_path):
     (tmp_path / ".other.tmp").touch()  # of an unknown program, that does not hold it
     (tmp_path / ".hidden").touch()
     writers = [

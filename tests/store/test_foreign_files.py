@@ -39,7 +39,7 @@ def files(directory):
 
 
 @pytest.mark.parametrize("manifest", [None, {}, {"tables": {}}])
-def test_parts_of_another_job_are_never_overwritten_without_a_manifest(done, manifest):
+def test_partitions_of_another_job_are_never_overwritten_without_a_manifest(done, manifest):
     done.manifest_path.unlink()
     if manifest is not None:
         done.manifest_path.write_text(json.dumps(manifest))
@@ -50,7 +50,7 @@ def test_parts_of_another_job_are_never_overwritten_without_a_manifest(done, man
     assert sweep.run(Squares(factor=2), grid(), done, force=True).done == 10
 
 
-def test_parts_of_the_same_job_are_reused_without_a_manifest(done):
+def test_partitions_of_the_same_job_are_reused_without_a_manifest(done):
     done.manifest_path.unlink()
     with pytest.raises(RunDirectoryError, match=r"holds heads but no manifest\.json.*reuse finished partitions"):
         done.require()
@@ -60,7 +60,7 @@ def test_parts_of_the_same_job_are_reused_without_a_manifest(done):
     )
 
 
-def test_parts_of_two_jobs_are_never_read_together(done, tmp_path):
+def test_partitions_of_two_jobs_are_never_read_together(done, tmp_path):
     other = RunDirectory(tmp_path / "other")
     sweep.run(Squares(factor=2), grid(), other)
     name = "toy-1m-seed2@40.parquet"
@@ -70,7 +70,7 @@ def test_parts_of_two_jobs_are_never_read_together(done, tmp_path):
         done.read("heads")
 
 
-def test_a_copied_part_of_another_job_refuses_the_sweep(done, tmp_path):
+def test_a_copied_partition_of_another_job_refuses_the_sweep(done, tmp_path):
     other = RunDirectory(tmp_path / "other")
     sweep.run(Squares(factor=2), grid(), other)
     name = "toy-1m-seed2@40.parquet"
@@ -84,7 +84,7 @@ def test_a_copied_part_of_another_job_refuses_the_sweep(done, tmp_path):
 # --- parts under other names ----------------------------------------------------------------------------------------
 
 
-def test_a_renamed_part_stands_for_no_checkpoint(done):
+def test_a_renamed_partition_stands_for_no_checkpoint(done):
     heads = done.path / "heads"
     (heads / "toy-1m-seed1@0.parquet").rename(heads / "toy-1m-seed2@0.parquet")
     (state,) = sweep.status(done)
@@ -95,7 +95,7 @@ def test_a_renamed_part_stands_for_no_checkpoint(done):
     assert found(done.read("heads")) == expected(grid())
 
 
-def test_copies_of_a_file_sync_are_no_parts(done):
+def test_copies_of_a_file_sync_are_no_partitions(done):
     heads = done.path / "heads"
     for name in ("toy-1m-seed1@0 (1).parquet", "toy-1m-seed1@0.sync-conflict.parquet"):
         shutil.copy(heads / "toy-1m-seed1@0.parquet", heads / name)
@@ -105,7 +105,7 @@ def test_copies_of_a_file_sync_are_no_parts(done):
     assert sweep.run(Squares(), grid(), done).reused == 10
 
 
-def test_a_pipe_in_place_of_a_part_is_no_part(done):
+def test_a_pipe_in_place_of_a_partition_is_no_partition(done):
     part = done.partition_path("heads", "toy-1m-seed1", 0)
     part.unlink()
     os.mkfifo(part)  # reading it would wait for ever
@@ -211,7 +211,7 @@ def test_a_file_system_without_locks_is_warned_of(directory, monkeypatch, number
 # --- cost -----------------------------------------------------------------------------------------------------------
 
 
-def test_writing_a_part_reads_the_manifest_once_however_many_there_are(directory, monkeypatch):
+def test_writing_a_partition_reads_the_manifest_once_however_many_there_are(directory, monkeypatch):
     reads = []
     manifest = RunDirectory.manifest
     sweep.run(Squares(), grid(1, 1), directory)

@@ -163,7 +163,7 @@ def cut(table: pl.DataFrame, run: str, last: int) -> pl.DataFrame:
     return table.filter((pl.col("run") != run) | (pl.col("step") <= last))
 
 
-def test_of_one_step_nothing_is_said_of_change(tmp_path):
+def test_one_step_gives_no_finding_on_change(tmp_path):
     result = study(tmp_path, CASES["one step"])
     assert "Only one step was measured" in says(result, "growth")
     for section in ("onset", "size"):
@@ -175,7 +175,7 @@ def test_of_one_step_nothing_is_said_of_change(tmp_path):
         assert words not in all_said(result)
 
 
-def test_of_two_steps_only_the_gap_between_them_is_said(tmp_path):
+def test_two_steps_give_only_the_gap_between_them(tmp_path):
     result = study(tmp_path, CASES["two steps"])
     assert says(result, "onset") == "Every onset lies between steps 0 and 1,000: no others were measured."
     assert "between steps 0 and 1,000" in says(result, "onset_intervals")

@@ -38,7 +38,7 @@ def test_an_effect_at_the_first_step_is_no_control_of_its_own():
     assert not [note for note in result.notes if "one step" in note]
 
 
-def test_that_a_run_has_one_step_only_is_said():
+def test_a_run_with_one_step_is_named():
     result = studied(effect(8, 0.9, run="toy-seed2"), effect(0, 0.1), effect(8, 0.9))
     alone = result.tables["effects"].filter(pl.col("run") == "toy-seed2")
     assert alone["kl_first_step"].to_list() == [None]

@@ -90,7 +90,7 @@ def test_groups_are_found_at_the_step_at_which_they_were_planted(result):
     assert found["change"] in ("abrupt", "undecided")  # ten steps seldom exclude a steep curve
 
 
-def test_what_grows_is_not_called_a_jump(result):
+def test_growth_is_not_called_a_jump(result):
     found = transition(result, 1, "v")
     assert found["last_beyond"]
     assert found["change"] in ("gradual", "undecided")
@@ -112,7 +112,7 @@ def test_an_outlier_is_named_and_is_no_cluster(result):
     assert left.select("layer", "kind", "head", "onset_after", "onset").rows() == [(1, "k", LONE_HEAD, 16, PLANTED_AT)]
 
 
-def test_nothing_is_found_where_nothing_was(result):
+def test_nothing_is_found_without_a_planted_effect(result):
     rows = result.tables["published"].filter(pl.col("corrected_clusters"))
     assert set(rows.select("layer", "kind").rows()) == {(0, "q"), (1, "v")}
 

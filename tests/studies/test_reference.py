@@ -100,7 +100,7 @@ def test_formulas_are_the_published(result, reference):
             assert found.get("method") == model.get("method")
 
 
-def test_nothing_is_left_out_but_what_needs_bootstraps(result):
+def test_only_results_of_bootstraps_are_left_out(result):
     assert all("--bootstraps" in left["reason"] for left in result.values["left_out"])
     assert len(result.tables) >= 35
 

@@ -167,7 +167,7 @@ def test_few_draws_leave_it_undecided(tmp_path):
     assert "--most-draws 200" in headline
 
 
-def test_what_was_not_sought_is_not_undecided():
+def test_series_without_a_search_are_not_undecided():
     """Where no two groups were found among the heads, p is 1 without a draw."""
     lines = pl.DataFrame(
         {
@@ -200,7 +200,7 @@ def test_equal_heads_are_told_as_such(tmp_path):
     assert not any("No nulls were drawn" in words for words in [*headline, *result.notes])
 
 
-def test_nothing_but_equal_heads(tmp_path):
+def test_layers_of_equal_heads(tmp_path):
     rundir = RunDirectory(tmp_path)
     equal = PlantedWeights(
         {kind: np.repeat(noise(np.random.default_rng(0), 1), 4, axis=0) for kind in "qkvo"}, n_heads=4
@@ -224,7 +224,7 @@ def shared_throughout(random, step):
 @pytest.mark.parametrize(
     "plant", [grown, shared_throughout, lambda random, step: {}], ids=["outlier", "shared", "noise"]
 )
-def test_nothing_arises_where_nothing_was_planted(tmp_path, plant):
+def test_no_group_arises_without_a_planted_one(tmp_path, plant):
     """12 suites of 4 kinds: none jumps, and few are beyond every null from some step to the end, uncorrected: at most 5 % of
     48 are expected, and 8 leave out 1 in 500 (binomial)."""
     job = WeightClusters(features=("raw",), methods=("kmeans",), nulls=39, ks=(2,))

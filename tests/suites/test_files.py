@@ -43,7 +43,7 @@ def test_config_alone_brings_no_weights(hub: HubServer) -> None:
     assert hub.sent(SAFETENSORS) == hub.sent("tokenizer.json") == 0
 
 
-def test_what_is_there_is_not_sent_again(hub: HubServer) -> None:
+def test_cached_files_are_not_downloaded_again(hub: HubServer) -> None:
     hub.add(REPO, "step0", small(model__safetensors=weights()))
     for _ in range(3):
         with files(checkpoint()):
@@ -213,7 +213,7 @@ def test_a_file_that_was_cut_short_in_the_cache_is_found_and_fetched_anew(hub: H
 # --- out of reach ---------------------------------------------------------------------------------------------------
 
 
-def test_offline_what_is_in_the_cache_serves(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_files_are_used_offline(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "step0", small(model__safetensors=weights()))
     with files(checkpoint()) as online:
         pass
@@ -292,7 +292,7 @@ def test_they_are_removed_when_the_work_fails(hub: HubServer) -> None:
     assert cached_weights() == []
 
 
-def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(hub: HubServer) -> None:
+def test_leftovers_of_a_killed_process_are_removed_but_not_files_in_use(hub: HubServer) -> None:
     hub.add(REPO, "step0", small(model__safetensors=weights()))
     root = hub_module.repo_folder(REPO) / "headway"
     for name in ("left", "used"):

@@ -43,7 +43,7 @@ def test_the_step_in_a_name(name: str, step: int | None) -> None:
         ("seed7", ("seed7", "seed7", "unknown")),
     ],
 )
-def test_what_a_runs_name_says(name: str, said: tuple[str, str, str]) -> None:
+def test_a_runs_name_gives_size_and_seed(name: str, said: tuple[str, str, str]) -> None:
     assert parse_run(name) == said
 
 

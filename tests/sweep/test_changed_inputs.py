@@ -88,7 +88,7 @@ def test_a_tokenizer_that_another_revision_lends(hub: HubServer, directory) -> N
     assert column(directory, "tokenizer.json") == {0: "after"}
 
 
-def test_a_hub_that_cannot_be_asked_costs_no_part_and_is_said(hub, two_steps, directory, monkeypatch) -> None:
+def test_a_hub_that_cannot_be_asked_costs_no_partition_and_is_named(hub, two_steps, directory, monkeypatch) -> None:
     resumed(two_steps, directory)
     hub.add(REPO, "step1", small(model__safetensors=weights(7)))
     for name, value, why in [
@@ -151,7 +151,7 @@ def test_a_folder_that_was_only_touched(in_folders, directory) -> None:
     assert resumed(in_folders, directory) == (0, 2)
 
 
-def test_weights_that_are_gone_cost_no_part_and_are_said(in_folders, directory) -> None:
+def test_weights_that_are_gone_cost_no_partition_and_are_named(in_folders, directory) -> None:
     resumed(in_folders, directory)
     (in_folders[1].source.path / "model.safetensors").unlink()
     with pytest.warns(
@@ -195,7 +195,7 @@ def installed(monkeypatch):
     versions_module.versions.cache_clear()
 
 
-def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None:
+def test_partitions_of_other_versions_are_kept_and_said(directory, installed) -> None:
     installed("2.12.0")
     sweep.run(Squares(), grid()[:4], directory)
     installed("2.12.1+cpu")
@@ -225,7 +225,7 @@ def test_parts_of_other_versions_are_kept_and_said(directory, installed) -> None
 # --- another job ----------------------------------------------------------------------------------------------------
 
 
-def test_parts_of_another_job_are_never_read_with_the_others(directory, tmp_path) -> None:
+def test_partitions_of_another_job_are_never_read_with_the_others(directory, tmp_path) -> None:
     sweep.run(Squares(), grid()[:6], directory)
     other = RunDirectory(tmp_path / "other")
     sweep.run(Squares(factor=2), grid(), other)

@@ -39,7 +39,7 @@ def test_an_address_of_nothing_is_refused_at_once(tmp_path, address):
             run(Squares(), grid(1, 2), RunDirectory(tmp_path / "out"), executor=RayTasks(address))
 
 
-def test_what_listens_but_is_no_cluster_is_refused_in_time(tmp_path, monkeypatch):
+def test_a_server_that_is_no_ray_cluster_is_refused_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_tasks, "HEALTH_S", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"

@@ -28,7 +28,7 @@ def executors():
 
 
 @pytest.mark.parametrize("executor", executors())
-def test_every_checkpoint_has_its_part(directory, executor):
+def test_every_checkpoint_has_its_partition(directory, executor):
     summary = sweep.run(Squares(), grid(), directory, executor=executor)
     assert (summary.done, summary.reused, summary.failed) == (10, 0, [])
     assert found(directory.read("heads")) == expected(grid())
@@ -63,7 +63,7 @@ def test_a_failed_checkpoint_never_stops_the_others(directory, executor):
     assert found(directory.read("heads")) == expected(grid())
 
 
-def test_what_is_done_is_not_computed_again(directory):
+def test_finished_partitions_are_not_computed_again(directory):
     sweep.run(Squares(), grid()[:6], directory)
     before = {part.name: part.stat().st_mtime_ns for part in directory.partitions("heads")}
     summary = sweep.run(Squares(), grid(), directory)
@@ -74,7 +74,7 @@ def test_what_is_done_is_not_computed_again(directory):
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: data[:80] + bytes([data[80] ^ 255]) + data[81:]]
 )
-def test_a_damaged_part_is_found_and_computed_again(directory, damage):
+def test_a_damaged_partition_is_found_and_computed_again(directory, damage):
     sweep.run(Squares(), grid(), directory)
     part = directory.partitions("heads")[3]
     part.write_bytes(damage(part.read_bytes()))

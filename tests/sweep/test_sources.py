@@ -61,7 +61,7 @@ def test_with_force_nothing_of_the_other_is_left(tmp_path, directory) -> None:
     assert run(there, directory) == (1, 2)
 
 
-def test_a_suite_that_was_moved_keeps_its_parts(tmp_path, directory) -> None:
+def test_a_suite_that_was_moved_keeps_its_partitions(tmp_path, directory) -> None:
     here = saved_in(tmp_path / "a")
     run(here[:2], directory)
     shutil.move(tmp_path / "a", tmp_path / "b")
@@ -70,7 +70,7 @@ def test_a_suite_that_was_moved_keeps_its_parts(tmp_path, directory) -> None:
     assert directory.manifest().tables["heads"].sources == {"toy-1m-seed1": str(moved[0].source.path.parent)}
 
 
-def test_a_moved_suite_whose_parts_are_not_all_looked_at_is_refused(tmp_path, directory) -> None:
+def test_a_moved_suite_whose_partitions_are_not_all_looked_at_is_refused(tmp_path, directory) -> None:
     run(saved_in(tmp_path / "a"), directory)
     with pytest.raises(RunDirectoryError, match="cannot be compared, in 2 partitions"):
         run(saved_in(tmp_path / "b")[:1], directory)
