@@ -127,7 +127,7 @@ TRUTHS = {
     "abrupt": (_abrupt, ("Q in layer 0: 2 groups of 6 and 6 heads since step 32. They arose abruptly between steps 16 and 32",)),
     "gradual": (_gradual, ("Q in layer 0: 2 groups of 6 and 6 heads", "They grew gradually")),
     "three groups": (_three, ("Q in layer 0: 3 groups of 4, 4 and 4 heads since step 32",)),
-    "outlier": (_outlier, ("Heads form no groups", "Head 6 of V in layer 0 left the others at step 32. Its norm is now ")),
+    "outlier": (_outlier, ("Heads form no groups", "Head 6 of V in layer 0 departed from the others at step 32. Its norm is now ")),
     "circuit only": (_circuit, ("QK circuit's subspaces in layer 0: 2 groups of 6 and 6 heads since step 32",)),
     "norms only": (_norms, ("Heads form no groups", "differ in norm. They differ most in Q in layer 0, by a factor of ")),
     "nothing": (lambda random, step: {}, ("Heads form no groups",)),

@@ -33,9 +33,7 @@ def panel_layout(context: Context, table: str, *, own_axes: bool = False) -> Lay
 
 
 def beyond_noise(context: Context) -> Section:
-    lead = [
-        "Two clusters are found in any heads. The question is whether they are better than those in heads without clusters."
-    ]
+    lead = ["A clustering always finds clusters. The question is whether they are clearer than those in random heads."]
     title = "Are there clusters, and are they real?"
     items = [*_beyond_items(context)]
     section = context.section("beyond-noise", title, items, about="groups", lead=lead)
@@ -61,10 +59,31 @@ _HOW_MANY = "How many groups heads form"
 
 
 def _choices(context: Context, table: str) -> tuple[Control, ...]:
-    """Controls for run and features. Raw weights come first, because the published study looked at them."""
-    features = context.levels(table, "feature", ())
-    feature = Control("feature", "Features", "raw" if "raw" in features else features[0])
-    return (context.control(table, "run", "Run"), feature)
+    """Controls for run and features, which open where most layers have groups.
+
+    Without groups, they open at the run with the largest excess over the nulls in raw weights, which the published study
+    looked at.
+    """
+    run, feature = _most_eventful(context)
+    features, runs = context.levels(table, "feature", ()), context.levels(table, "run", ())
+    return (
+        Control("run", "Run", run if run in runs else runs[0]),
+        Control("feature", "Features", feature if feature in features else features[0]),
+    )
+
+
+def _most_eventful(context: Context) -> tuple[str | None, str | None]:
+    """The run and feature with most groups; the largest excess decides between equals, and raw weights come first."""
+    if not context.has("lines"):
+        return None, None
+    raw_first = pl.col("feature") != "raw"
+    rows = context.tables["lines"].group_by("run", "feature", maintain_order=True).agg(
+        pl.col("groups").sum().alias("n"), pl.col("excess").max()
+    )  # fmt: skip
+    first = rows.sort(
+        pl.col("n"), raw_first, "excess", descending=[True, False, True], nulls_last=True, maintain_order=True
+    ).row(0, named=True)
+    return first["run"], first["feature"]
 
 
 def _how_many(context: Context) -> Figure:
@@ -78,8 +97,8 @@ def _how_many(context: Context) -> Figure:
     return Figure(
         name="how-many",
         title=_HOW_MANY,
-        sentence="One means no groups. The number is uncorrected: by chance, at most 5% of tiles have more than one. "
-        "Groups are sought among heads’ directions, so that norms play no part.",
+        sentence="One means no groups. The numbers are not corrected: by chance, up to 5% of tiles show more than one. "
+        "Only the heads’ directions are compared, so norms play no part.",
         alt="Heat maps of the number of groups by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(tiles.properties(height=170), context, table),
         tables=(table,),
@@ -102,14 +121,17 @@ def _map(context: Context) -> Figure:
         ("p_groups:Q", "groups: p", ".3~g"),
         ("q_groups:Q", "groups: p, corrected", ".3~g"),
     )
-    tiles = forms.tiles(table, x, y, forms.diverging("excess", "Silhouette minus the nulls’ 95%"), tooltip)
+    # A scale of at least ±0.05, so that noise of a hundredth does not look like an effect.
+    end = max(0.05, context.highest(table, "excess"))
+    colour = forms.diverging("excess", "Silhouette minus the nulls’ 95%", domain=[-end, end])
+    tiles = forms.tiles(table, x, y, colour, tooltip)
     marked = forms.base(table, "datum.groups").mark_point(size=28, filled=True, style="ink").encode(x=x, y=y)
     first = context.levels(table, "kind", KINDS)[0]
     return Figure(
         name="map",
         title="Where the silhouette exceeds that of heads without clusters",
-        sentence="A dot marks heads that form groups, norms aside, after correction for all that was looked at. "
-        "Warm tiles lie above 95% of the strictest null by their raw weights, which differences of norm alone can do.",
+        sentence="A dot marks heads that form groups, norms aside, after correction for all tests. "
+        "Warm tiles exceed 95% of the strictest null. Differences of norm alone can do that.",
         alt="Heat maps of silhouette beyond the nulls by layer and training step, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(tiles, marked).properties(height=170), context, table),
         tables=(table,),
@@ -140,12 +162,12 @@ def _silhouettes(context: Context) -> Figure:
     first = context.levels(table, "kind", KINDS)[0]
     return Figure(
         name="silhouette",
-        title="How well heads part over training, and heads without clusters",
-        sentence="The line is that of k-means, and the grey band that of heads without clusters. "
-        "For the silhouette it goes from the lowest 5% to the highest 95% of three nulls. "
-        "These are random directions, normal weights as in a fresh model, and permuted weights; dashed is the highest median. "
+        title="How far apart clusters are over training, compared with random heads",
+        sentence="The line shows the clusters of k-means, the grey band those of random heads. "
+        "For the silhouette the band spans the 5% and 95% quantiles of three nulls. "
+        "These are random directions, normal weights as in an untrained model, and permuted weights. "
         "For the share between clusters the band is the central 90% of rotated heads. "
-        "Dotted is the run’s own value at step 0, if it was read.",
+        "The dashed line is the highest median of the nulls, the dotted line the run’s own value at step 0.",
         alt="The chosen metric over training steps with the band of the nulls, a panel for each kind of weights.",
         chart=kind_panels(
             alt.layer(*layers, forms.hoverable(chart, x, y, tooltip)).properties(height=170), context, table
@@ -163,9 +185,9 @@ def _silhouettes(context: Context) -> Figure:
 
 
 def _outliers(context: Context) -> Item:
-    title = "Single heads that left the others"
+    title = "Single heads that departed from the others"
     if not context.has("outliers"):
-        return Missing(title, "no head differs from the others of its layer by its norm, or is alone in a cluster")
+        return Missing(title, "no head has a norm unlike the others of its layer, and none is alone in a cluster")
     return Table(
         "outliers",
         title,
@@ -180,14 +202,14 @@ def _outliers(context: Context) -> Item:
             "kind": "Weights",
             "head": "Head",
             "norm_ratio": "Norm / median, last step",
-            "onset_after": "Left after step",
+            "onset_after": "Departed after step",
             "onset": "and by step",
             "ratio_before": "Norm / median, before",
             "q": "p, corrected",
-            "left": "Left the others",
+            "left": "Departed from the others",
             "alone": "Alone in a cluster of raw weights",
         },
-        "Of each layer, the head whose norm departs most from the others’. "
+        "For each layer, this is the head whose norm departs most from the others’. "
         "A head alone in its cluster is an outlier: its silhouette says nothing about groups.",
     )
 
@@ -196,7 +218,7 @@ _YES_NO = {True: "yes", False: "no"}
 
 
 def metrics(context: Context) -> Section:
-    lead = ["These are the published measures for all layers, with the change of the weights since the step before."]
+    lead = ["These are the published measures for all layers, and the change of the weights since the step before."]
     return context.section(
         "metrics", "How do the clusters’ measures develop?", _metric_items(context), about="metrics", lead=lead
     )
@@ -214,10 +236,10 @@ def _metric_items(context: Context) -> Iterator[Item]:
     lines = forms.lines(table, x, y, tooltip, by="layer", width=1.6, color=by_number(context, table, "layer"))
     yield Figure(
         name="metrics",
-        title="Every metric over training, a line a layer",
-        sentence="Choose a metric: all layers of the chosen run are drawn, early ones dark. "
-        "These are raw weights and two clusters. The bands of silhouette and share stand above.",
-        alt="Curves of the chosen metric over training steps, a line a layer, a panel for each kind of weights.",
+        title="Every metric over training, one line per layer",
+        sentence="Early layers are dark. The metrics are those of two clusters of raw weights. "
+        "The figure above shows silhouette and share with their nulls.",
+        alt="Curves of the chosen metric over training steps, one line per layer, one panel for each kind of weights.",
         chart=kind_panels(lines.properties(height=180), context, table).resolve_scale(y="independent"),
         tables=(table,),
         controls=(context.control(table, "run", "Run"), context.control(table, "metric", "Metric")),
@@ -228,8 +250,8 @@ def _metric_items(context: Context) -> Iterator[Item]:
 def transitions(context: Context) -> Section:
     lead = [
         "The published rule takes the largest change of the silhouette between neighbouring checkpoints.",
-        "Beside it, the final groups are followed back through training: did they arise abruptly or gradually? "
-        "That is asked only where heads form groups.",
+        "Beside it, the groups of the last step are followed back through training: did they arise abruptly or gradually? "
+        "This test needs groups, so it is missing for layers without any.",
     ]
     return context.section(
         "transitions",
@@ -253,7 +275,7 @@ def _transition_items(context: Context) -> Iterator[Item]:
     yield _places(context, table)
     yield Table(
         "verdicts",
-        "Each transition in words",
+        "Each transition",
         rows.filter(pl.col("feature") == "raw").select(
             "run",
             pl.col("layer").cast(pl.String),
@@ -272,7 +294,7 @@ def _transition_items(context: Context) -> Iterator[Item]:
             "published_sudden": "called",
             "verdict": "With nulls and a test of change",
         },
-        "These are raw weights and two clusters. Where the data cannot tell abrupt from gradual, the verdict says so.",
+        "These are two clusters of raw weights. If the data cannot tell abrupt from gradual, the verdict says so.",
         folded=True,
     )
 
@@ -304,8 +326,8 @@ def _places(context: Context, table: str) -> Figure:
     return Figure(
         name="transitions",
         title="Where the silhouette changes most",
-        sentence="Rings are the place by the published rule. Dots with bars are that of the test of change with its 95% interval; "
-        "there are none where heads form no groups. Bars span whole gaps between checkpoints.",
+        sentence="Rings show the largest change by the published rule. Dots show it by the test of change, with 95% intervals as bars. "
+        "Layers without groups have no dot. Bars span whole gaps between checkpoints.",
         alt="Steps of the largest change by layer, published rule and test of change, a panel for each kind of weights.",
         chart=kind_panels(alt.layer(rule, found, published).properties(height=170), context, table),
         tables=(table,),

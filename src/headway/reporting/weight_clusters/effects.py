@@ -18,10 +18,10 @@ _ROW = 22  # pixels of a row of heads
 
 def what_they_do(context: Context) -> Section:
     lead = [
-        "Taking away any heads changes something. So each effect stands beside the same intervention on random groups of as many "
+        "Ablating any heads changes something. So each effect is compared with the same intervention on random groups of as many "
         "heads in the same layers.",
-        "Zero: the heads say nothing. Mean: they say their mean over the texts. Swap: the heads on either side of the arrow "
-        "change places.",
+        "Zero: the heads’ outputs are set to 0. Mean: they are replaced by their mean over the texts. Swap: the heads on both "
+        "sides of the arrow change places.",
     ]
     return context.section(
         "effects", "Does the model need the clusters?", _effect_items(context), about="effects", lead=lead
@@ -63,13 +63,13 @@ def _effects(context: Context) -> Figure:
     )
     return Figure(
         name="effects",
-        title="What taking away or swapping a cluster does to the next token",
-        sentence="If a dot lies right of its bar, the model leans on these heads more than on most other groups of as many. "
-        "It is the divergence from the untouched model’s predictions, averaged over all positions of all texts. "
-        "The bar spans the central 90% of random groups, and its tick is their median. "
-        "A ring is the same heads’ effect at the run’s first step. "
-        "What the heads do is not shown, and few groups leave room for chance.",
-        alt="Effects of interventions on clusters with the range of random groups, a row a cluster.",
+        title="Effect of ablating or swapping a cluster on the next token",
+        sentence="If a dot lies right of its bar, the model depends more on these heads than on most other groups of the same size. "
+        "Dots show how far predictions move from those of the unchanged model, averaged over all positions of all texts. "
+        "Bars span the central 90% of random groups, with a tick at the median. "
+        "Rings show the effect of the same heads at the run’s first step. "
+        "An effect does not say what the heads do.",
+        alt="Effects of interventions on clusters with the range of random groups, one row per cluster.",
         chart=chart.properties(height=_height(context, table, controls)),
         tables=(table,),
         controls=controls,
@@ -115,7 +115,7 @@ def _effect_table(context: Context) -> Table:
             "loss_change_control_median": "of random groups",
             "kl_first_step": "KL at the first step (nats)",
         },
-        "The smallest p stand first. They are uncorrected: among many interventions some are small by chance."
+        "The smallest p come first. They are not corrected: among many interventions some are small by chance."
         + _of_many(last),
         folded=True,
     )
@@ -142,8 +142,8 @@ def _top_table(context: Context) -> Table:
             "top_changed": "Top token changes in (share of all texts)",
             "top_changed_control_median": "with random groups (median)",
         },
-        "These are the last words of some texts, and what the model expects next. "
-        "That a token changes means little where it does so for random groups of heads as often." + _of_many(rows),
+        "These are the last words of some texts, and the tokens that the model expects next. "
+        "A changed token means little if random groups of heads change it as often." + _of_many(rows),
         folded=True,
     )
 
@@ -186,10 +186,10 @@ def _answers(context: Context) -> Figure:
     )
     return Figure(
         name="answers",
-        title="How often clusters alone disagree on the top token, and random groups",
-        sentence="If a circle lies no further right than its diamond, any parting of the heads would do as much. "
+        title="How often clusters alone disagree on the top token, compared with random groups",
+        sentence="If a circle lies no further right than its diamond, random groups disagree as often as the clusters. "
         "Only one cluster’s heads are active in their layers, then only another’s. "
-        "A diamond is how often random groups of those sizes disagree. "
+        "Diamonds show how often random groups of the same sizes disagree. "
         "A circle further right does not say what a cluster is for: no model was trained with most of a layer silent.",
         alt="Share of prompts with different answers by layer, for clusters and for random groups.",
         chart=marks.properties(height=_height(context, table, controls)),
@@ -224,7 +224,7 @@ def _prompt_table(context: Context) -> Table:
             "divergence_p": "p",
             "n_controls": "Random groups",
         },
-        "Clusters that answer differently mean little where random groups do so as often. "
+        "Different answers of clusters mean little if random groups differ as often. "
         "The divergence (Jensen-Shannon) is that between the clusters’ answers. "
         "Its p, uncorrected, is the share of random groups that diverge as much." + _of_many(last),
         folded=True,

@@ -20,7 +20,7 @@ _TABLE = "heads"
 
 def where_heads_lie(context: Context) -> Section:
     lead = [
-        "These maps show heads by their raw weights. A map shows two dimensions; most of the variance may lie elsewhere."
+        "These maps show heads by their raw weights. A map has two dimensions, and most of the variance may lie in others."
     ]
     return context.section("maps", "Where do heads lie?", _map_items(context), about="maps", lead=lead)
 
@@ -34,7 +34,7 @@ def _map_items(context: Context) -> Iterator[Item]:
     if context.has("tsne"):
         yield _tsne(context)
     else:
-        yield Missing("Heads by t-SNE", "it takes at least four heads, and weights that differ")
+        yield Missing("Heads by t-SNE", "at least four heads with different weights are needed")
 
 
 def _controls(context: Context, table: str, *, step: bool) -> tuple[Control, ...]:
@@ -75,7 +75,7 @@ def _pca(context: Context) -> Figure:
         context,
         "pca",
         "Heads by the first two principal components of their weights",
-        "Each disc is a head with its number. Each panel says what share of the variance the two components explain.",
+        "Each disc is a head with its number. Each panel states the share of variance that the two components explain.",
         _TABLE,
         [*dots, shares],
     )
@@ -107,10 +107,10 @@ def _head_map(context: Context, name: str, title: str, sentence: str, table: str
 
 
 def who_is_with_whom(context: Context) -> Section:
-    lead = ["Clusters that mean something keep their heads from one checkpoint to the next."]
+    lead = ["Clusters with a meaning keep their heads from one checkpoint to the next."]
     return context.section(
         "composition",
-        "Who is with whom, and does it last?",
+        "Which heads are grouped together, and does it last?",
         _composition_items(context),
         about="composition",
         lead=lead,
@@ -124,8 +124,8 @@ def _composition_items(context: Context) -> Iterator[Item]:
         return
     yield _composition(context)
     yield _norms(context)
-    yield _agreement(context) if context.has("agreement") else Missing(_AGREEMENT, "it takes two steps of a run")
-    yield _seeds(context) if context.has("seed_means") else Missing(_SEEDS, "it takes two runs of one size")
+    yield _agreement(context) if context.has("agreement") else Missing(_AGREEMENT, "two steps of a run are needed")
+    yield _seeds(context) if context.has("seed_means") else Missing(_SEEDS, "two runs of one size are needed")
 
 
 _AGREEMENT = "Agreement of neighbouring steps"
@@ -141,8 +141,8 @@ def _composition(context: Context) -> Figure:
     return Figure(
         name="composition",
         title="Composition of two clusters over training",
-        sentence="The colour says whether a head is in one cluster with head 0 at that step. "
-        "Columns that look alike are steps whose clusters agree.",
+        sentence="The colour says whether a head is in the same cluster as head 0 at that step. "
+        "Columns that look alike are steps with the same clusters.",
         alt="Tiles of heads by training step, coloured by cluster, a panel for each kind of weights.",
         chart=kind_panels(tiles, context, _TABLE),
         tables=(_TABLE,),
@@ -160,7 +160,7 @@ def _norms(context: Context) -> Figure:
     return Figure(
         name="norms",
         title="Norms of heads over training",
-        sentence="A head whose norm leaves the others’ is the commonest cause of a high silhouette.",
+        sentence="A head whose norm departs from the others is the commonest cause of a high silhouette.",
         alt="Curves of each head's Frobenius norm over training steps, a panel for each kind of weights.",
         chart=kind_panels(lines.properties(height=170), context, _TABLE),
         tables=(_TABLE,),
@@ -191,8 +191,8 @@ def _agreement(context: Context) -> Figure:
     return Figure(
         name="agreement",
         title=_AGREEMENT,
-        sentence="Each line is a layer. At 1 the clusters are those of the step before; 0, dotted, is what chance gives.",
-        alt="Adjusted Rand index of neighbouring steps over training, a line a layer, a panel for each kind of weights.",
+        sentence="Each line is a layer. At 1 the clusters are those of the step before; 0 (dotted) is expected by chance.",
+        alt="Adjusted Rand index of neighbouring steps over training, one line per layer, one panel for each kind of weights.",
         chart=_rand_lines(context, table, "ari_previous"),
         tables=(table,),
         controls=(context.control(table, "run", "Run"), context.control(table, "feature", "Features")),
@@ -205,9 +205,9 @@ def _seeds(context: Context) -> Figure:
     return Figure(
         name="seeds",
         title=_SEEDS,
-        sentence="Each line is the mean over pairs of runs, for one layer. Heads have no order that seeds share. "
-        "Only labels tied to a head’s number would agree beyond chance (0, dotted).",
-        alt="Adjusted Rand index between seeds over training, a line a layer, a panel for each kind of weights.",
+        sentence="Each line is the mean over pairs of runs, for one layer. Seeds share no order of heads. "
+        "So only clusters tied to a head’s number would agree beyond chance (0, dotted).",
+        alt="Adjusted Rand index between seeds over training, one line per layer, one panel for each kind of weights.",
         chart=_rand_lines(context, table, "ari"),
         tables=(table,),
         controls=(context.control(table, "size", "Size"), context.control(table, "feature", "Features")),

@@ -37,10 +37,10 @@ _RULES = (
 def what_was_published(context: Context) -> Section:
     lead = [
         "Pooled weights are not independent samples: with tens of thousands of them any two groups differ. "
-        "So the published rules stand beside corrected ones, on the same weights at the last step."
+        "So the published rules are shown beside corrected ones, for the same weights at the last step."
     ]
     return context.section(
-        "published", "What the published rules would have said", _items(context), about="published", lead=lead
+        "published", "What do the published rules say?", _items(context), about="published", lead=lead
     )
 
 
@@ -52,14 +52,14 @@ def _items(context: Context) -> Iterator[Item]:
     counts = context.values["published"]
     yield Table(
         "rules",
-        f"Layers and kinds of weights of which each rule says so, of {counts['n']}",
+        f"Layers and kinds of weights to which each rule applies, of {counts['n']}",
         pl.DataFrame(
             [(claim, counts[f"published_{key}"], published, counts[f"corrected_{key}"], corrected)
              for key, claim, published, corrected in _RULES],
             schema=["claim", "n_published", "published", "n_corrected", "corrected"], orient="row",
         ),
         {"claim": "Claim", "n_published": "As published", "published": "if", "n_corrected": "Corrected", "corrected": "if "},
-        "Where the two numbers differ much, the controls matter.",
+        "If the two numbers differ much, the controls matter.",
     )  # fmt: skip
     yield _by_layer(context)
     yield _tests(context)
@@ -77,7 +77,7 @@ def _readings(context: Context) -> Figure:
     return Figure(
         name="readings",
         title="The silhouette by both readings over training",
-        sentence="Where only the reading as published jumps, the jump comes from the reading, not from the model.",
+        sentence="If only the published reading jumps, the jump comes from the reading, not from the model.",
         alt="Silhouette over training steps, read by head and as published, a panel for each kind of weights.",
         chart=kind_panels(lines.properties(height=170), context, table),
         tables=(table,),
@@ -89,7 +89,7 @@ def _readings(context: Context) -> Figure:
 def _layouts(context: Context) -> Table:
     return Table(
         "layouts",
-        "How much comes from how the fused weight was read",
+        "Effect of how the fused weight was read",
         context.tables["layouts"].with_columns(pl.col("layer").cast(pl.String)),
         {
             "run": "Run",
@@ -99,7 +99,7 @@ def _layouts(context: Context) -> Table:
             "silhouette_published_layout": "read as published",
             "ari": "Agreement of labels",
         },
-        "The published study took thirds of the fused weight for Q, K and V, which mixes heads and kinds. "
+        "The published study took thirds of the fused weight as Q, K and V, which mixes heads and kinds. "
         "An agreement of 0 is chance.",
         folded=True,
     )
@@ -156,6 +156,6 @@ def _tests(context: Context) -> Table:
             "heads_d": "d of heads",
         },
         "The published p treat every weight as an independent sample, which it is not. "
-        "They also test clusters on the weights that made them. Those over heads permute the labels of whole heads.",
+        "They also test clusters on the weights in which these were found. Tests over heads permute the labels of whole heads.",
         folded=True,
     )

@@ -77,7 +77,7 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
     tested = transitions.filter(pl.col("run").is_not_null(), pl.col("q_series").is_not_null())
     if not len(tested):
         return
-    circuits = "Circuits are counted among the kinds." if (tested["feature"] != "raw").any() else None
+    circuits = "Circuits count as kinds of weights." if (tested["feature"] != "raw").any() else None
     looked_at = f"{_series(len(tested))} of weights"
     there = tested.filter("last_beyond")
     n_decided = len(tested) - int(tested["undecided"].sum())
@@ -105,7 +105,7 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
             "groups",
             "groups",
             f"Heads form no groups in {of} of {looked_at} at the last step.",
-            "They part no better there than heads without groups, after correction for all that was looked at.",
+            "Their two clusters are no further apart than those of random heads, corrected for all tests.",
             circuits,
             n=0,
             n_tested=len(tested),
@@ -113,7 +113,7 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
         )
     earlier = int(lines.filter("groups").select(pl.struct("run", *_PLACE).n_unique()).item()) - len(there)
     if earlier:
-        result.find("groups", "earlier", f"In {earlier} others they did at an earlier step.", n=earlier)
+        result.find("groups", "earlier", f"In {earlier} others they formed groups at an earlier step only.", n=earlier)
 
 
 def _group_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.DataFrame, several: bool) -> str:
@@ -149,10 +149,10 @@ def _undecided(result: Result, transitions: pl.DataFrame, lines: pl.DataFrame, s
     result.find(
         "groups",
         "undecided",
-        f"Undecidable with {draws:,} draws: {_few(named)}.",
-        "No draw of heads without groups parts as well as these heads do.",
-        f"But p of {1 / (draws + 1):.2g} does not survive correction for {_series(len(transitions))}.",
-        f"With --most-draws {needed} it can be decided.",
+        f"{draws:,} random draws are too few to tell whether heads form groups in {_few(named)}.",
+        "No draw has clusters as far apart as those of these heads.",
+        f"But p = {1 / (draws + 1):.2g} does not survive correction for {_series(len(transitions))}.",
+        f"`headway cluster --most-draws {needed}` can decide.",
         n=len(rows),
         draws=draws,
         needed_draws=needed,
@@ -165,12 +165,10 @@ def _outliers(result: Result, several: bool) -> None:
     said = []
     for row in left.head(_MOST_NAMED).iter_rows(named=True):
         since = f"at step {row['onset']:,}" if row["onset_after"] is not None else "from the first step on"
-        said.append(f"Head {row['head']} of {_place(row, _of_run(row, several))} left the others {since}.")
+        said.append(f"Head {row['head']} of {_place(row, _of_run(row, several))} departed from the others {since}.")
         said.append(f"Its norm is now {row['norm_ratio']:.2g} times their median.")
     if len(left) > _MOST_NAMED:
-        said.append(
-            f"{count(len(left) - _MOST_NAMED, 'other head')} left the others of their layer, with a smaller norm."
-        )
+        said.append(f"{count(len(left) - _MOST_NAMED, 'other head')} departed from the others of their layer by less.")
     if said:
         result.find("outliers", "left", *said, heads=left.to_dicts())
 
@@ -276,16 +274,16 @@ def _beyond(result: Result, lines: pl.DataFrame) -> None:
 def _notes(result: Result, table: pl.DataFrame) -> None:
     lines, notes = result.tables["timeline"], result.notes
     if len(lines) and not lines["p"].count():
-        notes.append("No nulls were drawn: nothing here says whether clusters are more than noise gives.")
+        notes.append("No nulls were drawn, so nothing here says whether clusters are more than noise.")
     notes.append(
-        "Tests named published take every weight as an independent sample, which it is not. "
-        "Clusters were found in the same weights that all tests between clusters compare."
+        "Tests called published treat every weight as an independent sample, which it is not. "
+        "All tests between clusters use the weights in which the clusters were found."
     )
     notes.extend(_stale_changes(lines))
     gaps = _gaps(table)
     if gaps:
         notes.append(
-            f"The widest gap between checkpoints is from step {gaps[0]:,} to {gaps[1]:,}: what happens within is not seen."
+            f"The widest gap between checkpoints is from step {gaps[0]:,} to {gaps[1]:,}. What happens there is not seen."
         )
 
 
@@ -298,8 +296,8 @@ def _stale_changes(lines: pl.DataFrame) -> list[str]:
         return []
     steps = ", ".join(f"{step:,}" for step in stale["step"].unique().sort())
     return [
-        f"Changes at step {steps} are since an earlier step than the one before, which was added later: the column "
-        f"previous_step says which. `headway cluster --force` measures them anew."
+        f"Changes at step {steps} do not start at the step before, which was added later. The column previous_step "
+        f"names their start. `headway cluster --force` measures them again."
     ]
 
 

@@ -54,7 +54,7 @@ def outliers(table: pl.DataFrame) -> pl.DataFrame:
 
     `norm_ratio` is its norm by the median of its layer at the last step, `ratio_before` at the step before `onset`,
     the first step at which it is away; `onset_after` is the step before that in the grid. `q` is p corrected over all
-    runs, layers and kinds for the false discovery rate. `left` says whether it counts as having left the others:
+    runs, layers and kinds for the false discovery rate. `left` says whether it counts as having departed:
     q <= 0.02, and a ratio of 1.5 or more, or its inverse.
     """
     rows: list[dict[str, Any]] = []

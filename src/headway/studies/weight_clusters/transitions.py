@@ -185,8 +185,8 @@ def _verdict(row: dict[str, Any], runs: list[pl.DataFrame], words: str) -> str:
 def _where(row: dict[str, Any], run: pl.DataFrame) -> str:
     if row["undecided"]:
         return (
-            f"Undecidable with {count(max(run['group_draws'].drop_nulls().to_list()), 'draw')}: none of them reached what was observed, but so few cannot "
-            f"survive correction. {row['needed_draws']:,} might."
+            f"Undecidable with {count(max(run['group_draws'].drop_nulls().to_list()), 'draw')}: none of them reaches the "
+            f"observed value, but p does not survive correction. {row['needed_draws']:,} draws can decide."
         )
     if row["last_beyond"]:
         since = f" since step {row['beyond_from']:,}" if row.get("beyond_from") is not None else ""
