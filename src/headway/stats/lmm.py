@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,17 +19,20 @@ from headway.errors import StatisticsError
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape, State
 from headway.stats.distributions import f_p, normal_quantile, t_p, t_quantile
+from headway.stats.explained import RSquared, variances
 from headway.stats.formula import parse
 from headway.stats.identifiability import undetermined
+from headway.stats.kenward_roger import KenwardRoger
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
-from headway.stats.shown import Shown
+from headway.stats.shown import Reported
 
 # lme4 calls a fit singular if a relative standard deviation is below this.
 _SINGULAR = 1e-4
+DF_METHODS = ("satterthwaite", "kenward-roger")
 
 
 def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
@@ -103,7 +106,7 @@ def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MixedModel(Shown):
+class MixedModel(Reported):
     """A fitted linear mixed model. Matrices of fixed effects are in the order of `fixed["term"]`.
 
     Attributes:
@@ -112,6 +115,8 @@ class MixedModel(Shown):
         dropped: names of these columns.
         terms: the random terms, most levels first.
         method: "REML" or "ML".
+        state: the deviance at the estimates, in the units of an orthonormal design.
+        unit: norm of y after projection on what X leaves, the unit of `state`.
         converged: whether the slope of the deviance is 0 at the estimates.
     """
 
@@ -120,8 +125,8 @@ class MixedModel(Shown):
     dropped: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
     method: str
-    _state: State
-    _norm: float
+    state: State
+    unit: float
     _r: np.ndarray
     _along: np.ndarray
     converged: bool
@@ -163,9 +168,9 @@ class MixedModel(Shown):
     @cached_property
     def criterion(self) -> float:
         """The REML criterion, or the deviance (-2 log likelihood) by ML, at the estimates."""
-        units = 2 * self._state.n_free * np.log(self._norm)
+        units = 2 * self.state.n_free * np.log(self.unit)
         design_volume = 2 * np.sum(np.log(np.abs(np.diag(self._r)))) if self.method == "REML" else 0.0
-        return float(self._state.deviance + units + design_volume)
+        return float(self.state.deviance + units + design_volume)
 
     @property
     def log_lik(self) -> float:
@@ -175,7 +180,7 @@ class MixedModel(Shown):
     @property
     def n_parameters(self) -> int:
         """Fixed effects, entries of the covariance factors, and σ."""
-        return len(self.x.names) + len(self._state.theta) + 1
+        return len(self.x.names) + len(self.state.theta) + 1
 
     @property
     def aic(self) -> float:
@@ -192,18 +197,48 @@ class MixedModel(Shown):
     @property
     def sigma(self) -> float:
         """The residual standard deviation."""
-        return self._norm * float(np.sqrt(self._state.sigma2))
+        return self.unit * float(np.sqrt(self.state.sigma2))
 
     # fixed effects --------------------------------------------------------------------------------------------
 
     @cached_property
     def beta(self) -> np.ndarray:
         """The fixed effects (p,)."""
-        return np.linalg.solve(self._r, self._along + self._norm * self._state.beta)
+        return self.beta_at(self.state.beta)
+
+    @cached_property
+    def to_beta(self) -> np.ndarray:
+        """(p, p) maps the coefficients of the orthonormal design (`state.beta`) to changes of β."""
+        return self.unit * np.linalg.inv(self._r)
+
+    def beta_at(self, coefficients: np.ndarray) -> np.ndarray:
+        """β (p,) for coefficients (p,) of the orthonormal design."""
+        return np.linalg.solve(self._r, self._along + self.unit * coefficients)
 
     @cached_property
     def _satterthwaite(self) -> Satterthwaite:
-        return Satterthwaite(self._state, self._norm * np.linalg.inv(self._r))
+        return Satterthwaite(self.state, self.to_beta)
+
+    @cached_property
+    def _kenward_roger(self) -> KenwardRoger:
+        if self.method != "REML":
+            raise StatisticsError(
+                'Kenward and Roger\'s method is defined for REML only: fit the model with method="REML"'
+            )
+        return KenwardRoger(self.state, self.to_beta)
+
+    def inference(self, df: str = "satterthwaite") -> Satterthwaite | KenwardRoger:
+        """Covariance of β and degrees of freedom of its combinations.
+
+        Args:
+            df: "satterthwaite" or "kenward-roger".
+
+        Raises:
+            StatisticsError: the method is unknown, or the fit is by ML and the method needs REML.
+        """
+        if df not in DF_METHODS:
+            raise StatisticsError(f"unknown degrees of freedom {df!r}: choose {' or '.join(map(repr, DF_METHODS))}")
+        return self._satterthwaite if df == "satterthwaite" else self._kenward_roger
 
     @property
     def vcov(self) -> np.ndarray:
@@ -219,10 +254,26 @@ class MixedModel(Shown):
     @cached_property
     def fixed(self) -> pl.DataFrame:
         """term, estimate, std_error, df, t, p: t tests with Satterthwaite's df."""
-        std_error = np.sqrt(np.diag(self.vcov))
-        df = self._satterthwaite.df(np.eye(len(self.beta)))
+        return self.tests()
+
+    def coefficient_tests(self) -> pl.DataFrame:
+        """The frame `fixed`."""
+        return self.fixed
+
+    def tests(self, df: str = "satterthwaite") -> pl.DataFrame:
+        """term, estimate, std_error, df, t, p: t tests of the fixed effects.
+
+        Args:
+            df: "satterthwaite", or "kenward-roger", which also corrects the standard errors for small samples (REML only).
+
+        Raises:
+            StatisticsError: the method is unknown, or does not suit the fit.
+        """
+        by = self.inference(df)
+        std_error = np.sqrt(np.diag(by.vcov))
+        free = by.df(np.eye(len(self.beta)))
         t = self.beta / std_error
-        columns = {"estimate": self.beta, "std_error": std_error, "df": df, "t": t, "p": t_p(t, df)}
+        columns = {"estimate": self.beta, "std_error": std_error, "df": free, "t": t, "p": t_p(t, free)}
         return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
 
     # random effects -------------------------------------------------------------------------------------------
@@ -230,7 +281,7 @@ class MixedModel(Shown):
     @cached_property
     def covariances(self) -> dict[str, np.ndarray]:
         """The covariance matrix of each random term's effects, by the term's name."""
-        factors = self._state.shape.factors(self._state.theta)
+        factors = self.state.shape.factors(self.state.theta)
         scaled = [factor / term.scale[:, None] for factor, term in zip(factors, self.terms, strict=True)]
         return {t.name: self.sigma**2 * factor @ factor.T for t, factor in zip(self.terms, scaled, strict=True)}
 
@@ -263,10 +314,20 @@ class MixedModel(Shown):
         schema = {"group": pl.String, "term_1": pl.String, "term_2": pl.String, "correlation": pl.Float64}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
+    @property
+    def r_squared(self) -> RSquared:
+        """Share of variance of the fixed effects (`marginal`), and of fixed and random effects (`conditional`)."""
+        return variances(self).r_squared
+
+    @property
+    def icc(self) -> float:
+        """Intraclass correlation: the random effects' share of the variance that the fixed effects leave."""
+        return variances(self).icc
+
     @cached_property
     def singular(self) -> bool:
         """Whether a variance of a random effect is 0, or a correlation is ±1."""
-        factors = self._state.shape.factors(self._state.theta)
+        factors = self.state.shape.factors(self.state.theta)
         own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(factors, self.terms, strict=True)])
         return bool(np.any(own < _SINGULAR))
 
@@ -274,26 +335,26 @@ class MixedModel(Shown):
     def undetermined(self) -> tuple[str, ...]:
         """Random terms whose variances can be traded for others without changing the fit, as in (1 | g) + (1 | g)."""
         basis = np.linalg.qr(self.x.matrix)[0]
-        return tuple(self.terms[number].text for number in undetermined(self.terms, self._state, basis))
+        return tuple(self.terms[number].text for number in undetermined(self.terms, self.state, basis))
 
     @cached_property
     def _modes(self) -> list[np.ndarray]:
         """b̂ = G Z'V⁻¹(y - Xβ̂) of each term, (l, p)."""
-        state = self._state
+        state = self.state
         c = np.append(-state.beta, 1.0)
         factors = state.shape.factors(state.theta)
         triples = zip(factors, state.d, self.terms, strict=True)
-        return [self._norm * (d @ c) @ (f @ f.T) / term.scale for f, d, term in triples]
+        return [self.unit * (d @ c) @ (f @ f.T) / term.scale for f, d, term in triples]
 
     @cached_property
     def ranef(self) -> pl.DataFrame:
         """group, level, term, value, sd: conditional modes of the random effects and their conditional sd."""
-        factors = self._state.shape.factors(self._state.theta)
+        factors = self.state.shape.factors(self.state.theta)
         frames = []
         for number, (term, factor, modes) in enumerate(zip(self.terms, factors, self._modes, strict=True)):
             g = factor @ factor.T
             # var(b | y) = σ² (G - G K G), for known β and θ
-            variance = np.diagonal(g - g @ self._state.own_k(number) @ g, axis1=1, axis2=2)
+            variance = np.diagonal(g - g @ self.state.own_k(number) @ g, axis1=1, axis2=2)
             sd = self.sigma * np.sqrt(np.maximum(variance, 0)) / term.scale
             frames.append(
                 pl.DataFrame(
@@ -356,34 +417,78 @@ class MixedModel(Shown):
         columns = design(values, bar.intercept, bar.terms, table.height).matrix
         return np.einsum("np,np->n", columns, modes[self.frame.group_of_new(table, bar.group)])
 
+    def simulate(self, n: int, seed: int = 0) -> np.ndarray:
+        """Responses (n, n_obs) drawn from the fitted model, with new random effects and residuals."""
+        rng = np.random.default_rng(seed)
+        mean, out = self.x.matrix @ self.beta, np.empty((n, self.n_obs))
+        factors = self.state.shape.factors(self.state.theta)
+        for row in out:
+            row[:] = mean + self.sigma * rng.normal(size=self.n_obs)
+            for term, factor in zip(self.terms, factors, strict=True):
+                effects = self.sigma * rng.normal(size=(term.n_levels, term.n_effects)) @ factor.T
+                row += term.times(effects)
+        return out
+
+    def refitted(self, *, response: np.ndarray | None = None, method: str | None = None) -> MixedModel:
+        """Fit the same model to another response (n_obs,), or by another method.
+
+        Raises:
+            StatisticsError: the model cannot be fitted.
+        """
+        if response is None and method in (None, self.method):
+            return self
+        frame = self.frame if response is None else replace(self.frame, y=response)
+        return fit_frame(frame, method or self.method)
+
+    def state_at(self, theta: np.ndarray) -> State:
+        """The deviance and related quantities at other parameters θ of the random effects."""
+        return State(self.state.products, self.state.shape, theta, self.state.reml)
+
     # inference ------------------------------------------------------------------------------------------------
 
-    def confint(self, level: float = 0.95, method: str = "satterthwaite") -> pl.DataFrame:
-        """term, lower, upper of the fixed effects.
+    def confint(
+        self, level: float = 0.95, method: str = "satterthwaite", *, n: int = 1000, seed: int = 0
+    ) -> pl.DataFrame:
+        """term, lower, upper: intervals of the fixed effects.
 
         Args:
             level: the coverage, such as 0.95.
-            method: t intervals with Satterthwaite's df, or normal ones ("wald", lme4's method of that name).
+            method: t intervals with the df of "satterthwaite" or "kenward-roger"; normal ones ("wald"); "profile", by the
+                likelihood; or "bootstrap", percentiles over responses simulated from the fit. The last two also give the
+                standard deviations and correlations of the random effects, under lme4's names, such as `sd_(Intercept)|g`.
+            n: number of bootstrap samples.
+            seed: seed of the bootstrap.
 
         Raises:
-            StatisticsError: the level is not between 0 and 1, or the method is unknown.
+            StatisticsError: the level is not between 0 and 1, the method is unknown, or it does not suit the fit.
         """
+        from headway.stats.likelihood_intervals import bootstrap_intervals, profile_intervals
+
         if not 0 < level < 1:
             raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
-        if method not in ("satterthwaite", "wald"):
-            raise StatisticsError(f'the interval\'s method is {method!r}: choose "satterthwaite" or "wald"')
+        if method == "profile":
+            return profile_intervals(self, level).drop("estimate")
+        if method == "bootstrap":
+            return bootstrap_intervals(self, level, n, seed).drop("estimate")
+        if method not in (*DF_METHODS, "wald"):
+            known = ", ".join((*DF_METHODS, "wald", "profile", "bootstrap"))
+            raise StatisticsError(f"unknown method {method!r} of intervals: choose one of {known}")
+        tests = self.tests("kenward-roger" if method == "kenward-roger" else "satterthwaite")
         tail = (1 + level) / 2
-        df = self.fixed["df"].to_numpy()
-        width = t_quantile(tail, df) if method == "satterthwaite" else normal_quantile(tail)
-        margin = width * self.fixed["std_error"].to_numpy()
-        return pl.DataFrame({"term": self.fixed["term"], "lower": self.beta - margin, "upper": self.beta + margin})
+        width = normal_quantile(tail) if method == "wald" else t_quantile(tail, tests["df"].to_numpy())
+        margin = width * tests["std_error"].to_numpy()
+        return pl.DataFrame({"term": tests["term"], "lower": self.beta - margin, "upper": self.beta + margin})
 
-    def anova(self) -> pl.DataFrame:
-        """term, sum_sq, mean_sq, num_df, den_df, f, p: type III F tests of each term, with Satterthwaite's df.
+    def anova(self, df: str = "satterthwaite") -> pl.DataFrame:
+        """term, sum_sq, mean_sq, num_df, den_df, f, p: type III F tests of each term.
+
+        Args:
+            df: "satterthwaite" or "kenward-roger".
 
         Raises:
-            StatisticsError: collinear columns were left out, so type III tests are not defined.
+            StatisticsError: collinear columns were left out, so type III tests are not defined; or the method is unknown.
         """
+        by = self.inference(df)
         if self.dropped:
             raise StatisticsError(
                 f"type III tests are not defined because fixed effects were left out ({', '.join(self.dropped)}): "
@@ -398,7 +503,7 @@ class MixedModel(Shown):
         for number, term in enumerate(formula.terms, start=1):
             columns = ([at for at, of in enumerate(coding.assign) if of == number] for coding in (sums, treatment))
             combinations = type_three(sums.matrix, treatment.matrix, *columns) @ to_treatment
-            test = self._satterthwaite.f_test(combinations, self.beta)
+            test = by.f_test(combinations, self.beta)
             mean_square = test.f * self.sigma**2
             p = float(f_p(test.f, test.df_1, test.df_2))
             rows.append((":".join(term), mean_square * test.df_1, mean_square, test.df_1, test.df_2, test.f, p))

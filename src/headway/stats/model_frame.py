@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
@@ -69,6 +69,7 @@ class ModelFrame:
         n_dropped: number of rows with a missing value.
         notices: sentences that a reader should know.
         hidden: constants that are hidden by a column of the table.
+        means: mean of each numeric column over the complete rows, by the column's name.
     """
 
     formula: Formula
@@ -80,6 +81,7 @@ class ModelFrame:
     notices: tuple[str, ...]
     hidden: frozenset[str]
     memory: Memory
+    means: dict[str, float]
 
     @property
     def n_obs(self) -> int:
@@ -95,6 +97,16 @@ class ModelFrame:
         if isinstance(value, Factor):
             raise StatisticsError(f"{variable} is categorical, and {what} needs numbers")
         return value
+
+    def subset(self, places: np.ndarray) -> ModelFrame:
+        """The frame of some complete rows, by their places among these."""
+        return replace(
+            self,
+            y=self.y[places],
+            values={name: _take(value, places) for name, value in self.values.items()},
+            groups={name: group.take(places) for name, group in self.groups.items()},
+            rows=self.rows[places],
+        )
 
     def group(self, group: Term) -> Factor:
         """Interaction of the group's columns. Only combinations that occur are levels."""
@@ -192,7 +204,9 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
         if not y.logical:
             raise error_at(formula.text, formula.response.at, f"the response {formula.response} is not numeric")
         y = y.codes.astype(np.float64)
-    return ModelFrame(formula, y, values, groups, rows, n_dropped, tuple(notices), hidden, evaluator.memory)
+    numeric = {n: c.numbers if isinstance(c, Integers) else c for n, c in columns.items() if not isinstance(c, Factor)}
+    means = {name: float(np.mean(column[rows])) for name, column in numeric.items()}
+    return ModelFrame(formula, y, values, groups, rows, n_dropped, tuple(notices), hidden, evaluator.memory, means)
 
 
 def design(

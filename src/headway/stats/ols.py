@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,18 @@ from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.stats.formula import parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import Quantiles, quantiles
-from headway.stats.shown import Shown
+from headway.stats.shown import Reported
+
+
+class Residual(NamedTuple):
+    """Covariance of the coefficients (p, p), with the residual degrees of freedom for all their combinations."""
+
+    vcov: np.ndarray
+    df_resid: int
+
+    def df(self, combinations: np.ndarray) -> np.ndarray:
+        """The df of each row of `combinations` (r, p)."""
+        return np.full(len(combinations), float(self.df_resid))
 
 
 def ols(formula: str, data: Any) -> LinearModel:
@@ -42,7 +53,7 @@ def ols(formula: str, data: Any) -> LinearModel:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LinearModel(Shown):
+class LinearModel(Reported):
     """A fitted linear model. Matrices are in the order of `coefficients["term"]`.
 
     Attributes:
@@ -114,6 +125,10 @@ class LinearModel(Shown):
         inverse = np.linalg.inv(self._qr[1])
         return self.sigma**2 * inverse @ inverse.T
 
+    def inference(self, df: str = "residual") -> Residual:
+        """Covariance of β and degrees of freedom of its combinations, which are those of the residual whatever `df` says."""
+        return Residual(self.vcov, self.df_resid)
+
     @cached_property
     def coefficients(self) -> pl.DataFrame:
         """term, estimate, std_error, t, p."""
@@ -121,6 +136,11 @@ class LinearModel(Shown):
         t = self.beta / std_error
         columns = {"estimate": self.beta, "std_error": std_error, "t": t, "p": t_p(t, self.df_resid)}
         return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
+
+    def coefficient_tests(self) -> pl.DataFrame:
+        """term, estimate, std_error, df, t, p: `coefficients` with the residual degrees of freedom."""
+        df = pl.lit(float(self.df_resid)).alias("df")
+        return self.coefficients.select("term", "estimate", "std_error", df, "t", "p")
 
     @property
     def _has_intercept(self) -> bool:

@@ -1,0 +1,84 @@
+# Writes inference.json: small-sample tests, profile intervals, explained variance, influence and marginal means, as
+# pbkrtest, lme4, performance and emmeans compute them.
+#   Rscript tests/stats/r/inference.R
+# Debian: r-cran-lmertest r-cran-pbkrtest r-cran-emmeans r-cran-performance r-cran-jsonlite
+
+suppressMessages({library(lme4); library(lmerTest); library(pbkrtest); library(emmeans); library(performance); library(jsonlite)})
+here <- dirname(sub("--file=", "", grep("--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "describe.R"))
+mixed <- read_json(file.path(here, "mixed_models.json"), simplifyVector = TRUE)
+
+table_of <- function(name) {
+  data <- as.data.frame(mixed$tables[[name]])
+  for (column in names(data)) if (is.character(data[[column]])) data[[column]] <- factor(data[[column]])
+  data
+}
+
+fit_of <- function(case, reml = TRUE)
+  suppressMessages(suppressWarnings(lmerTest::lmer(as.formula(case[2]), table_of(case[1]), REML = reml, control = exact)))
+
+kenward_roger <- function(case) {
+  fit <- fit_of(case); s <- coef(summary(fit, ddf = "Kenward-Roger"))
+  p <- nrow(s); all <- diag(p)[-1, , drop = FALSE]
+  f <- if (p > 1) KRmodcomp(fit, all)$stats else NULL
+  list(table = case[1], formula = case[2], term = I(rownames(s)), std_error = I(s[, 2]), df = I(s[, 3]), p = I(s[, 5]),
+       f = f$Fstat, df_1 = f$ndf, df_2 = f$ddf)
+}
+
+# The grid of the profile is finer than lme4's default, whose interpolation alone moves bounds by 1e-4.
+profile_of <- function(case) {
+  fit <- suppressMessages(suppressWarnings(lme4::lmer(as.formula(case[2]), table_of(case[1]), REML = FALSE, control = exact)))
+  interval <- suppressWarnings(confint(profile(fit, delta = 0.1, maxpts = 300, signames = FALSE)))
+  list(table = case[1], formula = case[2], term = I(rownames(interval)), lower = I(interval[, 1]), upper = I(interval[, 2]))
+}
+
+explained <- function(case) {
+  fit <- fit_of(case); r2 <- r2_nakagawa(fit)
+  list(table = case[1], formula = case[2], marginal = r2$R2_marginal[[1]], conditional = r2$R2_conditional[[1]],
+       icc = icc(fit)$ICC_adjusted)
+}
+
+left_out <- function(case, group) {
+  fit <- fit_of(case); data <- table_of(case[1]); levels <- levels(data[[group]])
+  without <- t(sapply(levels, function(level)
+    fixef(suppressMessages(lmerTest::lmer(as.formula(case[2]), data[data[[group]] != level, ], control = exact)))))
+  change <- sweep(-without, 2, fixef(fit), "+")
+  list(table = case[1], formula = case[2], group = group, level = levels, estimates = without, term = names(fixef(fit)),
+       cook_d = I(unname(rowSums((change %*% solve(as.matrix(vcov(fit)))) * change) / ncol(change))))
+}
+
+means <- function(case, of, adjust, at = NULL, df = "satterthwaite") {
+  linear <- !grepl("|", case[2], fixed = TRUE)
+  fit <- if (linear) lm(as.formula(case[2]), table_of(case[1])) else fit_of(case)
+  grid <- suppressMessages(emmeans(fit, of, at = at, lmer.df = df))
+  table <- summary(grid); pairs <- summary(pairs(grid, adjust = adjust))
+  list(table = case[1], formula = case[2], of = I(of), at = at, adjust = adjust, df_method = df,
+       levels = lapply(of, function(name) as.character(table[[name]])), mean = table$emmean, std_error = table$SE, df = table$df,
+       lower = table$lower.CL, upper = table$upper.CL, contrast = as.character(pairs$contrast), estimate = pairs$estimate,
+       contrast_std_error = pairs$SE, contrast_df = pairs$df, t = pairs$t.ratio, p = pairs$p.value)
+}
+
+cases <- list(
+  c("crossed", "y ~ x + (1 | subject) + (1 | item)"),
+  c("crossed", "y ~ x * recipe + (x | subject) + (1 | item)"),
+  c("crossed", "y ~ x + (x || subject) + (1 | item)"),
+  c("nested", "y ~ x + (1 | batch/cask)"),
+  c("unbalanced", "y ~ x * f + (x | g) + (1 | h)"),
+  c("unbalanced", "y ~ f + z + (1 | g)"),
+  c("none", "y ~ x + (1 | g)"),
+  c("holes", "y ~ x + (1 | subject)")
+)
+write_json(list(
+  kenward_roger = lapply(cases, kenward_roger),
+  profiles = lapply(cases[c(1, 3, 4, 6, 7, 8)], profile_of),
+  explained = lapply(cases[c(1, 2, 4, 5, 6)], explained),
+  influence = list(left_out(cases[[4]], "batch"), left_out(cases[[6]], "g")),
+  means = list(
+    means(c("unbalanced", "y ~ f * x + h + (1 | g)"), "f", "tukey", df = "kenward-roger"),
+    means(c("unbalanced", "y ~ f * x + h + (1 | g)"), "h", "holm"),
+    means(c("unbalanced", "y ~ f * I(x^2) + x + (1 | g)"), "f", "bonferroni", at = list(x = 1.5)),
+    means(c("crossed", "y ~ recipe * x + (1 | subject)"), "recipe", "none"),
+    means(c("unbalanced", "y ~ f * h + z"), c("f", "h"), "tukey"),
+    means(c("unbalanced", "y ~ f + log10(n_params)"), "f", "holm")
+  )
+), file.path(here, "inference.json"), digits = NA, auto_unbox = TRUE, na = "null")
