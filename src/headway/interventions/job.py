@@ -38,7 +38,7 @@ DEFINITIONS_VERSION = 2
 TEXTS_WITH_TOPS = 4
 LAST_TOKENS = 12
 # Name of the operation and its heads. For `swap`, the order of heads in each layer instead.
-Operation = tuple[str, tuple]
+Operation = tuple[str, tuple[Any, ...]]
 Clusters = tuple[int, ...]  # the cluster that is ablated, or the two that are swapped
 
 

@@ -254,4 +254,5 @@ def _divergence(log_p: np.ndarray) -> np.ndarray:
     mixture = p.mean(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * (np.log(p) - np.log(mixture)), 0.0)
-    return terms.sum(-1).mean(1).clip(0.0)
+    divergence: np.ndarray = terms.sum(-1).mean(1)
+    return divergence.clip(0.0)

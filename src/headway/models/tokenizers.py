@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headway.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 # Files that may belong to a tokenizer. The hash of their contents identifies it.
 _FILES = (
@@ -32,7 +35,7 @@ class Tokenizer:
         bos_id: id of the token that starts a text (BOS), or None if the tokenizer has none.
     """
 
-    def __init__(self, backend: Any, identity: str, bos_token: str | None) -> None:
+    def __init__(self, backend: Backend, identity: str, bos_token: str | None) -> None:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -115,7 +118,8 @@ def _bos_token(folder: Path) -> str | None:
         except (OSError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path} cannot be read as a JSON object: {error}") from error
         if token is not None:
-            return token["content"] if isinstance(token, dict) else token
+            bos: str = token["content"] if isinstance(token, dict) else token
+            return bos
     return None
 
 

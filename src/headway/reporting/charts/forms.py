@@ -27,7 +27,7 @@ def named(table: str) -> alt.NamedData:
     return alt.NamedData(name=table)
 
 
-def base(table: str, where: str = "") -> Any:
+def base(table: str, where: str = "") -> alt.Chart:
     """A chart on the rows of a table, or on those that `where` picks."""
     chart = alt.Chart(named(table))
     return chart.transform_filter(where) if where else chart
@@ -202,7 +202,8 @@ def shares_and_chance(
 ) -> Any:
     """Bars of shares of runs on what chance gives: its 95% range as a rule, or its mean as a dashed line."""
     chart = base(table, where)
-    bars = chart.mark_bar(opacity=0.85, style="accent", **({"width": 18} if ranges else {})).encode(
+    width: dict[str, Any] = {"width": 18} if ranges else {}
+    bars = chart.mark_bar(opacity=0.85, style="accent", **width).encode(
         x=x, y=alt.Y(f"{y}:Q", title="Share of runs", axis=alt.Axis(format="%")), tooltip=tooltip
     )
     if ranges:

@@ -84,12 +84,13 @@ def _rings(table: str, order: Sequence[str], tooltip: Sequence[alt.Tooltip]) -> 
     """The effect at the first step. Where there is none the ring lies unseen on the dot, so that the axis has an end."""
     there = "isValid(datum.kl_first_step)"
     chart = forms.base(table).transform_calculate(ring=f"{there} ? datum.kl_first_step : datum.kl")
-    return chart.mark_point(size=75, filled=False, style="soft").encode(
+    rings: alt.Chart = chart.mark_point(size=75, filled=False, style="soft").encode(
         x="ring:Q",
         y=axes.rows_y("label", order),
         opacity=alt.condition(there, alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
+    return rings
 
 
 def _effect_table(context: Context) -> Table:
