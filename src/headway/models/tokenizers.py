@@ -10,20 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway.errors import CheckpointError
+from headway.suites.selection import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
-
-# Files that may belong to a tokenizer. The hash of their contents identifies it.
-_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-)
 
 
 class Tokenizer:
@@ -70,7 +60,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
         CheckpointError: there is no tokenizer, or it cannot be read. Code that comes with a checkpoint is never run.
     """
     folder = Path(folder)
-    files = tuple(folder / name for name in _FILES if (folder / name).is_file())
+    files = tuple(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
