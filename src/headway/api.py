@@ -502,9 +502,7 @@ def report(
     """
     from headway.reporting import write
 
-    options.REPORT.require(format=format)
-    rundir = RunDirectory(directory).require()
-    return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
+    return write(directory, format=format, figures=figures, progress=progress)
 
 
 @documented(options.AUDIT)
