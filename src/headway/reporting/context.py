@@ -153,7 +153,16 @@ class Context:
         absent = [name for name in tables if not self.has(name)]
         return Missing(title, self.reason(*absent)) if absent else None
 
-    def section(self, name: str, title: str, items: Iterable[Item], *, about: str, lead: Sequence[str] = ()) -> Section:
+    def section(
+        self,
+        name: str,
+        title: str,
+        items: Iterable[Item],
+        *,
+        about: str,
+        lead: Sequence[str] = (),
+        needs: tuple[str, str] | None = None,
+    ) -> Section:
         """A section that begins with what the study found; a figure without its tables gives way to the reason.
 
         Args:
@@ -162,7 +171,10 @@ class Context:
             items: its figures, models and tables.
             about: the section of the study's findings.
             lead: what the reader must know beside them.
+            needs: the table without which there are no items, after its title. The reason stands in their place.
         """
+        if needs and (missing := self.missing(*needs)):
+            items = [missing]
         found = [finding.text for finding in self.result.findings(about)]
         return Section(name, title, [*found, *lead], [self._or_missing(item) for item in items])
 

@@ -24,15 +24,16 @@ def what_they_do(context: Context) -> Section:
         "change places.",
     ]
     return context.section(
-        "effects", "Does the model need the clusters?", _effect_items(context), about="effects", lead=lead
+        "effects",
+        "Does the model need the clusters?",
+        _effect_items(context),
+        about="effects",
+        needs=("Effects of interventions", "effects"),
+        lead=lead,
     )
 
 
 def _effect_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Effects of interventions", "effects")
-    if missing:
-        yield missing
-        return
     yield _effects(context)
     yield _effect_table(context)
     yield context.missing(_TOP_WORDS, "top_words") or _top_table(context)
@@ -154,14 +155,16 @@ def _of_many(rows: pl.DataFrame) -> str:
 
 
 def alone(context: Context) -> Section:
-    return context.section("prompts", "What does each cluster answer alone?", _prompt_items(context), about="prompts")
+    return context.section(
+        "prompts",
+        "What does each cluster answer alone?",
+        _prompt_items(context),
+        about="prompts",
+        needs=("Prompts", "prompts"),
+    )
 
 
 def _prompt_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Prompts", "prompts")
-    if missing:
-        yield missing
-        return
     yield _answers(context)
     yield _prompt_table(context)
 
