@@ -93,7 +93,7 @@ def saved(folder: Path, architecture: str, seed: int = 0, **changes: Any) -> Pre
     return model
 
 
-def saved_suite(place: Path, steps: int) -> None:
+def saved_suite(place: Path, steps: int, n_texts: int = 200, lengths: tuple[int, int] = (2, 40)) -> None:
     """`place`/suite: one run of random models with a tokenizer; `place`/texts.txt: what they can read."""
     run, words = place / "suite" / "toy-1m-seed1", [f"w{number}" for number in range(89)]
     for step in range(steps):
@@ -102,5 +102,5 @@ def saved_suite(place: Path, steps: int) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(run / "tokenizer.json"))
     texts = random.Random(1)
-    lines = (" ".join(texts.choices(words, k=texts.randint(2, 40))) for _ in range(200))
+    lines = (" ".join(texts.choices(words, k=texts.randint(*lengths))) for _ in range(n_texts))
     (place / "texts.txt").write_text("\n".join(lines))

@@ -1,7 +1,6 @@
 """Ctrl-C through the command line, as a process of its own: it ends at once, and what was finished is kept."""
 
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -9,14 +8,12 @@ import sys
 import time
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headway import sweep
 from headway.store.directory import RunDirectory
-from support_models import saved
+from support_models import saved_suite
 
 CHECKPOINTS = 12
-WORDS = [f"w{number}" for number in range(89)]
 PATIENCE = 120  # seconds until a hanging process is a failed test: far beyond what any step here takes
 LAST = b"headway: stopped; finished results are kept. Run the same command again to go on\n"
 
@@ -51,14 +48,7 @@ def headway():
 def place(tmp_path_factory):
     """A suite that takes some seconds to measure."""
     place = tmp_path_factory.mktemp("stopped")
-    run = place / "suite" / "toy-1m-seed1"
-    for step in range(CHECKPOINTS):
-        saved(run / f"step{step}", "gpt_neox", seed=step)
-    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(run / "tokenizer.json"))
-    texts = random.Random(1)
-    (place / "texts.txt").write_text("\n".join(" ".join(texts.choices(WORDS, k=100)) for _ in range(150)))
+    saved_suite(place, CHECKPOINTS, n_texts=150, lengths=(100, 100))
     return place
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headway.corpora import Corpus
     from headway.integrity.audit import Audit
     from headway.interventions.groups import Grouping
+    from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
     from headway.studies import Result
     from headway.suites import Checkpoint, Suite
@@ -274,7 +275,7 @@ def intervene(
     from headway.clusters.partitions import METHODS
     from headway.corpora import open_corpus
     from headway.interventions.job import ClusterEffects
-    from headway.interventions.prompts import PROMPTS, PromptAnswers, prompts_of, read_prompts
+    from headway.interventions.prompts import PromptAnswers
     from headway.interventions.selection import Choice
 
     require_folder(out)
@@ -282,16 +283,13 @@ def intervene(
     options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
-    if len({checkpoint.run for checkpoint in selected}) < len(selected):
-        raise UsageError(f"--where {where!r} selects several steps of a run. Select one, such as step=last")
+    _require_one_step(selected, where)
     choice = Choice(_each(kinds), clustering, k if clustering in METHODS else None, layers, together)
     groupings, lacking = _groupings(rundir, selected, choice)
     first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
     checkpoints = list(dict.fromkeys([*first, *selected]))
     corpus = corpus or opened.corpus or "nano"
     texts = open_corpus(corpus)
-    own = opened.corpus is not None and prompts is None
-    asked_prompts = read_prompts(prompts) if prompts else prompts_of(texts) if own else PROMPTS
     common: dict[str, Any] = {
         "lacking": lacking,
         "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
@@ -303,7 +301,7 @@ def intervene(
     }
     jobs: list[sweep.Job] = [
         ClusterEffects(texts, groupings, operations=_each(operations), n_texts=n_texts, **common),
-        PromptAnswers(asked_prompts, groupings, **common),
+        PromptAnswers(_prompts(prompts, opened, texts), groupings, **common),
     ]
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     summaries = [
@@ -312,6 +310,20 @@ def intervene(
     ]
     _warn_of_left_out(rundir)
     return summaries
+
+
+def _require_one_step(selected: Sequence[Checkpoint], where: str) -> None:
+    if len({checkpoint.run for checkpoint in selected}) < len(selected):
+        raise UsageError(f"--where {where!r} selects several steps of a run. Select one, such as step=last")
+
+
+def _prompts(path: str | None, suite: Suite, texts: Corpus) -> tuple[Prompt, ...]:
+    """The prompts of a file; without one, the texts of a suite that has its own, or else the common prompts."""
+    from headway.interventions.prompts import PROMPTS, prompts_of, read_prompts
+
+    if path:
+        return read_prompts(path)
+    return prompts_of(texts) if suite.corpus is not None and path is None else PROMPTS
 
 
 def _warn_of_left_out(rundir: RunDirectory) -> None:
@@ -502,9 +514,7 @@ def report(
     """
     from headway.reporting import write
 
-    options.REPORT.require(format=format)
-    rundir = RunDirectory(directory).require()
-    return write(rundir, format="md" if format == "md" else "html", figures=figures, progress=progress)
+    return write(directory, format=format, figures=figures, progress=progress)
 
 
 @documented(options.AUDIT)

@@ -44,7 +44,6 @@ HEAD_COLUMNS = (
 )
 
 # One row per checkpoint and head, then one Float64 column per requested score.
-HEADS_KEY = ("run", "step", "layer", "head")
 HEADS_COLUMNS = CHECKPOINT_COLUMNS + HEAD_COLUMNS
 
 # Abilities: one number per checkpoint, repeated on the rows of its heads.
@@ -79,7 +78,6 @@ def score_columns(frame: pl.DataFrame) -> list[str]:
 
 # One row per checkpoint, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
 # k = 1, with all heads in one cluster. Nulls and tests that were not computed are null.
-CLUSTERS_KEY = ("run", "step", "layer", "kind", "feature", "clustering", "k")
 CLUSTERS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     Column("layer", pl.Int32(), "", "counted from 0"),
@@ -163,7 +161,6 @@ _CLUSTER = (
 
 # One row per checkpoint, grouping of heads, operation and cluster. Controls are the same operation on random groups of
 # equally many heads in the same layers.
-INTERVENTIONS_KEY = ("run", "step", "layers", "kind", "clustering", "operation", "cluster", "other_cluster")
 INTERVENTIONS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,
@@ -201,7 +198,6 @@ INTERVENTIONS_COLUMNS = (
 )
 
 # One row per checkpoint, grouping of heads, prompt and cluster: the layer's answer with only that cluster's heads.
-PROMPTS_KEY = ("run", "step", "layers", "kind", "clustering", "prompt", "cluster")
 PROMPTS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     *_GROUP_COLUMNS,

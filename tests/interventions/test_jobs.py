@@ -77,7 +77,8 @@ def row(frame: pl.DataFrame, kind: str, operation: str, cluster: int | None) -> 
 def test_the_table_is_as_described(done):
     assert done.schema == tables.schema(tables.INTERVENTIONS_COLUMNS)
     assert done.height == 3 * (2 + 2 + 1)
-    assert done.select(tables.INTERVENTIONS_KEY).is_unique().all()
+    key = ("run", "step", "layers", "kind", "clustering", "operation", "cluster", "other_cluster")
+    assert done.select(key).is_unique().all()
 
 
 def test_the_head_that_matters_stands_out_among_all_groups_of_its_size(done):

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from headway.errors import CheckpointError
 from headway.models import load_tokenizer
+from headway.suites.selection import TOKENIZER_FILES
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_folders_with_equal_files_share_one(folder, tmp_path_factory):
     (other / "tokenizer_config.json").write_text("{}")
     assert load_tokenizer(other).bos_id is None
     assert load_tokenizer(other).identity != load_tokenizer(folder).identity
+
+
+@pytest.mark.parametrize("name", TOKENIZER_FILES)
+def test_every_file_of_a_tokenizer_changes_its_identity(folder, name):
+    before = load_tokenizer(folder).identity
+    path = folder / name
+    path.write_text((path.read_text() if path.is_file() else "{}") + "\n")
+    assert load_tokenizer(folder).identity != before
 
 
 def test_gpt2s_older_files(tmp_path):

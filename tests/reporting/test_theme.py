@@ -1,8 +1,29 @@
 """Colours that keep their order without hue, and stand out from the paper that they are drawn on."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import pytest
 
-from headway.reporting.charts.theme import MAKO, along, between, config, contrast, is_ordered, size_colours
+from headway.reporting.charts.theme import MAKO, along, between, config, size_colours
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG's contrast ratio of two colours: 1 for equals, 21 for black on white."""
+    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def is_ordered(colours: Sequence[str]) -> bool:
+    """Whether lightness goes one way along `colours`: they keep their order in grey and for the colour-blind."""
+    lightness = [_luminance(colour) for colour in colours]
+    return all(a > b for a, b in pairwise(lightness)) or all(a < b for a, b in pairwise(lightness))
 
 
 def test_contrast_is_the_one_that_wcag_defines():

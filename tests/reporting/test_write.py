@@ -249,7 +249,7 @@ def test_a_folder_that_is_no_run_directory(tmp_path):
 
 
 def test_a_format_that_does_not_exist(written):
-    with pytest.raises(UsageError, match="html or md, not as 'pdf'"):
+    with pytest.raises(UsageError, match=r"--format: unknown value 'pdf'.*html, md"):
         write(written[0], format="pdf")
 
 

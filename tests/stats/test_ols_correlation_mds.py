@@ -88,7 +88,7 @@ def test_columns_too_large_to_square_still_correlate():
     ("call", "words"),
     [
         (lambda: stats.ols("y ~ x + (1 | g)", TABLES["none"]), "no random effects"),
-        (lambda: stats.ols("y ~ x", TABLES["none"].head(2)), "Give more rows, or fewer terms"),
+        (lambda: stats.ols("y ~ x", TABLES["none"].head(2)), "Give more rows, or fewer effects"),
         (lambda: stats.ols("y ~ x", TABLES["none"].with_columns(y=pl.lit(1.0))), "does not vary"),
         (lambda: stats.ols("y ~ x", TABLES["none"]).predict(pl.DataFrame({"z": [1.0]})), "no column 'x'"),
         (

@@ -160,7 +160,8 @@ class ShortAttention(Attention):
 
     @cached_property
     def entropy(self) -> Tensor:
-        return torch.special.entr(self.matrix).sum(-1)
+        of_each: Tensor = torch.special.entr(self.matrix)
+        return of_each.sum(-1)
 
     @cached_property
     def distance(self) -> Tensor:

@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 from headway.attention.attention import Attention, attention_of
 from headway.attention.kernels import Logits
 from headway.errors import UnsupportedModel
-from headway.models.architectures import require_attention_interface
+from headway.models.attention_interface import require_attention_interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

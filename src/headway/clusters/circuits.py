@@ -160,8 +160,8 @@ class _Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class UnitSpectra:
-    """Spectra of circuits of matrices in random directions, each scaled to norm 1."""
+class _Units:
+    """What the two kinds of units know of their shape."""
 
     shape: _Shape
 
@@ -172,6 +172,10 @@ class UnitSpectra:
     @property
     def exchangeable(self) -> bool:
         return self.shape.n_kv_heads == self.shape.n_heads
+
+
+class UnitSpectra(_Units):
+    """Spectra of circuits of matrices in random directions, each scaled to norm 1."""
 
     def draw(self, random: np.random.Generator, n: int) -> Floats:
         values = _pooled_spectra(self.shape, random, n)
@@ -179,19 +183,8 @@ class UnitSpectra:
         return distances_of(values @ values.transpose(0, 2, 1))
 
 
-@dataclass(frozen=True)
-class UnitSubspaces:
+class UnitSubspaces(_Units):
     """Pairs of random subspaces, which all have the same norm."""
-
-    shape: _Shape
-
-    @property
-    def n_heads(self) -> int:
-        return self.shape.n_heads
-
-    @property
-    def exchangeable(self) -> bool:
-        return self.shape.n_kv_heads == self.shape.n_heads
 
     def draw(self, random: np.random.Generator, n: int) -> Floats:
         return _random_subspaces(self.shape, random, n)

@@ -52,7 +52,7 @@ class Nulls:
 
     @property
     def n_draws(self) -> int:
-        return self.squared_distances.shape[1]
+        return int(self.squared_distances.shape[1])
 
     def of_all(self, numbers: Callable[[Floats, Ints], Floats], squared_distances: Floats, labels: Ints) -> Floats:
         """(nulls, n) values of a quality for partitions `labels` (nulls, n, H)."""

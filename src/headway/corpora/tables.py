@@ -7,13 +7,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 
 from headway.corpora.lines import read_lines, utf8
 from headway.errors import CorpusError
 from headway.text import listed
+
+_Read = TypeVar("_Read")
 
 SHEETS = (".xlsx", ".xls", ".ods")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -115,7 +117,7 @@ def _names(names: Sequence[str]) -> str:
     return listed([repr(name) for name in names]) or "none"
 
 
-def _reading(path: Path, read: Callable[[Path], Any]) -> Any:
+def _reading(path: Path, read: Callable[[Path], _Read]) -> _Read:
     """Return `read(path)`. Every failure becomes one error message."""
     try:
         return read(path)

@@ -23,7 +23,7 @@ from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
 from headway.suites.files import content_digest, identity, names_in
 from headway.suites.hub_answers import FileFacts
 from headway.suites.hub_http import Unreachable
-from headway.suites.selection import CONFIG, WEIGHTS, deciding, tokenizer_files
+from headway.suites.selection import CONFIG, TOKEN_FILES, WEIGHTS, deciding, tokenizer_files
 from headway.suites.suite import Suite
 
 S = TypeVar("S")
@@ -203,13 +203,9 @@ def _facts(checkpoint: Checkpoint) -> Facts:
         n_bytes=sum(files[name].size for name in names) if whole else 0,
         problems=tuple(problems),
         shards=digests if whole else {},
-        tokenizer={name: files[name].digest for name in _TOKENS & set(files)},
+        tokenizer={name: files[name].digest for name in TOKEN_FILES & set(files)},
         config=files[CONFIG].digest if CONFIG in files else "",
     )
-
-
-# Files of a tokenizer that determine the tokens of a text.
-_TOKENS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"})
 
 
 def _is_missing(error: CheckpointError) -> bool:
@@ -232,7 +228,7 @@ def _digest_of(path: Path) -> str:
     Raises:
         CheckpointError: the file is a pipe or a device, or cannot be read.
     """
-    if path.suffix not in (".safetensors", ".bin") and path.name not in {CONFIG, *_TOKENS}:
+    if path.suffix not in (".safetensors", ".bin") and path.name not in {CONFIG, *TOKEN_FILES}:
         return ""
     try:
         require_regular(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headway.store.cache import own_cache
-from headway.store.directory import to_json, write_whole
+from headway.store.files import to_json, write_whole
 from headway.suites.checkpoint import Checkpoint, HubSource
 
 

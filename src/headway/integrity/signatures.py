@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from headway.store.directory import write_whole
+from headway.store.files import write_whole
 from headway.suites.checkpoint import Checkpoint
 from headway.suites.files import files
 

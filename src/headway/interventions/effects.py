@@ -140,7 +140,7 @@ def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = 5) -> Tops:
 
 def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Log-probabilities of the next token after each token: (B, T, V)."""
-    logits = model(input_ids=ids, use_cache=False).logits
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 

@@ -38,7 +38,7 @@ DEFINITIONS_VERSION = 2
 TEXTS_WITH_TOPS = 4
 LAST_TOKENS = 12
 # Name of the operation and its heads. For `swap`, the order of heads in each layer instead.
-Operation = tuple[str, tuple]
+Operation = tuple[str, tuple[Any, ...]]
 Clusters = tuple[int, ...]  # the cluster that is ablated, or the two that are swapped
 
 
@@ -116,9 +116,31 @@ def hashes_of(groupings: Mapping[str, Sequence[Grouping]]) -> dict[str, str]:
     }
 
 
+class OnClusters:
+    """What the jobs share that intervene on the clusters of a run."""
+
+    groupings: Mapping[str, Sequence[Grouping]]
+    lacking: Mapping[str, str]
+    dtype: str
+    device: str
+    keep_files: bool
+
+    needs = NEEDS
+
+    @property
+    def given(self) -> dict[str, str]:
+        return hashes_of(self.groupings)
+
+    @contextmanager
+    def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
+        groupings_of(checkpoint, self.groupings, self.lacking)  # fail before anything is downloaded
+        with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
+            yield read
+
+
 @documented(options.INTERVENE)
 @dataclass(frozen=True)
-class ClusterEffects:
+class ClusterEffects(OnClusters):
     """The job that ablates or swaps clusters of heads and compares next-token predictions, table `interventions`.
 
     Attributes:
@@ -142,8 +164,6 @@ class ClusterEffects:
     keep_files: bool = options.KEEP_FILES.default
     table: str = "interventions"
 
-    needs = NEEDS
-
     def identity(self) -> dict[str, Any]:
         return {
             "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
@@ -155,16 +175,6 @@ class ClusterEffects:
             "dtype": self.dtype,
             "definitions": DEFINITIONS_VERSION,
         }
-
-    @property
-    def given(self) -> dict[str, str]:
-        return hashes_of(self.groupings)
-
-    @contextmanager
-    def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
-        groupings_of(checkpoint, self.groupings, self.lacking)  # fail before anything is downloaded
-        with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
-            yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
         """Return one row per grouping, operation and cluster (or pair of clusters that are swapped).

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -269,7 +269,7 @@ class Patch:
 
             return change
 
-        def run_donor(module: torch.nn.Module, args: tuple, options: dict) -> None:
+        def run_donor(module: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
             with torch.inference_mode():
                 self.from_run(*args, **{**options, "use_cache": False})
 
@@ -292,7 +292,7 @@ def _refusing_a_cache(model: PreTrainedModel, what: str) -> Iterator[None]:
         UsageError: in such a call.
     """
 
-    def refuse(module: torch.nn.Module, args: tuple, options: dict) -> None:
+    def refuse(module: torch.nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         if any(options.get(name) is not None for name in ("past_key_values", "cache")):
             raise UsageError(f"{what} only on whole texts: call the model with use_cache=False")
 

@@ -6,7 +6,6 @@ It tests whether clusters differ more than random groups of heads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,12 +20,10 @@ from headway.interventions.controls import share_at_least
 from headway.interventions.groups import Grouping, named
 from headway.interventions.job import (
     DEFINITIONS_VERSION,
-    NEEDS,
     LanguageModel,
+    OnClusters,
     checkpoint_columns,
     groupings_of,
-    hashes_of,
-    language_model,
     not_finite,
 )
 from headway.options import documented
@@ -94,7 +91,7 @@ def prompts_of(corpus: Corpus, n: int = 8) -> tuple[Prompt, ...]:
 
 @documented(options.INTERVENE)
 @dataclass(frozen=True)
-class PromptAnswers:
+class PromptAnswers(OnClusters):
     """The job that asks each cluster of heads alone to answer prompts, table `prompts`.
 
     The controls are random clusters of the same sizes.
@@ -117,8 +114,6 @@ class PromptAnswers:
     keep_files: bool = options.KEEP_FILES.default
     table: str = "prompts"
 
-    needs = NEEDS
-
     def identity(self) -> dict[str, Any]:
         return {
             "prompts": [list(prompt) for prompt in self.prompts],
@@ -128,16 +123,6 @@ class PromptAnswers:
             "dtype": self.dtype,
             "definitions": DEFINITIONS_VERSION,
         }
-
-    @property
-    def given(self) -> dict[str, str]:
-        return hashes_of(self.groupings)
-
-    @contextmanager
-    def read(self, checkpoint: Checkpoint) -> Iterator[LanguageModel]:
-        groupings_of(checkpoint, self.groupings, self.lacking)  # fail before anything is downloaded
-        with language_model(checkpoint, self.dtype, self.device, self.keep_files, self.given) as read:
-            yield read
 
     def compute(self, checkpoint: Checkpoint, input: LanguageModel) -> pl.DataFrame:
         """Return one row per grouping, prompt and cluster. Prompts that the model cannot read are listed in `left_out`.
@@ -254,4 +239,5 @@ def _divergence(log_p: np.ndarray) -> np.ndarray:
     mixture = p.mean(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(p > 0, p * (np.log(p) - np.log(mixture)), 0.0)
-    return terms.sum(-1).mean(1).clip(0.0)
+    divergence: np.ndarray = terms.sum(-1).mean(1)
+    return divergence.clip(0.0)

@@ -2,7 +2,8 @@
 
 from headway.devices import choose_device
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
-from headway.models.geometry import Geometry, geometry_of, read_geometry, settings_of
+from headway.models.config import geometry_of, read_geometry, settings_of
+from headway.models.geometry import Geometry
 from headway.models.loading import DTYPES, load, torch_dtype
 from headway.models.tokenizers import Tokenizer, load_tokenizer
 from headway.models.weights import LAYOUTS, HeadWeights

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headway.errors import UnsupportedModel
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from headway.models.geometry import Geometry
 
@@ -151,7 +151,7 @@ def architecture_of(model_type: str) -> Architecture:
         if model_type in architecture.model_types:
             return architecture
     raise UnsupportedModel(
-        f"headway does not know how the architecture {model_type!r} stores its attention weights (known: {_known()}). "
+        f"headway does not know how the architecture {model_type!r} stores its attention weights (known: {known_architectures()}). "
         "To add it, write an `Architecture` in headway/models/architectures.py: the name of its layers, the tensors of "
         "q, k, v and o with the order of their axes, the output projection, and any other parameters of its heads. "
         "tests/models/test_weights.py "
@@ -159,18 +159,6 @@ def architecture_of(model_type: str) -> Architecture:
     )
 
 
-def require_attention_interface(model: nn.Module) -> None:
-    """Check that transformers lets headway replace the attention function of `model`.
-
-    Raises:
-        UnsupportedModel: the architecture computes attention in its own code, which cannot be replaced.
-    """
-    if not getattr(model, "_supports_attention_backend", False):
-        raise UnsupportedModel(
-            f"the attention of {type(model).__name__} does not go through transformers' AttentionInterface, so headway "
-            f"cannot see its heads. Use one of {_known()}, or another decoder whose attention goes through it"
-        )
-
-
-def _known() -> str:
+def known_architectures() -> str:
+    """Names of the supported architectures, for messages."""
     return ", ".join(sorted(name for entry in ARCHITECTURES for name in entry.model_types))

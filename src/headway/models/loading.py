@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UsageError
 from headway.models.architectures import renamed
-from headway.models.geometry import config_text, skeleton
+from headway.models.config import config_text, skeleton
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def torch_dtype(name: str) -> torch.dtype:
 
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}: use one of {', '.join(DTYPES)}")
-    return getattr(torch, name)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 class _Stored:
@@ -138,21 +139,25 @@ def _converted(
             f"{folder}: transformers cannot convert the weights ({_listed(stored.unexpected)}) to the model "
             f"of config.json: {_first_line(error)}. The files are incomplete or belong to different models"
         ) from error
-    model, found = loaded
+    model: PreTrainedModel = loaded[0]
+    found: dict[str, Any] = loaded[1]
     if unexpected := sorted(found["unexpected_keys"]):
         raise _unexpected(unexpected, folder)
     if missing := sorted(set(found["missing_keys"]) & set(wanted)):
         raise _missing(missing, folder)
-    return model.to(dtype)
+    model.to(dtype)  # type: ignore[arg-type]  # transformers hides the parameters of `to`
+    return model
 
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
     """Hide the progress bar and the report of transformers' loading. headway raises errors for what they report."""
+    from logging import CRITICAL
+
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     logging.disable_progress_bar()
     try:
         yield

@@ -7,20 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from headway.errors import CheckpointError
+from headway.suites.selection import TOKENIZER_FILES
 
-# Files that may belong to a tokenizer. The hash of their contents identifies it.
-_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-)
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 
 class Tokenizer:
@@ -32,7 +25,7 @@ class Tokenizer:
         bos_id: id of the token that starts a text (BOS), or None if the tokenizer has none.
     """
 
-    def __init__(self, backend: Any, identity: str, bos_token: str | None) -> None:
+    def __init__(self, backend: Backend, identity: str, bos_token: str | None) -> None:
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
@@ -67,7 +60,7 @@ def load_tokenizer(folder: str | PathLike[str]) -> Tokenizer:
         CheckpointError: there is no tokenizer, or it cannot be read. Code that comes with a checkpoint is never run.
     """
     folder = Path(folder)
-    files = tuple(folder / name for name in _FILES if (folder / name).is_file())
+    files = tuple(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -115,7 +108,8 @@ def _bos_token(folder: Path) -> str | None:
         except (OSError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path} cannot be read as a JSON object: {error}") from error
         if token is not None:
-            return token["content"] if isinstance(token, dict) else token
+            bos: str = token["content"] if isinstance(token, dict) else token
+            return bos
     return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from headway.errors import UnsupportedModel, UsageError
 from headway.models.architectures import KINDS, architecture_of
-from headway.models.geometry import read_geometry
+from headway.models.config import read_geometry
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:

@@ -73,8 +73,9 @@ def _description_path(folder: Path) -> Path:
 def _description(folder: Path) -> dict[str, Any] | None:
     path = _description_path(folder)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as JSON ({error}): delete {folder}, it will be made again") from error
+    return described

@@ -74,7 +74,9 @@ class Recipe:
     def described(self) -> dict[str, Any]:
         """All that decides the weights, as JSON: recipe, text and code version."""
         described = {"recipe": asdict(self), "text_sha256": text_sha256(), "code_version": CODE_VERSION}
-        return json.loads(json.dumps(described))  # tuples become lists, as they come back from a file
+        # Tuples become lists, as they come back from a file.
+        as_read: dict[str, Any] = json.loads(json.dumps(described))
+        return as_read
 
     def key(self) -> str:
         """Twelve digits of the hash of `described()`."""

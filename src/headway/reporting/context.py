@@ -153,7 +153,16 @@ class Context:
         absent = [name for name in tables if not self.has(name)]
         return Missing(title, self.reason(*absent)) if absent else None
 
-    def section(self, name: str, title: str, items: Iterable[Item], *, about: str, lead: Sequence[str] = ()) -> Section:
+    def section(
+        self,
+        name: str,
+        title: str,
+        items: Iterable[Item],
+        *,
+        about: str,
+        lead: Sequence[str] = (),
+        needs: tuple[str, str] | None = None,
+    ) -> Section:
         """A section that starts with the study's findings. If a figure's tables are missing, the reason is shown instead.
 
         Args:
@@ -162,7 +171,10 @@ class Context:
             items: its figures, models and tables.
             about: the section of the study's findings that are shown.
             lead: a sentence after the findings that the reader needs to understand them.
+            needs: the title of the items and the table that all of them need. Without it, the reason stands in their place.
         """
+        if needs and (missing := self.missing(*needs)):
+            items = [missing]
         found = [finding.text for finding in self.result.findings(about)]
         return Section(name, title, [*found, *lead], [self._or_missing(item) for item in items])
 

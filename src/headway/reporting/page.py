@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,6 +22,9 @@ from headway.reporting.charts import forms, theme
 from headway.reporting.measured import Measurement
 from headway.reporting.numbers import cells, headings
 from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Missing, Model, Section, Table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
@@ -49,7 +52,7 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
     )
 
 
-def environment() -> Any:
+def environment() -> Environment:
     """Jinja's environment. It escapes every text, and an undefined name is an error."""
     import jinja2
 
@@ -185,7 +188,8 @@ def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """The figure as a small chart: low, with few ticks, and without titles and legends, which its caption replaces."""
     chart = figure.chart if figure.small is None else figure.small
     spec = specification(chapter, replace(figure, chart=chart))
-    return _plain(spec) | {"height": forms.SMALL_HEIGHT}
+    plain: dict[str, Any] = _plain(spec)
+    return plain | {"height": forms.SMALL_HEIGHT}
 
 
 _FEW_TICKS = {"title": None, "tickCount": 3, "labelFontSize": 9, "labelLimit": 60, "labelOverlap": "greedy"}
@@ -210,7 +214,8 @@ def _plain(part: Any) -> Any:
 def specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """Vega-Lite of the chart, with its tables named as in the page."""
     spec = forms.tidy(figure.chart.to_dict(validate=False))
-    return _renamed(spec, {name: table_address(chapter, name) for name in figure.tables}) | {"description": figure.alt}
+    named: dict[str, Any] = _renamed(spec, {name: table_address(chapter, name) for name in figure.tables})
+    return named | {"description": figure.alt}
 
 
 def _renamed(part: Any, names: dict[str, str]) -> Any:

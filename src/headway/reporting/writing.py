@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
 
-from headway.errors import RunDirectoryError, UsageError
+from headway import options
+from headway.errors import RunDirectoryError
 from headway.progress import Progress, Silent
 from headway.reporting.parts import Chapter
 from headway.store.directory import RunDirectory
@@ -28,8 +28,8 @@ CHAPTERS = {
 def write(
     rundir: RunDirectory | str | os.PathLike[str],
     *,
-    format: Literal["html", "md"] = "html",
-    figures: bool = True,
+    format: str = options.FORMAT.default,
+    figures: bool = options.FIGURES.default,
     progress: Progress | None = None,
 ) -> Path:
     """Write the report of a run directory.
@@ -48,8 +48,7 @@ def write(
         StorageError: a result is damaged, or the report cannot be written.
         UsageError: `format` is neither `html` nor `md`.
     """
-    if format not in ("html", "md"):
-        raise UsageError(f"a report can be written as html or md, not as {format!r}")
+    options.REPORT.require(format=format)
     directory = rundir if isinstance(rundir, RunDirectory) else RunDirectory(rundir)
     results = read_results(directory)
     chapters = chapters_of(results)

@@ -16,16 +16,17 @@ from headway.stats.columns import Column, Factor, Integers, Value, as_factor
 from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at
 
 Constant = float | str
+Numbers = np.ndarray | float
 Memory = dict[str, tuple[float, float]]
 
-_ARITHMETIC: dict[str, Callable] = {
+_ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
     "^": operator.pow,
 }
-_COMPARISONS: dict[str, Callable] = {
+_COMPARISONS: dict[str, Callable[[Numbers, Numbers], np.ndarray | bool]] = {
     "<": operator.lt,
     ">": operator.gt,
     "<=": operator.le,
@@ -33,7 +34,7 @@ _COMPARISONS: dict[str, Callable] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_ELEMENTWISE: dict[str, Callable] = {
+_ELEMENTWISE: dict[str, Callable[[Numbers], Numbers]] = {
     "log": np.log,
     "log2": np.log2,
     "log10": np.log10,
@@ -105,7 +106,7 @@ class Evaluator:
                 return _ARITHMETIC[sign](self._numbers(left), self._numbers(right))
         raise AssertionError(f"a formula has no {type(node).__name__}")
 
-    def _numbers(self, node: Node) -> np.ndarray | float:
+    def _numbers(self, node: Node) -> Numbers:
         value = self._evaluate(node)
         if isinstance(value, Integers):
             return value.numbers

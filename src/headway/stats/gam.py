@@ -92,14 +92,6 @@ class AdditiveModel(Shown):
     shrinkage: Array  # F = (X'X + S)⁻¹X'X
 
     @property
-    def formula(self) -> str:
-        return self.frame.formula.text
-
-    @property
-    def n_obs(self) -> int:
-        return self.frame.n_obs
-
-    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences about rows and columns that were left out, and about problems of the fit."""
         found = self.frame.notices

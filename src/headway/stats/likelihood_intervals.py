@@ -85,7 +85,12 @@ def _of_random_terms(fit: MixedModel) -> Iterator[Parameter]:
                 )
 
                 def value(
-                    theta: Floats, log_sigma: float, n: int = number, r: int = row, c: int = column, of: Callable = of
+                    theta: Floats,
+                    log_sigma: float,
+                    n: int = number,
+                    r: int = row,
+                    c: int = column,
+                    of: Callable[[Floats, int, int], float] = of,
                 ) -> float:
                     factor = np.exp(log_sigma) * state.shape.factors(theta)[n]
                     return of(factor, r, c) * (unit / fit.terms[n].scale[r] if r == c else 1.0)

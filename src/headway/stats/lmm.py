@@ -134,14 +134,6 @@ class MixedModel(Reported):
     # what was fitted ------------------------------------------------------------------------------------------
 
     @property
-    def formula(self) -> str:
-        return self.frame.formula.text
-
-    @property
-    def n_obs(self) -> int:
-        return self.frame.n_obs
-
-    @property
     def n_groups(self) -> dict[str, int]:
         """Number of levels of each group."""
         return {term.bar.group_name: term.n_levels for term in self.terms}

@@ -67,14 +67,6 @@ class LinearModel(Reported):
     dropped: tuple[str, ...]
 
     @property
-    def formula(self) -> str:
-        return self.frame.formula.text
-
-    @property
-    def n_obs(self) -> int:
-        return self.frame.n_obs
-
-    @property
     def notices(self) -> tuple[str, ...]:
         """Sentences about rows and columns that were left out."""
         left_out = f"collinear coefficients were left out: {', '.join(self.dropped)}"

@@ -56,11 +56,6 @@ class RandomTerm:
         """q_i, the number of the term's columns in Z."""
         return self.n_effects * self.n_levels
 
-    @property
-    def n_theta(self) -> int:
-        """Number of entries in the lower triangle of the term's relative covariance factor."""
-        return self.n_effects * (self.n_effects + 1) // 2
-
     def cross(self, other: np.ndarray) -> np.ndarray:
         """Z_i' B for B (n, m), as (l, p, m)."""
         out = np.empty((self.n_levels, self.n_effects, other.shape[1]))

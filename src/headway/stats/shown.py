@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import html
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
 
+if TYPE_CHECKING:
+    from headway.stats.model_frame import ModelFrame
+
 
 class Shown:
-    """A fit with a formula, a number of observations and a summary in words."""
+    """A fit of a formula to a frame, with a summary in words."""
+
+    frame: ModelFrame
 
     @property
     def formula(self) -> str:
-        raise NotImplementedError
+        return self.frame.formula.text
 
     @property
     def n_obs(self) -> int:
-        raise NotImplementedError
+        return self.frame.n_obs
 
     def summary(self) -> str:
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from headway.errors import CheckpointError
@@ -22,6 +23,8 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 _ONE_MAKES_A_TOKENIZER = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
+# Files of a tokenizer that determine the tokens of a text.
+TOKEN_FILES = frozenset(chain.from_iterable(_ONE_MAKES_A_TOKENIZER))
 
 
 class WeightFiles(NamedTuple):

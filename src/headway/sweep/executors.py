@@ -127,7 +127,7 @@ class _Worker:
 
     def take(self) -> Outcome:
         """The next outcome; EOFError if the worker has died, and what stops the whole sweep is raised here."""
-        answer = self.connection.recv()
+        answer: Outcome | BaseException = self.connection.recv()
         if isinstance(answer, BaseException):
             raise answer
         del self.holds[answer.checkpoint]

@@ -98,7 +98,8 @@ def _do(work: Work, checkpoints: Sequence[Checkpoint], cpus: float) -> list[Outc
 
 def _outcomes(ray: Any, reference: Any, checkpoints: Sequence[Checkpoint]) -> list[Outcome]:
     try:
-        return ray.get(reference)
+        outcomes: list[Outcome] = ray.get(reference)
+        return outcomes
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, HeadwayError):
             raise error.cause from error

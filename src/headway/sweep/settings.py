@@ -37,9 +37,10 @@ def differing_settings(directory: RunDirectory, table: str) -> list[str]:
 
 def _settings(part: Path) -> dict[str, Any]:
     try:
-        return json.loads(read_partition_metadata(part).get("settings", "{}"))
+        settings: dict[str, Any] = json.loads(read_partition_metadata(part).get("settings", "{}"))
     except (StorageError, ValueError):
         return {}
+    return settings
 
 
 def _sentences(run: str, steps: Mapping[int, Mapping[str, Any]]) -> list[str]:

@@ -27,7 +27,7 @@ def named(table: str) -> alt.NamedData:
     return alt.NamedData(name=table)
 
 
-def base(table: str, where: str = "") -> Any:
+def base(table: str, where: str = "") -> alt.Chart:
     """A chart of a table's rows, or of those that `where` selects."""
     chart = alt.Chart(named(table))
     return chart.transform_filter(where) if where else chart
@@ -202,7 +202,8 @@ def shares_and_chance(
 ) -> Any:
     """Shares of runs as bars, with what is expected by chance: its 95% range as a thin line, or its mean as a dashed line."""
     chart = base(table, where)
-    bars = chart.mark_bar(opacity=0.85, style="accent", **({"width": 18} if ranges else {})).encode(
+    width: dict[str, Any] = {"width": 18} if ranges else {}
+    bars = chart.mark_bar(opacity=0.85, style="accent", **width).encode(
         x=x, y=alt.Y(f"{y}:Q", title="Share of runs", axis=alt.Axis(format="%")), tooltip=tooltip
     )
     if ranges:

@@ -7,7 +7,6 @@ values with a sign are drawn in two hues.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
@@ -105,21 +104,3 @@ def config(n_sizes: int, *, dark: bool = False, font: str = FONT) -> dict[str, A
         "text": {"color": soft, "fontSize": 11},
         "line": {"strokeJoin": "round", "strokeCap": "round"},
     }
-
-
-def contrast(first: str, second: str) -> float:
-    """WCAG's contrast ratio of two colours, from 1 (equal) to 21 (black on white)."""
-    light, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def is_ordered(colours: Sequence[str]) -> bool:
-    """Whether lightness is monotonic along `colours`, so that their order also shows in grey."""
-    lightness = [_luminance(colour) for colour in colours]
-    return all(a > b for a, b in pairwise(lightness)) or all(a < b for a, b in pairwise(lightness))

@@ -94,7 +94,7 @@ def _seed_layout(context: Context) -> Layout:
     return Layout(panels=len(context.seeds), panel_width=112, max_columns=3)
 
 
-def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) -> Figure:
+def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list[alt.Tooltip]) -> Figure:
     x, y = axes.log_x("step_modded", "Step + 1 (log scale)"), axes.value_y("value", context.short_axis, zero=True)
     legend = alt.Legend(type="gradient", tickMinStep=1, format="d")
     color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
@@ -114,7 +114,7 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list) ->
     )
 
 
-def _heads_at_a_step(context: Context, size: str, tooltip: list) -> Figure:
+def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) -> Figure:
     chart = forms.tiles(
         "heads",
         axes.layer_x("head", "Head"),

@@ -26,7 +26,7 @@ def _position_items(context: Context) -> Iterator[Item]:
     yield _same_place(context)
 
 
-def _size_rows(context: Context, table: str, x: str, title: str, tooltip: list) -> Any:
+def _size_rows(context: Context, table: str, x: str, title: str, tooltip: list[alt.Tooltip]) -> Any:
     """A row for each size: what was observed, on what chance gives."""
     return forms.against_chance(table, x, title, "size", context.sizes, "Size", tooltip)
 

@@ -35,17 +35,13 @@ def panel_layout(context: Context, table: str, *, own_axes: bool = False) -> Lay
 def beyond_noise(context: Context) -> Section:
     lead = ["A clustering always finds clusters. The question is whether they are clearer than those in random heads."]
     title = "Are there clusters, and are they real?"
-    items = [*_beyond_items(context)]
-    section = context.section("beyond-noise", title, items, about="groups", lead=lead)
+    items, needs = _beyond_items(context), ("Clusters", "lines")
+    section = context.section("beyond-noise", title, items, about="groups", lead=lead, needs=needs)
     outliers = [finding.text for finding in context.result.findings("outliers")]
     return replace(section, lead=[*section.lead, *outliers])
 
 
 def _beyond_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Clusters", "lines")
-    if missing:
-        yield missing
-        return
     if context.tables["lines"]["null_high"].is_not_null().any():
         yield _map(context)
     else:
@@ -220,16 +216,17 @@ _YES_NO = {True: "yes", False: "no"}
 def metrics(context: Context) -> Section:
     lead = ["These are the published measures for all layers, and the change of the weights since the step before."]
     return context.section(
-        "metrics", "How do the clusters’ measures develop?", _metric_items(context), about="metrics", lead=lead
+        "metrics",
+        "How do the clusters’ measures develop?",
+        _metric_items(context),
+        about="metrics",
+        needs=("Metrics", "metrics"),
+        lead=lead,
     )
 
 
 def _metric_items(context: Context) -> Iterator[Item]:
     table = "metrics"
-    missing = context.missing("Metrics", table)
-    if missing:
-        yield missing
-        return
     x, y = axes.step_x(), axes.value_y("value", "Value of the metric")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"),
                          ("since:N", ""))  # fmt: skip
@@ -258,16 +255,13 @@ def transitions(context: Context) -> Section:
         "When do clusters arise, and do they jump?",
         _transition_items(context),
         about="transitions",
+        needs=("Transitions", "transitions"),
         lead=lead,
     )
 
 
 def _transition_items(context: Context) -> Iterator[Item]:
     table = "transitions"
-    missing = context.missing("Transitions", table)
-    if missing:
-        yield missing
-        return
     rows = context.tables[table]
     if rows["published_to"].is_null().all():
         yield Missing("Transitions", "one step was measured, so nothing can change")

@@ -24,15 +24,16 @@ def what_they_do(context: Context) -> Section:
         "sides of the arrow change places.",
     ]
     return context.section(
-        "effects", "Does the model need the clusters?", _effect_items(context), about="effects", lead=lead
+        "effects",
+        "Does the model need the clusters?",
+        _effect_items(context),
+        about="effects",
+        needs=("Effects of interventions", "effects"),
+        lead=lead,
     )
 
 
 def _effect_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Effects of interventions", "effects")
-    if missing:
-        yield missing
-        return
     yield _effects(context)
     yield _effect_table(context)
     yield context.missing(_TOP_WORDS, "top_words") or _top_table(context)
@@ -84,12 +85,13 @@ def _rings(table: str, order: Sequence[str], tooltip: Sequence[alt.Tooltip]) -> 
     """The effect at the first step, as rings. A missing one is drawn behind the dot, so that the axis has an end."""
     there = "isValid(datum.kl_first_step)"
     chart = forms.base(table).transform_calculate(ring=f"{there} ? datum.kl_first_step : datum.kl")
-    return chart.mark_point(size=75, filled=False, style="soft").encode(
+    rings: alt.Chart = chart.mark_point(size=75, filled=False, style="soft").encode(
         x="ring:Q",
         y=axes.rows_y("label", order),
         opacity=alt.condition(there, alt.value(1), alt.value(0)),
         tooltip=tooltip,
     )
+    return rings
 
 
 def _effect_table(context: Context) -> Table:
@@ -153,14 +155,16 @@ def _of_many(rows: pl.DataFrame) -> str:
 
 
 def alone(context: Context) -> Section:
-    return context.section("prompts", "What does each cluster answer alone?", _prompt_items(context), about="prompts")
+    return context.section(
+        "prompts",
+        "What does each cluster answer alone?",
+        _prompt_items(context),
+        about="prompts",
+        needs=("Prompts", "prompts"),
+    )
 
 
 def _prompt_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Prompts", "prompts")
-    if missing:
-        yield missing
-        return
     yield _answers(context)
     yield _prompt_table(context)
 

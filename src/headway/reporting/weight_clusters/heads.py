@@ -22,14 +22,12 @@ def where_heads_lie(context: Context) -> Section:
     lead = [
         "These maps show heads by their raw weights. A map has two dimensions, and most of the variance may lie in others."
     ]
-    return context.section("maps", "Where do heads lie?", _map_items(context), about="maps", lead=lead)
+    return context.section(
+        "maps", "Where do heads lie?", _map_items(context), about="maps", needs=("Maps of heads", _TABLE), lead=lead
+    )
 
 
 def _map_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Maps of heads", _TABLE)
-    if missing:
-        yield missing
-        return
     yield _pca(context)
     if context.has("tsne"):
         yield _tsne(context)
@@ -113,15 +111,12 @@ def who_is_with_whom(context: Context) -> Section:
         "Which heads are grouped together, and does it last?",
         _composition_items(context),
         about="composition",
+        needs=("Composition of clusters", _TABLE),
         lead=lead,
     )
 
 
 def _composition_items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Composition of clusters", _TABLE)
-    if missing:
-        yield missing
-        return
     yield _composition(context)
     yield _norms(context)
     yield _agreement(context) if context.has("agreement") else Missing(_AGREEMENT, "two steps of a run are needed")

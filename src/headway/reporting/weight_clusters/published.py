@@ -40,15 +40,16 @@ def what_was_published(context: Context) -> Section:
         "So the published rules are shown beside corrected ones, for the same weights at the last step."
     ]
     return context.section(
-        "published", "What do the published rules say?", _items(context), about="published", lead=lead
+        "published",
+        "What do the published rules say?",
+        _items(context),
+        about="published",
+        needs=("Published rules", "published"),
+        lead=lead,
     )
 
 
 def _items(context: Context) -> Iterator[Item]:
-    missing = context.missing("Published rules", "published")
-    if missing:
-        yield missing
-        return
     counts = context.values["published"]
     yield Table(
         "rules",

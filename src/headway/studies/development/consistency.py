@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -125,14 +127,14 @@ def _mean_tables(draft: ResultBuilder) -> None:
     means = draft.tables["correlation_means"]
     keys = size_keys(draft.heads)
 
-    def rows(grouping: str) -> list[dict]:
+    def rows(grouping: str) -> list[dict[str, Any]]:
         return means.filter(pl.col("grouping") == grouping).to_dicts()
 
-    def truth(row: dict) -> str:
+    def truth(row: dict[str, Any]) -> str:
         return str(row["same_model"]).lower()
 
     by_same = {truth(row): {"mean": row["mean"], "sd": row["sd"]} for row in rows("same_model")}
-    by_size: dict[str, dict] = {}
+    by_size: dict[str, dict[str, Any]] = {}
     for row in rows("same_model_and_size"):
         by_size.setdefault(truth(row), {})[keys[row["model"]]] = row["mean"]
     by_difference = {str(row["param_difference"]): row["mean"] for row in rows("param_difference")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -52,7 +54,7 @@ def _no_line(frame: pl.DataFrame) -> str:
     return ""
 
 
-def _determined(row: dict, y: np.ndarray) -> bool:
+def _determined(row: dict[str, Any], y: np.ndarray) -> bool:
     """Whether the prediction tells anything: its interval does not hold all that was measured in any run, and zero.
 
     Zero is the least of most scores, for a slope the bound between rising and falling, for log10 of an onset step 1.
@@ -99,7 +101,7 @@ def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.nda
     return y.mean() + slope * (x_new - x.mean()), t.ppf(0.975, n - 2) * s * np.sqrt(1 + leverage)
 
 
-def _say(draft: ResultBuilder, numbers: dict[str, dict], n_sizes: int) -> None:
+def _say(draft: ResultBuilder, numbers: dict[str, dict[str, Any]], n_sizes: int) -> None:
     params = next(iter(numbers.values()))["n_params"]
     size = f"{params / 1e6:,.3g} million parameters" if params < 1e9 else f"{params / 1e9:,.3g} billion parameters"
     for outcome, row in numbers.items():
@@ -118,7 +120,7 @@ def _say(draft: ResultBuilder, numbers: dict[str, dict], n_sizes: int) -> None:
 _LEAST = {"onset": "the first step", "peak": "zero", "slope": "zero"}
 
 
-def _told(outcome: str, row: dict, size: str) -> str:
+def _told(outcome: str, row: dict[str, Any], size: str) -> str:
     form = (lambda value: f"{value:,.0f}") if outcome == "onset" else digits
     fit, lower, upper = (form(row[end]) for end in ("fit", "lower", "upper"))
     what = f"an onset at step {fit}" if outcome == "onset" else f"a {outcome} of {fit}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from headway.studies.development.builder import ResultBuilder
@@ -118,7 +120,7 @@ def lead(heads: Heads, tops: pl.DataFrame, rise: pl.DataFrame) -> pl.DataFrame:
     return found.join(starts.drop("step"), on="run", how="left", maintain_order="left")
 
 
-def _sizes(heads: Heads, leads: pl.DataFrame) -> list[dict]:
+def _sizes(heads: Heads, leads: pl.DataFrame) -> list[dict[str, Any]]:
     return [
         heads.sizes.filter(pl.col("model") == model).select("model", "size", "start_step").row(0, named=True)
         | _of_size(of)
@@ -126,7 +128,7 @@ def _sizes(heads: Heads, leads: pl.DataFrame) -> list[dict]:
     ]
 
 
-def _say(draft: ResultBuilder, sizes: list[dict]) -> None:
+def _say(draft: ResultBuilder, sizes: list[dict[str, Any]]) -> None:
     draft.put("beyond.identity", {"sizes": sizes})
     known = [row for row in sizes if row["percentile_first_mean"] is not None]
     if known:
@@ -158,7 +160,7 @@ def _say(draft: ResultBuilder, sizes: list[dict]) -> None:
     )
 
 
-def _at_first(known: list[dict]) -> str:
+def _at_first(known: list[dict[str, Any]]) -> str:
     """Whether the final top head is above chance at the first step, as far as intervals over seeds tell."""
     steps = {row["start_step"] for row in known}
     when = f"At step {steps.pop():,}" if len(steps) == 1 else "At the first step of its size"

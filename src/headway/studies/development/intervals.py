@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -307,7 +309,7 @@ def _directions(slopes: pl.DataFrame) -> str:
     return f"Larger models start {' and '.join(said)} {of}."
 
 
-def _interval(row: dict, decades: float) -> str:
+def _interval(row: dict[str, Any], decades: float) -> str:
     low = 10 ** (decades * row["lower"]) if row["lower"] is not None else 0.0
     return f"{low:.2g}–{10 ** (decades * row['upper']):.2g}" if row["upper"] is not None else f"{low:.2g} or more"
 

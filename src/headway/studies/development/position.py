@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -116,7 +117,9 @@ def against(observed: float, chance: np.ndarray) -> dict[str, float]:
     return {"chance_lower": low, "chance_upper": high, "p": p}
 
 
-def _by_size(heads: Heads, rows: list[dict], floats: tuple[str, ...], others: tuple[str, ...]) -> pl.DataFrame:
+def _by_size(
+    heads: Heads, rows: list[dict[str, Any]], floats: tuple[str, ...], others: tuple[str, ...]
+) -> pl.DataFrame:
     schema = {"model": pl.String, **dict.fromkeys(floats, pl.Float64), **dict.fromkeys(others, pl.Int64)}
     frame = pl.DataFrame(rows, schema=schema)
     found = heads.sizes.select(SIZE_COLUMNS).join(frame, on="model", maintain_order="left")

@@ -31,9 +31,9 @@ def outcomes(tables: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 def seeds(draft: ResultBuilder) -> None:
     """Adds the widths of intervals by number of seeds, the seeds needed, and how often so many seeds suffice."""
     rng = np.random.default_rng([draft.seed, 4])
-    widths: list[dict] = []
-    power: list[dict] = []
-    detection: list[dict] = []
+    widths: list[dict[str, Any]] = []
+    power: list[dict[str, Any]] = []
+    detection: list[dict[str, Any]] = []
     for outcome, frame in outcomes(draft.tables).items():
         groups = [
             (of.select(SIZE_COLUMNS).row(0, named=True), of) for _, of in frame.group_by("model", maintain_order=True)
@@ -66,7 +66,7 @@ def seeds(draft: ResultBuilder) -> None:
 _POWER = ("difference", "lower", "upper", "effect", "p", "seeds_needed", "seeds_needed_lower", "seeds_needed_upper")
 
 
-def _frame(rows: list[dict], floats: tuple[str, ...]) -> pl.DataFrame:
+def _frame(rows: list[dict[str, Any]], floats: tuple[str, ...]) -> pl.DataFrame:
     types = {**dict.fromkeys(floats, pl.Float64), "n_params": pl.Int64, "model": pl.String, "size": pl.String}
     overrides = {name: dtype for name, dtype in types.items() if name in rows[0]}
     frame = pl.DataFrame(rows, schema_overrides=overrides, infer_schema_length=None)
@@ -86,7 +86,7 @@ def _t(quantile: float, df: np.ndarray | float) -> np.ndarray:
     return t.ppf(quantile, df)
 
 
-def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) -> list[dict]:
+def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The width of the mean's 95% t interval from k seeds: over subsets of those there are, and as expected for any k.
 
     `expected_width` takes the SD of all seeds as the true one: 2 t(k - 1) sd / sqrt(k).
@@ -113,7 +113,7 @@ def _spread(widths: np.ndarray) -> dict[str, float]:
     return {"width": widths.mean(), "width_lower": low, "width_upper": high, "n_subsets": len(widths)}
 
 
-def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Generator) -> list[dict]:
+def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The same for the coefficient of log10(n_params), a least-squares line over all sizes of the k seeds drawn."""
     frame = frame.filter(pl.col("n_params") > 0)
     labels = frame["seed"].unique(maintain_order=True)
@@ -146,7 +146,7 @@ def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
     return float(2 * _t(0.975, n - 2) * np.sqrt(residual @ residual / (n - 2) / (dx @ dx)))
 
 
-def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Generator) -> dict:
+def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Generator) -> dict[str, Any]:
     """The difference of two sizes (second less first) with Welch's interval, and the seeds needed to see it again.
 
     `effect` is Hedges' g. `seeds_needed`: per size, for 80% power of a two-sided t test at 5%, were g the true
@@ -204,7 +204,7 @@ def t_power(effect: float, n: np.ndarray) -> np.ndarray:
     return 1 - nct.cdf(critical, df, shift) + lower
 
 
-def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[dict]:
+def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[dict[str, Any]]:
     """How often k of the seeds there are tell the two sizes apart (Welch, p < 0.05)."""
     rows = []
     for k in range(2, min(len(y1), len(y2)) + 1):

@@ -6,6 +6,8 @@ step would change the partition from step to step, and the number of heads in it
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -45,7 +47,7 @@ def followed(table: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
-def _distances(row: dict, kept: np.ndarray) -> np.ndarray | None:
+def _distances(row: dict[str, Any], kept: np.ndarray) -> np.ndarray | None:
     """(H, H) squared distances between the directions of the kept heads; None where one of them has no norm.
 
     The table has the heads' places about their mean and their norms about the origin, which give their inner products.

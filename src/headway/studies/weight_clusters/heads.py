@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -46,7 +48,7 @@ def _tsne(together: pl.DataFrame, notes: list[str]) -> list[np.ndarray | None]:
     return maps
 
 
-def _one(row: dict, flat: np.ndarray | None) -> pl.DataFrame:
+def _one(row: dict[str, Any], flat: np.ndarray | None) -> pl.DataFrame:
     n_heads = len(row["norms"])
     coordinates = np.array(row["coordinates"])
     components = {

@@ -1,0 +1,214 @@
+"""Read config.json: the geometry of a checkpoint's heads, its settings, and a model without weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headway.errors import CheckpointError, UnsupportedModel
+from headway.models.attention_interface import require_attention_interface
+from headway.models.geometry import Geometry
+from headway.suites.selection import deciding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def read_geometry(folder: str | PathLike[str]) -> Geometry:
+    """Return the geometry of the checkpoint in `folder`. Only config.json is read.
+
+    Raises:
+        CheckpointError: config.json is missing or damaged, or no model can be built from it.
+        UnsupportedModel: transformers does not know its architecture as a causal language model.
+    """
+    return _geometry(config_text(folder), str(folder))
+
+
+@lru_cache(maxsize=64)
+def _geometry(text: str, folder: str) -> Geometry:
+    return geometry_of(skeleton(text, folder), folder)
+
+
+def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
+    """Return the geometry of a causal language model. `folder` is only named in errors.
+
+    Raises:
+        UnsupportedModel: the config lacks a setting that every model with attention heads in all layers has.
+    """
+    config = model.config.get_text_config()
+    n_heads = _number(model, "num_attention_heads", folder)
+    hidden_size = _number(model, "hidden_size", folder)
+    return Geometry(
+        architecture=config.model_type,
+        n_layers=_number(model, "num_hidden_layers", folder),
+        n_heads=n_heads,
+        n_kv_heads=getattr(config, "num_key_value_heads", None) or n_heads,
+        head_dim=getattr(config, "head_dim", None) or hidden_size // n_heads,
+        hidden_size=hidden_size,
+        rotary_dim=_rotary_dim(model),
+        n_params=sum(parameter.numel() for parameter in model.parameters()),
+        context_length=_number(model, "max_position_embeddings", folder),
+        vocab_size=_number(model, "vocab_size", folder),
+    )
+
+
+def _number(model: PreTrainedModel, name: str, folder: str) -> int:
+    config = model.config.get_text_config()
+    value = getattr(config, name, None)
+    if not isinstance(value, int):
+        # First: unusual configs, such as BLOOM's, mostly come with unusual attention.
+        require_attention_interface(model)
+        raise UnsupportedModel(
+            f"{folder}: the config of architecture {config.model_type!r} has no {name}. headway supports causal "
+            "language models with attention heads in every layer"
+        )
+    return value
+
+
+def _rotary_dim(model: PreTrainedModel) -> int:
+    """Rotary dimensions of a head: two for each frequency."""
+    sizes = [buffer.numel() for name, buffer in model.named_buffers() if name.endswith("inv_freq")]
+    return 2 * max(sizes, default=0)
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Settings of the model's config that affect its numbers, as JSON, including defaults that config.json omits."""
+    config = model.config.get_text_config()
+    return deciding(json.loads(config.to_json_string(False)))
+
+
+def config_text(folder: str | PathLike[str]) -> str:
+    """Return the content of the folder's config.json.
+
+    Raises:
+        CheckpointError: the file is missing or cannot be read.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: the folder of a checkpoint must hold a config.json") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def read_config(text: str, folder: str) -> PreTrainedConfig:
+    """Parse `text`, the config.json of `folder`. Code that comes with the checkpoint is never run.
+
+    Raises:
+        CheckpointError: the text is not JSON, or its architecture rejects a value.
+        UnsupportedModel: transformers does not know the architecture, or the weights are quantized.
+    """
+    from transformers import CONFIG_MAPPING
+
+    values = _json_object(text, folder)
+    _require_buildable(values, folder)
+    model_type = str(values.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        raise UnsupportedModel(
+            f"{folder}/config.json has model_type {model_type!r}, which the installed transformers does not know. "
+            "Try a newer transformers. headway never runs code that comes with a checkpoint"
+        )
+    try:
+        return CONFIG_MAPPING[model_type].from_dict(values)
+    except Exception as error:  # each architecture validates its config in its own way
+        raise CheckpointError(f"architecture {model_type!r} rejects {folder}/config.json: {error}") from error
+
+
+def _json_object(text: str, folder: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}/config.json is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{folder}/config.json is a JSON {type(values).__name__} instead of an object")
+    return values
+
+
+# More layers, experts or blocks than any model has. transformers builds them one by one, so a damaged number would hang.
+_MOST_MODULES = 10_000
+_COUNTED = re.compile(r"layers?|experts|blocks", re.IGNORECASE)
+
+
+def _require_buildable(values: Mapping[str, Any], folder: str) -> None:
+    """Check the config's values before a model is built from them.
+
+    Raises:
+        CheckpointError: a number of modules is above `_MOST_MODULES`.
+        UnsupportedModel: the weights are quantized.
+    """
+    for name, value in values.items():
+        if isinstance(value, dict) and name.endswith("_config"):
+            _require_buildable(value, folder)
+        if isinstance(value, int) and value > _MOST_MODULES and _COUNTED.search(name):
+            raise CheckpointError(
+                f"{folder}/config.json has {name} {value:,}. The file seems damaged: no model has over {_MOST_MODULES:,}"
+            )
+    if quantized := values.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+        raise UnsupportedModel(
+            f"{folder}/config.json says that the weights are quantized ({method}), which headway does not support. "
+            "Use a checkpoint that is not quantized"
+        )
+
+
+_building = threading.Lock()
+
+
+@lru_cache(maxsize=16)
+def _built(text: str, folder: str) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(text, folder)
+    try:
+        with _building, _parameters_on_meta():
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model.eval()
+            return model
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
+        raise UnsupportedModel(
+            f"{folder}: architecture {config.model_type!r} is not a causal language model of transformers"
+        ) from error
+    except Exception as error:  # impossible sizes fail with any exception, anywhere in the architecture's code
+        raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
+
+
+def skeleton(text: str, folder: str) -> PreTrainedModel:
+    """Build the causal language model of a config.json with its parameters on the meta device, where they use no memory.
+
+    Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: copy it
+    before changing it.
+    """
+    return _built(text, folder)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Put new parameters of this thread on the meta device when a module registers them. Buffers keep their values.
+
+    Building under `torch.device("meta")` would also lose the values of the buffers, and wrong ones would go unnoticed.
+    """
+    from torch import nn
+
+    register, thread = nn.Module.register_parameter, threading.get_ident()
+
+    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        # A module that shares a parameter registers it again. It must stay the same object, or it is no longer shared.
+        if parameter is not None and not parameter.is_meta and threading.get_ident() == thread:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
+        register(module, name, parameter)
+
+    nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
