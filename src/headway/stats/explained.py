@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from headway.stats.lmm import MixedModel
+from headway.stats.random_effects import RandomTerm
 
 
 class Variances(NamedTuple):
@@ -34,11 +34,16 @@ class RSquared(NamedTuple):
     conditional: float
 
 
-def variances(fit: MixedModel) -> Variances:
-    """The three parts of the response's variance."""
-    factors = fit.state.shape.factors(fit.state.theta)
+def variances(
+    prediction: np.ndarray, terms: Sequence[RandomTerm], factors: Sequence[np.ndarray], sigma: float
+) -> Variances:
+    """The three parts of the response's variance.
+
+    Args:
+        prediction: Xβ̂ (n,).
+        terms: the random terms, with the lower triangle T of each in `factors`.
+        sigma: the residual standard deviation.
+    """
     # A row's random effects z'b have variance σ² |T'z|².
-    random = sum(
-        np.mean(np.sum((term.columns @ factor) ** 2, axis=1)) for term, factor in zip(fit.terms, factors, strict=True)
-    )
-    return Variances(float(np.var(fit.x.matrix @ fit.beta, ddof=1)), float(fit.sigma**2 * random), fit.sigma**2)
+    random = sum(np.mean(np.sum((term.columns @ t) ** 2, axis=1)) for term, t in zip(terms, factors, strict=True))
+    return Variances(float(np.var(prediction, ddof=1)), float(sigma**2 * random), sigma**2)

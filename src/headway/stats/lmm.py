@@ -19,7 +19,7 @@ from headway.errors import StatisticsError
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape, State
 from headway.stats.distributions import f_p, normal_quantile, t_p, t_quantile
-from headway.stats.explained import RSquared, variances
+from headway.stats.explained import RSquared, Variances, variances
 from headway.stats.formula import parse
 from headway.stats.identifiability import undetermined
 from headway.stats.kenward_roger import KenwardRoger
@@ -306,15 +306,20 @@ class MixedModel(Reported):
         schema = {"group": pl.String, "term_1": pl.String, "term_2": pl.String, "correlation": pl.Float64}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
+    @cached_property
+    def _variances(self) -> Variances:
+        factors = self.state.shape.factors(self.state.theta)
+        return variances(self.x.matrix @ self.beta, self.terms, factors, self.sigma)
+
     @property
     def r_squared(self) -> RSquared:
         """Share of variance of the fixed effects (`marginal`), and of fixed and random effects (`conditional`)."""
-        return variances(self).r_squared
+        return self._variances.r_squared
 
     @property
     def icc(self) -> float:
         """Intraclass correlation: the random effects' share of the variance that the fixed effects leave."""
-        return variances(self).icc
+        return self._variances.icc
 
     @cached_property
     def singular(self) -> bool:
