@@ -170,6 +170,65 @@ def test_marginal_means_and_contrasts_agree_with_emmeans(case):
         np.testing.assert_allclose(row["p"], case["p"][theirs], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["formula"]) for case in R["weighted"]])
+def test_weights_and_offsets_agree_with_r(case):
+    table = TABLES["crossed"]
+    mixed = "|" in case["formula"]
+    if mixed:
+        fit = stats.lmm(case["formula"], table, case["method"], weights="z")
+        assert fit.criterion == pytest.approx(case["criterion"], abs=1e-7)  # flat at its minimum
+        tests, tolerance = fit.fixed, 2e-5  # the distance of R's optimum
+        own = [sd for number, sd in enumerate(case["sd"]) if len(case["sd"]) == len(fit.random) or number != 2]
+        close(fit.random["sd"], own, tolerance)  # lme4 lists the correlation of (x | subject) third
+        close(tests["df"], case["df"], tolerance)
+        close(list(fit.scaled_residuals), case["scaled"], tolerance)
+        close(fit.predict(table.head(5), random=False), case["population"], tolerance)
+    else:
+        fit = stats.ols(case["formula"], table, weights="z")
+        tests, tolerance = fit.coefficients, 1e-9  # least squares in both
+        for name in ("sigma", "r_squared", "adj_r_squared", "f", "log_lik"):
+            close(getattr(fit, name), case[name], tolerance)
+        close(list(fit.residual_quantiles), case["residuals"], tolerance)
+    close(tests["estimate"], case["estimate"], tolerance)
+    close(tests["std_error"], case["std_error"], tolerance)
+    close(fit.fitted[:20], case["fitted"], tolerance)
+    close(fit.predict(table.head(5)), case["predicted"], tolerance)
+
+
+def test_whole_weights_count_rows_as_often():
+    table = TABLES["unbalanced"].with_columns(w=pl.Series([1, 2, 3] * 86 + [1, 1]))
+    repeated = table.select(pl.exclude("w").repeat_by("w").explode())
+    once, often = stats.ols("y ~ x + f", table, weights="w"), stats.ols("y ~ x + f", repeated)
+    np.testing.assert_allclose(once.beta, often.beta, rtol=1e-10)  # the same normal equations, rounded otherwise
+    assert once.rss == pytest.approx(often.rss, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("formula", "weights", "words"),
+    [
+        ("y ~ x + (1 | g)", "q", "no column 'q' for the weights"),
+        ("y ~ x + (1 | g)", "f", "the weights f are categorical"),
+        ("y ~ x + (1 | g)", "x", "the weights x must be positive"),
+        ("y ~ x + offset(f) + (1 | g)", None, "f is categorical, and an offset needs numbers"),
+        ("y ~ x + offset(x, z) + (1 | g)", None, "takes one column or expression"),
+        ("y ~ x - offset(x) + (1 | g)", None, "cannot be taken away"),
+        ("y ~ x:offset(x) + (1 | g)", None, "can only be added"),
+    ],
+)
+def test_bad_weights_and_offsets_are_named(formula, weights, words):
+    with pytest.raises(StatisticsError, match=words):
+        stats.lmm(formula, TABLES["unbalanced"], weights=weights)
+
+
+def test_a_gam_has_no_offset_and_models_with_other_weights_are_not_compared():
+    table = TABLES["unbalanced"].with_columns(w=pl.col("x").abs() + 1)
+    with pytest.raises(StatisticsError, match="gam has no offsets"):
+        stats.gam("y ~ s(x) + offset(z)", table)
+    small, big = stats.lmm("y ~ x + (1 | g)", table, weights="w"), stats.lmm("y ~ x + z + (1 | g)", table)
+    with pytest.raises(StatisticsError, match="offsets or weights"):
+        stats.lrt(small, big)
+
+
 @pytest.fixture(scope="module")
 def fit():
     return stats.lmm("y ~ f + z + (1 | g)", TABLES["unbalanced"])

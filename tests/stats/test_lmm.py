@@ -192,7 +192,7 @@ def test_derivatives_are_those_of_the_deviance():
 
     for formula in ("y ~ x + (x | g) + (z | h)", "y ~ x + (x | g) + (1 | h) + (1 | f)", "y ~ x + (x + z | g)"):
         fit = stats.lmm(formula, TABLES["unbalanced"])
-        state = fit._state
+        state = fit.state
         for reml in (True, False):
             theta = state.theta + np.linspace(0.1, 0.4, len(state.theta))
 
@@ -289,7 +289,7 @@ def test_the_optimum_is_below_its_neighbourhood(design):
     from headway.stats.deviance import State
 
     fit = fit_of(drawn(**design), design)
-    state = fit._state
+    state = fit.state
     rng = np.random.default_rng(design["seed"])
     for size in (1e-3, 0.1, 1.0, 5.0):
         for _ in range(10):

@@ -33,9 +33,9 @@ def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
         StatisticsError: one is no fit of `lmm`, they are fitted to different rows, or they are not nested.
     """
     _refuse_others(small, big)
-    if small.n_obs != big.n_obs or not np.array_equal(small.frame.y, big.frame.y):
+    if small.n_obs != big.n_obs or not _same_data(small, big):
         raise StatisticsError(
-            f"the two models are fitted to different rows ({small.n_obs} and {big.n_obs}) or responses: "
+            f"the two models are fitted to different rows ({small.n_obs} and {big.n_obs}), responses, offsets or weights: "
             "leave out rows with missing values first, and fit both to the same table"
         )
     df = big.n_parameters - small.n_parameters
@@ -53,6 +53,13 @@ def lrt(small: MixedModel, big: MixedModel) -> LikelihoodRatio:
     small, big = (fit if fit.method == "ML" else fit_frame(fit.frame, "ML") for fit in (small, big))
     chi2 = max(small.criterion - big.criterion, 0.0)
     return LikelihoodRatio(chi2, df, chi2_p(chi2, df), small, big)
+
+
+def _same_data(small: MixedModel, big: MixedModel) -> bool:
+    ones = np.ones(small.n_obs)
+    return np.array_equal(small.frame.target, big.frame.target) and np.array_equal(
+        small.frame.weighted(ones), big.frame.weighted(ones)
+    )
 
 
 def _refuse_others(*fits: Any) -> None:

@@ -6,6 +6,7 @@
     formula.terms         (("log10(n_params)",), ("Layer",), ("log10(n_params)", "Layer"))
     formula.smooths       (Smooth(variable="x", k=5, bs="tp", by=None),)
     formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
+    formula.offsets       () here; ("log(n)",) for offset(log(n))
 
 A term is a tuple of variables, each written as in R; `formula.nodes` holds the expression of each.
 `+ : * / %in% ^ -` expand as in Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R follow (Chambers &
@@ -63,6 +64,7 @@ class Formula:
     terms: tuple[Term, ...]
     bars: tuple[Bar, ...]
     smooths: tuple[Smooth, ...]
+    offsets: tuple[str, ...]
     nodes: dict[str, Node] = field(compare=False, hash=False)
 
     @property
@@ -72,16 +74,22 @@ class Formula:
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Variables of terms, effects and smooths."""
+        """Variables of terms, effects, smooths and offsets."""
         terms = (*self.terms, *(term for bar in self.bars for term in bar.terms))
         smooths = (name for smooth in self.smooths for name in (smooth.variable, smooth.by) if name)
-        return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths]))
+        return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths, *self.offsets]))
 
     def refuse_bars(self, what: str) -> None:
         """Raise StatisticsError if there is a random term, which `what` does not support."""
         at = self.text.find("|")
         if self.bars:
             raise error_at(self.text, at, f"{what} has no random effects: leave (… | …) out, or use lmm")
+
+    def refuse_offsets(self, what: str) -> None:
+        """Raise StatisticsError if there is an offset, which `what` does not support."""
+        if self.offsets:
+            at = max(self.text.find("offset"), 0)
+            raise error_at(self.text, at, f"{what} has no offsets: leave offset(…) out, or use lmm or ols")
 
     def refuse_smooths(self, what: str) -> None:
         """Raise StatisticsError if there is a smooth, which `what` does not support."""
@@ -103,7 +111,7 @@ def parse(text: str) -> Formula:
     response, right = tree.operands
     reader = _Reader(text)
     reader.check_arithmetic(response)
-    fixed, bars, smooths = [], [], []
+    fixed, bars, smooths, offsets = [], [], [], []
     for sign, node in _summands(right):
         if isinstance(node, Group) and _is_bar(node.inner):
             reader.refuse_minus(sign, node)
@@ -111,11 +119,14 @@ def parse(text: str) -> Formula:
         elif isinstance(node, Call) and node.function in ("s", *_OTHER_SMOOTHS):
             reader.refuse_minus(sign, node)
             smooths.append(reader.smooth(node))
+        elif isinstance(node, Call) and node.function == "offset":
+            reader.refuse_minus(sign, node)
+            offsets.append(reader.offset(node))
         else:
             fixed.append((sign, node))
     intercept, terms = reader.model(fixed)
     expanded = tuple(bar for node in bars for bar in reader.bars(node))
-    return Formula(text, response, intercept, terms, expanded, tuple(smooths), reader.nodes)
+    return Formula(text, response, intercept, terms, expanded, tuple(smooths), tuple(offsets), reader.nodes)
 
 
 def _is_bar(node: Node) -> bool:
@@ -217,7 +228,7 @@ class _Reader:
         from headway.stats.functions import FUNCTIONS
 
         if isinstance(node, Call):
-            if node.function in ("s", *_OTHER_SMOOTHS):
+            if node.function in ("s", "offset", *_OTHER_SMOOTHS):
                 raise error_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
             if node.function not in FUNCTIONS:
                 known = ", ".join(FUNCTIONS)
@@ -231,6 +242,11 @@ class _Reader:
                 self.check_arithmetic(inner)
         elif isinstance(node, Group):
             self.check_arithmetic(node.inner)
+
+    def offset(self, node: Call) -> str:
+        if len(node.arguments) != 1 or node.keywords:
+            raise error_at(self.text, node.at, "offset() takes one column or expression, such as offset(log(n))")
+        return self.variable(node.arguments[0])
 
     def smooth(self, node: Call) -> Smooth:
         if node.function != "s":

@@ -254,6 +254,7 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     parsed.refuse_bars("gam")
     if not parsed.smooths:
         raise StatisticsError(f"{formula!r} has no smooth: write s(x) for a curve of x, or use ols for straight lines")
+    parsed.refuse_offsets("gam")
     frame = model_frame(parsed, data)
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")

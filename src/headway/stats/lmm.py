@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -35,13 +36,14 @@ _SINGULAR = 1e-4
 DF_METHODS = ("satterthwaite", "kenward-roger")
 
 
-def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
+def lmm(formula: str, data: Any, method: str = "REML", *, weights: str | None = None) -> MixedModel:
     """Fit a linear mixed model.
 
     Args:
         formula: such as "Reaction ~ Days + (Days | Subject)".
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
         method: "REML" or "ML".
+        weights: name of a column of prior weights w: the residual variance of a row is σ² / w.
 
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
@@ -52,7 +54,7 @@ def lmm(formula: str, data: Any, method: str = "REML") -> MixedModel:
     parsed.refuse_smooths("lmm")
     if not parsed.bars:
         raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one, or use ols")
-    return fit_frame(model_frame(parsed, data), method)
+    return fit_frame(model_frame(parsed, data, weights), method)
 
 
 def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
@@ -72,18 +74,23 @@ def fit_frame(frame: ModelFrame, method: str) -> MixedModel:
         raise StatisticsError(f"the response {formula.response} does not vary: it is {frame.y[0]:g} in every row")
     terms = random_terms(frame)
 
-    basis, r = np.linalg.qr(x.matrix)
-    along = basis.T @ frame.y
-    rest = frame.y - basis @ along
+    y = frame.weighted(frame.target)
+    basis, r = np.linalg.qr(frame.weighted(x.matrix))
+    along = basis.T @ y
+    rest = y - basis @ along
     again = basis.T @ rest  # a second projection makes the rest orthogonal to X up to rounding
     rest -= basis @ again
     norm = float(np.linalg.norm(rest))
-    if norm <= 1e-12 * np.linalg.norm(frame.y):
+    if norm <= 1e-12 * np.linalg.norm(y):
         raise StatisticsError(f"the fixed effects fit {formula.response} without residual: nothing is left to model")
-    cross = products(terms, np.column_stack([basis, rest / norm]))
+    cross = products(_weighted(frame, terms), np.column_stack([basis, rest / norm]))
     shape = Shape(tuple(t.n_effects for t in terms), tuple(t.n_levels for t in terms))
     state, converged = _optimum(lambda theta: State(cross, shape, theta, method == "REML"), shape)
     return MixedModel(frame, x, dropped, tuple(terms), method, state, norm, r, along + again, converged)
+
+
+def _weighted(frame: ModelFrame, terms: Sequence[RandomTerm]) -> list[RandomTerm]:
+    return [replace(term, columns=frame.weighted(term.columns)) for term in terms]
 
 
 def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
@@ -162,7 +169,7 @@ class MixedModel(Reported):
         """The REML criterion, or the deviance (-2 log likelihood) by ML, at the estimates."""
         units = 2 * self.state.n_free * np.log(self.unit)
         design_volume = 2 * np.sum(np.log(np.abs(np.diag(self._r)))) if self.method == "REML" else 0.0
-        return float(self.state.deviance + units + design_volume)
+        return float(self.state.deviance + units + design_volume) - self.frame.log_weights
 
     @property
     def log_lik(self) -> float:
@@ -331,8 +338,8 @@ class MixedModel(Reported):
     @cached_property
     def undetermined(self) -> tuple[str, ...]:
         """Random terms whose variances can be traded for others without changing the fit, as in (1 | g) + (1 | g)."""
-        basis = np.linalg.qr(self.x.matrix)[0]
-        return tuple(self.terms[number].text for number in undetermined(self.terms, self.state, basis))
+        basis, terms = np.linalg.qr(self.frame.weighted(self.x.matrix))[0], _weighted(self.frame, self.terms)
+        return tuple(self.terms[number].text for number in undetermined(tuple(terms), self.state, basis))
 
     @cached_property
     def _modes(self) -> list[np.ndarray]:
@@ -370,9 +377,14 @@ class MixedModel(Reported):
 
     @cached_property
     def fitted(self) -> np.ndarray:
-        """Xβ̂ + Zb̂ of the fitted rows (n_obs,)."""
+        """Xβ̂ + Zb̂ and the offset of the fitted rows (n_obs,)."""
         pieces = (term.times(modes * term.scale) for term, modes in zip(self.terms, self._modes, strict=True))
-        return self.x.matrix @ self.beta + sum(pieces)
+        return self._population + sum(pieces)
+
+    @property
+    def _population(self) -> np.ndarray:
+        """Xβ̂ and the offset of the fitted rows (n_obs,)."""
+        return self.x.matrix @ self.beta + self.frame.offset
 
     @property
     def residuals(self) -> np.ndarray:
@@ -381,8 +393,8 @@ class MixedModel(Reported):
 
     @cached_property
     def scaled_residuals(self) -> Quantiles:
-        """Quantiles of the residuals divided by σ."""
-        return quantiles(self.residuals / self.sigma)
+        """Quantiles of the residuals divided by their standard deviation, σ by the square root of the weight."""
+        return quantiles(self.frame.weighted(self.residuals) / self.sigma)
 
     def predict(self, new: Any = None, random: bool = True) -> np.ndarray:
         """Predict the expected response for the rows of `new`, or for the fitted rows.
@@ -395,13 +407,13 @@ class MixedModel(Reported):
             StatisticsError: a column is missing, or a level is not in the fitted data.
         """
         if new is None:
-            return self.fitted if random else self.x.matrix @ self.beta
+            return self.fitted if random else self._population
         formula = self.frame.formula
         table = Table(new)
         fixed = {variable for term in formula.terms for variable in term}
         values = self.frame.of_new(table, fixed)
         full = design(values, formula.intercept, formula.terms, table.height)
-        out = full.keep(self.x.places).matrix @ self.beta
+        out = full.keep(self.x.places).matrix @ self.beta + self.frame.offset_of_new(table)
         if random:
             for term, modes in zip(self.terms, self._modes, strict=True):
                 out = out + self._group_effect(term, modes, table)
@@ -417,10 +429,11 @@ class MixedModel(Reported):
     def simulate(self, n: int, seed: int = 0) -> np.ndarray:
         """Responses (n, n_obs) drawn from the fitted model, with new random effects and residuals."""
         rng = np.random.default_rng(seed)
-        mean, out = self.x.matrix @ self.beta, np.empty((n, self.n_obs))
+        mean, out = self._population, np.empty((n, self.n_obs))
+        sd = self.sigma / self.frame.weighted(np.ones(self.n_obs))
         factors = self.state.shape.factors(self.state.theta)
         for row in out:
-            row[:] = mean + self.sigma * rng.normal(size=self.n_obs)
+            row[:] = mean + sd * rng.normal(size=self.n_obs)
             for term, factor in zip(self.terms, factors, strict=True):
                 effects = self.sigma * rng.normal(size=(term.n_levels, term.n_effects)) @ factor.T
                 row += term.times(effects)

@@ -96,6 +96,10 @@ def marginal_means(
             f"marginal means are not defined because columns were left out ({', '.join(fit.dropped)}): "
             "leave the term out of the formula"
         )
+    if fit.frame.formula.offsets:
+        raise StatisticsError(
+            "marginal means of a model with an offset are not supported: add the offset as a term, or predict"
+        )
     of = (of,) if isinstance(of, str) else tuple(of)
     factors = _factors(fit)
     for name in of:

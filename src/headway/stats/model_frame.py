@@ -70,6 +70,7 @@ class ModelFrame:
         notices: sentences that a reader should know.
         hidden: constants that are hidden by a column of the table.
         means: mean of each numeric column over the complete rows, by the column's name.
+        weights: prior weight of each row, (n_obs,), or None if all are 1.
     """
 
     formula: Formula
@@ -82,10 +83,38 @@ class ModelFrame:
     hidden: frozenset[str]
     memory: Memory
     means: dict[str, float]
+    weights: np.ndarray | None = None
 
     @property
     def n_obs(self) -> int:
         return len(self.rows)
+
+    @property
+    def offset(self) -> np.ndarray:
+        """Sum of the offsets, (n_obs,)."""
+        return sum((self.numbers(name, "an offset") for name in self.formula.offsets), np.zeros(self.n_obs))
+
+    @property
+    def target(self) -> np.ndarray:
+        """The response without the offset, (n_obs,)."""
+        return self.y - self.offset if self.formula.offsets else self.y
+
+    def weighted(self, rows: np.ndarray) -> np.ndarray:
+        """Rows (n_obs,) or (n_obs, columns) times the square roots of their weights."""
+        if self.weights is None:
+            return rows
+        root = np.sqrt(self.weights)
+        return rows * (root if rows.ndim == 1 else root[:, None])
+
+    @property
+    def log_weights(self) -> float:
+        """Sum of the logarithms of the weights."""
+        return 0.0 if self.weights is None else float(np.log(self.weights).sum())
+
+    def offset_of_new(self, table: Table) -> np.ndarray:
+        """Sum of the offsets in the rows of another table, (rows,)."""
+        values = self.of_new(table, self.formula.offsets)
+        return sum((np.asarray(value) for value in values.values()), np.zeros(table.height))
 
     def numbers(self, variable: str, what: str) -> np.ndarray:
         """Return a numeric variable.
@@ -106,6 +135,7 @@ class ModelFrame:
             values={name: _take(value, places) for name, value in self.values.items()},
             groups={name: group.take(places) for name, group in self.groups.items()},
             rows=self.rows[places],
+            weights=None if self.weights is None else self.weights[places],
         )
 
     def group(self, group: Term) -> Factor:
@@ -165,12 +195,15 @@ class ModelFrame:
         return Evaluator(self.formula.text, columns, table.height, self.memory, learning=False)
 
 
-def model_frame(formula: Formula, data: Any) -> ModelFrame:
+def model_frame(formula: Formula, data: Any, weights: str | None = None) -> ModelFrame:
     """Read the variables of `formula` from `data`, a polars or pandas frame or a mapping of columns.
 
+    Args:
+        weights: name of the column of prior weights; None weights all rows alike.
+
     Raises:
-        StatisticsError: a column is missing, of an unsupported type or infinite; the response is not numeric; or no
-            complete row is left.
+        StatisticsError: a column is missing, of an unsupported type or infinite; the response is not numeric; a weight is
+            not positive; or no complete row is left.
     """
     table = Table(data)
     if table.height == 0:
@@ -189,7 +222,9 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
         n_undefined = int(np.sum(_missing(value) & ~_any_missing(nodes[name], columns, table.height)))
         if n_undefined:
             notices.append(f"{name} is not a number in {_rows(n_undefined)} where its column is")
-    whole = ~np.any([_missing(value) for value in (*values.values(), *groups.values())], axis=0)
+    weight = None if weights is None else _weights(table, weights)
+    extra = [] if weight is None else [weight]
+    whole = ~np.any([_missing(value) for value in (*values.values(), *groups.values(), *extra)], axis=0)
     n_dropped = int(np.sum(~whole))
     if n_dropped:
         notices.append(f"{_rows(n_dropped)} of {table.height} dropped for a missing value")
@@ -206,7 +241,20 @@ def model_frame(formula: Formula, data: Any) -> ModelFrame:
         y = y.codes.astype(np.float64)
     numeric = {n: c.numbers if isinstance(c, Integers) else c for n, c in columns.items() if not isinstance(c, Factor)}
     means = {name: float(np.mean(column[rows])) for name, column in numeric.items()}
-    return ModelFrame(formula, y, values, groups, rows, n_dropped, tuple(notices), hidden, evaluator.memory, means)
+    return ModelFrame(formula, y, values, groups, rows, n_dropped, tuple(notices), hidden, evaluator.memory, means,
+                      None if weight is None else weight[rows])  # fmt: skip
+
+
+def _weights(table: Table, name: str) -> np.ndarray:
+    if name not in table.names:
+        raise StatisticsError(f"the table has no column {name!r} for the weights: it has {', '.join(table.names)}")
+    column = table.column(name)
+    if isinstance(column, Factor):
+        raise StatisticsError(f"the weights {name} are categorical: they must be positive numbers")
+    weights = column.numbers if isinstance(column, Integers) else column
+    if np.any(weights <= 0) or np.any(np.isinf(weights)):
+        raise StatisticsError(f"the weights {name} must be positive and finite: leave out rows with weight 0")
+    return weights
 
 
 def design(

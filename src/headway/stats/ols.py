@@ -29,12 +29,13 @@ class Residual(NamedTuple):
         return np.full(len(combinations), float(self.df_resid))
 
 
-def ols(formula: str, data: Any) -> LinearModel:
+def ols(formula: str, data: Any, *, weights: str | None = None) -> LinearModel:
     """Fit a linear model by least squares.
 
     Args:
         formula: such as "cor ~ same_model + log10(n_params)".
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
+        weights: name of a column of prior weights w: the variance of a row is σ² / w.
 
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
@@ -42,7 +43,7 @@ def ols(formula: str, data: Any) -> LinearModel:
     parsed = parse(formula)
     parsed.refuse_smooths("ols")
     parsed.refuse_bars("ols")
-    frame = model_frame(parsed, data)
+    frame = model_frame(parsed, data, weights)
     x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
     n, p = x.matrix.shape
     if n <= p:
@@ -74,19 +75,20 @@ class LinearModel(Reported):
 
     @cached_property
     def _qr(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.linalg.qr(self.x.matrix)
+        return np.linalg.qr(self.frame.weighted(self.x.matrix))
 
     @cached_property
     def beta(self) -> np.ndarray:
         """The coefficients (p,)."""
         q, r = self._qr
-        beta = np.linalg.solve(r, q.T @ self.frame.y)
-        return beta + np.linalg.solve(r, q.T @ (self.frame.y - self.x.matrix @ beta))  # refined once
+        x, y = self.frame.weighted(self.x.matrix), self.frame.weighted(self.frame.target)
+        beta = np.linalg.solve(r, q.T @ y)
+        return beta + np.linalg.solve(r, q.T @ (y - x @ beta))  # refined once
 
     @property
     def fitted(self) -> np.ndarray:
-        """Xβ̂ (n_obs,)."""
-        return self.x.matrix @ self.beta
+        """Xβ̂ and the offset (n_obs,)."""
+        return self.x.matrix @ self.beta + self.frame.offset
 
     @property
     def residuals(self) -> np.ndarray:
@@ -95,7 +97,8 @@ class LinearModel(Reported):
 
     @property
     def residual_quantiles(self) -> Quantiles:
-        return quantiles(self.residuals)
+        """Quantiles of the residuals times the square roots of their weights, as R's summary prints them."""
+        return quantiles(self.frame.weighted(self.residuals))
 
     @property
     def df_resid(self) -> int:
@@ -103,8 +106,9 @@ class LinearModel(Reported):
 
     @cached_property
     def rss(self) -> float:
-        """The residual sum of squares."""
-        return float(self.residuals @ self.residuals)
+        """The weighted residual sum of squares."""
+        rest = self.frame.weighted(self.residuals)
+        return float(rest @ rest)
 
     @property
     def sigma(self) -> float:
@@ -140,8 +144,10 @@ class LinearModel(Reported):
 
     @property
     def _explained(self) -> float:
+        # R's summary takes the fitted values with the offset, but centres them only if there is an intercept.
         fitted = self.fitted
-        return float(np.sum((fitted - fitted.mean()) ** 2 if self._has_intercept else fitted**2))
+        centre = np.average(fitted, weights=self.frame.weights) if self._has_intercept else 0.0
+        return float(np.sum(self.frame.weighted(fitted - centre) ** 2))
 
     @property
     def r_squared(self) -> float:
@@ -170,7 +176,7 @@ class LinearModel(Reported):
 
     @property
     def log_lik(self) -> float:
-        return -self.n_obs / 2 * (1 + float(np.log(2 * np.pi * self.rss / self.n_obs)))
+        return self.frame.log_weights / 2 - self.n_obs / 2 * (1 + float(np.log(2 * np.pi * self.rss / self.n_obs)))
 
     @property
     def aic(self) -> float:
@@ -202,9 +208,9 @@ class LinearModel(Reported):
         if new is None:
             return self.fitted
         formula, table = self.frame.formula, Table(new)
-        values = self.frame.of_new(table, formula.variables)
+        values = self.frame.of_new(table, {variable for term in formula.terms for variable in term})
         full = design(values, formula.intercept, formula.terms, table.height)
-        return full.keep(self.x.places).matrix @ self.beta
+        return full.keep(self.x.places).matrix @ self.beta + self.frame.offset_of_new(table)
 
     def summary(self) -> str:
         """The fit as text, in the layout of R's summary.lm."""

@@ -58,6 +58,24 @@ means <- function(case, of, adjust, at = NULL, df = "satterthwaite") {
        contrast_std_error = pairs$SE, contrast_df = pairs$df, t = pairs$t.ratio, p = pairs$p.value)
 }
 
+# Prior weights and an offset: z is positive in `crossed`, and x any number.
+weighted <- function(formula, reml) {
+  data <- table_of("crossed")
+  if (grepl("|", formula, fixed = TRUE)) {
+    fit <- suppressMessages(lmerTest::lmer(as.formula(formula), data, weights = z, REML = reml, control = exact))
+    table <- coef(summary(fit))
+    c(list(criterion = if (reml) REMLcrit(fit) else -2 * as.numeric(logLik(fit)), sd = as.data.frame(VarCorr(fit))$sdcor,
+           std_error = table[, 2], df = table[, 3], scaled = quantile(residuals(fit, "pearson", scaled = TRUE)),
+           fitted = fitted(fit)[1:20], population = predict(fit, data[1:5, ], re.form = NA), predicted = predict(fit, data[1:5, ])),
+      list(formula = formula, method = if (reml) "REML" else "ML", estimate = table[, 1]))
+  } else {
+    fit <- lm(as.formula(formula), data, weights = z); s <- summary(fit)
+    list(formula = formula, estimate = coef(s)[, 1], std_error = coef(s)[, 2], sigma = s$sigma, r_squared = s$r.squared,
+         adj_r_squared = s$adj.r.squared, f = s$fstatistic[[1]], log_lik = as.numeric(logLik(fit)),
+         residuals = quantile(s$residuals), fitted = fitted(fit)[1:20], predicted = predict(fit, data[1:5, ]))
+  }
+}
+
 cases <- list(
   c("crossed", "y ~ x + (1 | subject) + (1 | item)"),
   c("crossed", "y ~ x * recipe + (x | subject) + (1 | item)"),
@@ -73,6 +91,9 @@ write_json(list(
   profiles = lapply(cases[c(1, 3, 4, 6, 7, 8)], profile_of),
   explained = lapply(cases[c(1, 2, 4, 5, 6)], explained),
   influence = list(left_out(cases[[4]], "batch"), left_out(cases[[6]], "g")),
+  weighted = list(weighted("y ~ x + recipe + offset(0.5 * x) + (1 | subject) + (1 | item)", TRUE),
+                  weighted("y ~ recipe + offset(0.5 * x) + (x | subject)", FALSE),
+                  weighted("y ~ recipe + offset(0.5 * x)", TRUE), weighted("y ~ 0 + x + recipe", TRUE)),
   means = list(
     means(c("unbalanced", "y ~ f * x + h + (1 | g)"), "f", "tukey", df = "kenward-roger"),
     means(c("unbalanced", "y ~ f * x + h + (1 | g)"), "h", "holm"),
