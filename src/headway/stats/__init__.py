@@ -6,10 +6,22 @@ from headway.stats.change_points import change_points
 from headway.stats.comparison import lrt
 from headway.stats.correlation import cor_test
 from headway.stats.gam import gam
+from headway.stats.glmm import glmm
 from headway.stats.influence import influence
 from headway.stats.lmm import lmm
 from headway.stats.marginal_means import marginal_means
 from headway.stats.mds import classical_mds
 from headway.stats.ols import ols
 
-__all__ = ["change_points", "classical_mds", "cor_test", "gam", "influence", "lmm", "lrt", "marginal_means", "ols"]
+__all__ = [
+    "change_points",
+    "classical_mds",
+    "cor_test",
+    "gam",
+    "glmm",
+    "influence",
+    "lmm",
+    "lrt",
+    "marginal_means",
+    "ols",
+]

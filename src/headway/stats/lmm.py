@@ -27,7 +27,7 @@ from headway.stats.kenward_roger import KenwardRoger
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
-from headway.stats.random_effects import RandomTerm, products, random_terms
+from headway.stats.random_effects import RandomTerm, correlations_of, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
 from headway.stats.shown import Reported
 
@@ -299,19 +299,7 @@ class MixedModel(Reported):
     @cached_property
     def random_correlations(self) -> pl.DataFrame:
         """group, term_1, term_2, correlation; NaN where a variance is 0."""
-        rows = []
-        for term in self.terms:
-            covariance = self.covariances[term.name]
-            sd = np.sqrt(np.diag(covariance))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                correlation = np.clip(covariance / np.outer(sd, sd), -1, 1)
-            rows += [
-                (term.name, term.effects[a], term.effects[b], float(correlation[a, b]))
-                for b in range(1, term.n_effects)
-                for a in range(b)
-            ]
-        schema = {"group": pl.String, "term_1": pl.String, "term_2": pl.String, "correlation": pl.Float64}
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        return correlations_of(self.terms, self.covariances)
 
     @cached_property
     def _variances(self) -> Variances:

@@ -6,10 +6,12 @@ the most levels; r stands for all other terms.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, pairwise
 
 import numpy as np
+import polars as pl
 
 from headway.errors import StatisticsError
 from headway.stats.columns import Factor
@@ -127,6 +129,23 @@ def _random_term(frame: ModelFrame, bar: Bar) -> RandomTerm:
         empty = design.names[int(np.argmin(scale))]
         raise StatisticsError(f"the random effect {empty} of {name} is 0 in every row: leave it out")
     return RandomTerm(bar, name, design.names, group, design.matrix / scale, scale)
+
+
+def correlations_of(terms: Sequence[RandomTerm], covariances: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """group, term_1, term_2, correlation of the effects of each term; NaN where a variance is 0."""
+    rows = []
+    for term in terms:
+        covariance = covariances[term.name]
+        sd = np.sqrt(np.diag(covariance))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlation = np.clip(covariance / np.outer(sd, sd), -1, 1)
+        rows += [
+            (term.name, term.effects[a], term.effects[b], float(correlation[a, b]))
+            for b in range(1, term.n_effects)
+            for a in range(b)
+        ]
+    schema = {"group": pl.String, "term_1": pl.String, "term_2": pl.String, "correlation": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headway.stats.quantiles import Quantiles
+from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.r_format import abbreviate, coefficient_table, p_values, signif, table
 
 if TYPE_CHECKING:
     from headway.stats.correlation import CorrelationTest
+    from headway.stats.glmm import GeneralisedMixedModel
     from headway.stats.lmm import MixedModel
     from headway.stats.ols import LinearModel
 
@@ -49,6 +50,34 @@ def lmm_summary(fit: MixedModel) -> str:
     return "\n".join([*lines, *fit.notices])
 
 
+def glmm_summary(fit: GeneralisedMixedModel) -> str:
+    """Format the summary of a generalised mixed model as lme4 does."""
+    values = [f"{value:.1f}" for value in (fit.aic, fit.bic, fit.log_lik, -2 * fit.log_lik)] + [str(fit.df_resid)]
+    lines = [
+        "Generalized linear mixed model fit by maximum likelihood (Laplace Approximation)",
+        f" Family: {fit.family.name}  ( {fit.family.link} )",
+        f"Formula: {fit.formula}",
+        "",
+        *_columns(("AIC", "BIC", "logLik", "-2*log(L)", "df.resid"), values, 8),
+        "",
+        "Scaled residuals:",
+        *_quantile_lines(quantiles(fit.residuals)),
+        "",
+        "Random effects:",
+        *_random_lines(fit),
+        f"Number of obs: {fit.n_obs}, groups:  " + "; ".join(f"{name}, {n}" for name, n in fit.n_groups.items()),
+        "",
+        "Fixed effects:",
+        *coefficient_table(
+            fit.fixed["term"].to_list(),
+            [("Estimate", fit.fixed["estimate"].to_list()), ("Std. Error", fit.fixed["std_error"].to_list())],
+            ("z value", fit.fixed["z"].to_list()),
+            ("Pr(>|z|)", fit.fixed["p"].to_list()),
+        ),
+    ]
+    return "\n".join([*lines, *fit.notices])
+
+
 def _criterion_lines(fit: MixedModel) -> list[str]:
     if fit.method == "REML":
         return [f"REML criterion at convergence: {fit.criterion:.1f}"]
@@ -67,7 +96,7 @@ def _columns(heads: tuple[str, ...], values: list[str], least: int) -> list[str]
     return [" ".join(text.rjust(w) for text, w in zip(row, widths, strict=True)) for row in (heads, values)]
 
 
-def _random_lines(fit: MixedModel) -> list[str]:
+def _random_lines(fit: MixedModel | GeneralisedMixedModel) -> list[str]:
     random = fit.random
     groups = random["group"].to_list()
     shown = [group if group not in groups[:row] else "" for row, group in enumerate(groups)]
@@ -83,8 +112,9 @@ def _random_lines(fit: MixedModel) -> list[str]:
             for term in fit.terms
             for effect in range(term.n_effects)
         ]
+        cells += [""] * (len(groups) - len(cells))  # the residual has none
         width = max(map(len, [*cells, "Corr"]))
-        columns.append(("Corr".ljust(width), [cell.ljust(width) for cell in [*cells, ""]]))
+        columns.append(("Corr".ljust(width), [cell.ljust(width) for cell in cells]))
     return [" " + line for line in table(shown, columns, left=2, corner="Groups")]
 
 

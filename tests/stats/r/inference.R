@@ -86,7 +86,43 @@ cases <- list(
   c("none", "y ~ x + (1 | g)"),
   c("holes", "y ~ x + (1 | subject)")
 )
+# Shares, single answers and counts of 300 rows, in crossed groups.
+set.seed(20261127)
+g <- factor(sample(sprintf("g%02d", 1:15), 300, TRUE)); h <- factor(sample(letters[1:6], 300, TRUE))
+counts <- data.frame(g = g, h = h, f = factor(sample(c("lo", "mid", "hi"), 300, TRUE)), x = round(rnorm(300), 6),
+                     exposure = round(runif(300, 0.5, 3), 6), trials = sample(1:12, 300, TRUE))
+counts <- within(counts, {
+  eta <- -0.4 + 0.8 * x + 0.5 * (f == "mid") + rnorm(15, 0, 0.9)[g] + rnorm(15, 0, 0.5)[g] * x + rnorm(6, 0, 0.5)[h]
+  hits <- rbinom(300, trials, plogis(eta)); share <- hits / trials
+  answer <- rbinom(300, 1, plogis(eta)); events <- rpois(300, exposure * exp(0.3 + 0.4 * eta))
+  flat <- rbinom(300, 1, 0.4); eta <- NULL
+})
+
+generalised <- function(formula, family, weights = NULL) {
+  control <- glmerControl(optimizer = "bobyqa", tolPwrss = 1e-12, check.conv.singular = "ignore", check.conv.grad = "ignore",
+                          optCtrl = list(rhobeg = 0.02, rhoend = 1e-9, maxfun = 1e5))
+  data <- counts; data$w <- if (is.null(weights)) 1 else counts[[weights]]
+  fit <- suppressWarnings(glmer(as.formula(formula), data, family = family, weights = w, control = control))
+  table <- coef(summary(fit)); re <- as.data.frame(ranef(fit)); vc <- as.data.frame(VarCorr(fit))
+  list(formula = formula, family = family, weights = weights, term = I(rownames(table)), estimate = I(table[, 1]),
+       std_error = I(table[, 2]), p = I(table[, 4]), log_lik = as.numeric(logLik(fit)), aic = AIC(fit), bic = BIC(fit),
+       sd = I(vc$sdcor[is.na(vc$var2)]), correlation = I(vc$sdcor[!is.na(vc$var2)]), fitted = as.numeric(fitted(fit))[1:20],
+       population = as.numeric(predict(fit, data[1:5, ], re.form = NA, type = "response")),
+       predicted = as.numeric(predict(fit, data[1:5, ], type = "response")),
+       level = as.character(re$grp), effect = as.character(re$term), value = re$condval,
+       scaled = as.numeric(quantile(residuals(fit, "pearson"))))
+}
+
 write_json(list(
+  counts = counts,
+  generalised = list(
+    generalised("answer ~ x + (1 | g)", "binomial"),
+    generalised("answer ~ x * f + (1 | g) + (1 | h)", "binomial"),
+    generalised("share ~ x + f + (x | g) + (1 | h)", "binomial", "trials"),
+    generalised("events ~ x + offset(log(exposure)) + (x || g) + (1 | h)", "poisson"),
+    generalised("events ~ f + offset(log(exposure)) + (1 | g/h)", "poisson"),
+    generalised("flat ~ x + (1 | h)", "binomial")
+  ),
   kenward_roger = lapply(cases, kenward_roger),
   profiles = lapply(cases[c(1, 3, 4, 6, 7, 8)], profile_of),
   explained = lapply(cases[c(1, 2, 4, 5, 6)], explained),
