@@ -10,6 +10,7 @@ import polars as pl
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
 
@@ -28,6 +29,7 @@ def _over_time_items(context: Context) -> Iterator[Item]:
         "How fast does it grow?",
         "This mixed model explains the largest head’s score by log10(step + 1), with random intercepts for seed and model.",
     )
+    yield from beside(context, "growth")
     yield from _heads(context)
 
 
@@ -184,6 +186,7 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Peak and size",
         "This mixed model explains the peak by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "peak")
     yield against_size(
         context,
         "slope-by-size",
@@ -200,3 +203,4 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Slope and size",
         "This mixed model explains the slope by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "slope")

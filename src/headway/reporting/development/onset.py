@@ -9,6 +9,7 @@ import altair as alt
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development.growth import RISE, against_size
+from headway.reporting.development.robust import beside
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
 
 TOLD = "half of rise"  # the definition that the study's first finding is about
@@ -35,6 +36,7 @@ def _onset_items(context: Context) -> Iterator[Item]:
         "Onset and size",
         "This mixed model explains log10(onset) by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "onset")
     yield _thresholds(context)
     yield _emergence(context)
     yield _derivatives(context)

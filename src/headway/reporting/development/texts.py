@@ -111,6 +111,9 @@ METHODS = [
     "Mixed models are fitted by REML or maximum likelihood with Satterthwaite’s degrees of freedom, as in lme4 and lmerTest. "
     "Smooth curves are thin-plate regression splines, smoothed by generalised cross-validation, as in mgcv. "
     "Their summaries look as these packages print them.",
+    "Beside each published model stands a robust line, and sentences rest on it. It takes sizes as the units: a line through "
+    "the sizes’ means, t with two degrees of freedom less than sizes. Its error is never below that which runs alone give. "
+    "Growth is each run’s own line, averaged within and then over sizes.",
     "An onset lies between two measured steps. Shares of runs are Turnbull’s estimate for such intervals. "
     "The fitted relation to size maximises the likelihood of the intervals, with a random effect of each size; its interval "
     "is a profile interval that rests on the number of sizes. Its grey range lets onsets lie anywhere in their intervals. For the largest derivative the interval is itself a 95% interval of a fitted curve, which may miss. "

@@ -23,6 +23,7 @@ from headway.studies.development.models import final_models, growth_models, size
 from headway.studies.development.onset import onset
 from headway.studies.development.overview import overview
 from headway.studies.development.position import position
+from headway.studies.development.robust import robust
 from headway.studies.development.seeds import seeds
 from headway.studies.result import Result
 
@@ -35,6 +36,7 @@ _PARTS = {
     "onset": onset,
     "emergence": emergence,
     "onset, peak and slope by size": size_models,
+    "sizes as units": robust,
     "consistency": consistency,
     "onset with intervals": onset_intervals,
     "position across seeds": position,
