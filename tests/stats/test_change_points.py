@@ -28,7 +28,7 @@ def test_where_nothing_was_planted_change_is_found_at_the_nominal_rate():
 
 def test_errors_that_remember_are_seldom_taken_for_a_change():
     found = Counter(change_in_noise(0.5, i) for i in range(150))
-    # 10 % of 150 are 15; measured are 3 %. Independent errors taken for granted, 32 % were.
+    # 10 % of 150 are 15; measured are 4 %. Independent errors taken for granted, 32 % were.
     assert 150 - found["none"] <= 15
 
 

@@ -9,7 +9,7 @@ The test works over x = log10(step + 1), on the mean of the units, or on each un
 
 1. Every candidate (constant, line, smooth curve, sigmoid, one to three steps) gets BIC = t log(rss / t) + parameters · log t.
    The position of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
-2. Is there a change? The largest gain of BIC over the constant is compared with its distribution under Gaussian noise with
+2. Is there a change? The largest gain of BIC over the constant, by models with few parameters, is compared with its distribution under Gaussian noise with
    an autocorrelation of 0.5 between neighbouring steps. If the gain is no larger, there is no change to report. It must also
    be larger than under a random walk. If it is not, drifting errors would look the same, and the verdict is "undecided".
    Four units or more show the autocorrelation of their errors, which then replaces both (`change_noise`).
@@ -229,9 +229,17 @@ def _best(fits: dict[str, models.Fit], names: Sequence[str]) -> str:
 
 
 def _gain(fits: dict[str, models.Fit]) -> Array:
-    """Gain of the best model over the constant, in BIC (s,)."""
+    """Gain in BIC over the constant (s,), of the best model with no more parameters than half of the points and one.
+
+    A curve that nearly interpolates a short series leaves next to no residuals. In drifting errors this is common, and such
+    a curve would then gain more than a clear jump.
+    """
+    t = fits["constant"].fitted.shape[1]
     bics = _bics(fits)
-    return bics["constant"] - np.min([bic for name, bic in bics.items() if name != "constant"], axis=0)
+    few = [
+        np.where(fit.parameters <= t / 2 + 1, bics[name], np.inf) for name, fit in fits.items() if name != "constant"
+    ]
+    return bics["constant"] - np.min(few, axis=0)
 
 
 def _abruptness(fits: dict[str, models.Fit]) -> Array:
