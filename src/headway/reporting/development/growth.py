@@ -12,7 +12,7 @@ from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
-from headway.reporting.parts import Control, Figure, Item, Layout, Section
+from headway.reporting.parts import Control, Figure, Item, Layout, Section, Table
 
 MARKED_STEP = 1000  # where the published study draws its line
 RISE = "Rise per tenfold of step + 1"
@@ -187,6 +187,20 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "This mixed model explains the peak by log10(parameters), with a random intercept for each seed.",
     )
     yield from beside(context, "peak")
+    if context.has("peak_by_definition"):
+        yield Table(
+            "peak-by-definition",
+            "The peak by definition",
+            context.tables["peak_by_definition"],
+            {
+                "definition": "Peak of the",
+                "estimate": "Per tenfold parameters",
+                "std_error": "SE",
+                "df": "df",
+                "p": "p",
+            },
+            "The largest of many heads grows with their number. The other figures do not.",
+        )
     yield against_size(
         context,
         "slope-by-size",

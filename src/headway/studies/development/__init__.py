@@ -22,6 +22,7 @@ from headway.studies.development.matching import matching
 from headway.studies.development.models import final_models, growth_models, size_models
 from headway.studies.development.onset import onset
 from headway.studies.development.overview import overview
+from headway.studies.development.peak_definitions import peak_definitions
 from headway.studies.development.position import position
 from headway.studies.development.robust import robust
 from headway.studies.development.seeds import seeds
@@ -45,6 +46,7 @@ _PARTS = {
     "number of seeds": seeds,
     "sizes to come": extrapolation,
     "findings": findings,
+    "peak by definition": peak_definitions,
 }
 
 
