@@ -146,8 +146,8 @@ def _onset(draft: ResultBuilder) -> None:
         "onset",
         "published",
         *_earlier(line, fit, factor, grid, words),
-        _published(draft, "onset"),
         _bounds_words(grid, bounds),
+        _published(draft, "onset"),
         *_over_sizes(draft, "onset", lambda row: f"{10 ** (decades * row['estimate']):.2g}", "the factor"),
         _mean_onset(steps),
         key=True,
@@ -223,7 +223,7 @@ def _bounds_words(grid: tuple[float, float] | None, bounds: tuple[float, float] 
     """How far the true factor may lie from the fitted one."""
     if grid is None:
         return None
-    said = f"Given the gaps between checkpoints, it could be anything from {grid[0]:.2g} to {grid[1]:.2g}"
+    said = f"Given the gaps between checkpoints, the true factor could be anything from {grid[0]:.2g} to {grid[1]:.2g}"
     return f"{said}; with the scatter of sizes, from {bounds[0]:.2g} to {bounds[1]:.2g}." if bounds else f"{said}."
 
 
@@ -261,10 +261,12 @@ def _pairs_apart(draft: ResultBuilder, names: dict[str, str]) -> None:
     tested = power.filter((pl.col("outcome") == "onset") & pl.col("p").is_not_null()) if power is not None else None
     if tested is None or tested.height < 2:
         return
-    apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p") < LEVEL).to_dicts()]
+    apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p_holm") < LEVEL).to_dicts()]
     common = set.intersection(*apart) if len(apart) > 1 else set()
     alone = f", all of them pairs with {names[common.pop()]}" if common else ""
-    text = f"A t test tells {len(apart) or 'none'} of {tested.height} pairs of sizes apart by their onset{alone}."
+    text = (
+        f"A t test tells {len(apart) or 'none'} of {tested.height} pairs of sizes apart by their onset (Holm){alone}."
+    )
     draft.find("onset", "pairs", text, n_apart=len(apart), n_pairs=tested.height)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -55,7 +56,7 @@ def seeds(draft: ResultBuilder) -> None:
         reason = "no size has two seeds with an onset, a peak or a slope"
         draft.say_left_out("beyond.seeds", reason, ["seed_intervals", "seed_power", "seed_detection"])
     if power:
-        draft.tables["seed_power"] = _frame(power, _POWER)
+        draft.tables["seed_power"] = _frame(_with_holm(power), (*_POWER, "p_holm"))
     if detection:
         draft.tables["seed_detection"] = _frame(detection, ("share_detected",))
     elif power and not draft.bootstraps:
@@ -64,6 +65,24 @@ def seeds(draft: ResultBuilder) -> None:
 
 
 _POWER = ("difference", "lower", "upper", "effect", "p", "seeds_needed", "seeds_needed_lower", "seeds_needed_upper")
+
+
+def _with_holm(rows: list[dict]) -> list[dict]:
+    """The rows with `p_holm`, adjusted for all pairs of their outcome."""
+    adjusted: dict[int, float | None] = dict.fromkeys(range(len(rows)))
+    for outcome in {row["outcome"] for row in rows}:
+        tested = [i for i, row in enumerate(rows) if row["outcome"] == outcome and row["p"] is not None]
+        adjusted |= dict(zip(tested, holm([rows[i]["p"] for i in tested]), strict=True))
+    return [row | {"p_holm": adjusted[i]} for i, row in enumerate(rows)]
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values adjusted by Holm (1979): the chance of any false one stays at the level, whatever their dependence."""
+    order = np.argsort(p)
+    steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted.tolist()
 
 
 def _frame(rows: list[dict], floats: tuple[str, ...]) -> pl.DataFrame:
@@ -226,13 +245,13 @@ def _say(draft: ResultBuilder) -> None:
         )
     else:
         for (outcome,), of in tested.group_by("outcome", maintain_order=True):
-            apart = of.filter(pl.col("p") < 0.05)
+            apart = of.filter(pl.col("p_holm") < 0.05)
             draft.find(
                 "seeds",
                 f"pairs_{outcome}",
                 f"{apart.height or 'None'} of {count(of.height, 'pair')} of sizes can be told apart by their {outcome} "
-                "(Welch's t test, 5% level).",
-                _still_needed(of.filter(pl.col("p") >= 0.05)),
+                "(Welch's t test, 5% level, adjusted by Holm).",
+                _still_needed(of.filter(pl.col("p_holm") >= 0.05)),
                 n_apart=apart.height,
                 n_pairs=of.height,
             )
@@ -241,7 +260,7 @@ def _say(draft: ResultBuilder) -> None:
         "seeds",
         "caveat",
         "So many seeds may still be too few: the effect is taken from the few seeds there are.",
-        "The p values are those of single pairs.",
+        "The seeds needed are those of a single pair, without adjustment.",
     )
 
 
