@@ -9,10 +9,11 @@ The test works over x = log10(step + 1), on the mean of the units, or on each un
 
 1. Every candidate (constant, line, smooth curve, sigmoid, one to three steps) gets BIC = t log(rss / t) + parameters · log t.
    The position of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
-2. Is there a change? The largest gain of BIC over the constant, by models with few parameters, is compared with its distribution under Gaussian noise with
-   an autocorrelation of 0.5 between neighbouring steps. If the gain is no larger, there is no change to report. It must also
-   be larger than under a random walk. If it is not, drifting errors would look the same, and the verdict is "undecided".
-   Four units or more show the autocorrelation of their errors, which then replaces both (`change_noise`).
+2. Is there a change? The largest gain of BIC over the constant, by models with few parameters, is compared with its
+   distribution under Gaussian noise with an autocorrelation of 0.5 between neighbouring steps. If the gain is no larger,
+   there is no change to report. It must also be larger than under a random walk. If it is not, drifting errors would look
+   the same, and the verdict is "undecided". Four units or more show the autocorrelation of their errors, which then
+   replaces both (`change_noise`).
 3. Is it abrupt or gradual? BIC alone favours the family that mimics the other better, by an amount that depends on the grid.
    So the difference between the best gradual and the best abrupt model is compared with its distribution if either were
    true: parametric bootstrap cross-fitting (Wagenmakers, Ratcliff, Gomez & Iverson 2004, J. Math. Psychol. 48, 28-50; the
