@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.consistency import correlations
 from headway.studies.development.emergence import emergence
 from headway.studies.development.extrapolation import extrapolation, line_with_intervals
 from headway.studies.development.growth import growth
@@ -258,6 +259,19 @@ def test_two_sizes_are_compared_as_by_welch():
     # R: t.test(c(1,2,4,3), c(5,6,9,7.5,8))$conf.int
     assert [found["lower"], found["upper"]] == pytest.approx([-6.87710737462, -2.32289262538], abs=1e-9)
     assert found["seeds_needed_lower"] <= found["seeds_needed"]
+
+
+def test_slopes_of_trajectories_that_rise_at_different_steps_do_not_correlate():
+    def value(size, seed, step, layer, head):
+        middle = {"3m": 2.2, "11m": 1.2}[size]
+        noise = RNG([seed, step, len(layer)]).normal(0, 0.01, len(layer))
+        return noise + np.where((layer == 1) & (head == 1), 1 + 3 / (1 + np.exp(-8 * (np.log10(step + 1) - middle))), 0)
+
+    pairs = correlations(read_heads(heads_table(value, sizes=("3m", "11m")), SCORE)).filter(~pl.col("same_run"))
+    within, between = (pairs.filter(pl.col("same_model") == same) for same in (True, False))
+    assert within["cor_slopes"].min() > 0.95
+    assert between["cor_slopes"].max() < 0.2
+    assert between["cor"].min() > 0.3  # the plain one is high where both only rise
 
 
 def test_widths_shrink_with_seeds():

@@ -115,8 +115,29 @@ def test_each_sentence_of_a_finding_is_short_and_its_answer_comes_first(result):
     assert too_long(result.found) == []
     answers = {(finding.section, finding.name): finding.answer for finding in result.headline}
     assert answers["growth", "rise"] == "The largest head's score rises during training in all 4 sizes."
-    assert answers["onset", "published"] == "Larger models start earlier (p < 0.001)."
-    assert answers["size", "peak"] == "Larger models peak higher (p < 0.001)."
+    told = "cannot be told from 4 sizes"
+    assert answers["onset", "published"] == f"Whether larger models start earlier or later {told} (p = 0.13)."
+    assert answers["size", "peak"] == f"Whether larger models peak higher {told} (p = 0.091)."
+
+
+def test_the_robust_lines_are_those_of_mixed_models_with_a_random_size(result):
+    """lme4 on the same rows: `y ~ log10(n_params) + (1 | seed_name) + (1 | model)`."""
+    robust = result.values["beyond"]["robust"]
+    for outcome, p, estimate in (
+        ("onset", 0.133199, -0.848515),
+        ("peak", 0.091025, 2.584766),
+        ("slope", 0.053920, 0.3859),
+    ):
+        assert robust[outcome]["p"] == pytest.approx(p, abs=1e-5)  # the digits given
+        assert robust[outcome]["estimate"] == pytest.approx(estimate, abs=1e-5)
+    depth = robust["final_layer_by_size"]
+    assert depth["p"] == pytest.approx(0.561, abs=1e-3)
+    without = {(row["outcome"], row["size"]): row for row in result.tables["without_size"].to_dicts()}
+    assert without["onset", "14m"]["estimate"] == pytest.approx(-0.004, abs=5e-4)
+    assert without["onset", "14m"]["p"] > 0.9
+    checks = {row["outcome"]: row for row in result.tables["size_checks"].to_dicts()}
+    assert checks["onset"]["step_after"] == "14m"
+    assert checks["onset"]["step_share"] > 0.99 > 0.8 > checks["onset"]["line_share"]
 
 
 def test_the_published_score_is_asked_for_the_published_thresholds(result):

@@ -7,9 +7,9 @@ import pytest
 from headway.clusters import WeightClusters
 from headway.clusters.job import ClusterInput
 from headway.errors import RunDirectoryError
+from headway.stats.corrections import benjamini_hochberg, by_family, holm, simes
 from headway.store.directory import RunDirectory
 from headway.studies import Result, weight_clusters
-from headway.studies.weight_clusters.corrections import benjamini_hochberg, by_family, holm, simes
 from headway.studies.weight_clusters.outliers import departure
 from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import _groups

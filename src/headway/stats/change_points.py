@@ -5,24 +5,31 @@
     found.places                                  between which steps, with an interval
     print(found.words)
 
-The test works over x = log10(step + 1), on the mean of the units:
+The test works over x = log10(step + 1), on the mean of the units, or on each unit where each jumps at a step of its own:
 
 1. Every candidate (constant, line, smooth curve, sigmoid, one to three steps) gets BIC = t log(rss / t) + parameters · log t.
    The position of each step counts as a parameter (Yao 1988, Stat. Probab. Lett. 6, 181-189).
-2. Is there a change? The largest gain of BIC over the constant is compared with its distribution under noise. For
-   independent Gaussian errors this depends only on the grid, so the Monte-Carlo test has an exact level.
+2. Is there a change? The largest gain of BIC over the constant, by models with few parameters, is compared with its
+   distribution under Gaussian noise with an autocorrelation of 0.5 between neighbouring steps. If the gain is no larger,
+   there is no change to report. It must also be larger than under a random walk. If it is not, drifting errors would look
+   the same, and the verdict is "undecided". Four units or more show the autocorrelation of their errors, which then
+   replaces both (`change_noise`).
 3. Is it abrupt or gradual? BIC alone favours the family that mimics the other better, by an amount that depends on the grid.
    So the difference between the best gradual and the best abrupt model is compared with its distribution if either were
    true: parametric bootstrap cross-fitting (Wagenmakers, Ratcliff, Gomez & Iverson 2004, J. Math. Psychol. 48, 28-50; the
-   idea is Cox's 1962 test of separate families). A verdict needs one family rejected and the other not.
+   idea is Cox's 1962 test of separate families). The drawn noise has each of the assumed autocorrelations, and the larger
+   p counts. A verdict needs one family rejected and the other not.
 4. A change counts as abrupt if it is over before the step count grows by `abrupt_factor`. If the grid's interval is wider
    than that, no test can distinguish a jump from growth within it. Then the verdict is "undecided" and `too_coarse` is true.
+5. Units that jump at different steps have a mean that grows. If a step of its own for each unit has a lower BIC than a
+   common one, the units are `staggered`: gains and differences are taken in each unit and added up, so the mean of unlike
+   curves is never asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +39,7 @@ from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
 from headway.stats import change_models as models
+from headway.stats import change_noise
 
 Array = NDArray[np.float64]
 
@@ -52,8 +60,12 @@ class ChangePoints:
         models: model, kind, parameters, rss, bic, delta_bic (to the best), best first.
         places: before, after (the grid steps around the change), lower, upper (an interval for the step of the change, in
             whole grid intervals). An abrupt or undecided change has one row per step of the best step model. A gradual
-            change has one row, where the smooth curve is steepest. No change gives no rows.
-        p_change: p-value of the hypothesis that there is only noise.
+            change has one row, where the smooth curve is steepest. Staggered units have one row: the median unit's, with the
+            range of all units. No change gives no rows.
+        p_change: p-value of the hypothesis that there is only noise, with the least autocorrelation assumed.
+        p_drift: the same with the largest autocorrelation; above `alpha`, drifting errors would look the same.
+        autocorrelation: both autocorrelations.
+        staggered: whether units change at steps of their own.
         p_gradual, p_abrupt: p-values of the hypotheses that the change is gradual, or abrupt; NaN without a change.
         too_coarse: whether the grid intervals at the change are too wide to distinguish a jump from growth.
         words: the result in sentences.
@@ -64,6 +76,9 @@ class ChangePoints:
     models: pl.DataFrame
     places: pl.DataFrame
     p_change: float
+    p_drift: float
+    autocorrelation: tuple[float, float]
+    staggered: bool
     p_gradual: float
     p_abrupt: float
     too_coarse: bool
@@ -86,7 +101,7 @@ def change_points(
 ) -> ChangePoints:
     """Compare abrupt with gradual change of a quantity over training steps.
 
-    Errors about the mean curve are assumed to be independent, Gaussian and equally large at all steps.
+    Errors about the mean curve are assumed to be Gaussian and equally large at all steps; they may be autocorrelated.
 
     Args:
         steps: (t,) training steps, 0 or more, in any order, without duplicates; 6 to 200 of them.
@@ -105,35 +120,67 @@ def change_points(
     _order, grid, units, n_dropped = _read(steps, values)
     x = np.log10(grid + 1.0)
     candidates = _Candidates(tuple(x), most, float(np.log10(abrupt_factor)))
-    y = units.mean(axis=0)
-    fits = candidates.fit(y[None])
-    table = _table(fits, y)
-    counts = {"n_steps": len(grid), "n_units": len(units), "n_dropped": n_dropped}
-
-    p_change = _p_change(fits, candidates)
+    staggered = _staggered(units)
+    series = units if staggered else units.mean(axis=0)[None]  # what is compared: each unit, or their mean
+    fits = candidates.fit(series)
+    # staggered jumps are deviations from the mean curve, and say nothing of the errors
+    memory = (change_noise.LEAST, change_noise.WALK) if staggered else change_noise.memory(units)
+    p_change, p_drift = (_p_change(fits, candidates, rho) for rho in memory)
+    shared: dict[str, Any] = {
+        "models": _table(fits),
+        "p_change": p_change,
+        "p_drift": p_drift,
+        "autocorrelation": memory,
+        "staggered": staggered,
+        "n_steps": len(grid),
+        "n_units": len(units),
+        "n_dropped": n_dropped,
+    }
+    nan = float("nan")
     if p_change > alpha:
         words = f"No change beyond noise (p = {p_change:.2g} for noise alone)."
-        nan = float("nan")
-        return ChangePoints("none", table, _places([]), p_change, nan, nan, False, words, **counts)
+        return ChangePoints(
+            "none", places=_places([]), p_gradual=nan, p_abrupt=nan, too_coarse=False, words=words, **shared
+        )
 
     random = np.random.default_rng(seed)
-    p_gradual, p_abrupt = _cross_fit(fits, candidates, random, n_boot)
+    p_gradual, p_abrupt = _cross_fit(fits, candidates, random, n_boot, sorted({0.0, *memory[:1]}))
     verdict = "undecided"
-    if min(p_gradual, p_abrupt) <= alpha < max(p_gradual, p_abrupt):
+    if p_drift <= alpha and min(p_gradual, p_abrupt) <= alpha < max(p_gradual, p_abrupt):
         verdict = "abrupt" if p_gradual <= alpha else "gradual"
     best_steps = _best(fits, [name for name in fits if name not in ("constant", *_GRADUAL)])
-    breaks = candidates.breaks(y[None], _n_steps(best_steps))[0]
-    too_coarse = verdict != "gradual" and bool(np.any(np.diff(x)[breaks - 1] > np.log10(abrupt_factor) + 1e-9))
+    breaks = candidates.breaks(series, 1 if staggered else _n_steps(best_steps))
+    wide = np.diff(x)[breaks - 1] > np.log10(abrupt_factor) + 1e-9
+    too_coarse = verdict != "gradual" and bool(np.any(wide))
     if verdict == "abrupt" and too_coarse:
         verdict = "undecided"
 
-    resampled = _resampled(units, fits, _best(fits, _GRADUAL) if verdict == "gradual" else best_steps, random, n_boot)
-    if verdict == "gradual":
-        places = _steepest_place(candidates, y, resampled, grid, level)
+    if staggered:
+        places = _staggered_places(breaks[:, 0], grid)
     else:
-        places = _break_places(candidates, breaks, resampled, grid, level)
-    words = _words(verdict, places, too_coarse, abrupt_factor, p_change, p_gradual, p_abrupt, level)
-    return ChangePoints(verdict, table, places, p_change, p_gradual, p_abrupt, too_coarse, words, **counts)
+        best = _best(fits, _GRADUAL) if verdict == "gradual" else best_steps
+        resampled = _resampled(units, fits, best, random, n_boot, memory[0])
+        if verdict == "gradual":
+            places = _steepest_place(candidates, series[0], resampled, grid, level)
+        else:
+            places = _break_places(candidates, breaks[0], resampled, grid, level)
+    found = ChangePoints(
+        verdict, places=places, p_gradual=p_gradual, p_abrupt=p_abrupt, too_coarse=too_coarse, words="", **shared
+    )
+    return replace(found, words=_words(found, alpha, abrupt_factor, level))
+
+
+def _staggered(units: Array) -> bool:
+    """Whether one step in each unit is better placed unit by unit than at one place for all, by BIC; levels are free."""
+    n, t = units.shape
+    if n == 1:
+        return False
+    own = models.steps(units, models.breaks(units, 1)[0]).rss.sum()
+    places = np.arange(models.MIN_SEGMENT, t - models.MIN_SEGMENT + 1)
+    common = min(models.steps(units, np.full((n, 1), place)).rss.sum() for place in places)
+    least = max(np.finfo(float).tiny, _ROUNDING * float(np.sum((units - units.mean(axis=1, keepdims=True)) ** 2)))
+    gain = n * t * np.log(max(common, least) / max(own, least))
+    return bool(gain > (n - 1) * np.log(n * t))
 
 
 class _Candidates:
@@ -179,13 +226,21 @@ def _bics(fits: dict[str, models.Fit]) -> dict[str, Array]:
 
 def _best(fits: dict[str, models.Fit], names: Sequence[str]) -> str:
     bics = _bics(fits)
-    return min(names, key=lambda name: bics[name][0])
+    return min(names, key=lambda name: bics[name].sum())
 
 
 def _gain(fits: dict[str, models.Fit]) -> Array:
-    """Gain of the best model over the constant, in BIC (s,)."""
+    """Gain in BIC over the constant (s,), of the best model with no more parameters than half of the points and one.
+
+    A curve that nearly interpolates a short series leaves next to no residuals. In drifting errors this is common, and such
+    a curve would then gain more than a clear jump.
+    """
+    t = fits["constant"].fitted.shape[1]
     bics = _bics(fits)
-    return bics["constant"] - np.min([bic for name, bic in bics.items() if name != "constant"], axis=0)
+    few = [
+        np.where(fit.parameters <= t / 2 + 1, bics[name], np.inf) for name, fit in fits.items() if name != "constant"
+    ]
+    return bics["constant"] - np.min(few, axis=0)
 
 
 def _abruptness(fits: dict[str, models.Fit]) -> Array:
@@ -196,51 +251,65 @@ def _abruptness(fits: dict[str, models.Fit]) -> Array:
     return gradual - abrupt
 
 
-@lru_cache(maxsize=32)
-def _null_gains(x: tuple[float, ...], most: int, narrowest: float) -> Array:
+@lru_cache(maxsize=64)
+def _null_gains(x: tuple[float, ...], most: int, narrowest: float, rho: float) -> Array:
     """Gains over the constant in series of pure noise. The seed is fixed, so that the result depends only on the grid."""
     random = np.random.default_rng(0)
     candidates = _Candidates(x, most, narrowest)
     batches = min(_NULL_VALUES // (len(x) * _NULL_BATCH), _NULL_BATCHES)
-    noises = (random.standard_normal((_NULL_BATCH, len(x))) for _ in range(batches))
+    noises = (change_noise.noise(random, _NULL_BATCH, len(x), rho) for _ in range(batches))
     return np.sort(np.concatenate([_gain(candidates.fit(noise)) for noise in noises]))
 
 
-def _p_change(fits: dict[str, models.Fit], candidates: _Candidates) -> float:
+def _p_change(fits: dict[str, models.Fit], candidates: _Candidates, rho: float) -> float:
     constant = fits["constant"]
-    t, level = constant.fitted.shape[1], abs(constant.fitted[0, 0])
-    if np.sqrt(constant.rss[0] / t) <= _SAME * level:
+    n, t = constant.fitted.shape
+    if np.all(np.sqrt(constant.rss / t) <= _SAME * np.abs(constant.fitted[:, 0])):
         return 1.0
-    null = _null_gains(*candidates.key)
-    beyond = len(null) - int(np.searchsorted(null, _gain(fits)[0], side="left"))
+    null = _null_gains(*candidates.key, rho)
+    if n > 1:
+        drawn = np.random.default_rng(0).integers(len(null), size=(len(null), n))
+        null = np.sort(null[drawn].sum(axis=1))
+    beyond = len(null) - int(np.searchsorted(null, _gain(fits).sum(), side="left"))
     return (beyond + 1) / (len(null) + 1)
 
 
 def _cross_fit(
-    fits: dict[str, models.Fit], candidates: _Candidates, random: np.random.Generator, n_boot: int
+    fits: dict[str, models.Fit],
+    candidates: _Candidates,
+    random: np.random.Generator,
+    n_boot: int,
+    memories: Sequence[float],
 ) -> tuple[float, float]:
     """p-values of the best gradual and of the best abrupt model, by the abruptness of series drawn from them."""
-    observed = _abruptness(fits)[0]
-    abrupt = [name for name in fits if name not in ("constant", *_GRADUAL)]
-    from_gradual = _abruptness(candidates.fit(_draw(fits[_best(fits, _GRADUAL)], random, n_boot)))
-    from_abrupt = _abruptness(candidates.fit(_draw(fits[_best(fits, abrupt)], random, n_boot)))
+    observed = _abruptness(fits).sum()
+    gradual = _best(fits, _GRADUAL)
+    abrupt = _best(fits, [name for name in fits if name not in ("constant", *_GRADUAL)])
+
+    def drawn(name: str, rho: float) -> Array:
+        series = _draw(fits[name], random, n_boot, rho)
+        return np.sum([_abruptness(candidates.fit(one)) for one in series], axis=0)
+
     return (
-        float((np.sum(from_gradual >= observed) + 1) / (n_boot + 1)),
-        float((np.sum(from_abrupt <= observed) + 1) / (n_boot + 1)),
+        max(float((np.sum(drawn(gradual, rho) >= observed) + 1) / (n_boot + 1)) for rho in memories),
+        max(float((np.sum(drawn(abrupt, rho) <= observed) + 1) / (n_boot + 1)) for rho in memories),
     )
 
 
-def _draw(fit: models.Fit, random: np.random.Generator, n: int) -> Array:
-    """(n, t) series: the fitted curve plus Gaussian noise with its residual variance."""
+def _draw(fit: models.Fit, random: np.random.Generator, n: int, rho: float) -> list[Array]:
+    """For each series fitted, (n, t) drawn ones: its curve plus noise with its residual variance."""
     t = fit.fitted.shape[1]
-    sd = np.sqrt(fit.rss[0] / max(t - fit.parameters[0] + 1, 1.0))
-    return fit.fitted[0] + sd * random.standard_normal((n, t))
+    sd = np.sqrt(fit.rss / np.maximum(t - fit.parameters + 1, 1.0))
+    curves = zip(fit.fitted, sd, strict=True)
+    return [curve + scale * change_noise.noise(random, n, t, rho) for curve, scale in curves]
 
 
-def _resampled(units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int) -> Array:
+def _resampled(
+    units: Array, fits: dict[str, models.Fit], name: str, random: np.random.Generator, n_boot: int, rho: float
+) -> Array:
     """(n_boot, t) means of resampled units. A single series is resampled by adding noise to its fitted curve."""
     if len(units) == 1:
-        return _draw(fits[name], random, n_boot)
+        return _draw(fits[name], random, n_boot, rho)[0]
     weights = random.multinomial(len(units), np.full(len(units), 1 / len(units)), size=n_boot)
     return weights @ units / len(units)
 
@@ -254,6 +323,12 @@ def _break_places(
     return _places(
         [(grid[b - 1], grid[b], grid[lo - 1], grid[hi]) for b, lo, hi in zip(breaks, low, high, strict=True)]
     )
+
+
+def _staggered_places(breaks: NDArray[np.intp], grid: Array) -> pl.DataFrame:
+    """The step of the median unit, and the range over units."""
+    middle = int(np.sort(breaks)[(len(breaks) - 1) // 2])
+    return _places([(grid[middle - 1], grid[middle], grid[breaks.min() - 1], grid[breaks.max()])])
 
 
 def _steepest_place(candidates: _Candidates, y: Array, resampled: Array, grid: Array, level: float) -> pl.DataFrame:
@@ -274,42 +349,48 @@ def _places(rows: list[tuple[float, float, float, float]]) -> pl.DataFrame:
     return pl.DataFrame([tuple(map(float, row)) for row in rows], schema=schema, orient="row")
 
 
-def _table(fits: dict[str, models.Fit], y: Array) -> pl.DataFrame:
+def _table(fits: dict[str, models.Fit]) -> pl.DataFrame:
+    """The models, with sums over the series."""
     kinds = {"constant": "none"} | dict.fromkeys(_GRADUAL, "gradual")
     rows = [
-        (name, kinds.get(name, "abrupt"), float(fits[name].parameters[0]), float(fits[name].rss[0]), float(bic[0]))
+        (name, kinds.get(name, "abrupt"), *(float(each.sum()) for each in (fits[name].parameters, fits[name].rss, bic)))
         for name, bic in _bics(fits).items()
     ]
     frame = pl.DataFrame(rows, schema=["model", "kind", "parameters", "rss", "bic"], orient="row")
     return frame.with_columns(delta_bic=pl.col("bic") - pl.col("bic").min()).sort("bic", maintain_order=True)
 
 
-def _words(
-    verdict: str,
-    places: pl.DataFrame,
-    too_coarse: bool,
-    factor: float,
-    p_change: float,
-    p_gradual: float,
-    p_abrupt: float,
-    level: float,
-) -> str:
+def _words(found: ChangePoints, alpha: float, factor: float, level: float) -> str:
+    interval = "all units" if found.staggered else f"{100 * level:g}% interval"
     between = "; ".join(
-        f"between steps {before:,.0f} and {after:,.0f} ({100 * level:g}% interval {lower:,.0f} to {upper:,.0f})"
-        for before, after, lower, upper in places.iter_rows()
+        f"between steps {before:,.0f} and {after:,.0f} ({interval} {lower:,.0f} to {upper:,.0f})"
+        for before, after, lower, upper in found.places.iter_rows()
     )
-    said = {
-        "abrupt": f"An abrupt change {between}.",
-        "gradual": f"A gradual change, steepest {between}.",
-        "undecided": f"A change, but the data do not show whether it is abrupt or gradual. As steps it is {between}.",
-    }[verdict]
-    tests = f"Noise alone p = {p_change:.2g}, gradual p = {p_gradual:.2g}, abrupt p = {p_abrupt:.2g}."
-    if not too_coarse:
-        return f"{said} {tests}"
-    return (
-        f"{said} The grid is too coarse to decide: it has no step inside an interval over which step + 1 grows by more than "
-        f"{factor:g} times, and any growth within it would look the same. {tests}"
+    said = [
+        {
+            "abrupt": f"An abrupt change {between}.",
+            "gradual": f"A gradual change, steepest {between}.",
+            "undecided": f"A change, but the data do not show whether it is abrupt or gradual. As steps it is {between}.",
+        }[found.verdict]
+    ]
+    low, high = found.autocorrelation
+    if found.p_drift > alpha:
+        said = [
+            f"A change or a drift: whether there is a change cannot be told. As steps it is {between}.",
+            f"Errors with an autocorrelation of {high:g} would look the same (p = {found.p_drift:.2g}).",
+        ]
+    if found.staggered:
+        said.append(f"Each of the {found.n_units} units changes at a step of its own.")
+    if found.too_coarse:
+        said.append(
+            "The grid is too coarse to decide: it has no step inside an interval over which step + 1 grows by more than "
+            f"{factor:g} times, and any growth within it would look the same."
+        )
+    said.append(
+        f"Noise alone (autocorrelation {low:g}) p = {found.p_change:.2g}, gradual p = {found.p_gradual:.2g}, "
+        f"abrupt p = {found.p_abrupt:.2g}."
     )
+    return " ".join(said)
 
 
 def _check_options(most: int, alpha: float, abrupt_factor: float, n_boot: int, level: float) -> None:

@@ -16,6 +16,7 @@ import polars as pl
 
 from headway.errors import StatisticsError
 from headway.stats.columns import Factor, Table
+from headway.stats.corrections import holm
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.functions import names_in
 from headway.stats.model_frame import design
@@ -130,11 +131,7 @@ def adjusted(p: Floats, how: str, *, t: Floats | None = None, df: Floats | None 
     if how == "bonferroni":
         return np.minimum(p * len(p), 1)
     if how == "holm":
-        order = np.argsort(p)
-        rising = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-        out = np.empty_like(p)
-        out[order] = np.minimum(rising, 1)
-        return out
+        return holm(p)
     if how == "tukey":
         from scipy.stats import studentized_range
 

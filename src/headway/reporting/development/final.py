@@ -9,6 +9,7 @@ import altair as alt
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development.robust import beside
 from headway.reporting.parts import Figure, Item, Section
 
 
@@ -24,6 +25,7 @@ def _items(context: Context) -> Iterator[Item]:
         "Does the layer matter, and does that change with size?",
         "This mixed model explains each layer’s largest z-score by size and layer, with a random intercept for each seed.",
     )
+    yield from beside(context, "final_layer_by_size")
     yield _by_layer(context)
     yield _by_depth(context, "depth", "Largest head by depth", "A bin is a sixth of the layers.")
     yield _by_depth(

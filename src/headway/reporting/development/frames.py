@@ -98,6 +98,10 @@ def _of_outcome(table: str, outcome: str) -> View:
     return _rows(table, lambda: pl.col("outcome") == outcome)
 
 
+def _of_model(model: str) -> View:
+    return _rows("published_robust", lambda: pl.col("model") == model)
+
+
 _PAIR = pl.concat_str("model1", pl.lit(" and "), "model2")
 
 VIEWS: dict[str, View] = {
@@ -105,6 +109,8 @@ VIEWS: dict[str, View] = {
     "onset_line": _of_outcome("size_lines", "onset"),
     "peak_line": _of_outcome("size_lines", "peak"),
     "slope_line": _of_outcome("size_lines", "slope"),
+    **{f"robust_{model}": _of_model(model) for model in ("onset", "peak", "slope", "growth", "final_layer_by_size")},
+    **{f"without_size_{outcome}": _of_outcome("without_size", outcome) for outcome in ("onset", "peak", "slope")},
     "onset_thresholds": _with("onset_thresholds", step_modded=pl.col("step") + 1),
     "emergence": View(("emergence",), _emergence),
     "onset_intervals": View(("onset_intervals", "runs"), _onset_intervals),

@@ -10,8 +10,9 @@ import polars as pl
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
-from headway.reporting.parts import Control, Figure, Item, Layout, Section
+from headway.reporting.parts import Control, Figure, Item, Layout, Section, Table
 
 MARKED_STEP = 1000  # where the published study draws its line
 RISE = "Rise per tenfold of step + 1"
@@ -28,6 +29,7 @@ def _over_time_items(context: Context) -> Iterator[Item]:
         "How fast does it grow?",
         "This mixed model explains the largest head’s score by log10(step + 1), with random intercepts for seed and model.",
     )
+    yield from beside(context, "growth")
     yield from _heads(context)
 
 
@@ -184,6 +186,21 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Peak and size",
         "This mixed model explains the peak by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "peak")
+    if context.has("peak_by_definition"):
+        yield Table(
+            "peak-by-definition",
+            "The peak by definition",
+            context.tables["peak_by_definition"],
+            {
+                "definition": "Peak of the",
+                "estimate": "Per tenfold parameters",
+                "std_error": "SE",
+                "df": "df",
+                "p": "p",
+            },
+            "The largest of many heads grows with their number. The other figures do not.",
+        )
     yield against_size(
         context,
         "slope-by-size",
@@ -200,3 +217,4 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Slope and size",
         "This mixed model explains the slope by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "slope")

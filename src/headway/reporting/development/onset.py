@@ -9,6 +9,7 @@ import altair as alt
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development.growth import RISE, against_size
+from headway.reporting.development.robust import beside
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
 
 TOLD = "half of rise"  # the definition that the study's first finding is about
@@ -35,6 +36,7 @@ def _onset_items(context: Context) -> Iterator[Item]:
         "Onset and size",
         "This mixed model explains log10(onset) by log10(parameters), with a random intercept for each seed.",
     )
+    yield from beside(context, "onset")
     yield _thresholds(context)
     yield _emergence(context)
     yield _derivatives(context)
@@ -237,18 +239,22 @@ def _relations(context: Context, definitions: list[str]) -> Figure:
         ("slope:Q", "slope", ".3~f"),
         ("lower:Q", "95%: from", ".3~f"),
         ("upper:Q", "to", ".3~f"),
-        ("bound_lower:Q", "onsets anywhere: from", ".3~f"),
-        ("bound_upper:Q", "to", ".3~f"),
+        ("grid_lower:Q", "onsets anywhere: from", ".3~f"),
+        ("grid_upper:Q", "to ", ".3~f"),
+        ("bound_lower:Q", "with sampling error: from", ".3~f"),
+        ("bound_upper:Q", "to  ", ".3~f"),
+        ("step_after:N", "best single step after"),
+        ("step_gain:Q", "log-likelihood of that step less the line’s", ".3~f"),
     )
-    x = alt.X("bound_lower:Q", title="Slope of log10(onset) on log10(parameters)")
-    wide = chart.mark_bar(height=9, opacity=0.3, style="soft").encode(x=x, x2="bound_upper:Q", y=y, tooltip=tooltip)
+    x = alt.X("grid_lower:Q", title="Slope of log10(onset) on log10(parameters)")
+    wide = chart.mark_bar(height=9, opacity=0.3, style="soft").encode(x=x, x2="grid_upper:Q", y=y, tooltip=tooltip)
     narrow = chart.mark_rule(strokeWidth=2, style="ink").encode(x="lower:Q", x2="upper:Q", y=y, tooltip=tooltip)
     dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(x="slope:Q", y=y, tooltip=tooltip)
     return Figure(
         name="onset-relations",
         title="Onset and size, by definition",
         sentence="At a slope of −1, ten times the parameters start ten times earlier. Dots are fitted slopes with 95% intervals "
-        "from resampling seeds. Grey bars are all slopes that the gaps between checkpoints allow. "
+        "that let sizes scatter about the line. Grey bars are all slopes that the gaps between checkpoints allow. "
         "A definition has no dot if most runs do not reach it or the gaps leave it open.",
         alt="Slopes of onset on parameters for each definition of onset, with intervals.",
         chart=alt.layer(forms.guide(table, x=0), wide, narrow, dots).properties(height=24 * len(definitions)),

@@ -128,6 +128,7 @@ def _needed(context: Context) -> Item:
             "upper": "to",
             "effect": "Effect (Hedges’ g)",
             "p": "p (Welch)",
+            "p_holm": "p (Holm)",
             "seeds_needed": "Seeds needed",
             "seeds_needed_lower": "from",
             "seeds_needed_upper": "to ",

@@ -111,11 +111,14 @@ METHODS = [
     "Mixed models are fitted by REML or maximum likelihood with Satterthwaite’s degrees of freedom, as in lme4 and lmerTest. "
     "Smooth curves are thin-plate regression splines, smoothed by generalised cross-validation, as in mgcv. "
     "Their summaries look as these packages print them.",
+    "Beside each published model stands a robust line, and sentences rest on it. It takes sizes as the units: a line through "
+    "the sizes’ means, t with two degrees of freedom less than sizes. Its error is never below that which runs alone give. "
+    "Growth is each run’s own line, averaged within and then over sizes.",
     "An onset lies between two measured steps. Shares of runs are Turnbull’s estimate for such intervals. "
-    "The fitted relation to size maximises the likelihood of the intervals, and its grey range lets onsets lie anywhere in "
-    "them. For the largest derivative the interval is itself a 95% interval of a fitted curve, which may miss. "
+    "The fitted relation to size maximises the likelihood of the intervals, with a random effect of each size; its interval "
+    "is a profile interval that rests on the number of sizes. Its grey range lets onsets lie anywhere in their intervals. For the largest derivative the interval is itself a 95% interval of a fitted curve, which may miss. "
     "A run that stops early bounds only from below what depends on its whole course. "
-    "Intervals over seeds are percentile bootstraps.",
+    "Intervals of a size’s median onset and of shares are percentile bootstraps over seeds.",
     "Chance for places shuffles layers within runs. Chance for paired heads is the best pairing of heads dealt out anew, "
     "with whole trajectories kept, because the best pairing of anything looks good. Heads of a run are dealt out to its "
     "layers; to ask for more than layers explain, heads of a layer are dealt out to the seeds.",

@@ -22,7 +22,9 @@ from headway.studies.development.matching import matching
 from headway.studies.development.models import final_models, growth_models, size_models
 from headway.studies.development.onset import onset
 from headway.studies.development.overview import overview
+from headway.studies.development.peak_definitions import peak_definitions
 from headway.studies.development.position import position
+from headway.studies.development.robust import robust
 from headway.studies.development.seeds import seeds
 from headway.studies.result import Result
 
@@ -35,6 +37,7 @@ _PARTS = {
     "onset": onset,
     "emergence": emergence,
     "onset, peak and slope by size": size_models,
+    "sizes as units": robust,
     "consistency": consistency,
     "onset with intervals": onset_intervals,
     "position across seeds": position,
@@ -43,6 +46,7 @@ _PARTS = {
     "number of seeds": seeds,
     "sizes to come": extrapolation,
     "findings": findings,
+    "peak by definition": peak_definitions,
 }
 
 

@@ -43,18 +43,12 @@ def consistency(draft: ResultBuilder) -> None:
 def correlations(heads: Heads) -> pl.DataFrame:
     """Pearson's correlation of the trajectories of every ordered pair of runs, over the steps that both have.
 
-    None where they share fewer than three steps, or one of the two does not change.
+    `cor` is that of values, `cor_slopes` that of slopes between steps: any two trajectories that rise have values that
+    correlate, and slopes only where they rise at the same time. None where they share fewer than three steps, or one of the
+    two does not change.
     """
-    wide = heads.trajectories.pivot("run", index="step", values="value").sort("step").drop("step")
-    x = wide.select(heads.runs["run"].to_list()).to_numpy().astype(float)
-    n_runs = x.shape[1]
-    cor, shared = np.full((n_runs, n_runs), np.nan), np.zeros((n_runs, n_runs), dtype=int)
-    there = np.isfinite(x)
-    for i in range(n_runs):
-        for j in range(i, n_runs):
-            both = there[:, i] & there[:, j]
-            shared[i, j] = shared[j, i] = both.sum()
-            cor[i, j] = cor[j, i] = _pearson(x[both, i], x[both, j])
+    cor, shared = _all_pairs(heads, "value")
+    cor_slopes, _ = _all_pairs(heads, "slope")
     first, second = (place.ravel() for place in np.indices(cor.shape))
     names = heads.runs.select(RUN_COLUMNS).drop("seed_name")
     sides = [
@@ -67,8 +61,24 @@ def correlations(heads: Heads) -> pl.DataFrame:
         same_model=pl.col("model1") == pl.col("model2"),
         same_run=pl.col("run1") == pl.col("run2"),
         cor=pl.Series(cor.ravel()).fill_nan(None),
+        cor_slopes=pl.Series(cor_slopes.ravel()).fill_nan(None),
         n_steps=pl.Series(shared.ravel()),
     )
+
+
+def _all_pairs(heads: Heads, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations of `column` between runs, and over how many steps: both (runs, runs)."""
+    wide = heads.trajectories.pivot("run", index="step", values=column).sort("step").drop("step")
+    x = wide.select(heads.runs["run"].to_list()).to_numpy().astype(float)
+    n_runs = x.shape[1]
+    cor, shared = np.full((n_runs, n_runs), np.nan), np.zeros((n_runs, n_runs), dtype=int)
+    there = np.isfinite(x)
+    for i in range(n_runs):
+        for j in range(i, n_runs):
+            both = there[:, i] & there[:, j]
+            shared[i, j] = shared[j, i] = both.sum()
+            cor[i, j] = cor[j, i] = _pearson(x[both, i], x[both, j])
+    return cor, shared
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -250,6 +260,7 @@ def _say(draft: ResultBuilder) -> None:
         _compared(test["difference"], test["p"]) if test else None,
         f"Their {correlate}" if test else capital(correlate),
         "Any two trajectories that rise correlate: only the difference counts." if test else None,
+        _slopes_words(draft.tables["correlations"]),
         key=True,
         within=within,
         across=across,
@@ -262,6 +273,15 @@ def _say(draft: ResultBuilder) -> None:
             "The published table counts every pair of runs twice and as independent, so its p values are too small.",
             "This test shuffles the sizes among the runs. It does not say what makes sizes differ.",
         )
+
+
+def _slopes_words(correlations: pl.DataFrame) -> str | None:
+    """How slopes between steps correlate within a size and between sizes; None where either is not known."""
+    apart = correlations.filter(~pl.col("same_run"))
+    means = dict(apart.group_by("same_model").agg(pl.col("cor_slopes").mean()).rows())
+    if means.get(True) is None or means.get(False) is None:
+        return None
+    return f"Their slopes between steps correlate by {means[True]:.2f} within a size and by {means[False]:.2f} between sizes."
 
 
 def _compared(difference: float, p: float) -> str:

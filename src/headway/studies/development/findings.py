@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -95,15 +96,17 @@ def _growth(draft: ResultBuilder) -> None:
         text = f"Only one step was measured: the largest head of a run stands {between(finals)} on average."
         draft.find("growth", "rise", text, key=True, sizes=rows)
         return
-    growth = _coefficient(draft, "growth", "log10(step_modded)")
+    growth = _robust(draft, "growth")
     draft.find(
         "growth",
         "rise",
         _rises(rows),
         f"Its mean over runs starts {between(starts)}, and ends {between(finals)}.",
-        f"Tenfold training adds {digits(growth['estimate'])} (SE {growth['std_error']:.2g}, {p_text(growth['p'])})."
+        f"Tenfold training adds {digits(growth['estimate'])} on average over {growth['n_sizes']} sizes "
+        f"(SE {growth['std_error']:.2g}, {p_text(growth['p'])})."
         if growth
         else None,
+        _published(draft, "growth"),
         key=True,
         sizes=rows,
     )
@@ -136,19 +139,24 @@ def _onset(draft: ResultBuilder) -> None:
         draft.find("onset", "published", text, key=True, lower=low, upper=high)
         return
     decades, words = heads.size_step
-    fit = _coefficient(draft, "onset", "log10(n_params)")
-    factor = None if fit is None else 10 ** (decades * fit["estimate"])
-    bounds = _bounds(draft, decades)
+    line, fit = _robust(draft, "onset"), _coefficient(draft, "onset", "log10(n_params)")
+    factor = None if line is None else 10 ** (decades * line["estimate"])
+    grid, bounds = (_bounds(draft, decades, ends) for ends in ("grid", "bound"))
     draft.find(
         "onset",
         "published",
-        *_earlier(fit, factor, bounds, words),
+        *_earlier(line, fit, factor, grid, words),
+        _bounds_words(grid, bounds),
+        _published(draft, "onset"),
+        *_over_sizes(draft, "onset", lambda row: f"{10 ** (decades * row['estimate']):.2g}", "the factor"),
         _mean_onset(steps),
         key=True,
         onset=dict(steps),
         factor=factor,
-        p=fit["p"] if fit else None,
+        p=line["p"] if line else None,
+        published_p=fit["p"] if fit else None,
         bounds=bounds,
+        grid_bounds=grid,
     )
     _thresholds_passed(draft)
     _pairs_apart(draft, names)
@@ -160,37 +168,82 @@ def _mean_onset(steps: list[tuple[str, float]]) -> str:
     return f"The mean onset lies {where}."
 
 
+def _robust(draft: ResultBuilder, model: str) -> dict[str, Any] | None:
+    """The robust line beside a published model."""
+    return draft.values.get("beyond", {}).get("robust", {}).get(model)
+
+
+def _published(draft: ResultBuilder, model: str) -> str | None:
+    """What the published model says, and why it differs."""
+    pairs = draft.tables.get("published_robust", pl.DataFrame(schema={"model": pl.String, "kind": pl.String}))
+    rows = pairs.filter(pl.col("model") == model, pl.col("kind") == "published").to_dicts()
+    return f"The published model has {p_text(rows[0]['p'])}. {rows[0]['why']}" if rows else None
+
+
 def _earlier(
-    fit: dict[str, Any] | None, factor: float | None, bounds: tuple[float, float] | None, words: str
+    line: dict[str, Any] | None,
+    fit: dict[str, Any] | None,
+    factor: float | None,
+    grid: tuple[float, float] | None,
+    words: str,
 ) -> list[str]:
     """Whether larger models start earlier: not known where the gaps between checkpoints allow either."""
-    open_ended = bounds is not None and bounds[0] < 1 < bounds[1]
+    open_ended = grid is not None and grid[0] < 1 < grid[1]
     said = []
     if open_ended:
         said.append("The checkpoints are too far apart to tell whether larger models start earlier.")
-    elif fit is not None and factor is not None and fit["p"] is not None and fit["p"] <= LEVEL:
-        said.append(f"Larger models start {'earlier' if factor < 1 else 'later'} ({p_text(fit['p'])}).")
+    elif line is not None and factor is not None and line["p"] is not None and line["p"] <= LEVEL:
+        said.append(f"Larger models start {'earlier' if factor < 1 else 'later'} ({p_text(line['p'])}).")
+    elif line is not None:
+        said.append(
+            f"Whether larger models start earlier or later cannot be told from {line['n_sizes']} sizes ({p_text(line['p'])})."
+        )
     elif fit is not None:
-        said.append(f"Whether larger models start earlier or later cannot be told ({p_text(fit['p'])}).")
+        said.append("Whether larger models start earlier or later cannot be told from two sizes.")
     if factor is not None:
         taken = ", each onset taken at the end of its gap" if open_ended else ""
         said.append(f"{capital(words)} changes the onset step by a factor of {factor:.2g}{taken}.")
-    if bounds is not None:
-        true = "could be anything" if open_ended else "lies somewhere"
-        said.append(
-            f"Given the gaps between checkpoints, the true factor {true} from {bounds[0]:.2g} to {bounds[1]:.2g}."
-        )
     return said
 
 
-def _bounds(draft: ResultBuilder, decades: float) -> tuple[float, float] | None:
-    """The least and the greatest factor by which the published onset can change with size, where both exist."""
+def _bounds(draft: ResultBuilder, decades: float, ends: str) -> tuple[float, float] | None:
+    """The least and the greatest factor by which the published onset can change with size, where both exist.
+
+    `ends`: `grid` for what the gaps between checkpoints leave open, `bound` for that and the sampling error.
+    """
     table = draft.tables.get("onset_relations", pl.DataFrame(schema={"definition": pl.String}))
     rows = table.filter(pl.col("definition") == PUBLISHED).to_dicts()
-    if not rows or rows[0]["bound_lower"] is None or rows[0]["bound_upper"] is None:
+    if not rows or rows[0][f"{ends}_lower"] is None or rows[0][f"{ends}_upper"] is None:
         return None
-    low, high = (10 ** (decades * rows[0][end]) for end in ("bound_lower", "bound_upper"))
+    low, high = (10 ** (decades * rows[0][f"{ends}_{end}"]) for end in ("lower", "upper"))
     return low, high
+
+
+def _bounds_words(grid: tuple[float, float] | None, bounds: tuple[float, float] | None) -> str | None:
+    """How far the true factor may lie from the fitted one."""
+    if grid is None:
+        return None
+    said = f"Given the gaps between checkpoints, the true factor could be anything from {grid[0]:.2g} to {grid[1]:.2g}"
+    return f"{said}; with the scatter of sizes, from {bounds[0]:.2g} to {bounds[1]:.2g}." if bounds else f"{said}."
+
+
+def _over_sizes(draft: ResultBuilder, outcome: str, form: Callable[[dict[str, Any]], str], what: str) -> list[str]:
+    """What one size decides, and whether the sizes lie on a line."""
+    said = []
+    line, without = _robust(draft, outcome), draft.tables.get("without_size")
+    if line is not None and without is not None:
+        moved = (pl.col("estimate") - line["estimate"]).abs()
+        rows = without.filter(pl.col("outcome") == outcome).sort(moved).tail(1).to_dicts()
+        said += [f"Without {row['size']} {what} is {form(row)} ({p_text(row['p'])})." for row in rows]
+    checks = draft.tables.get("size_checks")
+    rows = checks.filter(pl.col("outcome") == outcome).to_dicts() if checks is not None else []
+    if rows and None not in (rows[0]["lack_p"], rows[0]["line_share"]) and rows[0]["lack_p"] <= LEVEL:
+        row = rows[0]
+        said.append(
+            f"The sizes do not lie on a line ({p_text(row['lack_p'])}). A line explains {percent(row['line_share'])} of their "
+            f"differences, a step after {row['step_after']} {percent(row['step_share'])}."
+        )
+    return said
 
 
 def _thresholds_passed(draft: ResultBuilder) -> None:
@@ -208,10 +261,12 @@ def _pairs_apart(draft: ResultBuilder, names: dict[str, str]) -> None:
     tested = power.filter((pl.col("outcome") == "onset") & pl.col("p").is_not_null()) if power is not None else None
     if tested is None or tested.height < 2:
         return
-    apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p") < LEVEL).to_dicts()]
+    apart = [{row["model1"], row["model2"]} for row in tested.filter(pl.col("p_holm") < LEVEL).to_dicts()]
     common = set.intersection(*apart) if len(apart) > 1 else set()
     alone = f", all of them pairs with {names[common.pop()]}" if common else ""
-    text = f"A t test tells {len(apart) or 'none'} of {tested.height} pairs of sizes apart by their onset{alone}."
+    text = (
+        f"A t test tells {len(apart) or 'none'} of {tested.height} pairs of sizes apart by their onset (Holm){alone}."
+    )
     draft.find("onset", "pairs", text, n_apart=len(apart), n_pairs=tested.height)
 
 
@@ -224,16 +279,29 @@ def _by_size(draft: ResultBuilder, outcome: str, claim: str, ways: tuple[str, st
         text = f"No run has a {outcome}. It takes two distinct steps, the last of them the final step of its size."
         draft.find("size", outcome, text)
         return
-    fit = _coefficient(draft, outcome, "log10(n_params)")
+    line, fit = _robust(draft, outcome), _coefficient(draft, outcome, "log10(n_params)")
     said = []
-    if fit is not None and fit["p"] is not None and fit["p"] <= LEVEL:
-        said.append(f"{claim.format(ways[0] if fit['estimate'] > 0 else ways[1])} ({p_text(fit['p'])}).")
+    asked = claim.format(ways[0])
+    whether = f"Whether {asked[:1].lower()}{asked[1:]} cannot be told from"
+    if line is not None and line["p"] is not None and line["p"] <= LEVEL:
+        said.append(f"{claim.format(ways[0] if line['estimate'] > 0 else ways[1])} ({p_text(line['p'])}).")
+    elif line is not None:
+        said.append(f"{whether} {line['n_sizes']} sizes ({p_text(line['p'])}).")
     elif fit is not None:
-        asked = claim.format(ways[0])
-        said.append(f"Whether {asked[:1].lower()}{asked[1:]} cannot be told ({p_text(fit['p'])}).")
+        said.append(f"{whether} two sizes.")
     said.append(f"{lies} {between(each)}.")
-    if fit is not None:
-        decades, words = draft.heads.size_step
-        added, se = decades * fit["estimate"], decades * fit["std_error"]
+    decades, words = draft.heads.size_step
+    if line is not None:
+        added, se = decades * line["estimate"], decades * line["std_error"]
         said.append(f"{capital(words)} adds {digits(added)} to {what} (SE {se:.2g}).")
-    draft.find("size", outcome, *said, key=outcome == "peak", means=dict(each), p=fit["p"] if fit else None)
+    said += [text for text in [_published(draft, outcome)] if text]
+    said += _over_sizes(draft, outcome, lambda row: digits(decades * row["estimate"]), "this")
+    draft.find(
+        "size",
+        outcome,
+        *said,
+        key=outcome == "peak",
+        means=dict(each),
+        p=line["p"] if line else None,
+        published_p=fit["p"] if fit else None,
+    )

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from headway.studies.development.builder import ResultBuilder
-from headway.studies.development.censored import normal_regression, resampled_weights, shares_until
+from headway.studies.development.censored import resampled_weights, shares_until
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.development.onset import thresholds
+from headway.studies.development.size_scatter import size_line
 from headway.studies.prose import capital
 from headway.text import count, listed
 
@@ -35,7 +36,7 @@ def onset_intervals(draft: ResultBuilder) -> None:
     rng = np.random.default_rng([draft.seed, 1])
     draft.tables["onset_by_size"] = by_size(intervals, draft.bootstraps, rng)
     draft.tables["onset_shares"] = shares(draft.heads, intervals, draft.bootstraps, rng)
-    draft.tables["onset_relations"] = relations(intervals, draft.bootstraps, rng)
+    draft.tables["onset_relations"] = relations(intervals)
     relation = {row.pop("definition"): row for row in draft.tables["onset_relations"].to_dicts()}
     draft.put("beyond.onset_intervals", {"relations": relation})
     _say(draft)
@@ -165,65 +166,73 @@ def shares(heads: Heads, intervals: pl.DataFrame, bootstraps: int, rng: np.rando
     return pl.concat(parts)
 
 
-def relations(intervals: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> pl.DataFrame:
+_NUMBERS = ("slope", "lower", "upper", "bound_lower", "bound_upper", "grid_lower", "grid_upper", "sd", "size_sd")
+
+
+def relations(intervals: pl.DataFrame) -> pl.DataFrame:
     """log10(onset + 1) on log10(parameters) for each definition of onset.
 
-    `slope`, `sd`: maximum likelihood, onset log-normal with one spread; None where a line passes through all intervals,
-    which leaves the spread, and with it the slope, undetermined, and where a line and a spread ask for more than there
-    is: four runs, and intervals with three different ends. `bound_lower`, `bound_upper`: the least and the
-    greatest slope of a least-squares line through onsets that lie anywhere in their intervals; of onsets nothing else is
-    assumed (those of the largest derivative are themselves 95% intervals of a fitted curve, which may miss it).
-    `lower`, `upper`: percentile bootstrap over seeds, drawn with all their sizes (the same seed number may stand for
-    the same order of data); a draw without a likelihood slope counts with its bounds. All are None unless most runs
-    reach the onset: the line would be one of the few that do.
+    `slope`, `lower`, `upper`, `sd`, `size_sd`: maximum likelihood and a 95% profile interval with sizes that scatter about
+    the line (`size_scatter`). `slope` is None where many fit equally well, as where a line passes through all intervals.
+    `step_after` is the largest size before the best single step, `step_gain` that step's log-likelihood less the line's.
+    `grid_lower`, `grid_upper`: the least and the greatest slope of a least-squares line through sizes' means whose onsets
+    lie anywhere in their intervals; of onsets nothing else is assumed (those of the largest derivative are themselves 95%
+    intervals of a fitted curve, which may miss it). `bound_lower`, `bound_upper` add the sampling error of the sizes.
+    All are None unless most runs reach the onset: the line would be one of the few that do.
     """
-    numbers = ("slope", "lower", "upper", "bound_lower", "bound_upper", "sd")
     rows = []
     for (definition,), of in intervals.group_by("definition", maintain_order=True):
         of = of.filter(pl.col("n_params") > 0)
         row = {"definition": definition, "n_runs": of.height, "n_reached": of["upper"].count()}
         if of["n_params"].n_unique() > 1 and 2 * row["n_reached"] > of.height:
-            row |= _relation(of, bootstraps, rng)
-        rows.append(dict.fromkeys(numbers) | row)
-    frame = pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None)
-    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in numbers]
-    return frame.select("definition", *finite, "n_runs", "n_reached")
+            row |= _relation(of)
+        rows.append(dict.fromkeys((*_NUMBERS, "step_after", "step_gain")) | row)
+    types = {**dict.fromkeys((*_NUMBERS, "step_gain"), pl.Float64), "step_after": pl.String}
+    frame = pl.DataFrame(rows, schema_overrides=types, infer_schema_length=None)
+    finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in _NUMBERS]
+    return frame.select("definition", *finite, "step_after", "step_gain", "n_runs", "n_reached")
 
 
-def _relation(of: pl.DataFrame, bootstraps: int, rng: np.random.Generator) -> dict[str, float]:
+def _relation(of: pl.DataFrame) -> dict[str, Any]:
     size = np.log10(of["n_params"].to_numpy().astype(float))
     ends = _bounds(of)
     with np.errstate(divide="ignore"):
         lower, upper = np.log10(np.maximum(ends[0], -1) + 1), np.log10(ends[1] + 1)
-    slope, sd, low, high = _slopes(size, lower, upper, np.ones((1, of.height)))
-    found = {"bound_lower": low[0], "bound_upper": high[0]}
-    ends_there = np.unique(np.concatenate([lower, upper]))
-    if of.height < 4 or np.isfinite(ends_there).sum() < 3:
+    found = _slope_bounds(size, lower, upper)
+    line = size_line(size, lower, upper)
+    if line is None:
         return found
-    found |= {"slope": slope[0], "sd": sd[0]}
-    if bootstraps and of["seed"].n_unique() > 1:
-        slope, _, low, high = _slopes(size, lower, upper, resampled_weights(of["seed"].to_numpy(), bootstraps, rng))
-        undetermined = np.isnan(slope)
-        found["lower"] = np.nanquantile(np.where(undetermined, low, slope), 0.025, method="inverted_cdf")
-        found["upper"] = np.nanquantile(np.where(undetermined, high, slope), 0.975, method="inverted_cdf")
+    names = of.sort("n_params").unique("n_params", maintain_order=True)["size"]
+    return found | {
+        **{name: getattr(line, name) for name in ("slope", "lower", "upper", "sd", "size_sd", "step_gain")},
+        "step_after": names[line.step_after - 1],
+    }
+
+
+def _slope_bounds(size: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> dict[str, Any]:
+    """The least and the greatest least-squares slope over sizes' means, without and with the sampling error of sizes.
+
+    The slope is a weighted sum of onsets, so at its extremes each onset is at one end of its interval. Its sampling error
+    is that of the line through these ends: t with two degrees of freedom less than sizes, as each size may be off the line.
+    """
+    from scipy.stats import t
+
+    places, index, runs = np.unique(size, return_inverse=True, return_counts=True)
+    centred = places - places.mean()
+    pull = (centred / (centred @ centred))[index] / runs[index]  # slope = sum of pull * y
+    found: dict[str, Any] = {}
+    for sign, side in ((-1, "lower"), (1, "upper")):
+        y = np.where(sign * pull > 0, upper, lower)
+        y[pull == 0] = 0.0  # a size in the middle has no say
+        slope = pull @ y
+        found |= {f"grid_{side}": slope, f"bound_{side}": np.nan}
+        if len(places) > 2 and np.isfinite(slope):
+            means = np.bincount(index, y) / runs
+            residual = means - means.mean() - slope * centred
+            df = len(places) - 2
+            error = np.sqrt(residual @ residual / df / (centred @ centred))
+            found[f"bound_{side}"] = slope + sign * t.ppf(0.975, df) * error
     return found
-
-
-def _slopes(size: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Slope and sd by maximum likelihood (NaN where undetermined), and the slope's bounds: each (B,)."""
-    x = np.stack([np.ones_like(size), size - size.mean()], axis=1)
-    beta, sigma = normal_regression(x, lower, upper, weights)
-    share = weights / weights.sum(axis=1, keepdims=True)
-    centred = size - (share @ size)[:, None]
-    with np.errstate(invalid="ignore"):  # a draw of one size has no slope, and an open end no bound
-        pull = share * centred / (share * centred**2).sum(axis=1, keepdims=True)  # slope = sum of pull * y
-        reach = np.stack([np.where(pull == 0, 0, pull * lower), np.where(pull == 0, 0, pull * upper)])
-    return (
-        beta[:, 1],
-        sigma,
-        reach.min(axis=0).sum(axis=1),
-        reach.max(axis=0).sum(axis=1),
-    )
 
 
 def _say(draft: ResultBuilder) -> None:
@@ -233,7 +242,7 @@ def _say(draft: ResultBuilder) -> None:
         "onset_intervals",
         "caveat",
         "Where between two checkpoints an onset lies is not known, and other sizes need not follow the line.",
-        "The regression takes the logarithm of the onset as normal, with one spread for all sizes.",
+        "The regression takes the logarithm of the onset as normal about its size, and sizes as normal about the line.",
         "For the largest derivative the interval is itself a 95% interval of a fitted curve.",
     )
 
@@ -271,18 +280,19 @@ def _say_relations(draft: ResultBuilder) -> None:
     if not slopes.height:
         return
     decades, words = draft.heads.size_step
-    resampled = draft.bootstraps > 0 and draft.heads.runs["seed"].n_unique() > 1
+    known = slopes["lower"].count() + slopes["upper"].count() > 0
     ends = [slopes.row(0, named=True), *([slopes.row(-1, named=True)] if slopes.height > 1 else [])]
     factors = [f"{10 ** (decades * row['slope']):.2g} ({row['definition']})" for row in ends]
     draft.find(
         "onset_intervals",
         "relation",
-        _directions(slopes) if resampled else None,
+        _directions(slopes) if known else None,
         f"{capital(words)} changes the step of the onset by a factor of {' to '.join(factors)}.",
         f"The 95% {'intervals are' if len(ends) > 1 else 'interval is'} "
         f"{listed([_interval(row, decades) for row in ends])}."
-        if resampled
-        else None,
+        if known
+        else "Two sizes cannot tell how sizes scatter, so there is no interval.",
+        _steps(slopes, draft.heads.sizes["size"].to_list()) if known else None,
         _not_compared(table.height - slopes.height),
         n_compared=slopes.height,
         n_definitions=table.height,
@@ -307,6 +317,19 @@ def _directions(slopes: pl.DataFrame) -> str:
         return f"By none {of} do larger models clearly start earlier or later."
     said = [f"{when} by {n}" for when, n in (("earlier", earlier), ("later", later)) if n]
     return f"Larger models start {' and '.join(said)} {of}."
+
+
+_CLEAR_GAIN = 2.0  # log-likelihood: the step is then seven times as likely as the line
+
+
+def _steps(slopes: pl.DataFrame, sizes: list[str]) -> str | None:
+    """By how many definitions a step between two sizes fits clearly better than a line over all of them."""
+    better = slopes.filter(pl.col("step_gain") > _CLEAR_GAIN)
+    if not better.height:
+        return None
+    (after, n), *_ = better["step_after"].value_counts(sort=True).sort("count", "step_after", descending=True).rows()
+    rest = sizes[sizes.index(after) + 1 :]
+    return f"By {n} of {count(slopes.height, 'definition')} one step between {after} and {rest[0]} fits better than a line."
 
 
 def _interval(row: dict[str, Any], decades: float) -> str:

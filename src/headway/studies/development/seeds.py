@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from headway.stats.corrections import holm
 from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.heads import SIZE_COLUMNS
 from headway.text import count, listed
@@ -55,7 +56,7 @@ def seeds(draft: ResultBuilder) -> None:
         reason = "no size has two seeds with an onset, a peak or a slope"
         draft.say_left_out("beyond.seeds", reason, ["seed_intervals", "seed_power", "seed_detection"])
     if power:
-        draft.tables["seed_power"] = _frame(power, _POWER)
+        draft.tables["seed_power"] = _frame(_with_holm(power), (*_POWER, "p_holm"))
     if detection:
         draft.tables["seed_detection"] = _frame(detection, ("share_detected",))
     elif power and not draft.bootstraps:
@@ -64,6 +65,15 @@ def seeds(draft: ResultBuilder) -> None:
 
 
 _POWER = ("difference", "lower", "upper", "effect", "p", "seeds_needed", "seeds_needed_lower", "seeds_needed_upper")
+
+
+def _with_holm(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with `p_holm`, adjusted for all pairs of their outcome."""
+    adjusted: dict[int, float | None] = dict.fromkeys(range(len(rows)))
+    for outcome in {row["outcome"] for row in rows}:
+        tested = [i for i, row in enumerate(rows) if row["outcome"] == outcome and row["p"] is not None]
+        adjusted |= dict(zip(tested, holm(np.array([rows[i]["p"] for i in tested])).tolist(), strict=True))
+    return [row | {"p_holm": adjusted[i]} for i, row in enumerate(rows)]
 
 
 def _frame(rows: list[dict[str, Any]], floats: tuple[str, ...]) -> pl.DataFrame:
@@ -226,13 +236,13 @@ def _say(draft: ResultBuilder) -> None:
         )
     else:
         for (outcome,), of in tested.group_by("outcome", maintain_order=True):
-            apart = of.filter(pl.col("p") < 0.05)
+            apart = of.filter(pl.col("p_holm") < 0.05)
             draft.find(
                 "seeds",
                 f"pairs_{outcome}",
                 f"{apart.height or 'None'} of {count(of.height, 'pair')} of sizes can be told apart by their {outcome} "
-                "(Welch's t test, 5% level).",
-                _still_needed(of.filter(pl.col("p") >= 0.05)),
+                "(Welch's t test, 5% level, adjusted by Holm).",
+                _still_needed(of.filter(pl.col("p_holm") >= 0.05)),
                 n_apart=apart.height,
                 n_pairs=of.height,
             )
@@ -241,7 +251,7 @@ def _say(draft: ResultBuilder) -> None:
         "seeds",
         "caveat",
         "So many seeds may still be too few: the effect is taken from the few seeds there are.",
-        "The p values are those of single pairs.",
+        "The seeds needed are those of a single pair, without adjustment.",
     )
 
 

@@ -10,10 +10,10 @@ import polars as pl
 
 from headway.errors import RunDirectoryError
 from headway.progress import Progress, Silent
+from headway.stats.corrections import LEVEL
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
 from headway.studies.weight_clusters.agreement import between_seeds, composition, seed_means
-from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads

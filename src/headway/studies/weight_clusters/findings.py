@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from headway.stats.corrections import LEVEL
 from headway.studies.prose import sentences
 from headway.studies.result import Result
-from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.published import STRONG
 from headway.studies.weight_clusters.timeline import main_series
 from headway.text import count, listed

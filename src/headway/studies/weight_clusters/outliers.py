@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from headway.studies.weight_clusters.corrections import benjamini_hochberg, simes
+from headway.stats.corrections import benjamini_hochberg, simes
 
 Floats = NDArray[np.float64]
 

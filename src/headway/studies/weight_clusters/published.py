@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from headway.clusters.quality import adjusted_rand
+from headway.stats.corrections import LEVEL
 from headway.studies.result import Result
-from headway.studies.weight_clusters.corrections import LEVEL
 from headway.studies.weight_clusters.timeline import main_series
 from headway.studies.weight_clusters.transitions import published_rule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from headway.studies.weight_clusters.corrections import LEVEL, benjamini_hochberg, by_family, holm, over
+from headway.stats.corrections import LEVEL, benjamini_hochberg, by_family, holm, over
 from headway.studies.weight_clusters.followed import followed
 
 SILHOUETTE_NULLS = ("directions", "initial", "permutation")  # whose bands are of the silhouette

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.studies.weight_clusters.corrections import LEVEL
+from headway.stats.corrections import LEVEL
 from headway.studies.weight_clusters.timeline import main_series
 from headway.text import count
 

@@ -1,0 +1,33 @@
+"""How often the interval of onset on size covers the slope that was planted: `python benchmarks/onset_coverage.py`.
+
+Onsets come from four sizes that scatter about a line, and are seen through the steps of the published study.
+"""
+
+import sys
+from pathlib import Path
+
+from headway.studies.development.size_scatter import size_line
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "studies"))
+
+SLOPE = -0.5
+
+
+def main(n_sets: int) -> None:
+    from test_size_scatter import planted
+
+    print("size_sd  seeds  covered  median width  open")
+    for size_sd in (0.0, 0.1, 0.2, 0.4):
+        for n_seeds in (3, 6, 9):
+            sets = (planted(i, n_seeds, slope=SLOPE, size_sd=size_sd) for i in range(n_sets))
+            lines = [line for one in sets if (line := size_line(*one)) is not None]
+            covered = sum(line.lower <= SLOPE <= line.upper for line in lines) / n_sets
+            widths = sorted(line.upper - line.lower for line in lines)
+            is_open = sum(width == float("inf") for width in widths)
+            print(
+                f"{size_sd:7}  {n_seeds:5}  {covered:7.1%}  {widths[len(widths) // 2]:12.2f}  {is_open / n_sets:4.0%}"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)

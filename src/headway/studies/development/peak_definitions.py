@@ -1,0 +1,116 @@
+"""The peak beside figures that do not grow with the number of heads: the largest of many is large by chance alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from headway.studies.development.builder import ResultBuilder
+from headway.studies.development.growth import stopped_early
+from headway.studies.development.heads import RUN_COLUMNS, Heads
+from headway.studies.development.robust import line_over_sizes
+from headway.studies.prose import LEVEL
+from headway.text import listed
+
+Array = NDArray[np.float64]
+
+LARGEST = "largest head"
+_QUANTILES = (0.95, 0.75, 0.5)
+
+
+def peak_definitions(draft: ResultBuilder) -> None:
+    """Adds each run's peak by definition, and how it goes with size by each; a sentence where the definitions disagree."""
+    heads = draft.heads
+    peaks = by_definition(heads)
+    if not peaks.height:
+        reason = "no run was followed to the end over two distinct steps"
+        draft.leave_out("beyond.peak_definitions", reason, ["peak_definitions", "peak_by_definition"])
+        return
+    draft.tables["peak_definitions"] = peaks
+    rows = []
+    for (definition,), of in peaks.group_by("definition", maintain_order=True):
+        line = line_over_sizes(of.filter(pl.col("n_params") > 0).with_columns(y="peak"))
+        if line is not None:
+            rows.append({"definition": definition, **{name: line[name] for name in _NUMBERS}})
+    if not rows:
+        reason = "a line over sizes with an error needs three sizes of different n_params"
+        draft.leave_out("beyond.peak_definitions", reason, ["peak_by_definition"])
+        return
+    draft.tables["peak_by_definition"] = pl.DataFrame(rows, schema={"definition": pl.String(), **_NUMBERS})
+    draft.put("beyond.peak_definitions", {row["definition"]: row["estimate"] for row in rows})
+    _say(draft, rows)
+
+
+_NUMBERS = {name: pl.Float64() for name in ("estimate", "std_error", "df", "t", "p")}
+
+
+def by_definition(heads: Heads) -> pl.DataFrame:
+    """The largest value over steps of each figure of a run's heads: run…, definition, peak.
+
+    Figures: the largest head; the expected largest of as many heads as the smallest size has, drawn without replacement;
+    quantiles; the mean. Runs of which the peak is not known are left out.
+    """
+    whole = pl.col("run").is_in(heads.followed) & ~pl.col("run").is_in(stopped_early(heads))
+    runs = heads.runs.filter(whole)
+    equal = int((heads.runs["n_layers"] * heads.runs["n_heads"]).cast(pl.Int64).min() or 1)  # type: ignore[arg-type]
+    names = [LARGEST, f"expected largest of {equal} heads", *(_quantile_name(q) for q in _QUANTILES), "mean head"]
+    highest = dict.fromkeys(runs["run"], np.full(len(names), -np.inf))
+    for (run, _), of in heads.frame.filter(pl.col("run").is_in(runs["run"].to_list())).group_by("run", "step"):
+        values = of["value"].to_numpy()
+        figures = [values.max(), expected_largest(values, equal), *np.quantile(values, _QUANTILES), values.mean()]
+        highest[str(run)] = np.maximum(highest[str(run)], figures)
+    parts = [
+        runs.select(RUN_COLUMNS).with_columns(
+            definition=pl.lit(name),
+            peak=pl.Series([float(highest[run][place]) for run in runs["run"]], dtype=pl.Float64),
+        )
+        for place, name in enumerate(names)
+    ]
+    return pl.concat(parts)
+
+
+def _quantile_name(q: float) -> str:
+    return "median head" if q == 0.5 else f"{q:.0%} quantile of heads"
+
+
+def expected_largest(values: Array, m: int) -> float:
+    """The expected largest of `m` of the values, drawn without replacement; of all of them if there are no more.
+
+    The k-th largest of n is the largest drawn with probability C(n - k, m - 1) / C(n, m).
+    """
+    from scipy.special import gammaln
+
+    n = len(values)
+    if m >= n:
+        return float(values.max())
+    k = np.arange(1, n - m + 2)
+    log_chosen = gammaln(n - k + 1) - gammaln(m) - gammaln(n - k - m + 2)
+    log_all = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
+    return float(np.exp(log_chosen - log_all) @ np.sort(values)[::-1][: n - m + 1])
+
+
+def _say(draft: ResultBuilder, rows: list[dict[str, Any]]) -> None:
+    """Whether the direction hangs on the definition."""
+    decades, _ = draft.heads.size_step
+    first = rows[0]
+    others = [row for row in rows[1:] if np.sign(row["estimate"]) != np.sign(first["estimate"])]
+    if others:
+        answer = "Whether the peak goes up or down with size changes with its definition."
+    else:
+        answer = "The peak goes the same way with size by all definitions."
+    said = [f"{decades * row['estimate']:+.3g} ({row['definition']})" for row in (first, rows[1], rows[-1])]
+    clear = [row["definition"] for row in rows if row["p"] is not None and row["p"] <= LEVEL]
+    draft.find(
+        "size",
+        "definitions",
+        answer,
+        "The largest of many heads is larger by chance alone, and larger models have more heads.",
+        f"The change over the same range of sizes is {listed(said)}.",
+        f"It is clear for the {listed(clear)}." if clear else "By no definition is it clear.",
+        key=bool(others),
+        changes={row["definition"]: row["estimate"] for row in rows},
+        p={row["definition"]: row["p"] for row in rows},
+    )
