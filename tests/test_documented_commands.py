@@ -101,7 +101,7 @@ def test_commands_are_found_where_pages_show_them():
 # --- tutorials and notebooks are run --------------------------------------------------------------------------------
 
 TINY = nano.Recipe(
-    sizes=(nano.Size(n_layers=1, n_heads=4, hidden_size=16), nano.Size(n_layers=2, n_heads=4, hidden_size=16)),
+    sizes=tuple(nano.Size(n_layers=n, n_heads=4, hidden_size=width) for n, width in ((1, 8), (1, 16), (2, 16))),
     seeds=(1, 2),
     steps=(0, 4, 40),
     vocab_size=300,

@@ -35,6 +35,7 @@ FUNCTIONS = {
     "import-heads": api.import_heads,
     "analyze": api.analyze,
     "report": api.report,
+    "power": api.power,
     "audit": api.audit,
     "status": api.status,
     "nano train": train,
@@ -60,7 +61,7 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command not in ("suites", "import-heads", "status")  # these take no time
+            if command not in ("suites", "import-heads", "power", "status")  # these take no time
         ),
         "the command always shows progress",
     ),

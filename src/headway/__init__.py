@@ -24,12 +24,13 @@ __all__ = [
     "intervene",
     "measure",
     "open_suite",
+    "power",
     "report",
     "status",
 ]
 
 if TYPE_CHECKING:
-    from headway.api import analyze, audit, cluster, import_heads, intervene, measure, open_suite, report, status
+    from headway.api import analyze, audit, cluster, import_heads, intervene, measure, open_suite, power, report, status
     from headway.attention import head_scores
 
 _PACKAGES = (

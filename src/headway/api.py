@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
     from headway.studies import Result
+    from headway.studies.development.power import Power
     from headway.suites import Checkpoint, Suite
     from headway.sweep import Executor, Status, Summary
 
@@ -488,6 +489,40 @@ def _require_scores(scores: Sequence[str]) -> None:
     unknown = [score for score in scores if score not in SCORES]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not a score; the scores are {', '.join(SCORES)}")
+
+
+@documented(options.POWER)
+def power(
+    directory: str | PathLike[str],
+    *,
+    question: str = options.QUESTION.default,
+    score: str = options.STUDIED_SCORE.default,
+    seeds: Sequence[int] = options.SEED_COUNTS.default,
+    simulations: int = options.SIMULATIONS.default,
+    seed: int = options.SIMULATION_SEED.default,
+) -> Power:
+    """Say how many seeds a study needs, from a pilot.
+
+    Studies are simulated from the pilot's runs, and tested as the report does.
+
+    Args:
+        {options}
+
+    Returns:
+        The power by number of seeds, with the error of the simulation and sentences on what it means.
+
+    Raises:
+        RunDirectoryError: The score has not been analysed there.
+        UsageError: The question cannot be read, or the pilot is too small for it.
+    """
+    from headway.studies.development.power import power as simulated
+    from headway.studies.result import Result
+
+    options.POWER.require(simulations=simulations)
+    if not seeds or min(seeds) < 2:
+        raise UsageError("--seeds must be two or more of each size: one seed has no scatter")
+    pilot = Result.load(RunDirectory(directory).require(), "development", score)
+    return simulated(pilot, question, tuple(dict.fromkeys(sorted(seeds))), simulations, seed)
 
 
 @documented(options.REPORT)

@@ -289,6 +289,17 @@ def report(**given: Any) -> None:
     _echo(f"The report is {path}")
 
 
+@_command(options.POWER)
+def power(**given: Any) -> None:
+    from headway import api
+
+    found = api.power(**given)
+    for row in found.table.drop_nulls("seeds").iter_rows(named=True):
+        _echo(f"  {count(row['seeds'], 'seed')}: power {row['power']:.0%} (±{1.96 * row['std_error']:.1%})")
+    for sentence in found.sentences:
+        _echo(sentence)
+
+
 @_command(options.AUDIT)
 def audit(**given: Any) -> None:
     from headway import api

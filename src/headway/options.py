@@ -24,6 +24,7 @@ from headway.known_scores import SCORES as KNOWN_SCORES
 T = TypeVar("T")
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 
+_MOST = 10_000  # numbers in a range: a longer one is a slip, and would fill the memory
 REQUIRED: Any = inspect.Parameter.empty  # the default of an option that must be given
 
 
@@ -36,7 +37,7 @@ class Takes(Enum):
     SWITCH = auto()  # False, unless the option is named
     YES_NO = auto()
     WORDS = auto()  # separated by commas
-    NUMBERS = auto()  # whole numbers separated by commas
+    NUMBERS = auto()  # whole numbers and ranges separated by commas, such as 1,2,5..9
     SEVERAL = auto()  # one value each time that the option is named
 
 
@@ -90,9 +91,11 @@ class Option(Generic[T]):
         if not words and self.default is None:
             return None
         if self.takes is Takes.NUMBERS:
-            if not all(word.isdecimal() for word in words):
-                raise UsageError(f"{self.spelling} takes whole numbers separated by commas, not {text!r}")
-            return tuple(map(int, words))
+            ranges = [re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", word) for word in words]
+            if not all(ranges):
+                raise UsageError(f"{self.spelling} takes whole numbers and ranges separated by commas, not {text!r}")
+            ends = [(int(found[1]), int(found[2] or found[1])) for found in ranges if found]
+            return tuple(number for first, last in ends for number in range(first, min(last, first + _MOST) + 1))
         return tuple(words)
 
     def show(self) -> str | None:
@@ -528,6 +531,34 @@ ANALYZE = Command(
         ("analyze runs/mine --bootstraps 0", "Leave out intervals and tests, for a first look."),
     ),
 )
+PILOT = replace(DIRECTORY, help="A run directory that has been analysed: the pilot.")
+QUESTION = Option(
+    "question",
+    "onset by size",
+    "What the study asks: 'onset by size', or two sizes such as 'peak 14m 70m'; likewise peak and slope.",
+)
+STUDIED_SCORE = Option("score", "prev_self_ratio", "The score whose development is asked about.", unit="name")
+SEED_COUNTS = Option[tuple[int, ...]](
+    "seeds", (3, 6, 9, 12, 18, 24, 30), "The numbers of seeds of each size.", Takes.NUMBERS, "seeds"
+)
+SIMULATIONS = Option(
+    "simulations",
+    2000,
+    "How many studies are simulated for each number of seeds.",
+    Takes.NUMBER,
+    "studies",
+    at_least=1,
+)
+SIMULATION_SEED = replace(SEED, help="The seed of the simulation.")
+POWER = Command(
+    "power",
+    "Say how many seeds a study needs, from a pilot.",
+    (PILOT, QUESTION, STUDIED_SCORE, SEED_COUNTS, SIMULATIONS, SIMULATION_SEED),
+    (
+        ("power runs/pilot", "How many seeds show that larger models start earlier or later?"),
+        ("power runs/pilot --question 'peak 14m 70m' --seeds 3..30", "How many show a difference of two sizes?"),
+    ),
+)
 FORMAT = Option(
     "format",
     "html",
@@ -613,4 +644,4 @@ DEMO = Command(
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
 
-COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, AUDIT, STATUS, NANO_TRAIN, DEMO)
+COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, POWER, AUDIT, STATUS, NANO_TRAIN, DEMO)

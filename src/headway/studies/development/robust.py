@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.distributions import t_p
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.seeds import outcomes
@@ -90,11 +91,29 @@ def line_over_sizes(frame: pl.DataFrame) -> dict[str, Any] | None:
     n = len(x)
     if n < 3 or np.ptp(x) == 0:
         return None
+    slope, error, _ = line_tests(x, y[None], np.array([_variance_by_runs(means)]))
+    return (
+        {"formula": f"mean of each size ~ {_SIZE}", "term": _SIZE}
+        | _t_test(float(slope[0]), float(error[0]), n - 2)
+        | {"n_sizes": n}
+    )
+
+
+def line_tests(x: np.ndarray, y: np.ndarray, variance_by_runs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Slope, standard error and p of a line through sizes' means, for many sets of means at once.
+
+    Args:
+        x: (S,) log10 of the sizes' parameters.
+        y: (sets, S) means.
+        variance_by_runs: (sets,) what the scatter of runs gives the variance of a mean: the error is never below it.
+    """
     dx = x - x.mean()
-    slope = float(dx @ y / (dx @ dx))
-    residual = y - y.mean() - slope * dx
-    error = float(np.sqrt(max(residual @ residual / (n - 2), _variance_by_runs(means)) / (dx @ dx)))
-    return {"formula": f"mean of each size ~ {_SIZE}", "term": _SIZE} | _t_test(slope, error, n - 2) | {"n_sizes": n}
+    slope = y @ dx / (dx @ dx)
+    residual = y - y.mean(axis=1, keepdims=True) - slope[:, None] * dx
+    variance = np.maximum((residual**2).sum(axis=1) / (len(x) - 2), variance_by_runs)
+    error = np.sqrt(variance / (dx @ dx))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return slope, error, t_p(slope / error, len(x) - 2)
 
 
 def _means(frame: pl.DataFrame) -> pl.DataFrame:
