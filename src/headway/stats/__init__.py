@@ -8,6 +8,7 @@ from headway.stats.correlation import cor_test
 from headway.stats.gam import gam
 from headway.stats.glmm import glmm
 from headway.stats.influence import influence
+from headway.stats.interval_regression import interval_regression
 from headway.stats.lmm import lmm
 from headway.stats.marginal_means import marginal_means
 from headway.stats.mds import classical_mds
@@ -20,6 +21,7 @@ __all__ = [
     "gam",
     "glmm",
     "influence",
+    "interval_regression",
     "lmm",
     "lrt",
     "marginal_means",

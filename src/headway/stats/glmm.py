@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import polars as pl
 from headway.errors import StatisticsError
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape
+from headway.stats.differences import hessian_of
 from headway.stats.distributions import normal_quantile
 from headway.stats.families import Family, family_of
 from headway.stats.formula import parse
@@ -88,7 +88,7 @@ def _optimum(problem: Problem) -> tuple[Floats, bool]:
     point = found.x
     # Newton's steps sharpen the optimum: BFGS stops where rounding hides the decrease.
     for _ in range(5):
-        hessian, slope = _hessian(at.gradient, point), at.gradient(point)
+        hessian, slope = hessian_of(at.gradient, point), at.gradient(point)
         values, vectors = np.linalg.eigh(hessian)
         sound = values > 1e-8 * values.max()
         step = vectors[:, sound] @ (vectors[:, sound].T @ slope / values[sound])
@@ -145,12 +145,6 @@ def _without_random_effects(problem: Problem) -> Floats:
         beta = new
         eta = np.clip(problem.x @ beta + problem.offset, -30, 30)
     return beta
-
-
-def _hessian(gradient: Callable[[Floats], Floats], at: Floats) -> Floats:
-    steps = 1e-4 * np.maximum(np.abs(at), 1.0)
-    rows = [(gradient(at + h) - gradient(at - h)) / (2 * h.max()) for h in np.diag(steps)]
-    return (np.array(rows) + np.array(rows).T) / 2
 
 
 class Asymptotic(NamedTuple):
@@ -243,7 +237,7 @@ class GeneralisedMixedModel(Reported):
     def vcov(self) -> Floats:
         """The covariance of the fixed effects (p, p), from the Hessian of the deviance in (θ, β), as in lme4."""
         k = len(self._problem.shape.entries)
-        hessian = _hessian(_Memory(self._problem).gradient, self._point)
+        hessian = hessian_of(_Memory(self._problem).gradient, self._point)
         inverse = np.linalg.pinv(hessian, rcond=1e-10, hermitian=True)[k:, k:] * 2
         to_beta = np.linalg.inv(self._r)
         return to_beta @ inverse @ to_beta.T

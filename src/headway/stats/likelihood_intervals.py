@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.differences import hessian_of
 from headway.stats.distributions import normal_quantile
 
 if TYPE_CHECKING:
@@ -137,7 +138,6 @@ class _Region:
         self.fit, self.n = fit, fit.n_obs
         self.best = np.append(fit.state.theta, np.log(np.sqrt(fit.state.sigma2)))
         self.rise = rise
-        self.highest = self._deviance(self.best)[0] + rise
 
     def bounds(self, parameter: Parameter) -> tuple[float, float]:
         """The smallest and the largest value of the parameter in the region."""
@@ -146,8 +146,13 @@ class _Region:
             best = np.append(self.fit.state.theta, rows @ self.fit.state.beta)
             least = parameter.estimate - best[-1]
             lower, upper = (
-                self._extreme(
-                    side, lambda x: float(x[-1]), partial(self._with_fixed_effect, rows), best, parameter.step
+                extreme_in_region(
+                    side,
+                    lambda x: float(x[-1]),
+                    partial(self._with_fixed_effect, rows),
+                    best,
+                    self.rise,
+                    parameter.step,
                 )
                 for side in (-1, 1)
             )
@@ -158,39 +163,10 @@ class _Region:
         def of(x: Floats) -> float:
             return value(x[:-1], x[-1])
 
-        lower, upper = (self._extreme(side, of, self._deviance, self.best, parameter.step) for side in (-1, 1))
+        lower, upper = (
+            extreme_in_region(side, of, self._deviance, self.best, self.rise, parameter.step) for side in (-1, 1)
+        )
         return (0.0 if lower < _ZERO * self.fit.sigma and parameter.low == 0 else lower), upper
-
-    def _extreme(
-        self,
-        side: int,
-        value: Callable[[Floats], float],
-        deviance: Callable[[Floats], tuple[float, Floats]],
-        best: Floats,
-        step: float,
-    ) -> float:
-        """The largest (side 1) or smallest (side -1) value in the region.
-
-        In z, with x = best + A z, the region is about a sphere. The search starts where the quadratic approximation has
-        its extreme: at `best` itself the deviance has no slope, so a search would not know how far to go.
-        """
-        from scipy.optimize import minimize
-
-        a = _standardising(lambda x: deviance(x)[1], best)
-        along = _slope(lambda z: value(best + a @ z), np.zeros(len(best)))
-        length = float(np.linalg.norm(along))
-        radius = float(np.sqrt(self.rise))
-        slack = {
-            "type": "ineq",
-            "fun": lambda z: self.highest - deviance(best + a @ z)[0],
-            "jac": lambda z: -a.T @ deviance(best + a @ z)[1],
-        }
-        found = minimize(
-            lambda z: -side * value(best + a @ z) / step, side * radius * along / length if length else along + 1.0,
-            method="SLSQP", constraints=[slack], bounds=[(-_FAR * radius, _FAR * radius)] * len(best),
-            options={"ftol": 1e-12, "maxiter": 500},
-        )  # fmt: skip
-        return float(value(best + a @ found.x))
 
     def _deviance(self, x: Floats) -> tuple[float, Floats]:
         """-2 log likelihood of (θ, log σ) with β at its best, and its gradient."""
@@ -212,11 +188,46 @@ class _Region:
         return deviance, np.append(by.log_det + self.n * rss_by / rss, 2 * self.n * distance / variance / rss)
 
 
+def extreme_in_region(
+    side: int,
+    value: Callable[[Floats], float],
+    deviance: Callable[[Floats], tuple[float, Floats]],
+    best: Floats,
+    rise: float,
+    step: float,
+) -> float:
+    """The largest (side 1) or smallest (side -1) value where the deviance is at most `rise` above its minimum at `best`.
+
+    In z, with x = best + A z, the region is about a sphere. The search starts where the quadratic approximation has its
+    extreme: at `best` itself the deviance has no slope, so a search would not know how far to go.
+
+    Args:
+        deviance: returns the deviance and its gradient.
+        step: the size of a change of the value that matters.
+    """
+    from scipy.optimize import minimize
+
+    highest = deviance(best)[0] + rise
+    a = _standardising(lambda x: deviance(x)[1], best)
+    along = _slope(lambda z: value(best + a @ z), np.zeros(len(best)))
+    length = float(np.linalg.norm(along))
+    radius = float(np.sqrt(rise))
+    slack = {
+        "type": "ineq",
+        "fun": lambda z: highest - deviance(best + a @ z)[0],
+        "jac": lambda z: -a.T @ deviance(best + a @ z)[1],
+    }
+    found = minimize(
+        lambda z: -side * value(best + a @ z) / step, side * radius * along / length if length else along + 1.0,
+        method="SLSQP", constraints=[slack], bounds=[(-_FAR * radius, _FAR * radius)] * len(best),
+        options={"ftol": 1e-12, "maxiter": 500},
+    )  # fmt: skip
+    return float(value(best + a @ found.x))
+
+
 def _standardising(gradient: Callable[[Floats], Floats], at: Floats) -> Floats:
     """A with A'HA = 2I for the Hessian H of a deviance at its minimum. Flat directions count as nearly flat."""
-    steps = 1e-4 * np.maximum(np.abs(at), 0.1)
-    hessian = np.array([(gradient(at + h) - gradient(at - h)) / (2 * h.max()) for h in np.diag(steps)])
-    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    values, vectors = np.linalg.eigh(hessian_of(gradient, at, 1e-4 * np.maximum(np.abs(at), 0.1)))
     return np.asarray(vectors * np.sqrt(2 / np.maximum(values, 1e-4 * values.max())))
 
 
