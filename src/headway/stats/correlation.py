@@ -9,6 +9,7 @@ import numpy as np
 
 from headway.errors import StatisticsError
 from headway.stats.distributions import normal_quantile, t_p
+from headway.stats.r_format import p_values, signif
 
 
 class CorrelationTest(NamedTuple):
@@ -26,9 +27,20 @@ class CorrelationTest(NamedTuple):
 
     def summary(self) -> str:
         """The test as text, in R's layout."""
-        from headway.stats.summaries import correlation_summary
-
-        return correlation_summary(self)
+        p = p_values([self.p], 4)[0]
+        lines = [
+            "Pearson's product-moment correlation",
+            "",
+            f"t = {signif([self.t], 5)[0]}, df = {self.df}, p-value {p if p.startswith('<') else '= ' + p}",
+            "alternative hypothesis: true correlation is not equal to 0",
+            f"{100 * self.level:g} percent confidence interval:",
+            " " + " ".join(signif([self.lower, self.upper], 7)),
+            "sample estimate:",
+            f" cor {signif([self.r], 7)[0]}",
+        ]
+        if self.n_dropped:
+            lines.append(f"{self.n_dropped} pairs dropped for a missing value")
+        return "\n".join(lines)
 
 
 def cor_test(x: Sequence[float] | Any, y: Sequence[float] | Any, level: float = 0.95) -> CorrelationTest:

@@ -24,10 +24,12 @@ from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import Smooth, parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
+from headway.stats.r_format import coefficient_table, signif
 from headway.stats.shown import Shown
 from headway.stats.smooth_tests import SmoothTest, wood_test
 from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
 from headway.stats.smooths import Basis, basis_of, sum_to_zero
+from headway.stats.summaries import coefficient_lines
 
 Array = NDArray[np.float64]
 
@@ -217,9 +219,27 @@ class AdditiveModel(Shown):
 
     def summary(self) -> str:
         """The fit as text, in the layout of mgcv's summary."""
-        from headway.stats.gam_summary import gam_summary
-
-        return gam_summary(self)
+        lines = ["Family: gaussian", "Link function: identity", "", "Formula:", self.formula, ""]
+        parametric, smooths = self.parametric, self.smooths
+        if parametric.height:
+            lines += ["Parametric coefficients:"]
+            lines += coefficient_lines(parametric, "t")
+            lines += [""]
+        if smooths.height:
+            lines += ["Approximate significance of smooth terms:"]
+            lines += coefficient_table(
+                smooths["term"].to_list(),
+                [("edf", smooths["edf"].to_list()), ("Ref.df", smooths["ref_df"].to_list())],
+                ("F", smooths["f"].to_list()),
+                ("p-value", smooths["p"].to_list()),
+            )
+            lines += [""]
+        name = {"GCV.Cp": "GCV", "REML": "-REML"}[self.method]
+        lines += [
+            f"R-sq.(adj) = {_g(self.r_sq_adj, 3)}   Deviance explained = {_g(100 * self.deviance_explained, 3)}%",
+            f"{name} = {_g(self.score, 5)}  Scale est. = {_g(self.scale, 5)}  n = {self.n_obs}",
+        ]
+        return "\n".join([*lines, *self.notices])
 
     def _values(self, new: Any, variables: tuple[str, ...] | None = None) -> dict[str, Value]:
         if new is None:
@@ -360,3 +380,7 @@ def _multiplier(by: Value, level: str | None) -> Array:
 def _standard_errors(matrix: Array, covariance: Array) -> Array:
     """√diag(M V M')."""
     return np.sqrt(np.einsum("ij,jk,ik->i", matrix, covariance, matrix))
+
+
+def _g(value: float, digits: int) -> str:
+    return signif([value], digits)[0]

@@ -24,8 +24,10 @@ from headway.stats.families import Family, family_of
 from headway.stats.formula import parse
 from headway.stats.laplace import Mode, Problem
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
+from headway.stats.quantiles import quantiles
 from headway.stats.random_effects import RandomTerm, correlations_of, random_terms
 from headway.stats.shown import Reported
+from headway.stats.summaries import coefficient_lines, criterion_lines, group_line, quantile_lines, random_lines
 
 Floats = np.ndarray
 _SINGULAR = 1e-4  # a standard deviation of random effects below this counts as 0, as in lme4
@@ -371,6 +373,21 @@ class GeneralisedMixedModel(Reported):
 
     def summary(self) -> str:
         """The fit as text, in lme4's layout."""
-        from headway.stats.summaries import glmm_summary
-
-        return glmm_summary(self)
+        lines = [
+            "Generalized linear mixed model fit by maximum likelihood (Laplace Approximation)",
+            f" Family: {self.family.name}  ( {self.family.link} )",
+            f"Formula: {self.formula}",
+            "",
+            *criterion_lines(self.aic, self.bic, self.log_lik, self.df_resid),
+            "",
+            "Scaled residuals:",
+            *quantile_lines(quantiles(self.residuals)),
+            "",
+            "Random effects:",
+            *random_lines(self.random, self.random_correlations, [term.n_effects for term in self.terms]),
+            group_line(self.n_obs, self.n_groups),
+            "",
+            "Fixed effects:",
+            *coefficient_lines(self.fixed, "z"),
+        ]
+        return "\n".join([*lines, *self.notices])

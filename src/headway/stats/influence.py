@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-
-if TYPE_CHECKING:
-    from headway.stats.lmm import MixedModel
+from headway.stats.lmm import MixedModel, fit_frame
 
 
 def influence(fit: MixedModel, group: str) -> pl.DataFrame:
@@ -22,8 +18,6 @@ def influence(fit: MixedModel, group: str) -> pl.DataFrame:
     Raises:
         StatisticsError: `group` is no group of the random terms.
     """
-    from headway.stats.lmm import fit_frame
-
     groups = {term.bar.group_name: term.group for term in fit.terms}
     if group not in groups:
         raise StatisticsError(f"{group!r} is no group of {fit.formula!r}: its random terms have {', '.join(groups)}")

@@ -10,21 +10,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.deviance import State
 from headway.stats.differences import hessian_of
 from headway.stats.distributions import normal_quantile
-
-if TYPE_CHECKING:
-    from headway.stats.lmm import MixedModel
+from headway.stats.model_frame import Design
+from headway.stats.random_effects import RandomTerm
 
 Floats = np.ndarray
 _ZERO = 1e-4  # a standard deviation below this share of σ counts as 0, as in a singular fit
 _FAR = 30.0  # the search stays within this multiple of the region of the quadratic approximation
+
+
+class MixedModel(Protocol):
+    """What the intervals need of a fit: `lmm.MixedModel` has it."""
+
+    @property
+    def terms(self) -> tuple[RandomTerm, ...]: ...
+    @property
+    def x(self) -> Design: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def unit(self) -> float: ...
+    @property
+    def n_obs(self) -> int: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def beta(self) -> Floats: ...
+    @property
+    def vcov(self) -> Floats: ...
+    @property
+    def to_beta(self) -> Floats: ...
+    def state_at(self, theta: Floats) -> State: ...
+    def simulate(self, n: int, seed: int = 0) -> Floats: ...
+    def refitted(self, *, response: Floats | None = None, method: str | None = None) -> MixedModel: ...
 
 
 class Parameter(NamedTuple):

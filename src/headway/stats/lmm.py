@@ -24,12 +24,21 @@ from headway.stats.explained import RSquared, Variances, variances
 from headway.stats.formula import parse
 from headway.stats.identifiability import undetermined
 from headway.stats.kenward_roger import KenwardRoger
+from headway.stats.likelihood_intervals import bootstrap_intervals, profile_intervals
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import RandomTerm, correlations_of, products, random_terms
 from headway.stats.satterthwaite import Satterthwaite, type_three
 from headway.stats.shown import Reported
+from headway.stats.summaries import (
+    coefficient_lines,
+    correlation_lines,
+    criterion_lines,
+    group_line,
+    quantile_lines,
+    random_lines,
+)
 
 # lme4 calls a fit singular if a relative standard deviation is below this.
 _SINGULAR = 1e-4
@@ -460,8 +469,6 @@ class MixedModel(Reported):
         Raises:
             StatisticsError: the level is not between 0 and 1, the method is unknown, or it does not suit the fit.
         """
-        from headway.stats.likelihood_intervals import bootstrap_intervals, profile_intervals
-
         if not 0 < level < 1:
             raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
         if method == "profile":
@@ -509,9 +516,36 @@ class MixedModel(Reported):
 
     def summary(self) -> str:
         """The fit as text, in lmerTest's layout."""
-        from headway.stats.summaries import lmm_summary
-
-        return lmm_summary(self)
+        by = "REML" if self.method == "REML" else "maximum likelihood"
+        criterion = (
+            [f"REML criterion at convergence: {self.criterion:.1f}"]
+            if self.method == "REML"
+            else criterion_lines(self.aic, self.bic, self.log_lik, self.df_resid)
+        )
+        lines = [
+            f"Linear mixed model fit by {by}. t-tests use Satterthwaite's method",
+            f"Formula: {self.formula}",
+            "",
+            *criterion,
+            "",
+            "Scaled residuals:",
+            *quantile_lines(self.scaled_residuals),
+            "",
+            "Random effects:",
+            *random_lines(self.random, self.random_correlations, [term.n_effects for term in self.terms]),
+            group_line(self.n_obs, self.n_groups),
+            "",
+        ]
+        fixed = self.fixed
+        if fixed.height:
+            lines += ["Fixed effects:", *coefficient_lines(fixed, "t")]
+        if fixed.height > 1:
+            lines += [
+                "",
+                "Correlation of Fixed Effects:",
+                *correlation_lines(fixed["term"].to_list(), self.correlation),
+            ]
+        return "\n".join([*lines, *self.notices])
 
 
 _ANOVA_SCHEMA = {

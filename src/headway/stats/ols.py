@@ -15,7 +15,9 @@ from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.stats.formula import parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import Quantiles, quantiles
+from headway.stats.r_format import p_values, signif
 from headway.stats.shown import Reported
+from headway.stats.summaries import coefficient_lines, quantile_lines
 
 
 class Residual(NamedTuple):
@@ -214,6 +216,27 @@ class LinearModel(Reported):
 
     def summary(self) -> str:
         """The fit as text, in the layout of R's summary.lm."""
-        from headway.stats.summaries import ols_summary
+        largest = max(abs(value) for value in self.residual_quantiles)
+        decimals = max(0, 5 - int(np.ceil(np.log10(largest)))) if largest > 0 else 5
+        lines = [
+            f"Formula: {self.formula}",
+            "",
+            "Residuals:",
+            *quantile_lines(self.residual_quantiles, decimals),
+            "",
+            "Coefficients:",
+            *coefficient_lines(self.coefficients, "t"),
+            "",
+            f"Residual standard error: {_rounded(self.sigma)} on {self.df_resid} degrees of freedom",
+        ]
+        if self.f_df[0]:
+            p = p_values([self.p], 4)[0]
+            lines += [
+                f"Multiple R-squared:  {_rounded(self.r_squared)},\tAdjusted R-squared:  {_rounded(self.adj_r_squared)}",
+                f"F-statistic: {_rounded(self.f)} on {self.f_df[0]} and {self.f_df[1]} DF,  p-value: {p}",
+            ]
+        return "\n".join([*lines, *self.notices])
 
-        return ols_summary(self)
+
+def _rounded(value: float) -> str:
+    return signif([value], 4)[0]
