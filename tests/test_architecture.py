@@ -116,11 +116,9 @@ def test_help_on_a_function_loads_no_torch():
 
 
 def imported_by(path: Path) -> set[str]:
-    """The modules of headway that `path` imports at its top, for types too, but not those inside functions."""
-    body = ast.parse(path.read_text()).body
-    for_types = [node for block in body if isinstance(block, ast.If) for node in block.body]
+    """The modules of headway that `path` imports: at its top, for types, and inside functions."""
     found = set()
-    for node in [*body, *for_types]:
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "headway":
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found

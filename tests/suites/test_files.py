@@ -11,6 +11,7 @@ from filelock import FileLock
 from headway.errors import CheckpointError, StorageError
 from headway.suites import Checkpoint, FolderSource, files, identity_of
 from headway.suites import hub as hub_module
+from headway.suites.hub_http import cache_dir
 from hub_server import HubServer
 from support_disk import leave_free
 from support_suites import CONFIG, REPO, TOKENIZER, checkpoint, shard_index, small, weights
@@ -19,7 +20,7 @@ SAFETENSORS = "model.safetensors"
 
 
 def cached_weights() -> list[str]:
-    cache = hub_module.cache_dir()
+    cache = cache_dir()
     return sorted(path.name for path in cache.rglob("*") if path.suffix in (".safetensors", ".bin") and path.is_file())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
-from headway.suites import hub
+from headway.suites.hub_http import cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +117,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _advice(damaged: Path) -> str:
     """Advice for a damaged file. The cache can download it again; other folders belong to the user."""
-    if damaged.is_relative_to(hub.cache_dir()):
+    if damaged.is_relative_to(cache_dir()):
         return f"Remove {damaged.resolve()} to download it again"
     return "Copy it again from an intact source, or leave the checkpoint out"
 

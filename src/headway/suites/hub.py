@@ -30,7 +30,7 @@ from headway.suites.hub_answers import (
     read_listing,
     read_revisions,
 )
-from headway.suites.hub_http import Damaged, Unreachable, ask, endpoint, persistently, transfer
+from headway.suites.hub_http import Damaged, Unreachable, ask, cache_dir, endpoint, persistently, transfer
 
 _NOT_ASKED = "HF_HUB_OFFLINE is set, so the Hub is not asked"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -39,17 +39,6 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 def is_repo(name: str) -> bool:
     """Whether `name` has the form of a repository name: OWNER/NAME."""
     return bool(_REPO.fullmatch(name))
-
-
-def cache_dir() -> Path:
-    """The Hub's cache folder, by the environment as it is now."""
-    from huggingface_hub import constants
-
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return Path(cache).expanduser()
-    if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(constants.HF_HUB_CACHE)
 
 
 def offline() -> bool:

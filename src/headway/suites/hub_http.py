@@ -55,6 +55,17 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
 
 
+def cache_dir() -> Path:
+    """The Hub's cache folder, by the environment as it is now."""
+    from huggingface_hub import constants
+
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return Path(constants.HF_HUB_CACHE)
+
+
 def ask(path: str, what: str) -> Any:
     """Return the Hub's JSON answer to a GET request.
 
@@ -257,8 +268,6 @@ def _explained(error: Exception, what: str, waited: float) -> HeadwayError:
     if isinstance(error, Damaged):
         return CheckpointError(f"{reason}, in {len(PAUSES) + 1} tries; the file on the Hub seems to be damaged")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        from headway.suites.hub import cache_dir
-
         return StorageError(
             f"{what} cannot be stored in {cache_dir()}: {error.strerror}; free space, or set HF_HUB_CACHE"
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headway.suites import hub
-from headway.suites.hub_http import Unreachable
+from headway.suites.hub_http import Unreachable, cache_dir
 from headway.suites.names import parse_revision
 from headway.suites.suite import Stages, by_stage, by_step
 from headway.text import count
@@ -84,7 +84,7 @@ class HubRevisions:
             names = hub.list_revisions(self.repo)
             if hub.offline() and not any(self.read(names, self.repo).values()):
                 raise Unreachable(
-                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {hub.cache_dir()} has none of its steps"
+                    f"{self.repo}: HF_HUB_OFFLINE is set, and the cache {cache_dir()} has none of its steps"
                 )
         except Unreachable as error:
             names = hub.remembered_revisions(self.repo)
