@@ -122,12 +122,11 @@ def band(chart: Any, x: Any, *, opacity: Any, interpolate: str = "linear", **enc
     return area.encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q", opacity=opacity, **encodings)
 
 
-def band_and_line(table: str, x: Any) -> Any:
-    """A fitted line with its interval: columns `fit`, `lower`, `upper`."""
-    chart = base(table)
-    area = chart.mark_area(opacity=0.14, style="soft").encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
-    line = chart.mark_line(strokeWidth=1.8, style="ink", strokeDash=[6, 3]).encode(x=x, y="fit:Q")
-    return area + line
+def band_and_line(table: str, x: Any, y: Any, where: str = "") -> Any:
+    """A fitted line with its interval: columns `lower`, `upper`, and that of `y`."""
+    chart = base(table, where)
+    area = chart.mark_area(opacity=0.14, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    return area + chart.mark_line(strokeWidth=1.8, style="ink").encode(x=x, y=y)
 
 
 def size_means(chart: Any, x: Any, y: Any, sizes: Sequence[str], *, dots: bool = False, **line: Any) -> Any:

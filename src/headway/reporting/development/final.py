@@ -126,9 +126,9 @@ def _by_depth(context: Context, cut: str, title: str, bins: str) -> Figure:
     tables = ["final_by_depth"]
     curve = ""
     if context.has("final_depth_gam"):
-        chart = forms.band_and_line("final_depth_gam", alt.X("prop_layer:Q")) + chart
+        chart = forms.band_and_line("final_depth_gam", alt.X("prop_layer:Q"), "fit:Q") + chart
         tables.append("final_depth_gam")
-        curve = " The dashed curve is the additive model of all heads, not only of the largest."
+        curve = " The black curve is the additive model of all heads, not only of the largest."
     return Figure(
         name=f"final-by-depth-{cut}",
         title=title,

@@ -143,16 +143,23 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
 def against_size(
     context: Context, name: str, points: str, line: str, column: str, title: str, axis: str, sentence: str, *, log: bool
 ) -> Figure:
-    """An outcome of every run against parameters, with the mixed model's line where there is one."""
+    """An outcome of every run against parameters, with the robust line and the published model's where they exist."""
     x = axes.parameters_x()
     y = axes.log_y(column, axis) if log else axes.value_y(column, axis)
     tooltip = forms.tips(("run:N", "run"), ("n_params:Q", "parameters", ",d"), (f"{column}:Q", axis, ".4~g"))
     chart = forms.run_dots(forms.base(points), x, y, context.sizes, tooltip)
     tables = [points]
-    if context.has(line):
-        chart = forms.band_and_line(line, x) + chart
-        tables.append(line)
-        sentence += " The dashed line is the mixed model’s, with its 95% interval."
+    kinds = set(context.tables[line]["kind"]) if context.has(line) else set()
+    if "published" in kinds:
+        dashed = forms.base(line, "datum.kind == 'published'").mark_line(
+            strokeWidth=1.4, strokeDash=[6, 3], style="soft"
+        )
+        chart = dashed.encode(x=x, y="fit:Q") + chart
+        sentence += " The dashed line is the published model’s."
+    if "robust" in kinds:
+        chart = forms.band_and_line(line, x, "fit:Q", "datum.kind == 'robust'") + chart
+        sentence += " The solid line and its 95% band take sizes as the units."
+    tables += [line] if kinds else []
     return Figure(
         name=name,
         title=title,

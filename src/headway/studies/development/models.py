@@ -12,12 +12,14 @@ from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.fits import gam_values
 from headway.studies.development.mixed import MixedModel, fit_mixed, fixed_line
+from headway.studies.development.robust import line_at
+from headway.studies.development.seeds import outcomes
 
 _SIZE = {"log10(n_params)": "n_params"}
 _BY_SIZE = {
-    "onset": ("onset", MixedModel("log10(m_step)", "m_step", _SIZE, ("seed_name",))),
-    "peak": ("peaks", MixedModel("max_attn", "max_attn", _SIZE, ("seed_name",))),
-    "slope": ("slopes", MixedModel("estimate", "estimate", _SIZE, ("seed_name",))),
+    "onset": MixedModel("log10(m_step)", "m_step", _SIZE, ("seed_name",)),
+    "peak": MixedModel("max_attn", "max_attn", _SIZE, ("seed_name",)),
+    "slope": MixedModel("estimate", "estimate", _SIZE, ("seed_name",)),
 }
 
 
@@ -54,21 +56,24 @@ def growth_models(draft: ResultBuilder) -> None:
 
 
 def size_models(draft: ResultBuilder) -> None:
-    """Adds `lmm.onset`, `lmm.peak` and `lmm.slope`, and their lines over the sizes."""
+    """Adds `lmm.onset`, `lmm.peak` and `lmm.slope`, and over the sizes the robust lines and those of these models."""
     lines = []
-    for outcome, (table, model) in _BY_SIZE.items():
-        frame = draft.tables[table]
-        if outcome == "onset":
-            frame = frame.filter(pl.col("m_step") > 0)  # a logarithm is taken of it
-        fit = fit_mixed(draft, f"lmm.{outcome}", model, frame)
-        if fit is None:
+    for outcome, frame in outcomes(draft.tables).items():
+        fit = fit_mixed(draft, f"lmm.{outcome}", _BY_SIZE[outcome], frame)
+        known = frame.filter(pl.col("n_params") > 0)
+        if not known.height:
             continue
-        size = np.log10(frame["n_params"].drop_nulls().to_numpy().astype(float))
+        size = np.log10(known["n_params"].to_numpy().astype(float))
         x = np.linspace(size.min(), size.max(), 50)
-        line = fixed_line(fit, _smallest_df(draft, outcome), x)
-        if outcome == "onset":
-            line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
-        lines.append(line.select(pl.lit(outcome).alias("outcome"), pl.Series("n_params", 10**x), pl.all()))
+        drawn = {"robust": line_at(known, x)}
+        if fit is not None:
+            drawn["published"] = fixed_line(fit, _smallest_df(draft, outcome), x)
+        for kind, line in drawn.items():
+            if line is not None:
+                if outcome == "onset":
+                    line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
+                names = (pl.lit(outcome).alias("outcome"), pl.lit(kind).alias("kind"), pl.Series("n_params", 10**x))
+                lines.append(line.select(*names, pl.all()))
     if lines:
         draft.tables["size_lines"] = pl.concat(lines)
 
