@@ -350,7 +350,7 @@ def test_captions_are_short_sentences(result):
 def test_the_page_holds_the_columns_that_are_drawn_and_no_others(result):
     [chapter] = chapters_of([result])
     peaks = page_module.tables([chapter])["development-prev_self_ratio.peaks"]
-    assert set(peaks.columns) == {"run", "size", "seed", "n_params", "max_attn"}
+    assert set(peaks.columns) == {"run", "size", "seed", "n_params", "n_params_apart", "max_attn"}
     assert "seed_name" in chapter.tables["peaks"].columns
 
 

@@ -148,9 +148,15 @@ def run_dots(chart: Any, x: Any, y: Any, sizes: Sequence[str], tooltip: list[alt
 
 
 def run_spans(
-    table: str, x: alt.X, end: str, seeds: Sequence[str], sizes: Sequence[str], tooltip: list[alt.Tooltip]
+    table: str,
+    x: alt.X,
+    end: str,
+    seeds: Sequence[str],
+    sizes: Sequence[str],
+    tooltip: list[alt.Tooltip],
+    behind: Sequence[Any] = (),
 ) -> Any:
-    """One bar for each run, from `x` to the column `end`. Rows are seeds, panels are sizes."""
+    """One bar for each run, from `x` to the column `end`, on the layers `behind`. Rows are seeds, panels are sizes."""
     bars = (
         base(table)
         .mark_bar(height=7, cornerRadius=3)
@@ -162,9 +168,8 @@ def run_spans(
             tooltip=tooltip,
             opacity=shown(0.9, 0.12, "size", "seed"),
         )
-        .properties(height=alt.Step(15))
     )
-    return focusable(panels(bars, "size", sizes))
+    return focusable(panels(alt.layer(*behind, bars).properties(height=alt.Step(15)), "size", sizes))
 
 
 def tiles(table: str, x: alt.X, y: alt.Y, color: alt.Color, tooltip: list[alt.Tooltip], **encodings: Any) -> Any:

@@ -10,11 +10,12 @@ import polars as pl
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development import steps
+from headway.reporting.development.frames import APART
 from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Section, Table
 
-MARKED_STEP = 1000  # where the published study draws its line
 RISE = "Rise per tenfold of step + 1"
 
 
@@ -56,9 +57,8 @@ def _trajectories(context: Context) -> Figure:
         gam = forms.base("over_time", "datum.kind == 'gam'")
         layers.append(gam.mark_line(strokeWidth=1.8, strokeDash=[6, 3], style="accent").encode(x=x, y=y))
         sentence += " The dashed curve is one additive model of all runs, the same in every panel."
-    if ends(context.tables["runs"]["last_step"])[1] > MARKED_STEP:
-        layers.append(forms.guide("over_time", "size", x=MARKED_STEP + 1))
-        sentence += f" The dotted line marks step {MARKED_STEP:,}."
+    layers += steps.mark(context, "over_time", "size")
+    sentence += steps.said(context)
     layers.append(forms.hoverable(seeds, x, y, tooltip, detail="seed:N"))
     return Figure(
         name="trajectories",
@@ -103,11 +103,12 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list[alt
     opacity = forms.shown(0.85, 0.12, "seed")
     chart = forms.base("heads")
     curves = chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="head:N", opacity=opacity)
-    layers = alt.layer(curves, forms.hoverable(chart, x, y, tooltip, detail="head:N")).properties(height=130)
+    hover = forms.hoverable(chart, x, y, tooltip, detail="head:N")
+    layers = alt.layer(*steps.mark(context, "heads", "seed"), curves, hover).properties(height=130)
     return Figure(
         name="heads-of-a-layer",
         title="The heads of one layer over training",
-        sentence="Each line is one head of the chosen layer, each panel a seed.",
+        sentence="Each line is one head of the chosen layer, each panel a seed." + steps.said(context),
         alt=f"Curves of {context.score.lower()} over training steps for each head of one layer, a panel a seed.",
         chart=forms.focusable(_seed_panels(context, layers)),
         tables=("heads",),
@@ -125,7 +126,7 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
         tooltip,
         opacity=forms.shown(1, 0.25, "seed"),
     ).properties(height=150)
-    steps = context.tables["heads"].filter(pl.col("size") == size)["step"]
+    measured = context.tables["heads"].filter(pl.col("size") == size)["step"]
     return Figure(
         name="heads-at-a-step",
         title="Every head at one step",
@@ -134,7 +135,7 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
         alt=f"Heat maps, one a seed, of {context.score.lower()} by layer and head at one training step.",
         chart=forms.focusable(_seed_panels(context, chart).add_params(alt.param(name="top", value=1))),
         tables=("heads",),
-        controls=(Control("size", "Size", size), Control("step", "Step", int(ends(steps)[1]), slider=True)),
+        controls=(Control("size", "Size", size), Control("step", "Step", int(ends(measured)[1]), slider=True)),
         layout=_seed_layout(context),
         top="value",
     )
@@ -147,18 +148,19 @@ def against_size(
     x = axes.parameters_x()
     y = axes.log_y(column, axis) if log else axes.value_y(column, axis)
     tooltip = forms.tips(("run:N", "run"), ("n_params:Q", "parameters", ",d"), (f"{column}:Q", axis, ".4~g"))
-    chart = forms.run_dots(forms.base(points), x, y, context.sizes, tooltip)
+    chart = forms.run_dots(forms.base(points), axes.parameters_x(APART), y, context.sizes, tooltip)
+    sentence += " Dots of one size stand side by side, by seed."
     tables = [points]
     kinds = set(context.tables[line]["kind"]) if context.has(line) else set()
     if "published" in kinds:
-        dashed = forms.base(line, "datum.kind == 'published'").mark_line(
-            strokeWidth=1.4, strokeDash=[6, 3], style="soft"
+        published = forms.base(line, "datum.kind == 'published'").mark_line(
+            strokeWidth=1.2, strokeDash=[5, 4], style="accent"
         )
-        chart = dashed.encode(x=x, y="fit:Q") + chart
-        sentence += " The dashed line is the published model’s."
+        chart = alt.layer(*(published.encode(x=x, y=f"{name}:Q") for name in ("fit", "lower", "upper")), chart)
+        sentence += " Dashed: the published model’s line and band, which take each run for a size of its own."
     if "robust" in kinds:
-        chart = forms.band_and_line(line, x, "fit:Q", "datum.kind == 'robust'") + chart
-        sentence += " The solid line and its 95% band take sizes as the units."
+        chart = forms.band_and_line(line, x, y="fit:Q", where="datum.kind == 'robust'") + chart
+        sentence += " Solid: the line over sizes’ means, with its 95% band."
     tables += [line] if kinds else []
     return Figure(
         name=name,

@@ -41,6 +41,7 @@ def emergence(draft: ResultBuilder) -> None:
             | {
                 "largest_fitted_step": of["step"][highest],
                 **fastest(fit, distinct["step"].to_numpy(), rng),
+                "n_steps": distinct.height,
                 "k": k,
                 "edf": fit.smooths["edf"][0],
             }

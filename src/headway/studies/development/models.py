@@ -101,7 +101,7 @@ def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame
     formula = f"{y} ~ s({x})" if k >= 10 else f"{y} ~ s({x}, k={k})"
     found = draft.attempt(path, fit)
     if found is not None:
-        draft.put(path, gam_values(found, formula))
+        draft.put(path, gam_values(found, formula) | {"n_distinct": n_unique, "k": min(k, 10)})
     return found
 
 
