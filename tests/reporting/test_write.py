@@ -311,7 +311,7 @@ def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written,
         finding.answer for finding in result.headline
     ]
     small = re.findall(r'data-chart="([^"]+)-small-\d+"', summary)
-    assert len(small) == len(set(small)) == len(result.headline) == 6
+    assert len(small) == len(set(small)) == len(result.headline) == 7
     figures = set(re.findall(r'data-figure="([^"]+)"', page))
     assert set(small) <= figures
     drawn = json.loads(re.search(r'id="headway-figures">(.*?)</script>', page, flags=re.DOTALL)[1])["figures"]

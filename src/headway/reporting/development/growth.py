@@ -173,6 +173,34 @@ def against_size(
     )
 
 
+def _peak_definitions(context: Context) -> Figure:
+    table = "peak_by_definition"
+    chart = forms.base(table)
+    definitions = context.levels(table, "definition")
+    y = axes.rows_y("definition", definitions)
+    tooltip = forms.tips(
+        ("definition:N", "peak of the"),
+        ("estimate:Q", "per tenfold parameters", ".3~g"),
+        ("lower:Q", "95%: from", ".3~g"),
+        ("upper:Q", "to", ".3~g"),
+        ("p:Q", "p", ".2~g"),
+    )
+    x = alt.X("lower:Q", title="Change of the peak per tenfold parameters")
+    spans = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2="upper:Q", y=y, tooltip=tooltip)
+    dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(
+        x="estimate:Q", y=y, tooltip=tooltip
+    )
+    return Figure(
+        name="peak-definitions",
+        title="Peak and size, by definition",
+        sentence="Dots are slopes of the robust line with 95% intervals. To the right of 0, the peak grows with size. "
+        "The largest of many heads grows with their number.",
+        alt="Slopes of the peak on parameters for each definition of the peak, with intervals.",
+        chart=alt.layer(forms.guide(table, x=0), spans, dots).properties(height=24 * len(definitions)),
+        tables=(table,),
+    )
+
+
 def peak_and_slope(context: Context) -> Section:
     title = "Do larger models reach higher, and rise more steeply?"
     return context.section("peak-and-slope", title, _peak_and_slope_items(context), about="size")
@@ -197,6 +225,7 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
     )
     yield from beside(context, "peak")
     if context.has("peak_by_definition"):
+        yield _peak_definitions(context)
         yield Table(
             "peak-by-definition",
             "The peak by definition",

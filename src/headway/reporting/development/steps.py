@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from headway.reporting.charts import forms
 from headway.reporting.context import Context
 from headway.reporting.numbers import ends
@@ -40,11 +38,8 @@ def too_few_of(context: Context, model: str, what: str) -> str:
 
 def too_few_of_runs(context: Context) -> str:
     """`too_few` of the median run's smooth curve."""
-    if not context.has("emergence"):
-        return ""
-    runs = context.result.tables["emergence"]
-    n, k, edf = (float(np.median(runs[name].to_numpy())) for name in ("n_steps", "k", "edf"))
-    return too_few(n, k, edf, "steps", "the median curve")
+    of = context.value("beyond", "emergence")
+    return too_few(of["n_steps"], of["k"], of["edf"], "steps", "the median curve") if of else ""
 
 
 def too_few(n: float, k: float, edf: float, what: str, curve: str = "the curve") -> str:

@@ -31,7 +31,7 @@ def final_models(draft: ResultBuilder) -> None:
     final = draft.heads.final.rename({"value": score})
     depth = MixedModel(score, score, {"prop_layer": "prop_layer"}, ("Head", "model"))
     fit_mixed(draft, "lmm.final_depth", depth, final)
-    fit = fit_gam(draft, "gam.final_depth", score, "prop_layer", final)
+    fit = fit_gam(draft, "gam.final_depth", score, "prop_layer", final, "final_depth_gam")
     if fit is not None:
         draft.tables["final_depth_gam"] = curve(fit, "prop_layer", final["prop_layer"].to_numpy())
 
@@ -49,7 +49,7 @@ def growth_models(draft: ResultBuilder) -> None:
         draft.tables["growth_line"] = line.select(
             pl.Series("log_step", x), pl.Series("step_modded", 10.0**x), "fit", "lower", "upper"
         )
-    fit = fit_gam(draft, "gam.growth", score, "log_step", trajectories)
+    fit = fit_gam(draft, "gam.growth", score, "log_step", trajectories, "growth_gam")
     if fit is not None:
         drawn = curve(fit, "log_step", log_step)
         draft.tables["growth_gam"] = drawn.insert_column(1, (10.0 ** drawn["log_step"]).alias("step_modded"))
@@ -83,10 +83,10 @@ def _smallest_df(draft: ResultBuilder, name: str) -> float:
     return min(row["df"] for row in draft.values["lmm"][name]["fixed"].values())
 
 
-def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame) -> Any | None:
+def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame, table: str) -> Any | None:
     """Fits `y ~ s(x)` and stores its numbers; x with few values takes fewer basis functions than mgcv's 10.
 
-    There can be no more of them than values of x, and must be fewer than rows.
+    There can be no more of them than values of x, and must be fewer than rows. `table` is what holds its curve.
     """
     n_unique = frame[x].n_unique()
     k = min(n_unique, frame.height - 1)
@@ -99,7 +99,7 @@ def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame
         return stats.gam(formula, frame)
 
     formula = f"{y} ~ s({x})" if k >= 10 else f"{y} ~ s({x}, k={k})"
-    found = draft.attempt(path, fit)
+    found = draft.attempt(path, fit, [table])
     if found is not None:
         draft.put(path, gam_values(found, formula) | {"n_distinct": n_unique, "k": min(k, 10)})
     return found
