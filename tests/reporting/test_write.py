@@ -311,7 +311,7 @@ def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written,
         finding.answer for finding in result.headline
     ]
     small = re.findall(r'data-chart="([^"]+)-small-\d+"', summary)
-    assert len(small) == len(set(small)) == len(result.headline) == 6
+    assert len(small) == len(set(small)) == len(result.headline) == 7
     figures = set(re.findall(r'data-figure="([^"]+)"', page))
     assert set(small) <= figures
     drawn = json.loads(re.search(r'id="headway-figures">(.*?)</script>', page, flags=re.DOTALL)[1])["figures"]
@@ -350,7 +350,7 @@ def test_captions_are_short_sentences(result):
 def test_the_page_holds_the_columns_that_are_drawn_and_no_others(result):
     [chapter] = chapters_of([result])
     peaks = page_module.tables([chapter])["development-prev_self_ratio.peaks"]
-    assert set(peaks.columns) == {"run", "size", "seed", "n_params", "max_attn"}
+    assert set(peaks.columns) == {"run", "size", "seed", "n_params", "n_params_apart", "max_attn"}
     assert "seed_name" in chapter.tables["peaks"].columns
 
 

@@ -56,6 +56,9 @@ def test_a_sign_that_changes_with_the_definition_is_said():
     assert found.answer == "Whether the peak goes up or down with size changes with its definition."
     assert found.key
     assert found.values["changes"][LARGEST] > 0 > found.values["changes"]["mean head"]
+    row = draft.tables["peak_by_definition"].row(0, named=True)
+    # three sizes leave one degree of freedom, whose 97.5% quantile of t is 12.706 by the tables
+    assert row["upper"] - row["lower"] == pytest.approx(2 * 12.706 * row["std_error"], rel=1e-4)
 
 
 def test_where_all_agree_nothing_is_said_to_change():

@@ -5,7 +5,11 @@ import polars as pl
 import pytest
 
 from headway import stats
-from headway.studies.development.robust import growth_over_sizes, line_checks, line_over_sizes, without_one
+from headway.store.directory import RunDirectory
+from headway.studies import STUDIES
+from headway.studies.development.mixed import fixed_line
+from headway.studies.development.robust import growth_over_sizes, line_at, line_checks, line_over_sizes, without_one
+from support_studies import heads_table, write_heads
 
 N_PARAMS = (14_000_000, 70_000_000, 160_000_000, 410_000_000)
 PUBLISHED = "y ~ log10(n_params) + (1 | seed_name)"
@@ -67,6 +71,28 @@ def test_sizes_that_lie_on_a_line_by_luck_have_the_error_of_their_runs():
     frame = pl.DataFrame({"model": names, "size": names, "n_params": np.repeat([10, 100, 1000], 3), "y": y})
     # the means lie on the line exactly; a mean's variance by its runs is 1/3, and the sum of squares of x is 2
     assert line_over_sizes(frame)["std_error"] == pytest.approx(np.sqrt(1 / 6))
+
+
+def test_the_drawn_band_is_that_of_least_squares_on_the_sizes_means():
+    frame = planted(np.random.default_rng(3), size_sd=2.0, slope=1.0)
+    means = frame.group_by("n_params", maintain_order=True).agg(pl.col("y").mean())
+    x = np.array([7.0, 8.0, 9.0])
+    expected = fixed_line(stats.ols("y ~ log10(n_params)", means), 2, x)  # sizes scatter by more than their runs give
+    found = line_at(frame, x)
+    for name in ("fit", "lower", "upper"):
+        assert found[name].to_list() == pytest.approx(expected[name].to_list(), rel=1e-9)  # rounding alone
+
+
+def test_the_figures_line_is_the_one_that_sentences_rest_on(tmp_path):
+    result = STUDIES["development"](write_heads(RunDirectory(tmp_path), heads_table()), bootstraps=0)
+    for outcome in ("onset", "peak", "slope"):
+        line = result.tables["size_lines"].filter(outcome=outcome, kind="robust")
+        x, y = np.log10(line["n_params"].to_numpy()), line["fit"].to_numpy()
+        y = np.log10(y) if outcome == "onset" else y
+        estimate = result.values["beyond"]["robust"][outcome]["estimate"]
+        assert (y[-1] - y[0]) / (x[-1] - x[0]) == pytest.approx(estimate, rel=1e-9)  # rounding alone
+        kinds = result.tables["size_lines"].filter(outcome=outcome)["kind"].unique(maintain_order=True)
+        assert kinds.to_list() == ["robust", "published"]
 
 
 def test_lack_of_fit_is_the_f_test_of_nested_models():

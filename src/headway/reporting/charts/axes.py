@@ -42,8 +42,8 @@ def step_tiles_x() -> alt.X:
     return alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))
 
 
-def parameters_x() -> alt.X:
-    return log_x("n_params", PARAMETERS_TITLE, labels=_THINNED)
+def parameters_x(field: str = "n_params") -> alt.X:
+    return log_x(field, PARAMETERS_TITLE, labels=_THINNED)
 
 
 def seeds_x(title: str) -> alt.X:

@@ -122,12 +122,11 @@ def band(chart: Any, x: Any, *, opacity: Any, interpolate: str = "linear", **enc
     return area.encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q", opacity=opacity, **encodings)
 
 
-def band_and_line(table: str, x: Any) -> Any:
-    """A fitted line with its interval: columns `fit`, `lower`, `upper`."""
-    chart = base(table)
-    area = chart.mark_area(opacity=0.14, style="soft").encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
-    line = chart.mark_line(strokeWidth=1.8, style="ink", strokeDash=[6, 3]).encode(x=x, y="fit:Q")
-    return area + line
+def band_and_line(table: str, x: Any, y: Any, where: str = "") -> Any:
+    """A fitted line with its interval: columns `lower`, `upper`, and that of `y`."""
+    chart = base(table, where)
+    area = chart.mark_area(opacity=0.14, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    return area + chart.mark_line(strokeWidth=1.8, style="ink").encode(x=x, y=y)
 
 
 def size_means(chart: Any, x: Any, y: Any, sizes: Sequence[str], *, dots: bool = False, **line: Any) -> Any:
@@ -149,9 +148,15 @@ def run_dots(chart: Any, x: Any, y: Any, sizes: Sequence[str], tooltip: list[alt
 
 
 def run_spans(
-    table: str, x: alt.X, end: str, seeds: Sequence[str], sizes: Sequence[str], tooltip: list[alt.Tooltip]
+    table: str,
+    x: alt.X,
+    end: str,
+    seeds: Sequence[str],
+    sizes: Sequence[str],
+    tooltip: list[alt.Tooltip],
+    behind: Sequence[Any] = (),
 ) -> Any:
-    """One bar for each run, from `x` to the column `end`. Rows are seeds, panels are sizes."""
+    """One bar for each run, from `x` to the column `end`, on the layers `behind`. Rows are seeds, panels are sizes."""
     bars = (
         base(table)
         .mark_bar(height=7, cornerRadius=3)
@@ -163,9 +168,8 @@ def run_spans(
             tooltip=tooltip,
             opacity=shown(0.9, 0.12, "size", "seed"),
         )
-        .properties(height=alt.Step(15))
     )
-    return focusable(panels(bars, "size", sizes))
+    return focusable(panels(alt.layer(*behind, bars).properties(height=alt.Step(15)), "size", sizes))
 
 
 def tiles(table: str, x: alt.X, y: alt.Y, color: alt.Color, tooltip: list[alt.Tooltip], **encodings: Any) -> Any:

@@ -28,6 +28,7 @@ _SHOWN_BY = {
     ("growth", "rise"): "trajectories",
     ("onset", "published"): "onset-by-size",
     ("size", "peak"): "peak-by-size",
+    ("size", "definitions"): "peak-definitions",
     ("consistency", "correlation"): "mds",
     ("position", "depth"): "top-head-depth",
     ("identity", "start"): "share-leads",

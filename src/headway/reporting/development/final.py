@@ -9,8 +9,10 @@ import altair as alt
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development import steps
+from headway.reporting.development.frames import BINS
 from headway.reporting.development.robust import beside
-from headway.reporting.parts import Figure, Item, Section
+from headway.reporting.parts import Control, Figure, Item, Section
 
 
 def final_step(context: Context) -> Section:
@@ -27,18 +29,13 @@ def _items(context: Context) -> Iterator[Item]:
     )
     yield from beside(context, "final_layer_by_size")
     yield _by_layer(context)
-    yield _by_depth(context, "depth", "Largest head by depth", "A bin is a sixth of the layers.")
-    yield _by_depth(
-        context,
-        "rows",
-        "Largest head by depth, with the published bins",
-        "A bin holds a sixth of all heads of all sizes, as published, so deep sizes weigh more.",
-    )
+    yield _by_depth(context)
     yield context.model(
         "lmm.final_depth",
         "Does the score grow with depth?",
         "This mixed model explains every head’s score by its depth, with random intercepts for head number and model.",
     )
+    yield _depth_curve(context)
     yield context.model(
         "gam.final_depth",
         "The score against depth as a smooth curve",
@@ -82,8 +79,8 @@ def _maxima(context: Context, column: str, title: str, colour_title: str) -> Fig
     )
 
 
-def _mean_and_se(context: Context, table: str, x: Any, place: tuple[str, str], where: str = "") -> Any:
-    chart = forms.base(table, where)
+def _mean_and_se(context: Context, table: str, x: Any, place: tuple[str, str]) -> Any:
+    chart = forms.base(table)
     tooltip = forms.tips(
         ("size:N", "size"),
         place,
@@ -115,26 +112,39 @@ def _by_layer(context: Context) -> Figure:
     )
 
 
-def _by_depth(context: Context, cut: str, title: str, bins: str) -> Figure:
-    x = alt.X(
-        "depth:Q",
+def _depth_x(field: str) -> alt.X:
+    return alt.X(
+        f"{field}:Q",
         title="Relative depth (first to last layer)",
         scale=alt.Scale(domain=[0, 1.02], nice=False),
         axis=alt.Axis(format="%", tickCount=5),
     )
-    chart = _mean_and_se(context, "final_by_depth", x, ("sixth:O", "sixth"), f"datum.cut == '{cut}'")
-    tables = ["final_by_depth"]
-    curve = ""
-    if context.has("final_depth_gam"):
-        chart = forms.band_and_line("final_depth_gam", alt.X("prop_layer:Q")) + chart
-        tables.append("final_depth_gam")
-        curve = " The dashed curve is the additive model of all heads, not only of the largest."
+
+
+def _by_depth(context: Context) -> Figure:
     return Figure(
-        name=f"final-by-depth-{cut}",
-        title=title,
-        sentence=f"Each point is the mean over seeds of the largest head in its bin. {bins}{curve}",
+        name="final-by-depth",
+        title="Largest head by depth",
+        sentence="Each point is the mean over seeds of the largest head in its bin; bands are one standard error. "
+        "In the published bins, sizes with many heads weigh more.",
         alt=f"Lines of mean largest {context.score.lower()} against relative depth, one a size.",
-        chart=forms.focusable(chart),
-        tables=tuple(tables),
+        chart=forms.focusable(_mean_and_se(context, "final_by_depth", _depth_x("depth"), ("sixth:O", "sixth"))),
+        tables=("final_by_depth",),
+        controls=(Control("bins", "Bins", BINS["depth"]),),
         legend=True,
+    )
+
+
+def _depth_curve(context: Context) -> Figure:
+    table = "final_depth_gam"
+    few = steps.too_few_of(context, "final_depth", "depths")
+    x, y = _depth_x("prop_layer"), axes.value_y("fit", context.axis)
+    tooltip = forms.tips(("prop_layer:Q", "depth", ".0%"), *steps.CURVE_TIPS)
+    return Figure(
+        name="final-depth-curve",
+        title="All heads by depth, as one smooth curve",
+        sentence=f"The additive model of every head’s score at the final step, with its 95% band.{few}",
+        alt=f"A smooth curve of {context.score.lower()} against relative depth, with its band.",
+        chart=forms.band_and_line(table, x, y) + forms.hoverable(forms.base(table), x, y, tooltip),
+        tables=(table,),
     )

@@ -11,6 +11,27 @@ from headway.reporting.context import View
 Tables = Mapping[str, pl.DataFrame]
 _RUN = ("run", "size", "seed", "n_params")
 _SIZE = ("size", "n_params")
+APART = "n_params_apart"  # where the dot of a run stands, so that runs of a size do not cover one another
+_WIDEST = 0.1  # decades of parameters that the dots of a size take up
+BINS = {"depth": "sixths of each size’s layers", "rows": "sixths of all heads, as published"}
+
+
+def _apart(tables: Tables, frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with each run's place on the axis of parameters: seeds of a size stand side by side, in their order."""
+    seeds = tables["runs"]["seed"].unique(maintain_order=True)
+    sizes = tables["runs"].filter(pl.col("n_params") > 0)["n_params"].unique().sort().log10()
+    width = min([_WIDEST, *(gap / 3 for gap in sizes.diff().drop_nulls())]) if len(seeds) > 1 else 0.0
+    shift = [width * (place / max(len(seeds) - 1, 1) - 0.5) for place in range(len(seeds))]
+    placed = frame.join(pl.DataFrame({"seed": seeds, "shift": shift}), on="seed", how="left", maintain_order="left")
+    return placed.with_columns((pl.col("n_params") * 10 ** pl.col("shift")).alias(APART)).drop("shift")
+
+
+def _runs_apart(table: str) -> View:
+    return View((table, "runs"), lambda tables: _apart(tables, tables[table]))
+
+
+def _by_depth(tables: Tables) -> pl.DataFrame:
+    return tables["final_by_depth"].with_columns(bins=pl.col("cut").replace_strict(BINS))
 
 
 def _over_time(tables: Tables) -> pl.DataFrame:
@@ -50,7 +71,7 @@ def _emergence(tables: Tables) -> pl.DataFrame:
         *_RUN, "lower", "upper", what=pl.lit("largest derivative"), step="largest_derivative_step"
     )
     both = pl.concat([published, derivative], how="diagonal_relaxed")
-    return both.with_columns(
+    return _apart(tables, both).with_columns(
         step_modded=pl.col("step") + 1, **{f"{e}_modded": pl.col(e) + 1 for e in ("lower", "upper")}
     )
 
@@ -94,6 +115,17 @@ def _rows(table: str, where: Callable[[], pl.Expr]) -> View:
     return View((table,), lambda tables: tables[table].filter(where()))
 
 
+def _pairs(table: str) -> View:
+    """`table` with the sizes' names of each pair."""
+
+    def make(tables: Tables) -> pl.DataFrame:
+        names = dict(tables["runs"].select("model", "size").unique().iter_rows())
+        one, two = (pl.col(column).replace_strict(names) for column in ("model1", "model2"))
+        return tables[table].with_columns(pair=pl.concat_str(one, pl.lit(" and "), two))
+
+    return View((table, "runs"), make)
+
+
 def _of_outcome(table: str, outcome: str) -> View:
     return _rows(table, lambda: pl.col("outcome") == outcome)
 
@@ -101,8 +133,6 @@ def _of_outcome(table: str, outcome: str) -> View:
 def _of_model(model: str) -> View:
     return _rows("published_robust", lambda: pl.col("model") == model)
 
-
-_PAIR = pl.concat_str("model1", pl.lit(" and "), "model2")
 
 VIEWS: dict[str, View] = {
     "over_time": View(("runs", "trajectories", "trajectory_means"), _over_time),
@@ -112,7 +142,11 @@ VIEWS: dict[str, View] = {
     **{f"robust_{model}": _of_model(model) for model in ("onset", "peak", "slope", "growth", "final_layer_by_size")},
     **{f"without_size_{outcome}": _of_outcome("without_size", outcome) for outcome in ("onset", "peak", "slope")},
     "onset_thresholds": _with("onset_thresholds", step_modded=pl.col("step") + 1),
-    "emergence": View(("emergence",), _emergence),
+    "onset": _runs_apart("onset"),
+    "peaks": _runs_apart("peaks"),
+    "slopes": _runs_apart("slopes"),
+    "final_by_depth": View(("final_by_depth",), _by_depth),
+    "emergence": View(("emergence", "runs"), _emergence),
     "onset_intervals": View(("onset_intervals", "runs"), _onset_intervals),
     "onset_by_size": View(("onset_by_size", "runs"), _onset_by_size),
     "correlations": View(("correlations",), _correlations),
@@ -121,8 +155,8 @@ VIEWS: dict[str, View] = {
     "final_head": View(("final_head", "final_head_means"), _final_head),
     "size_intervals": _rows("seed_intervals", lambda: pl.col("model").is_not_null()),
     "relation_intervals": _rows("seed_intervals", lambda: pl.col("model").is_null()),
-    "seed_power": _with("seed_power", pair=_PAIR),
-    "seed_detection": _with("seed_detection", pair=_PAIR),
+    "seed_power": _pairs("seed_power"),
+    "seed_detection": _pairs("seed_detection"),
     "duplicates": View(("duplicates",), _duplicates),
     "extrapolation_onset": _of_outcome("extrapolation", "onset"),
     "extrapolation_peak": _of_outcome("extrapolation", "peak"),

@@ -10,11 +10,12 @@ import polars as pl
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development import steps
+from headway.reporting.development.frames import APART
 from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Section, Table
 
-MARKED_STEP = 1000  # where the published study draws its line
 RISE = "Rise per tenfold of step + 1"
 
 
@@ -56,9 +57,8 @@ def _trajectories(context: Context) -> Figure:
         gam = forms.base("over_time", "datum.kind == 'gam'")
         layers.append(gam.mark_line(strokeWidth=1.8, strokeDash=[6, 3], style="accent").encode(x=x, y=y))
         sentence += " The dashed curve is one additive model of all runs, the same in every panel."
-    if ends(context.tables["runs"]["last_step"])[1] > MARKED_STEP:
-        layers.append(forms.guide("over_time", "size", x=MARKED_STEP + 1))
-        sentence += f" The dotted line marks step {MARKED_STEP:,}."
+    layers += steps.mark(context, "over_time", "size")
+    sentence += steps.said(context)
     layers.append(forms.hoverable(seeds, x, y, tooltip, detail="seed:N"))
     return Figure(
         name="trajectories",
@@ -103,11 +103,12 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list[alt
     opacity = forms.shown(0.85, 0.12, "seed")
     chart = forms.base("heads")
     curves = chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="head:N", opacity=opacity)
-    layers = alt.layer(curves, forms.hoverable(chart, x, y, tooltip, detail="head:N")).properties(height=130)
+    hover = forms.hoverable(chart, x, y, tooltip, detail="head:N")
+    layers = alt.layer(*steps.mark(context, "heads", "seed"), curves, hover).properties(height=130)
     return Figure(
         name="heads-of-a-layer",
         title="The heads of one layer over training",
-        sentence="Each line is one head of the chosen layer, each panel a seed.",
+        sentence="Each line is one head of the chosen layer, each panel a seed." + steps.said(context),
         alt=f"Curves of {context.score.lower()} over training steps for each head of one layer, a panel a seed.",
         chart=forms.focusable(_seed_panels(context, layers)),
         tables=("heads",),
@@ -125,7 +126,7 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
         tooltip,
         opacity=forms.shown(1, 0.25, "seed"),
     ).properties(height=150)
-    steps = context.tables["heads"].filter(pl.col("size") == size)["step"]
+    measured = context.tables["heads"].filter(pl.col("size") == size)["step"]
     return Figure(
         name="heads-at-a-step",
         title="Every head at one step",
@@ -134,7 +135,7 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
         alt=f"Heat maps, one a seed, of {context.score.lower()} by layer and head at one training step.",
         chart=forms.focusable(_seed_panels(context, chart).add_params(alt.param(name="top", value=1))),
         tables=("heads",),
-        controls=(Control("size", "Size", size), Control("step", "Step", int(ends(steps)[1]), slider=True)),
+        controls=(Control("size", "Size", size), Control("step", "Step", int(ends(measured)[1]), slider=True)),
         layout=_seed_layout(context),
         top="value",
     )
@@ -143,16 +144,24 @@ def _heads_at_a_step(context: Context, size: str, tooltip: list[alt.Tooltip]) ->
 def against_size(
     context: Context, name: str, points: str, line: str, column: str, title: str, axis: str, sentence: str, *, log: bool
 ) -> Figure:
-    """An outcome of every run against parameters, with the mixed model's line where there is one."""
+    """An outcome of every run against parameters, with the robust line and the published model's where they exist."""
     x = axes.parameters_x()
     y = axes.log_y(column, axis) if log else axes.value_y(column, axis)
     tooltip = forms.tips(("run:N", "run"), ("n_params:Q", "parameters", ",d"), (f"{column}:Q", axis, ".4~g"))
-    chart = forms.run_dots(forms.base(points), x, y, context.sizes, tooltip)
+    chart = forms.run_dots(forms.base(points), axes.parameters_x(APART), y, context.sizes, tooltip)
+    sentence += " Dots of one size stand side by side, by seed."
     tables = [points]
-    if context.has(line):
-        chart = forms.band_and_line(line, x) + chart
-        tables.append(line)
-        sentence += " The dashed line is the mixed model’s, with its 95% interval."
+    kinds = set(context.tables[line]["kind"]) if context.has(line) else set()
+    if "published" in kinds:
+        published = forms.base(line, "datum.kind == 'published'").mark_line(
+            strokeWidth=1.2, strokeDash=[5, 4], style="accent"
+        )
+        chart = alt.layer(*(published.encode(x=x, y=f"{name}:Q") for name in ("fit", "lower", "upper")), chart)
+        sentence += " Dashed: the published model’s line and band, which take each run for a size of its own."
+    if "robust" in kinds:
+        chart = forms.band_and_line(line, x, y="fit:Q", where="datum.kind == 'robust'") + chart
+        sentence += " Solid: the line over sizes’ means, with its 95% band."
+    tables += [line] if kinds else []
     return Figure(
         name=name,
         title=title,
@@ -161,6 +170,34 @@ def against_size(
         chart=forms.focusable(chart),
         tables=tuple(tables),
         legend=True,
+    )
+
+
+def _peak_definitions(context: Context) -> Figure:
+    table = "peak_by_definition"
+    chart = forms.base(table)
+    definitions = context.levels(table, "definition")
+    y = axes.rows_y("definition", definitions)
+    tooltip = forms.tips(
+        ("definition:N", "peak of the"),
+        ("estimate:Q", "per tenfold parameters", ".3~g"),
+        ("lower:Q", "95%: from", ".3~g"),
+        ("upper:Q", "to", ".3~g"),
+        ("p:Q", "p", ".2~g"),
+    )
+    x = alt.X("lower:Q", title="Change of the peak per tenfold parameters")
+    spans = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2="upper:Q", y=y, tooltip=tooltip)
+    dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(
+        x="estimate:Q", y=y, tooltip=tooltip
+    )
+    return Figure(
+        name="peak-definitions",
+        title="Peak and size, by definition",
+        sentence="Dots are slopes of the robust line with 95% intervals. To the right of 0, the peak grows with size. "
+        "The largest of many heads grows with their number.",
+        alt="Slopes of the peak on parameters for each definition of the peak, with intervals.",
+        chart=alt.layer(forms.guide(table, x=0), spans, dots).properties(height=24 * len(definitions)),
+        tables=(table,),
     )
 
 
@@ -188,6 +225,7 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
     )
     yield from beside(context, "peak")
     if context.has("peak_by_definition"):
+        yield _peak_definitions(context)
         yield Table(
             "peak-by-definition",
             "The peak by definition",

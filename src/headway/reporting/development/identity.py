@@ -8,6 +8,7 @@ import altair as alt
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development import steps
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Figure, Item, Missing, Section
 
@@ -39,12 +40,13 @@ def _rank(context: Context) -> Figure:
     dots = runs.mark_point(size=18, filled=True).encode(
         x=x, y=y, color=forms.by_size(context.sizes), tooltip=tooltip, opacity=forms.shown(0.4, 0.04, "size", "seed")
     )
-    chart = alt.layer(dots, forms.size_means(means, x, y, context.sizes)).properties(height=170)
+    marked = steps.mark(context, "final_head", "size")
+    chart = alt.layer(*marked, dots, forms.size_means(means, x, y, context.sizes)).properties(height=170)
     return Figure(
         name="final-head-rank",
         title="Where the final top head stood before",
         sentence="Lines are the mean percentile of the final top head at each step: 100% is the largest, 50% is chance. "
-        "Bands are 95% intervals over seeds; dots are runs.",
+        "Bands are 95% intervals over seeds; dots are runs." + steps.said(context),
         alt="Lines of the percentile of the finally largest head over training steps, one a size.",
         chart=forms.focusable(forms.panels(chart, "size", context.sizes)),
         tables=("final_head",),
@@ -60,12 +62,14 @@ def _leads(context: Context) -> Figure:
     line = chart.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24, filled=True)).encode(
         x=x, y=y, color=forms.by_size(context.sizes), opacity=forms.shown(1, 0.12, "size")
     )
+    hover = forms.hoverable(chart, x, y, tooltip, detail="size:N")
     return Figure(
         name="share-leads",
         title="How often the final top head already leads",
-        sentence="A line is the share of a size’s runs whose final top head is already the largest at that step.",
+        sentence="A line is the share of a size’s runs whose final top head is already the largest at that step."
+        + steps.said(context),
         alt="Lines of the share of runs led by their final top head over training steps, one a size.",
-        chart=forms.focusable(line + forms.hoverable(chart, x, y, tooltip, detail="size:N")),
+        chart=forms.focusable(alt.layer(*steps.mark(context, "final_head_means"), line, hover)),
         tables=("final_head_means",),
         legend=True,
         small=forms.focusable(
@@ -90,9 +94,17 @@ def _takes_lead(context: Context) -> Figure:
         name="takes-lead",
         title="When the final top head takes the lead for good",
         sentence="A bar begins at the last checkpoint at which another head led. "
-        "It ends at the checkpoint from which the final top head leads to the end.",
+        "It ends at the checkpoint from which the final top head leads to the end." + steps.said(context),
         alt="Bars on the step axis for each run, a panel a size.",
-        chart=forms.run_spans("lead", axes.step_x("start"), "end", context.seeds, context.sizes, tooltip),
+        chart=forms.run_spans(
+            "lead",
+            axes.step_x("start"),
+            "end",
+            context.seeds,
+            context.sizes,
+            tooltip,
+            steps.mark(context, "lead", "size"),
+        ),
         tables=("lead",),
         layout=context.size_panels,
     )
@@ -123,12 +135,13 @@ def _duplicates(context: Context) -> Item:
         )
         for end in ("start", "end")
     ]
-    layers = alt.layer(spans, *dots).properties(height=alt.Step(15))
+    layers = alt.layer(*steps.mark(context, "duplicates", "size"), spans, *dots).properties(height=alt.Step(15))
     return Figure(
         name="identical-steps",
         title=title,
         sentence="Two joined dots are two steps of a run that are the same in every score of every head. "
-        "No slope is taken between neighbours. Where others lie between, slopes reach over the earlier one.",
+        "No slope is taken between neighbours. Where others lie between, slopes reach over the earlier one."
+        + steps.said(context),
         alt="Pairs of joined dots on the step axis for each run, a panel a size.",
         chart=forms.focusable(forms.panels(layers, "size", context.sizes)),
         tables=("duplicates",),

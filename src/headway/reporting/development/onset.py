@@ -8,6 +8,8 @@ import altair as alt
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development import steps
+from headway.reporting.development.frames import APART
 from headway.reporting.development.growth import RISE, against_size
 from headway.reporting.development.robust import beside
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
@@ -40,10 +42,27 @@ def _onset_items(context: Context) -> Iterator[Item]:
     yield _thresholds(context)
     yield _emergence(context)
     yield _derivatives(context)
+    yield _growth_curve(context)
     yield context.model(
         "gam.growth",
         "One curve for all runs",
         "This additive model explains the largest head’s score by log10(step + 1).",
+    )
+
+
+def _growth_curve(context: Context) -> Figure:
+    table = "growth_gam"
+    x, y = axes.step_x(), axes.value_y("fit", context.axis)
+    tooltip = forms.tips(("step_modded:Q", "step + 1", ",.0f"), *steps.CURVE_TIPS)
+    hover = forms.hoverable(forms.base(table), x, y, tooltip)
+    few = steps.too_few_of(context, "growth", "steps")
+    return Figure(
+        name="growth-curve",
+        title="The largest heads of all runs, as one smooth curve",
+        sentence=f"The additive model of all runs’ trajectories, with its 95% band.{few}{steps.said(context)}",
+        alt=f"A smooth curve of the largest {context.score.lower()} over training steps, with its band.",
+        chart=alt.layer(*steps.mark(context, table), forms.band_and_line(table, x, y), hover),
+        tables=(table,),
     )
 
 
@@ -56,11 +75,13 @@ def _thresholds(context: Context) -> Figure:
     lines = chart.mark_line(strokeWidth=1.3, interpolate="step-after").encode(
         x=x, y=y, detail="seed:N", color=forms.by_size(context.sizes), opacity=forms.shown(0.65, 0.08, "size", "seed")
     )
-    layers = alt.layer(lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")).properties(height=170)
+    marked = steps.mark(context, table, "size", axis="y")
+    layers = alt.layer(*marked, lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")).properties(height=170)
     return Figure(
         name="onset-thresholds",
         title="Onset at each threshold",
-        sentence="The published onset is the mean height of a line. Where lines jump, the choice of thresholds decides it.",
+        sentence="The published onset is the mean height of a line. Where lines jump, the choice of thresholds decides it."
+        + steps.said(context),
         alt="Step lines of the first step past each slope threshold, a panel a size, a line a seed.",
         chart=forms.focusable(forms.panels(layers, "size", context.sizes)),
         tables=(table,),
@@ -70,7 +91,7 @@ def _thresholds(context: Context) -> Figure:
 
 def _emergence(context: Context) -> Figure:
     chart = forms.base("emergence")
-    x = axes.parameters_x()
+    x = axes.parameters_x(APART)
     y = axes.log_y("step_modded", "Step + 1 (log scale)")
     tooltip = forms.tips(
         ("run:N", "run"),
@@ -87,14 +108,15 @@ def _emergence(context: Context) -> Figure:
         opacity=forms.shown(0.3, 0.04, "size", "seed"),
     )
     dots = forms.run_dots(chart, x, y, context.sizes, tooltip, size=60)
+    marked = steps.mark(context, "emergence", "what", axis="y")
     order = ["largest fitted value", "largest derivative"]
     return Figure(
         name="emergence",
         title="Two emergence steps from each run’s smooth curve",
         sentence="The published step is that of the largest fitted value, by which growth has stopped. "
-        "The largest derivative, shown with its 95% interval, is where growth is fastest.",
+        "The largest derivative, shown with its 95% interval, is where growth is fastest." + steps.said(context),
         alt="Two panels of emergence steps against parameters: largest fitted value, and largest derivative.",
-        chart=forms.focusable(forms.panels((spans + dots).properties(height=250), "what", order)),
+        chart=forms.focusable(forms.panels(alt.layer(*marked, spans, dots).properties(height=250), "what", order)),
         tables=("emergence",),
         layout=Layout(panels=2, panel_width=280, max_columns=2),
         legend=True,
@@ -116,12 +138,23 @@ def _derivatives(context: Context) -> Figure:
     lines = chart.mark_line(strokeWidth=1.3).encode(
         x=x, y=y, detail="seed:N", color=forms.by_size(context.sizes), opacity=forms.shown(0.6, 0.07, "size", "seed")
     )
+    bands = chart.mark_area().encode(
+        x=x,
+        y="derivative_lower:Q",
+        y2="derivative_upper:Q",
+        detail="seed:N",
+        color=forms.by_size(context.sizes),
+        opacity=forms.shown(0.07, 0.01, "size", "seed"),
+    )
     zero = forms.guide(table, "size", y=0)
-    layers = alt.layer(zero, lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")).properties(height=170)
+    layers = alt.layer(
+        bands, zero, *steps.mark(context, table, "size"), lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")
+    ).properties(height=170)
     return Figure(
         name="derivatives",
         title="How fast each run grows, and when",
-        sentence="Lines are the derivatives of the runs’ smooth curves. Growth is fastest where a line is highest.",
+        sentence="Lines are the derivatives of the runs’ smooth curves, with 95% bands. Growth is fastest where a line is highest."
+        f"{steps.too_few_of_runs(context)}{steps.said(context)}",
         alt="Curves of the derivative over training steps, a panel a size, a line a seed.",
         chart=forms.focusable(forms.panels(layers, "size", context.sizes)),
         tables=(table,),
@@ -153,9 +186,17 @@ def _spans(context: Context, control: tuple[Control, ...]) -> Figure:
         name="onset-spans",
         title="The onset of each run lies somewhere in its bar",
         sentence="A bar runs from the last checkpoint before the onset to the first after it. Wide bars are gaps between "
-        "checkpoints.",
+        "checkpoints." + steps.said(context),
         alt="Bars of the interval of each run’s onset on the step axis, a panel a size.",
-        chart=forms.run_spans("onset_intervals", x, "end", context.seeds, context.sizes, tooltip),
+        chart=forms.run_spans(
+            "onset_intervals",
+            x,
+            "end",
+            context.seeds,
+            context.sizes,
+            tooltip,
+            steps.mark(context, "onset_intervals", "size"),
+        ),
         tables=("onset_intervals",),
         controls=control,
         layout=context.size_panels,
@@ -173,12 +214,14 @@ def _shares(context: Context, control: tuple[Control, ...]) -> Figure:
         ("upper:Q", "to", ".0%"),
     )
     means = forms.size_means(chart, x, axes.share_y("share", "Share of runs"), context.sizes, interpolate="step-after")
+    hover = forms.hoverable(chart, x, "share:Q", tooltip, detail="size:N")
     return Figure(
         name="onset-shares",
         title="Share of runs that have started by each step",
-        sentence="Each line rises from none to all of a size’s runs. Bands are 95% intervals from resampling seeds.",
+        sentence="Each line rises from none to all of a size’s runs. Bands are 95% intervals from resampling seeds."
+        + steps.said(context),
         alt="Step lines of the share of runs with onset by each training step, one a size.",
-        chart=forms.focusable(means + forms.hoverable(chart, x, "share:Q", tooltip, detail="size:N")),
+        chart=forms.focusable(alt.layer(*steps.mark(context, "onset_shares"), means, hover)),
         tables=("onset_shares",),
         controls=control,
         legend=True,
@@ -222,9 +265,13 @@ def _by_definition(context: Context, definitions: list[str]) -> Figure:
         name="onset-by-definition",
         title="How the onset changes with its definition",
         sentence="Thick bars are what the checkpoints leave open for the median run; thin bars add the spread over seeds (95%). "
-        "The same runs start early or late according to the definition.",
+        "The same runs start early or late according to the definition." + steps.said(context),
         alt="Bars of the median onset’s interval for each definition of onset and each size.",
-        chart=forms.focusable(alt.layer(thin, thick).properties(height=10 * len(definitions) * len(context.sizes))),
+        chart=forms.focusable(
+            alt.layer(*steps.mark(context, "onset_by_size"), thin, thick).properties(
+                height=10 * len(definitions) * len(context.sizes)
+            )
+        ),
         tables=("onset_by_size",),
         legend=True,
     )

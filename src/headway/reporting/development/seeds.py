@@ -9,6 +9,7 @@ import altair as alt
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
+from headway.reporting.development.frames import APART
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Figure, Item, Layout, Missing, Section, Table
 
@@ -91,25 +92,19 @@ def _relation_widths(context: Context) -> Figure:
 
 def _detection(context: Context) -> Figure:
     table = "seed_detection"
-    chart = forms.base(table)
-    x, y = axes.seeds_x("Seeds of each size"), axes.share_y("share_detected", "Share of subsets")
+    pairs = context.levels(table, "pair") if context.has(table) else []
+    x = alt.X("n_seeds:O", title="Seeds of each size", axis=alt.Axis(labelAngle=0, labelOverlap="greedy"))
+    y = axes.rows_y("pair", pairs)
+    share = forms.sequential("share_detected", "Share of subsets", domain=[0, 1])
     tooltip = forms.tips(("pair:N", "sizes"), ("n_seeds:Q", "seeds"), ("share_detected:Q", "told apart in", ".0%"))
-    over = alt.selection_point(name="over", fields=["pair"], on="pointerover", clear="pointerout", empty=False)
-    lines = chart.mark_line(style="soft").encode(
-        x=x,
-        y=y,
-        detail="pair:N",
-        strokeWidth=alt.condition(over, alt.value(3.2), alt.value(1.4)),
-        opacity=alt.condition(over, alt.value(1), alt.value(0.7)),
-    )
-    hover = forms.hoverable(chart, x, y, tooltip, detail="pair:N").add_params(over)
+    chart = forms.tiles(table, x, y, share, tooltip).properties(height=alt.Step(22))
     return Figure(
         name="seed-detection",
         title="How many seeds tell two sizes apart?",
-        sentence="Each line is a pair of sizes. It shows the share of subsets of so many seeds in which a t test tells them apart "
+        sentence="Each row is a pair of sizes. A tile is the share of subsets of so many seeds in which a t test tells them apart "
         "(5% level).",
-        alt="Share of subsets in which two sizes differ, against number of seeds, a panel for onset, peak and slope.",
-        chart=_by_outcome(alt.layer(lines, hover)),
+        alt="Tiles of the share of subsets in which two sizes differ, by pair and number of seeds; panels are outcomes.",
+        chart=forms.panels(chart, "outcome", _OUTCOMES, columns=3),
         tables=(table,),
         layout=_layout(own_axes=False),
     )
@@ -178,7 +173,7 @@ def _extrapolated(context: Context, title: str, outcome: str, points: str, colum
     inside = chart.transform_filter("!datum.extrapolated").mark_line(strokeWidth=2, style="ink").encode(x=x, y="fit:Q")
     outside = chart.transform_filter("datum.extrapolated").mark_line(strokeWidth=1.6, strokeDash=[5, 4], style="accent")
     about = forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g"))
-    dots = forms.run_dots(forms.base(points), x, y, context.sizes, about, size=45)
+    dots = forms.run_dots(forms.base(points), axes.parameters_x(APART), y, context.sizes, about, size=45)
     hover = forms.hoverable(chart, x, "fit:Q", tooltip)
     return Figure(
         name=f"to-come-{outcome}",

@@ -55,31 +55,14 @@ _HOW_MANY = "How many groups heads form"
 
 
 def _choices(context: Context, table: str) -> tuple[Control, ...]:
-    """Controls for run and features, which open where most layers have groups.
-
-    Without groups, they open at the run with the largest excess over the nulls in raw weights, which the published study
-    looked at.
-    """
-    run, feature = _most_eventful(context)
-    features, runs = context.levels(table, "feature", ()), context.levels(table, "run", ())
-    return (
-        Control("run", "Run", run if run in runs else runs[0]),
-        Control("feature", "Features", feature if feature in features else features[0]),
+    """Controls for run and features. They open where the study found most groups."""
+    opens: dict[str, str] = context.values.get("most_eventful") or {}
+    columns = (("run", "Run"), ("feature", "Features"))
+    levels = {column: context.levels(table, column, ()) for column, _ in columns}
+    return tuple(
+        Control(column, label, opens[column] if opens.get(column) in levels[column] else levels[column][0])
+        for column, label in columns
     )
-
-
-def _most_eventful(context: Context) -> tuple[str | None, str | None]:
-    """The run and feature with most groups; the largest excess decides between equals, and raw weights come first."""
-    if not context.has("lines"):
-        return None, None
-    raw_first = pl.col("feature") != "raw"
-    rows = context.tables["lines"].group_by("run", "feature", maintain_order=True).agg(
-        pl.col("groups").sum().alias("n"), pl.col("excess").max()
-    )  # fmt: skip
-    first = rows.sort(
-        pl.col("n"), raw_first, "excess", descending=[True, False, True], nulls_last=True, maintain_order=True
-    ).row(0, named=True)
-    return first["run"], first["feature"]
 
 
 def _how_many(context: Context) -> Figure:

@@ -41,6 +41,7 @@ def emergence(draft: ResultBuilder) -> None:
             | {
                 "largest_fitted_step": of["step"][highest],
                 **fastest(fit, distinct["step"].to_numpy(), rng),
+                "n_steps": distinct.height,
                 "k": k,
                 "edf": fit.smooths["edf"][0],
             }
@@ -50,7 +51,8 @@ def emergence(draft: ResultBuilder) -> None:
         more = f" (and {len(missing) - 1} more runs)" if len(missing) > 1 else ""
         draft.say_left_out("emergence", missing[0] + more, ["emergence", "emergence_curves"])
     if rows:
-        draft.tables["emergence"] = pl.DataFrame(rows, infer_schema_length=None)
+        found = draft.tables["emergence"] = pl.DataFrame(rows, infer_schema_length=None)
+        draft.put("beyond.emergence", found.select(pl.median("n_steps", "k", "edf")).row(0, named=True))
         draft.tables["emergence_curves"] = pl.concat(curves)
         _note_fewer(draft)
 

@@ -12,12 +12,14 @@ from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.fits import gam_values
 from headway.studies.development.mixed import MixedModel, fit_mixed, fixed_line
+from headway.studies.development.robust import line_at
+from headway.studies.development.seeds import outcomes
 
 _SIZE = {"log10(n_params)": "n_params"}
 _BY_SIZE = {
-    "onset": ("onset", MixedModel("log10(m_step)", "m_step", _SIZE, ("seed_name",))),
-    "peak": ("peaks", MixedModel("max_attn", "max_attn", _SIZE, ("seed_name",))),
-    "slope": ("slopes", MixedModel("estimate", "estimate", _SIZE, ("seed_name",))),
+    "onset": MixedModel("log10(m_step)", "m_step", _SIZE, ("seed_name",)),
+    "peak": MixedModel("max_attn", "max_attn", _SIZE, ("seed_name",)),
+    "slope": MixedModel("estimate", "estimate", _SIZE, ("seed_name",)),
 }
 
 
@@ -29,7 +31,7 @@ def final_models(draft: ResultBuilder) -> None:
     final = draft.heads.final.rename({"value": score})
     depth = MixedModel(score, score, {"prop_layer": "prop_layer"}, ("Head", "model"))
     fit_mixed(draft, "lmm.final_depth", depth, final)
-    fit = fit_gam(draft, "gam.final_depth", score, "prop_layer", final)
+    fit = fit_gam(draft, "gam.final_depth", score, "prop_layer", final, "final_depth_gam")
     if fit is not None:
         draft.tables["final_depth_gam"] = curve(fit, "prop_layer", final["prop_layer"].to_numpy())
 
@@ -47,28 +49,31 @@ def growth_models(draft: ResultBuilder) -> None:
         draft.tables["growth_line"] = line.select(
             pl.Series("log_step", x), pl.Series("step_modded", 10.0**x), "fit", "lower", "upper"
         )
-    fit = fit_gam(draft, "gam.growth", score, "log_step", trajectories)
+    fit = fit_gam(draft, "gam.growth", score, "log_step", trajectories, "growth_gam")
     if fit is not None:
         drawn = curve(fit, "log_step", log_step)
         draft.tables["growth_gam"] = drawn.insert_column(1, (10.0 ** drawn["log_step"]).alias("step_modded"))
 
 
 def size_models(draft: ResultBuilder) -> None:
-    """Adds `lmm.onset`, `lmm.peak` and `lmm.slope`, and their lines over the sizes."""
+    """Adds `lmm.onset`, `lmm.peak` and `lmm.slope`, and over the sizes the robust lines and those of these models."""
     lines = []
-    for outcome, (table, model) in _BY_SIZE.items():
-        frame = draft.tables[table]
-        if outcome == "onset":
-            frame = frame.filter(pl.col("m_step") > 0)  # a logarithm is taken of it
-        fit = fit_mixed(draft, f"lmm.{outcome}", model, frame)
-        if fit is None:
+    for outcome, frame in outcomes(draft.tables).items():
+        fit = fit_mixed(draft, f"lmm.{outcome}", _BY_SIZE[outcome], frame)
+        known = frame.filter(pl.col("n_params") > 0)
+        if not known.height:
             continue
-        size = np.log10(frame["n_params"].drop_nulls().to_numpy().astype(float))
+        size = np.log10(known["n_params"].to_numpy().astype(float))
         x = np.linspace(size.min(), size.max(), 50)
-        line = fixed_line(fit, _smallest_df(draft, outcome), x)
-        if outcome == "onset":
-            line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
-        lines.append(line.select(pl.lit(outcome).alias("outcome"), pl.Series("n_params", 10**x), pl.all()))
+        drawn = {"robust": line_at(known, x)}
+        if fit is not None:
+            drawn["published"] = fixed_line(fit, _smallest_df(draft, outcome), x)
+        for kind, line in drawn.items():
+            if line is not None:
+                if outcome == "onset":
+                    line = line.select((pl.all() * np.log(10)).exp())  # from log10 of the step to the step
+                names = (pl.lit(outcome).alias("outcome"), pl.lit(kind).alias("kind"), pl.Series("n_params", 10**x))
+                lines.append(line.select(*names, pl.all()))
     if lines:
         draft.tables["size_lines"] = pl.concat(lines)
 
@@ -78,10 +83,10 @@ def _smallest_df(draft: ResultBuilder, name: str) -> float:
     return min(row["df"] for row in draft.values["lmm"][name]["fixed"].values())
 
 
-def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame) -> Any | None:
+def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame, table: str) -> Any | None:
     """Fits `y ~ s(x)` and stores its numbers; x with few values takes fewer basis functions than mgcv's 10.
 
-    There can be no more of them than values of x, and must be fewer than rows.
+    There can be no more of them than values of x, and must be fewer than rows. `table` is what holds its curve.
     """
     n_unique = frame[x].n_unique()
     k = min(n_unique, frame.height - 1)
@@ -94,9 +99,9 @@ def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame
         return stats.gam(formula, frame)
 
     formula = f"{y} ~ s({x})" if k >= 10 else f"{y} ~ s({x}, k={k})"
-    found = draft.attempt(path, fit)
+    found = draft.attempt(path, fit, [table])
     if found is not None:
-        draft.put(path, gam_values(found, formula))
+        draft.put(path, gam_values(found, formula) | {"n_distinct": n_unique, "k": min(k, 10)})
     return found
 
 

@@ -23,6 +23,8 @@ _QUANTILES = (0.95, 0.75, 0.5)
 
 def peak_definitions(draft: ResultBuilder) -> None:
     """Adds each run's peak by definition, and how it goes with size by each; a sentence where the definitions disagree."""
+    from scipy.stats import t
+
     heads = draft.heads
     peaks = by_definition(heads)
     if not peaks.height:
@@ -34,7 +36,9 @@ def peak_definitions(draft: ResultBuilder) -> None:
     for (definition,), of in peaks.group_by("definition", maintain_order=True):
         line = line_over_sizes(of.filter(pl.col("n_params") > 0).with_columns(y="peak"))
         if line is not None:
-            rows.append({"definition": definition, **{name: line[name] for name in _NUMBERS}})
+            half = float(t.ppf(0.975, line["df"])) * line["std_error"]
+            ends = {"lower": line["estimate"] - half, "upper": line["estimate"] + half}
+            rows.append({"definition": definition, **{name: (line | ends)[name] for name in _NUMBERS}})
     if not rows:
         reason = "a line over sizes with an error needs three sizes of different n_params"
         draft.leave_out("beyond.peak_definitions", reason, ["peak_by_definition"])
@@ -44,7 +48,7 @@ def peak_definitions(draft: ResultBuilder) -> None:
     _say(draft, rows)
 
 
-_NUMBERS = {name: pl.Float64() for name in ("estimate", "std_error", "df", "t", "p")}
+_NUMBERS = {name: pl.Float64() for name in ("estimate", "std_error", "df", "t", "p", "lower", "upper")}
 
 
 def by_definition(heads: Heads) -> pl.DataFrame:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
 from headway.stats.distributions import t_p
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.seeds import outcomes
+
+Array = NDArray[np.float64]
 
 _TABLES = ("published_robust", "without_size", "size_checks")
 _SIZE = "log10(n_params)"
@@ -86,17 +89,47 @@ def line_over_sizes(frame: pl.DataFrame) -> dict[str, Any] | None:
     standard error of the mixed model with `(1 | model)`. Its Satterthwaite df would jump to the number of runs where the
     variance of sizes is estimated as 0, and the test then rejects too often.
     """
+    line = _fit_means(frame)
+    if line is None:
+        return None
+    words = {"formula": f"mean of each size ~ {_SIZE}", "term": _SIZE}
+    return words | _t_test(line.slope, line.slope_error, line.n - 2) | {"n_sizes": line.n}
+
+
+def line_at(frame: pl.DataFrame, x: Array) -> pl.DataFrame | None:
+    """The line over sizes at `x`, in log10(parameters), with its 95% t interval: fit, lower, upper. None as above."""
+    from scipy.stats import t
+
+    line = _fit_means(frame)
+    if line is None:
+        return None
+    fit = line.mean_y + line.slope * (x - line.mean_x)
+    error = np.sqrt(line.variance / line.n + (line.slope_error * (x - line.mean_x)) ** 2)
+    half = t.ppf(0.975, line.n - 2) * error
+    return pl.DataFrame({"fit": fit, "lower": fit - half, "upper": fit + half})
+
+
+class _Line(NamedTuple):
+    """A line through the means of `n` sizes; `variance` is that of a size's mean about it."""
+
+    mean_x: float
+    mean_y: float
+    slope: float
+    slope_error: float
+    variance: float
+    n: int
+
+
+def _fit_means(frame: pl.DataFrame) -> _Line | None:
     means = _means(frame)
     x, y = np.log10(means["n_params"].to_numpy().astype(float)), means["y"].to_numpy()
     n = len(x)
     if n < 3 or np.ptp(x) == 0:
         return None
     slope, error, _ = line_tests(x, y[None], np.array([_variance_by_runs(means)]))
-    return (
-        {"formula": f"mean of each size ~ {_SIZE}", "term": _SIZE}
-        | _t_test(float(slope[0]), float(error[0]), n - 2)
-        | {"n_sizes": n}
-    )
+    dx = x - x.mean()
+    variance = float(error[0] ** 2 * (dx @ dx))
+    return _Line(float(x.mean()), float(y.mean()), float(slope[0]), float(error[0]), variance, n)
 
 
 def line_tests(x: np.ndarray, y: np.ndarray, variance_by_runs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -48,8 +48,23 @@ def findings(result: Result, table: pl.DataFrame) -> None:
         "n_last": int(transitions["last_beyond"].sum()),
         "n_undecided": int(transitions["undecided"].sum()),
     }
+    result.values["most_eventful"] = most_eventful(lines)
     _beyond(result, lines)
     _notes(result, table)
+
+
+def most_eventful(lines: pl.DataFrame) -> dict[str, str] | None:
+    """The run and feature with groups in most layers, kinds and steps, where figures open.
+
+    The largest excess over the nulls decides between equals, and raw weights, which the published study looked at, come first.
+    """
+    rows = lines.group_by("run", "feature", maintain_order=True).agg(pl.col("groups").sum(), pl.col("excess").max())
+    if rows.is_empty():
+        return None
+    raw_last = pl.col("feature") != "raw"
+    by = [pl.col("groups"), raw_last, pl.col("excess")]
+    first = rows.sort(*by, descending=[True, False, True], nulls_last=True, maintain_order=True).row(0, named=True)
+    return {"run": first["run"], "feature": first["feature"]}
 
 
 def _place(row: Mapping[str, Any], runs: str = "") -> str:
