@@ -617,11 +617,11 @@ def demo(
     nano.folder("quick", progress=progress)
     scores = (*options.SCORES.default, "entropy", "distance", "induction", "duplicate")
     _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
-    clustered = "seed=1,2 step=0,8,32,64,128,256,512,last"  # two seeds, to see whether they agree
+    clustered = "seed=1,2 step=0,32,64,128,192,256,320,last"  # two seeds, to see whether they agree
     _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
     for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
         _require_whole(summary)
-    results = analyze(out, progress=progress)
+    results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
     return results, report(out, progress=progress)
 
 

@@ -15,6 +15,7 @@ import support_models
 from headway import nano
 from headway.errors import HeadwayError, SelectionError, StorageError, UsageError
 from headway.nano import data, location, making, stacked, training, worker
+from headway.nano.text import paragraphs
 from headway.store.directory import RunDirectory
 from headway.suites import open_suite
 
@@ -356,10 +357,12 @@ def test_presets_are_grids_of_the_promised_size(name):
 
 def test_the_held_out_text_is_a_tenth_and_in_no_other():
     held, trained = nano.held_out(), data.trained_on()
-    assert not set(held) & set(trained)
+    assert not any(text.startswith(tuple(held)) for text in trained)
     assert len(held) == pytest.approx(len(trained) / 9, abs=1)
     assert len(set(trained)) == len(trained)
-    assert min(map(len, held)) >= 60
+    assert 32 < min(map(len, held)) <= max(map(len, held)) <= 64
+    assert all(whole.startswith(text) for text, whole in zip(held, paragraphs()[9::10], strict=True))
+    assert all(whole[len(text) :][:1] in (" ", "") for text, whole in zip(held, paragraphs()[9::10], strict=True))
 
 
 def test_batches_mix_text_and_passages_that_repeat():

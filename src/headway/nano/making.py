@@ -25,14 +25,7 @@ from headway.text import count, listed
 MOST_WORKERS = 16
 # With more runs, the numbers of a step no longer fit into a core's cache. A GPU has room for all runs of a size.
 MOST_TOGETHER = {"cpu": 3, "cuda": 64}
-_WORKER_SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    # glibc returns each large array to the system by default. Asking for it again at each step costs a quarter of the time.
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-}
+_WORKER_SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def folder(name: str = "quick", progress: Progress | None = None) -> Path:

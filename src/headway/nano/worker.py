@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headway.allocation import keep_freed_memory
 from headway.nano.location import read_recipe, tokenizer_path
 from headway.nano.recipe import Recipe
 from headway.nano.training import train_runs
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def main(folder: Path, device: str) -> None:
     from tokenizers import Tokenizer
 
+    keep_freed_memory()
     recipe = read_recipe(folder)
     tokenizer = Tokenizer.from_file(str(tokenizer_path(folder)))
     for line in sys.stdin:
