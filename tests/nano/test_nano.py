@@ -207,7 +207,7 @@ def assert_in_order(found):
 
 
 def test_roles_and_ability_arise_in_order(tmp_path):
-    """Two runs of the smallest size of the preset `quick`: some 20 seconds of two cores."""
+    """Two runs of the smallest size of the preset `quick`: some 40 seconds of one core."""
     quick = nano.PRESETS["quick"]
     recipe = dataclasses.replace(quick, sizes=quick.sizes[:1], seeds=(1, 2))
     assert_in_order(story(nano.train(recipe, tmp_path / "suite"), tmp_path / "runs"))
@@ -358,11 +358,12 @@ def test_presets_are_grids_of_the_promised_size(name):
 def test_the_held_out_text_is_a_tenth_and_in_no_other():
     held, trained = nano.held_out(), data.trained_on()
     assert not any(text.startswith(tuple(held)) for text in trained)
-    assert len(held) == pytest.approx(len(trained) / 9, abs=1)
+    # Of a tenth of all paragraphs, those are left out that begin as one to train on does: at most one in ten.
+    assert 0.9 * len(trained) / 9 - 1 <= len(held) <= len(trained) / 9 + 1
     assert len(set(trained)) == len(trained)
     assert 32 < min(map(len, held)) <= max(map(len, held)) <= 64
-    assert all(whole.startswith(text) for text, whole in zip(held, paragraphs()[9::10], strict=True))
-    assert all(whole[len(text) :][:1] in (" ", "") for text, whole in zip(held, paragraphs()[9::10], strict=True))
+    tenth = paragraphs()[9::10]
+    assert all(any(f"{whole} ".startswith(f"{text} ") for whole in tenth) for text in held)  # cut between words
 
 
 def test_batches_mix_text_and_passages_that_repeat():
