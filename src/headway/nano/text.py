@@ -39,7 +39,9 @@ def text_sha256() -> str:
 
 def held_out() -> list[str]:
     """The beginnings of every tenth paragraph, in whole words: the corpus `nano`. No text to train on begins so, too."""
-    beginnings = (text[: LONGEST_HELD_OUT + 1] for number, text in enumerate(paragraphs()) if number % TENTH == TENTH - 1)
+    beginnings = (
+        text[: LONGEST_HELD_OUT + 1] for number, text in enumerate(paragraphs()) if number % TENTH == TENTH - 1
+    )
     whole_words = (text if len(text) <= LONGEST_HELD_OUT else text[: text.rindex(" ")] for text in beginnings)
     trained = trained_on()
     return [text for text in whole_words if not any(other.startswith(text) for other in trained)]
