@@ -101,10 +101,9 @@ def test_commands_are_found_where_pages_show_them():
 # --- tutorials and notebooks are run --------------------------------------------------------------------------------
 
 TINY = nano.Recipe(
-    sizes=(nano.Size(n_layers=1, n_heads=4, hidden_size=16), nano.Size(n_layers=2, n_heads=4, hidden_size=16)),
+    sizes=(nano.Size(1, n_heads=4, hidden_size=16, mlp_size=64), nano.Size(2, n_heads=4, hidden_size=16, mlp_size=64)),
     seeds=(1, 2),
     steps=(0, 4, 40),
-    vocab_size=300,
     context_length=32,
     batch_size=4,
     shortest_passage=5,
