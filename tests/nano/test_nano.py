@@ -174,6 +174,21 @@ def test_a_run_is_the_same_alone_and_beside_others(tmp_path):
     assert max(abs(first[name] - second[name]).max() for name in first) > 1e-2
 
 
+def test_runs_of_one_size_are_trained_together_and_every_worker_has_some():
+    recipe = dataclasses.replace(TINY, seeds=(1, 2, 3, 4, 5))
+    runs = list(recipe.runs())
+    for n_workers, most, lengths in (
+        (2, 3, [3, 2, 3, 2]),
+        (1, 3, [3, 2, 3, 2]),
+        (2, 64, [3, 2, 3, 2]),
+        (1, 64, [5, 5]),
+    ):
+        stacks = making._stacks(recipe, runs, n_workers, most)
+        assert [len(stack) for stack in stacks] == lengths
+        assert [run for stack in stacks for run in stack] == runs
+        assert all(len({recipe.runs()[run][0] for run in stack}) == 1 for stack in stacks)
+
+
 # --- what the presets show ------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from headway.text import count, listed
 
 # Each worker loads PyTorch, which takes half a gigabyte.
 MOST_WORKERS = 16
-# With more runs, the numbers of a step no longer fit into a core's cache. A GPU has room for all runs of a size.
+# On a CPU, arithmetic takes most of a step, and more runs save nothing. A GPU has room for all runs of a size.
 MOST_TOGETHER = {"cpu": 3, "cuda": 64}
 _WORKER_SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -48,7 +48,8 @@ def train(
 
     A run is there whole or not at all, so that training that was stopped goes on with the runs that are missing. Two
     trainings of one suite wait for each other. The folder in the cache is named after recipe, text and code, because
-    another Python has other documentation to train on. Each worker trains on one thread.
+    another Python has other documentation to train on. Each worker trains up to three runs of a size together, on one
+    thread; on a GPU, up to 64.
 
     Args:
         recipe: `quick` or `standard`, or a recipe of your own.
