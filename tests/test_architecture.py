@@ -29,7 +29,7 @@ FLOORS = [
     ["store"],
     ["stats"],
     ["options"],
-    ["devices"],
+    ["allocation", "devices"],
     ["tables", "progress", "errors", "text"],
     ["known_scores"],
     ["interrupts"],

@@ -101,10 +101,9 @@ def test_commands_are_found_where_pages_show_them():
 # --- tutorials and notebooks are run --------------------------------------------------------------------------------
 
 TINY = nano.Recipe(
-    sizes=tuple(nano.Size(n_layers=n, n_heads=4, hidden_size=width) for n, width in ((1, 8), (1, 16), (2, 16))),
+    sizes=tuple(nano.Size(n, n_heads=4, hidden_size=width, mlp_size=64) for n, width in ((1, 8), (1, 16), (2, 16))),
     seeds=(1, 2),
     steps=(0, 4, 40),
-    vocab_size=300,
     context_length=32,
     batch_size=4,
     shortest_passage=5,

@@ -612,7 +612,7 @@ STATUS = Command(
 PRESET = Option(
     "preset",
     "quick",
-    "The recipe: quick, or standard for 4 sizes, 9 seeds and 16 steps.",
+    "The recipe: quick, or standard for 4 sizes, 9 seeds and 21 steps.",
     choices=("quick", "standard"),
 )
 SUITE_FOLDER = Option[str | None]("out", None, "The suite's folder; in the user's cache if not given.", unit="dir")
@@ -622,7 +622,7 @@ TRAINING_DEVICE = Option(
 RUNS_AT_ONCE = Option[int | None](
     "workers",
     None,
-    "How many runs are trained at the same time; if not given, one for each core, on a GPU too.",
+    "How many processes train runs, several at once each; if not given, one for each core, on a GPU too.",
     Takes.NUMBER,
     "processes",
     at_least=1,
@@ -632,7 +632,7 @@ NANO_TRAIN = Command(
     "Train the nano suite; runs that are there already are kept.",
     (PRESET, SUITE_FOLDER, TRAINING_DEVICE, RUNS_AT_ONCE),
     (
-        ("nano train", "Train the quick suite into the cache, in about three minutes of one core."),
+        ("nano train", "Train the quick suite into the cache, in about four minutes of one core."),
         ("nano train --preset standard --out suites/nano --workers 2", "Train the large suite into a folder."),
     ),
 )

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headway.allocation import keep_freed_memory
 from headway.errors import CheckpointError, UsageError
 from headway.models.architectures import renamed
 from headway.models.config import config_text, skeleton
@@ -49,6 +50,7 @@ def load(
         CheckpointError: a tensor is missing, unexpected, not finite, or has another shape than config.json says.
         UnsupportedModel: transformers does not know the architecture, or the weights are quantized.
     """
+    keep_freed_memory()
     folder = Path(folder)
     model = copy.deepcopy(skeleton(config_text(folder), str(folder)))
     prefix = f"{model.base_model_prefix}."

@@ -13,21 +13,25 @@ from headway.nano.text import trained_on
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"
+END_OF_TEXT, UNKNOWN = SPECIAL = ("<|endoftext|>", "<|unknown|>")
 END_OF_TEXT_ID = 0
 
 
 def train_tokenizer(vocab_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer of `vocab_size` tokens, trained on nano's text, the held-out tenth left out."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A tokenizer of lower-case characters, trained on nano's text, the held-out tenth left out.
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    The most frequent characters come first. If the vocabulary is larger than the alphabet, byte-pair merges fill it.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s?\S+"), "isolated")  # words, each with the space before
+    tokenizer.decoder = decoders.Fuse()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(SPECIAL),
+        limit_alphabet=vocab_size - len(SPECIAL),
         show_progress=False,
     )
     tokenizer.train_from_iterator(trained_on(), trainer)
@@ -43,20 +47,21 @@ def batches(recipe: Recipe, stream: np.ndarray, seed: int) -> Iterator[np.ndarra
     """Without end: (batch_size, context_length) int64 ids. The seed alone decides their order."""
     draw = np.random.default_rng(seed)
     while True:
-        yield np.stack([_sequence(recipe, stream, draw) for _ in range(recipe.batch_size)])
+        yield _batch(recipe, stream, draw)
 
 
-def _sequence(recipe: Recipe, stream: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    if draw.random() >= recipe.repeated:
-        return _text(stream, recipe.context_length, draw)
-    length = int(draw.integers(recipe.shortest_passage, recipe.longest_passage + 1))
-    if draw.random() < recipe.random:
-        passage = draw.choice(np.arange(END_OF_TEXT_ID + 1, recipe.vocab_size), size=length, replace=False)
-    else:
-        passage = _text(stream, length, draw)
-    return np.resize(passage, recipe.context_length)  # over and over
+def _batch(recipe: Recipe, stream: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    n, length = recipe.batch_size, recipe.context_length
+    starts = draw.integers(len(stream) - length + 1, size=(n, 1))
+    text = stream[starts + np.arange(length)]
+    is_random = draw.random((n, 1)) < recipe.random
+    passages = np.where(is_random, _distinct(recipe, draw), text[:, : recipe.longest_passage])
+    lengths = draw.integers(recipe.shortest_passage, recipe.longest_passage + 1, size=(n, 1))
+    over_and_over = np.take_along_axis(passages, np.arange(length) % lengths, axis=1)
+    return np.where(draw.random((n, 1)) < recipe.repeated, over_and_over, text)
 
 
-def _text(stream: np.ndarray, length: int, draw: np.random.Generator) -> np.ndarray:
-    start = int(draw.integers(len(stream) - length + 1))
-    return stream[start : start + length]
+def _distinct(recipe: Recipe, draw: np.random.Generator) -> np.ndarray:
+    """Distinct random tokens in each row, without special ones: (batch_size, longest_passage)."""
+    orders = draw.random((recipe.batch_size, recipe.vocab_size - len(SPECIAL))).argsort(axis=1)
+    return orders[:, : recipe.longest_passage] + len(SPECIAL)

@@ -1,103 +1,108 @@
-"""One training run of transformers' GPT-NeoX, from initialisation to the last step, with checkpoints."""
+"""Training runs of one size together, from initialisation to the last step, with checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headway.nano.data import END_OF_TEXT, END_OF_TEXT_ID, batches, token_stream
+from headway.nano.data import END_OF_TEXT, UNKNOWN, batches, token_stream
 from headway.nano.recipe import Recipe, Size
+from headway.store.files import to_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from torch import Tensor
+
+    from headway.nano.stacked import Stack
 
 
-def train_run(
+def train_runs(
     recipe: Recipe,
     size: Size,
-    seed: int,
+    folders: Mapping[int, Path],
     tokenizer: Tokenizer,
-    folder: Path,
     *,
     device: str = "cpu",
     step_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train one run, and write its checkpoints to `folder`/stepN/ with files as on the Hub.
+    """Train one run for each seed in `folders`, and write its checkpoints to FOLDER/stepN/ with files as on the Hub.
 
-    The seed decides initialisation and data order. On a CPU the same seed gives the same weights, bit for bit, with
-    the same versions of PyTorch and NumPy on the same kind of processor: training keeps to one thread, since the number
-    of threads decides in which order sums are taken. A GPU gives the same run only up to rounding, which training
-    amplifies.
+    The seed decides initialisation and data order, which are the same alone and beside other runs. On a CPU the same
+    runs together give the same weights, bit for bit, with the same versions of PyTorch and NumPy on the same kind of
+    processor: training keeps to one thread, since the number of threads decides in which order sums are taken. Beside
+    other runs, or on a GPU, a run is the same only up to rounding, which training amplifies.
     """
     import torch
 
-    with _one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _model(recipe, size).to(device)
+    from headway.nano.stacked import Stack
+
+    with _one_thread():
+        stack = Stack(recipe, size, list(folders), device)
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            [stack.weights],
             lr=recipe.learning_rate,
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
             fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(recipe, step))
-        data = batches(recipe, token_stream(tokenizer), seed)
-        if 0 in recipe.steps:
-            _save(model, recipe, tokenizer, folder / "step0")
-        for step, batch in enumerate(islice(data, recipe.steps[-1]), start=1):
-            ids = torch.from_numpy(batch).to(device)
-            model(ids, labels=ids).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
+        stream = token_stream(tokenizer)
+        data = [batches(recipe, stream, seed) for seed in folders]
+        for step in range(recipe.steps[-1] + 1):
             if step in recipe.steps:
-                _save(model, recipe, tokenizer, folder / f"step{step}")
+                _save(stack, recipe, size, tokenizer, [folder / f"step{step}" for folder in folders.values()])
+            if step == recipe.steps[-1]:
+                break
+            ids = torch.stack([torch.from_numpy(next(own)) for own in data]).to(device)
+            (gradient,) = torch.autograd.grad(stack.losses(ids).sum(), stack.weights)
+            stack.weights.grad = _clipped(gradient, recipe.max_gradient_norm)
+            optimizer.step()
+            schedule.step()
             step_done()
 
 
-def _model(recipe: Recipe, size: Size) -> Any:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    config = GPTNeoXConfig(
-        vocab_size=recipe.vocab_size,
-        hidden_size=size.hidden_size,
-        num_hidden_layers=size.n_layers,
-        num_attention_heads=size.n_heads,
-        intermediate_size=4 * size.hidden_size,
-        max_position_embeddings=recipe.context_length,
-        # The heads are small: all of a head's dimensions rotate, and layers build on each other within a block.
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
-        use_parallel_residual=False,
-        initializer_range=recipe.initializer_range,
-        bos_token_id=END_OF_TEXT_ID,
-        eos_token_id=END_OF_TEXT_ID,
-        use_cache=False,
-    )
-    return GPTNeoXForCausalLM(config)
+def _clipped(gradient: Tensor, largest: float) -> Tensor:
+    """Each run's gradient, a row, shortened to the norm `largest`."""
+    norms = gradient.norm(dim=1, keepdim=True)
+    shortened: Tensor = gradient * (largest / (norms + 1e-6)).clamp(max=1)
+    return shortened
 
 
 def _rate(recipe: Recipe, step: int) -> float:
     """The learning rate of the step after `step`, as a share of the highest."""
-    falling = max(0.1, 1 - step / recipe.steps[-1])
-    return min(1.0, (step + 1) / recipe.warmup) * falling
+    left = 1 - step / recipe.steps[-1]
+    # A rate that falls from the beginning delays the roles: three layers then need more than 450 steps.
+    return min(1.0, (step + 1) / recipe.warmup) * min(1.0, max(0.1, 2 * left))
 
 
-def _save(model: Any, recipe: Recipe, tokenizer: Tokenizer, folder: Path) -> None:
-    """The checkpoint with its tokenizer: `AutoModelForCausalLM` and `AutoTokenizer` read the folder as it is."""
-    from transformers import PreTrainedTokenizerFast
+def _save(stack: Stack, recipe: Recipe, size: Size, tokenizer: Tokenizer, folders: list[Path]) -> None:
+    """A checkpoint of each run: `AutoModelForCausalLM` and `AutoTokenizer` read its folder as it is.
 
-    model.save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        model_max_length=recipe.context_length,
-    ).save_pretrained(folder)
+    The files are written here, because importing transformers takes longer than a tenth of a training.
+    """
+    from safetensors.torch import save_file
+
+    from headway.nano.stacked import config
+
+    for run, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        save_file(stack.state(run), folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_bytes(to_json(config(recipe, size)))
+        (folder / "tokenizer_config.json").write_text(json.dumps(_tokenizer_config(recipe)))
+        tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _tokenizer_config(recipe: Recipe) -> dict[str, str | int]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "unk_token": UNKNOWN,
+        "model_max_length": recipe.context_length,
+    }
 
 
 @contextmanager
