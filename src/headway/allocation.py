@@ -22,5 +22,5 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # not glibc
         return
-    mallopt(_MMAP_THRESHOLD, 2**30)
+    mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25)  # older versions take 32 MiB at most
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
