@@ -260,4 +260,6 @@ def test_tables_for_papers(fit):
     assert len(markdown.splitlines()) == 6
     row = tidy.row(3, named=True)
     assert fit.apa("z").startswith(f"b = {row['estimate']:.2f}, SE = {row['std_error']:.2f}, t({row['df']:.1f})")
-    assert r"log10(n\_params)" in stats.ols("y ~ log10(n_params)", TABLES["unbalanced"]).to_latex()
+    named = stats.ols("y ~ log10(n_params)", TABLES["unbalanced"])
+    assert r"| log10(n\_params) |" in named.to_markdown()
+    assert r"log10(n\_params) &" in named.to_latex()

@@ -146,8 +146,16 @@ def test_workers_keep_to_the_cores_that_were_allotted(directory):
     assert set(directory.read("heads")["OMP_NUM_THREADS"]) == {"1"}
 
 
-@pytest.mark.skipif(torch.get_num_threads() == 1, reason="a single core can be shared in one way only")
-def test_one_thread_computes_on_all_cores_and_those_that_read_take_one(directory):
+@pytest.fixture
+def two_threads():
+    """torch computes with two threads, even where the tests have one each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_one_thread_computes_on_all_cores_and_those_that_read_take_one(directory, two_threads):
     job = Threads()
     sweep.run(job, grid(), directory)
     assert len({thread for thread, _ in job.computed}) == 1

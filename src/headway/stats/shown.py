@@ -58,7 +58,7 @@ class Reported(Shown):
     def to_markdown(self, level: float = 0.95) -> str:
         """The coefficients as a Markdown table."""
         head, rows = _cells(self.tidy(level), level)
-        rows = [[re.sub(r"([|`*_\\\\])", r"\\\\\1", cell) for cell in row] for row in rows]
+        rows = [[re.sub(r"([|`*_\\])", r"\\\1", cell) for cell in row] for row in rows]
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
