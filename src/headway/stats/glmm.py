@@ -19,15 +19,14 @@ from headway.errors import StatisticsError
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape
 from headway.stats.differences import hessian_of
-from headway.stats.distributions import normal_quantile
 from headway.stats.families import Family, family_of
 from headway.stats.formula import parse
 from headway.stats.laplace import Mode, Problem
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import quantiles
 from headway.stats.random_effects import RandomTerm, correlations_of, random_terms
-from headway.stats.shown import Reported
 from headway.stats.summaries import coefficient_lines, criterion_lines, group_line, quantile_lines, random_lines
+from headway.stats.wald import WaldTested
 
 Floats = np.ndarray
 _SINGULAR = 1e-4  # a standard deviation of random effects below this counts as 0, as in lme4
@@ -160,7 +159,7 @@ class Asymptotic(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GeneralisedMixedModel(Reported):
+class GeneralisedMixedModel(WaldTested):
     """A fitted generalised linear mixed model. Matrices of fixed effects are in the order of `fixed["term"]`.
 
     Attributes:
@@ -248,31 +247,10 @@ class GeneralisedMixedModel(Reported):
         """Covariance of β for normal tests, whatever `df` says."""
         return Asymptotic(self.vcov)
 
-    @cached_property
+    @property
     def fixed(self) -> pl.DataFrame:
-        """term, estimate, std_error, z, p: Wald tests."""
-        from scipy.special import ndtr
-
-        std_error = np.sqrt(np.diag(self.vcov))
-        z = self.beta / std_error
-        columns = {"estimate": self.beta, "std_error": std_error, "z": z, "p": 2 * ndtr(-np.abs(z))}
-        return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
-
-    def coefficient_tests(self) -> pl.DataFrame:
-        """term, estimate, std_error, df, t, p, with infinite df: t is z."""
-        infinite = pl.lit(float("inf")).alias("df")
-        return self.fixed.select("term", "estimate", "std_error", infinite, pl.col("z").alias("t"), "p")
-
-    def confint(self, level: float = 0.95) -> pl.DataFrame:
-        """term, lower, upper: Wald intervals of the fixed effects.
-
-        Raises:
-            StatisticsError: the level is not between 0 and 1.
-        """
-        if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
-        margin = normal_quantile((1 + level) / 2) * self.fixed["std_error"].to_numpy()
-        return pl.DataFrame({"term": self.fixed["term"], "lower": self.beta - margin, "upper": self.beta + margin})
+        """term, estimate, std_error, z, p: Wald tests of the fixed effects."""
+        return self.coefficients
 
     @cached_property
     def covariances(self) -> dict[str, Floats]:

@@ -24,7 +24,7 @@ from headway.stats.distributions import normal_quantile
 from headway.stats.formula import parse
 from headway.stats.likelihood_intervals import extreme_in_region
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
-from headway.stats.shown import Reported
+from headway.stats.wald import WaldTested
 
 Floats = np.ndarray
 _ZERO = "interval_regression needs a column that is 0"
@@ -289,7 +289,7 @@ def _times(z: Floats, density: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IntervalRegression(Reported):
+class IntervalRegression(WaldTested):
     """A fitted regression of interval-censored times. Matrices are in the order of `coefficients["term"]`.
 
     Attributes:
@@ -374,21 +374,6 @@ class IntervalRegression(Reported):
         """Standard error of log σ."""
         return float(np.sqrt(self._covariance[-1, -1]))
 
-    @cached_property
-    def coefficients(self) -> pl.DataFrame:
-        """term, estimate, std_error, z, p: Wald tests."""
-        from scipy.special import ndtr
-
-        std_error = np.sqrt(np.diag(self.vcov))
-        z = self.beta / std_error
-        columns = {"estimate": self.beta, "std_error": std_error, "z": z, "p": 2 * ndtr(-np.abs(z))}
-        return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
-
-    def coefficient_tests(self) -> pl.DataFrame:
-        """term, estimate, std_error, df, t, p, with infinite df: t is z."""
-        infinite = pl.lit(float("inf")).alias("df")
-        return self.coefficients.select("term", "estimate", "std_error", infinite, pl.col("z").alias("t"), "p")
-
     def confint(self, level: float = 0.95, method: str = "wald") -> pl.DataFrame:
         """term, lower, upper: intervals of the coefficients.
 
@@ -400,19 +385,19 @@ class IntervalRegression(Reported):
         Raises:
             StatisticsError: the level is not between 0 and 1, or the method is unknown.
         """
-        if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
-        quantile = normal_quantile((1 + level) / 2)
-        std_error = self.coefficients["std_error"].to_numpy()
-        if method == "wald":
-            ends = [self.beta - quantile * std_error, self.beta + quantile * std_error]
-        elif method == "profile":
-            rows = np.column_stack([np.linalg.inv(self._r), np.zeros(len(self.beta))])
-            ends = [np.array([self._bound(side, row, quantile**2, step) for row, step in zip(rows, std_error, strict=True)])
-                    for side in (-1, 1)]  # fmt: skip
-        else:
+        if method not in ("wald", "profile"):
             raise StatisticsError(f"unknown method {method!r} of intervals: choose 'wald' or 'profile'")
-        return pl.DataFrame({"term": self.coefficients["term"], "lower": ends[0], "upper": ends[1]})
+        wald = super().confint(level)
+        if method == "wald":
+            return wald
+        rise = normal_quantile((1 + level) / 2) ** 2
+        rows = np.column_stack([np.linalg.inv(self._r), np.zeros(len(self.beta))])
+        steps = self.coefficients["std_error"].to_numpy()
+        ends = {
+            name: [self._bound(side, row, rise, step) for row, step in zip(rows, steps, strict=True)]
+            for name, side in (("lower", -1), ("upper", 1))
+        }
+        return pl.DataFrame({"term": wald["term"], **ends})
 
     def _bound(self, side: int, row: Floats, rise: float, step: float) -> float:
         return extreme_in_region(side, lambda x: float(row @ x), self._likelihood.deviance, self._point, rise, step)
