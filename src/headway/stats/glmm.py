@@ -24,12 +24,20 @@ from headway.stats.formula import parse
 from headway.stats.laplace import Mode, Problem
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.quantiles import quantiles
-from headway.stats.random_effects import RandomTerm, correlations_of, random_terms
+from headway.stats.random_effects import (
+    SINGULAR,
+    RandomTerm,
+    any_singular,
+    correlations_of,
+    covariances_of,
+    levels_of,
+    random_terms,
+    variances_of,
+)
 from headway.stats.summaries import coefficient_lines, criterion_lines, group_line, quantile_lines, random_lines
 from headway.stats.wald import WaldTested
 
 Floats = np.ndarray
-_SINGULAR = 1e-4  # a standard deviation of random effects below this counts as 0, as in lme4
 _LARGEST = 50_000_000  # entries of Z, which is dense here: 400 MB
 
 
@@ -99,7 +107,7 @@ def _optimum(problem: Problem) -> tuple[Floats, bool]:
     if at.value(point) > at.value(found.x) + 1e-9:
         point = found.x
     diagonal = np.append(problem.shape.is_diagonal, np.zeros(problem.x.shape[1], dtype=bool))
-    for entry in np.flatnonzero(diagonal & (np.abs(point) < _SINGULAR)):
+    for entry in np.flatnonzero(diagonal & (np.abs(point) < SINGULAR)):
         rounded = point.copy()
         rounded[entry] = 0.0
         if at.value(rounded) <= at.value(point) + 1e-9:
@@ -184,7 +192,7 @@ class GeneralisedMixedModel(WaldTested):
     @property
     def n_groups(self) -> dict[str, int]:
         """Number of levels of each group."""
-        return {term.bar.group_name: term.n_levels for term in self.terms}
+        return levels_of(self.terms)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -255,8 +263,7 @@ class GeneralisedMixedModel(WaldTested):
     @cached_property
     def covariances(self) -> dict[str, Floats]:
         """The covariance matrix of each random term's effects, by the term's name."""
-        scaled = [factor / term.scale[:, None] for factor, term in zip(self._factors, self.terms, strict=True)]
-        return {term.name: factor @ factor.T for term, factor in zip(self.terms, scaled, strict=True)}
+        return covariances_of(self.terms, self._factors)
 
     @property
     def _factors(self) -> list[Floats]:
@@ -265,13 +272,7 @@ class GeneralisedMixedModel(WaldTested):
     @cached_property
     def random(self) -> pl.DataFrame:
         """group, term, variance, sd."""
-        rows = [
-            (term.name, effect, float(variance))
-            for term in self.terms
-            for effect, variance in zip(term.effects, np.diag(self.covariances[term.name]), strict=True)
-        ]
-        schema = {"group": pl.String, "term": pl.String, "variance": pl.Float64}
-        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(sd=pl.col("variance").sqrt())
+        return variances_of(self.terms, self.covariances).with_columns(sd=pl.col("variance").sqrt())
 
     @cached_property
     def random_correlations(self) -> pl.DataFrame:
@@ -281,8 +282,7 @@ class GeneralisedMixedModel(WaldTested):
     @property
     def singular(self) -> bool:
         """Whether a variance of a random effect is 0, or a correlation is ±1."""
-        own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(self._factors, self.terms, strict=True)])
-        return bool(np.any(own < _SINGULAR))
+        return any_singular(self.terms, self._factors)
 
     @property
     def separated(self) -> bool:

@@ -28,7 +28,17 @@ from headway.stats.likelihood_intervals import bootstrap_intervals, profile_inte
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
 from headway.stats.quantiles import Quantiles, quantiles
-from headway.stats.random_effects import RandomTerm, correlations_of, products, random_terms
+from headway.stats.random_effects import (
+    SINGULAR,
+    RandomTerm,
+    any_singular,
+    correlations_of,
+    covariances_of,
+    levels_of,
+    products,
+    random_terms,
+    variances_of,
+)
 from headway.stats.satterthwaite import Satterthwaite, type_three
 from headway.stats.shown import Reported
 from headway.stats.summaries import (
@@ -40,8 +50,6 @@ from headway.stats.summaries import (
     random_lines,
 )
 
-# lme4 calls a fit singular if a relative standard deviation is below this.
-_SINGULAR = 1e-4
 DF_METHODS = ("satterthwaite", "kenward-roger")
 
 
@@ -106,7 +114,7 @@ def _optimum(at: Any, shape: Shape) -> tuple[State, bool]:
     """Minimise the deviance. Variances that are 0 up to rounding become exactly 0."""
     state, converged, _ = minimise(at, shape.start())
     diagonal = shape.is_diagonal
-    for entry in np.flatnonzero(diagonal & (np.abs(state.theta) < _SINGULAR)):
+    for entry in np.flatnonzero(diagonal & (np.abs(state.theta) < SINGULAR)):
         theta = state.theta.copy()
         theta[entry] = 0.0
         rounded = at(theta)
@@ -152,7 +160,7 @@ class MixedModel(Reported):
     @property
     def n_groups(self) -> dict[str, int]:
         """Number of levels of each group."""
-        return {term.bar.group_name: term.n_levels for term in self.terms}
+        return levels_of(self.terms)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -289,21 +297,19 @@ class MixedModel(Reported):
     @cached_property
     def covariances(self) -> dict[str, np.ndarray]:
         """The covariance matrix of each random term's effects, by the term's name."""
-        factors = self.state.shape.factors(self.state.theta)
-        scaled = [factor / term.scale[:, None] for factor, term in zip(factors, self.terms, strict=True)]
-        return {t.name: self.sigma**2 * factor @ factor.T for t, factor in zip(self.terms, scaled, strict=True)}
+        of_unit = covariances_of(self.terms, self._factors)
+        return {name: self.sigma**2 * covariance for name, covariance in of_unit.items()}
+
+    @property
+    def _factors(self) -> list[np.ndarray]:
+        return self.state.shape.factors(self.state.theta)
 
     @cached_property
     def random(self) -> pl.DataFrame:
         """group, term, variance, sd; the last row is the residual."""
-        rows: list[tuple[str, str | None, float]] = [
-            (term.name, effect, float(variance))
-            for term in self.terms
-            for effect, variance in zip(term.effects, np.diag(self.covariances[term.name]), strict=True)
-        ]
-        rows.append(("Residual", None, self.sigma**2))
-        schema = {"group": pl.String, "term": pl.String, "variance": pl.Float64}
-        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(sd=pl.col("variance").sqrt())
+        own = variances_of(self.terms, self.covariances)
+        residual = pl.DataFrame([("Residual", None, self.sigma**2)], schema=own.schema, orient="row")
+        return pl.concat([own, residual]).with_columns(sd=pl.col("variance").sqrt())
 
     @cached_property
     def random_correlations(self) -> pl.DataFrame:
@@ -328,9 +334,7 @@ class MixedModel(Reported):
     @cached_property
     def singular(self) -> bool:
         """Whether a variance of a random effect is 0, or a correlation is ±1."""
-        factors = self.state.shape.factors(self.state.theta)
-        own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(factors, self.terms, strict=True)])
-        return bool(np.any(own < _SINGULAR))
+        return any_singular(self.terms, self._factors)
 
     @cached_property
     def undetermined(self) -> tuple[str, ...]:

@@ -131,6 +131,36 @@ def _random_term(frame: ModelFrame, bar: Bar) -> RandomTerm:
     return RandomTerm(bar, name, design.names, group, design.matrix / scale, scale)
 
 
+SINGULAR = 1e-4  # lme4 calls a fit singular if a relative standard deviation is below this
+
+
+def levels_of(terms: Sequence[RandomTerm]) -> dict[str, int]:
+    """Number of levels of each group."""
+    return {term.bar.group_name: term.n_levels for term in terms}
+
+
+def covariances_of(terms: Sequence[RandomTerm], factors: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The covariance matrix of each term's effects, by the term's name. `factors` are for columns of mean square 1."""
+    scaled = [factor / term.scale[:, None] for factor, term in zip(factors, terms, strict=True)]
+    return {term.name: factor @ factor.T for term, factor in zip(terms, scaled, strict=True)}
+
+
+def variances_of(terms: Sequence[RandomTerm], covariances: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """group, term, variance of the effects of each term."""
+    rows = [
+        (term.name, effect, float(variance))
+        for term in terms
+        for effect, variance in zip(term.effects, np.diag(covariances[term.name]), strict=True)
+    ]
+    return pl.DataFrame(rows, schema={"group": pl.String, "term": pl.String, "variance": pl.Float64}, orient="row")
+
+
+def any_singular(terms: Sequence[RandomTerm], factors: Sequence[np.ndarray]) -> bool:
+    """Whether a variance of a random effect is 0, or a correlation is ±1."""
+    own = np.concatenate([np.abs(np.diag(f)) / t.scale for f, t in zip(factors, terms, strict=True)])
+    return bool(np.any(own < SINGULAR))
+
+
 def correlations_of(terms: Sequence[RandomTerm], covariances: Mapping[str, np.ndarray]) -> pl.DataFrame:
     """group, term_1, term_2, correlation of the effects of each term; NaN where a variance is 0."""
     rows = []
