@@ -38,7 +38,7 @@ def test_runs_whose_largest_ratio_is_of_another_head_are_named():
     ratio(draft)
     (found,) = draft.found
     assert found.values["runs"] == [f"toy-{size}-seed2" for size in SIZES]
-    assert found.answer.startswith("In 3 of 18 runs, the head with the largest prev_self_ratio")
+    assert found.answer.startswith("In 3 of 18 runs, the head with the largest final ratio does not have the most")
     assert "In 3 of these 3 it lies in the last layer." in found.text
     other = draft.tables["ratio_heads"].filter(~pl.col("same"))
     assert other["layer"].to_list() == [layers - 1 for _, layers, _ in SIZES.values()]

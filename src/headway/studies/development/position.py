@@ -310,7 +310,7 @@ def _say_by_size(draft: ResultBuilder, by_size: pl.DataFrame) -> None:
         "position",
         "depth_by_size",
         answer,
-        f"The median depth (range over runs) is {listed(said)} of the way from the first to the last layer.",
+        f"The median depth (range over runs) is {listed(said)}; 100% is the last layer.",
         sizes=by_size.to_dicts(),
     )
 

@@ -83,10 +83,7 @@ def _say(draft: ResultBuilder, found: pl.DataFrame) -> None:
     score, other = draft.heads.score, found.filter(~pl.col("same"))
     numerator = SCORES[str(score.numerator)]
     what = numerator.title[:1].lower() + numerator.title[1:]
-    answer = (
-        f"In {share_of(other.height, found.height, 'run')}, the head with the largest {score.name} at the final step is not "
-        f"the head with the most {what}."
-    )
+    answer = f"In {share_of(other.height, found.height, 'run')}, the head with the largest final ratio does not have the most {what}."
     draft.find(
         "position",
         "ratio",
