@@ -77,7 +77,7 @@ def test_every_figure_that_was_asked_for_is_there(items):
     assert figures >= {
         "map", "silhouette", "metrics", "transitions", "pca", "tsne",
         "norms", "composition", "agreement", "seeds", "effects",
-        "answers", "how-many", "readings",
+        "answers", "how-many", "readings", "each-null", "published-timeline",
     }  # fmt: skip
     assert not [item for item in items.values() if isinstance(item, Missing)]
 
@@ -217,7 +217,7 @@ def test_every_chart_is_drawn_and_texts_are_escaped(result, tmp_path, width):
     path = write(run_directory(tmp_path / "made", result), figures=False)
     with opened(path, width=width) as page:
         charts = page.evaluate(DRAWN)
-        assert len([chart for chart in charts if not chart["name"].rpartition("-")[0].endswith("-small")]) == 14
+        assert len([chart for chart in charts if not chart["name"].rpartition("-")[0].endswith("-small")]) == 16
         assert len(charts) > 16  # and small ones in the summary
         for chart in charts:
             assert chart["marks"] > 1, chart

@@ -37,7 +37,8 @@ def tables(tmp_path_factory):
         n_params=pl.lit(90_000_000, pl.Int64),
         prev_self_ratio=pl.col("prev_self_ratio") * 1.1,
     )
-    rundir = write_heads(RunDirectory(tmp_path_factory.mktemp("docs")), pl.concat([table, fourth]))
+    whole = pl.concat([table, fourth]).with_columns(prev=pl.col("prev_self_ratio") / 10)  # what the ratio divides
+    rundir = write_heads(RunDirectory(tmp_path_factory.mktemp("docs")), whole)
     return STUDIES["development"](rundir, bootstraps=20).tables
 
 

@@ -37,6 +37,20 @@ def step_x(field: str = "step_modded", **scale: Any) -> alt.X:
     return log_x(field, STEP_TITLE, **scale)
 
 
+def measured_x(steps: Sequence[int], field: str = "step_modded") -> alt.X:
+    """The axis of steps, logarithmic unless most were measured late: then side by side, since late ones would coincide."""
+    last = max(steps, default=0)
+    if sum(step > last / 10 for step in steps) <= len(steps) / 2:
+        return step_x(field, domain=[min(steps, default=0) + 1, last + 1])
+    label = "datum.value == 0.5 ? '' : format(datum.value - 1, ',d')"
+    return alt.X(
+        f"{field}:O",
+        title="Training step (measured steps side by side)",
+        scale=alt.Scale(type="point", padding=0.5, domain=[step + 1 for step in sorted(steps)]),
+        axis=alt.Axis(labelAngle=-45, labelExpr=label, labelOverlap="greedy"),
+    )
+
+
 def step_tiles_x() -> alt.X:
     """Measured steps side by side, for heat maps."""
     return alt.X("step:O", title="Training step", axis=alt.Axis(labelAngle=-45))

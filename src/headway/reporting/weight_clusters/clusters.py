@@ -13,7 +13,7 @@ from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.numbers import ends
 from headway.reporting.parts import Control, Figure, Item, Layout, Missing, Section, Table
-from headway.reporting.weight_clusters.frames import KINDS
+from headway.reporting.weight_clusters.frames import KINDS, NULL_NAMES
 
 NO_NULLS = "no nulls were drawn, and without them a silhouette cannot be told from that of noise: see `--nulls`"
 
@@ -47,8 +47,12 @@ def _beyond_items(context: Context) -> Iterator[Item]:
     else:
         yield Missing("Silhouette beyond the nulls", NO_NULLS)
     yield _silhouettes(context)
+    if context.has("nulls"):
+        yield _each_null(context)
     yield _how_many(context) if context.has("counts") else Missing(_HOW_MANY, NO_NULLS)
     yield _outliers(context)
+    if context.has("power"):
+        yield _power(context)
 
 
 _HOW_MANY = "How many groups heads form"
@@ -123,7 +127,7 @@ def _map(context: Context) -> Figure:
 def _silhouettes(context: Context) -> Figure:
     table = "bands"
     chart = forms.base(table)
-    x, y = axes.step_x(), axes.value_y("value", "Value of the metric")
+    x, y = axes.measured_x(context.levels(table, "step")), axes.value_y("value", "Value of the metric")
     band = chart.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
     middle = chart.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="median:Q")
     start = chart.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y="start:Q")
@@ -160,6 +164,61 @@ def _silhouettes(context: Context) -> Figure:
         ),
         layout=panel_layout(context, table),
         small=alt.layer(*layers).transform_filter(f"datum.kind == '{first}'"),
+    )
+
+
+_NULL_COLOURS = dict(zip(NULL_NAMES.values(), ("#4477aa", "#228833", "#aa3377"), strict=True))
+
+
+def _each_null(context: Context) -> Figure:
+    table = "nulls"
+    x = axes.measured_x(context.levels(table, "step"))
+    color = forms.by_name("null", "Null", _NULL_COLOURS)
+    chart = forms.base(table)
+    band = chart.mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q", title="Silhouette"), y2="high:Q", color=color)
+    tooltip = forms.tips(
+        ("null:N", "null"), ("step:Q", "step", ",d"), ("low:Q", "5%", ".3f"), ("median:Q", "median", ".3f"),
+        ("high:Q", "95%", ".3f"),
+    )  # fmt: skip
+    edge = chart.mark_line(strokeWidth=1.6).encode(x=x, y="high:Q", color=color, detail="null:N")
+    observed = chart.mark_line(style="ink", strokeWidth=2, point=True).encode(x=x, y="silhouette:Q", detail="null:N")
+    layers = alt.layer(band, edge, observed, forms.hoverable(chart, x, alt.Y("high:Q"), tooltip, detail="null:N"))
+    return Figure(
+        name="each-null",
+        title="The silhouette beside each null on its own",
+        sentence="The dark line is the silhouette of clusters by k-means. Each band spans 5% to 95% of one null. "
+        "Which band the line leaves says what heads have in common. "
+        "The fourth null, heads rotated at random, compares the share between clusters and is drawn above.",
+        alt="Silhouette over training steps with a band for each null, a panel for each kind of weights.",
+        chart=kind_panels(layers.properties(height=170), context, table),
+        tables=(table,),
+        controls=(
+            *_choices(context, table),
+            context.control(table, "k", "Clusters"),
+            context.control(table, "layer", "Layer"),
+        ),
+        layout=panel_layout(context, table),
+    )
+
+
+def _power(context: Context) -> Figure:
+    table = "power"
+    tooltip = forms.tips(
+        ("size:N", "size"), ("distance:Q", "distance", ".2f"), ("share:Q", "found in", ".0%"), ("std_error:Q", "SE", ".0%"),
+        ("n_heads:Q", "heads", "d"), ("norm_spread:Q", "SD of log norms", ".2~g"),
+    )  # fmt: skip
+    x = alt.X("distance:Q", title="Distance of the groups (1: as long as what is a head’s own)")
+    y = axes.share_y("share", "Share of layers in which they are found")
+    color = alt.Color("size:N", title="Size", legend=alt.Legend(orient="top"))
+    lines = forms.base(table).mark_line(strokeWidth=2, point=True).encode(x=x, y=y, color=color, detail="size:N")
+    return Figure(
+        name="power",
+        title="How far apart groups must lie to be found",
+        sentence="Two equal groups of heads were planted in simulated layers with as many heads as the models have, "
+        "and norms as uneven. The share is that with p of at most 0.05, before correction for many layers.",
+        alt="Curves of the share of simulated layers whose groups are found, by their distance, a line a size.",
+        chart=lines + forms.hoverable(forms.base(table), x, y, tooltip, detail="size:N"),
+        tables=(table,),
     )
 
 
@@ -210,7 +269,7 @@ def metrics(context: Context) -> Section:
 
 def _metric_items(context: Context) -> Iterator[Item]:
     table = "metrics"
-    x, y = axes.step_x(), axes.value_y("value", "Value of the metric")
+    x, y = axes.measured_x(context.levels(table, "step")), axes.value_y("value", "Value of the metric")
     tooltip = forms.tips(("layer:O", "layer"), ("step:Q", "step", ",d"), ("metric:N", ""), ("value:Q", "value", ".4~g"),
                          ("since:N", ""))  # fmt: skip
     lines = forms.lines(table, x, y, tooltip, by="layer", width=1.6, color=by_number(context, table, "layer"))
@@ -278,8 +337,12 @@ def _transition_items(context: Context) -> Iterator[Item]:
 
 def _places(context: Context, table: str) -> Figure:
     chart = forms.base(table)
-    steps = context.tables["lines"]["step_modded"]
-    x = axes.step_x("published_modded", domain=list(ends(steps)))
+    steps = context.levels("lines", "step")
+
+    def x_of(field: str) -> alt.X:
+        return axes.measured_x(steps, field)
+
+    x = x_of("published_modded")
     y = axes.layer_y()
     tooltip = forms.tips(
         ("layer:O", "layer"),
@@ -293,11 +356,12 @@ def _places(context: Context, table: str) -> Figure:
         ("published_to:Q", "to step ", ",d"),
         ("published_change:Q", "by", ".3f"),
     )
-    rule = chart.mark_rule(strokeWidth=5, opacity=0.35, style="accent").encode(
-        x=alt.X("low_modded:Q"), x2="high_modded:Q", y=y
+    tested = forms.base(table, "isValid(datum.to_modded)")
+    rule = tested.mark_rule(strokeWidth=5, opacity=0.35, style="accent").encode(
+        x=x_of("low_modded"), x2="high_modded", y=y
     )
-    found = chart.mark_point(size=60, filled=True, opacity=1, style="accent").encode(
-        x="to_modded:Q", y=y, tooltip=tooltip
+    found = tested.mark_point(size=60, filled=True, opacity=1, style="accent").encode(
+        x=x_of("to_modded"), y=y, tooltip=tooltip
     )
     published = chart.mark_point(size=70, filled=False, strokeWidth=1.6, style="ink").encode(x=x, y=y, tooltip=tooltip)
     return Figure(

@@ -166,6 +166,7 @@ def alone(context: Context) -> Section:
 
 def _prompt_items(context: Context) -> Iterator[Item]:
     yield _answers(context)
+    yield _by_task(context)
     yield _prompt_table(context)
 
 
@@ -199,6 +200,23 @@ def _answers(context: Context) -> Figure:
         chart=marks.properties(height=_height(context, table, controls)),
         tables=(table,),
         controls=controls,
+    )
+
+
+def _by_task(context: Context) -> Table:
+    return Table(
+        "answers-by-task",
+        "How often the answers differ, by task",
+        context.tables["answers_by_task"],
+        {
+            "run": "Run",
+            "task": "Task",
+            "clusters": "Clusters differ (share)",
+            "random_groups": "Random groups differ (share)",
+            "n_prompts": "Prompts",
+            "n": "Answers",
+        },
+        "This is the last step, over all layers and kinds. A task whose shares are alike says nothing about clusters.",
     )
 
 

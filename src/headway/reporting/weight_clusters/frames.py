@@ -95,6 +95,47 @@ def _bands(tables: Tables) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+NULL_NAMES = {"directions": "random directions", "initial": "normal weights", "permutation": "permuted weights"}
+
+
+def _nulls(tables: Tables) -> pl.DataFrame:
+    """One row per null whose band is of the silhouette, k, layer and step: `low`, `median`, `high`, and the `silhouette`."""
+    found = _thinned(tables["timeline"].filter(pl.col("clustering") == "kmeans"))
+    place = ("run", "layer", "kind", "feature", "k", "step", "silhouette")
+    parts = [
+        found.select(
+            *place, _on_axis(), null=pl.lit(name), **{end: f"{null}_{end}" for end in ("low", "median", "high")}
+        )
+        for null, name in NULL_NAMES.items()
+    ]
+    return pl.concat(parts).drop_nulls("high").with_columns(_upper())
+
+
+def _published_timeline(tables: Tables) -> pl.DataFrame:
+    """The cells of the published table: a column a kind with its silhouette, then both verdicts. `bold` marks groups."""
+    rows = tables["published_timeline"].with_columns(_upper())
+    place = ("run", "layer", "step")
+    kinds = rows.select(
+        *place,
+        column="kind",
+        text=pl.col("silhouette").round(3).cast(pl.String),
+        bold=pl.col("groups").fill_null(False),
+    )
+    once = rows.unique(place, keep="first", maintain_order=True)
+    verdicts = [
+        once.select(*place, column=pl.lit(title), text=name, bold=pl.lit(False))
+        for name, title in (("published", PUBLISHED_VERDICT), ("corrected", CORRECTED_VERDICT))
+    ]
+    return pl.concat([kinds, *verdicts])
+
+
+def _three_digits(column: str) -> pl.Expr:
+    return pl.col(column).map_elements("{:.3f}".format, return_dtype=pl.String)
+
+
+PUBLISHED_VERDICT, CORRECTED_VERDICT = "Published rule", "With controls"
+
+
 def _readings(tables: Tables) -> pl.DataFrame:
     """One row per layer, step and `reading` of the fused weight: `value`, the silhouette."""
     names = {"silhouette": "by head", "silhouette_published_layout": "as published"}
@@ -161,7 +202,7 @@ def _transitions(tables: Tables) -> pl.DataFrame:
         _upper(),
         pl.col("run").fill_null(MEAN_OF_RUNS),
         pl.col("change").fill_null("not asked"),
-        *(((pl.col(column) + 1).cast(pl.Float64)).alias(f"{name}_modded") for column, name in ends.items()),
+        *(((pl.col(column) + 1).cast(pl.Int64)).alias(f"{name}_modded") for column, name in ends.items()),
     )
 
 
@@ -207,6 +248,8 @@ VIEWS: dict[str, View] = {
     "lines": View(("timeline",), _lines),
     "last": View(("timeline",), _last),
     "bands": View(("timeline",), _bands),
+    "nulls": View(("timeline",), _nulls),
+    "published_timeline": View(("published_timeline",), _published_timeline),
     "counts": View(("timeline",), _counts),
     "metrics": View(("timeline",), _metrics),
     "heads": View(("heads", "explained"), _heads),
@@ -222,6 +265,7 @@ VIEWS: dict[str, View] = {
     "top_words": View(("top_words",), _top_words),
     "prompts": View(("prompts",), _prompts),
     "answers": View(("answers",), _answers),
+    "answers_by_task": View(("answers_by_task",), lambda tables: last_steps(tables["answers_by_task"])),
 }
 
 __all__ = ["KINDS", "VIEWS", "last_steps"]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+import altair as alt
 import polars as pl
 
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.parts import Figure, Item, Section, Table
 from headway.reporting.weight_clusters.clusters import kind_panels, panel_layout
-from headway.studies.weight_clusters import STRONG
+from headway.reporting.weight_clusters.frames import CORRECTED_VERDICT, KINDS, PUBLISHED_VERDICT
+from headway.studies.weight_clusters import STRONG, WEAK
+
+_ROW = 22  # pixels of a row of the table
 
 _RULES = (
     (
@@ -62,11 +67,42 @@ def _items(context: Context) -> Iterator[Item]:
         {"claim": "Claim", "n_published": "As published", "published": "if", "n_corrected": "Corrected", "corrected": "if "},
         "If the two numbers differ much, the controls matter.",
     )  # fmt: skip
+    yield _timeline(context)
     yield _by_layer(context)
     yield _tests(context)
     if context.has("layouts"):
         yield _readings(context)
         yield _layouts(context)
+
+
+def _timeline(context: Context) -> Figure:
+    table = "published_timeline"
+    columns = [*context.levels(table, "column", KINDS)]
+    columns = [name for name in columns if name not in (PUBLISHED_VERDICT, CORRECTED_VERDICT)]
+    x = alt.X(
+        "column:N",
+        title=None,
+        sort=[*columns, PUBLISHED_VERDICT, CORRECTED_VERDICT],
+        axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False),
+    )
+    y = alt.Y("step:O", title="Training step", axis=alt.Axis(format=",d"))
+    cells = forms.base(table).mark_text(fontSize=12, limit=190).encode(x=x, y=y, text="text:N", tooltip=["text:N"])
+    marked = forms.base(table, "datum.bold").mark_rect(opacity=0.16, style="accent").encode(x=x, y=y)
+    opens = context.values.get("most_eventful") or {}
+    run, layer = context.control(table, "run", "Run"), context.control(table, "layer", "Layer")
+    if opens.get("run") in context.levels(table, "run"):
+        run = replace(run, default=opens["run"])
+    return Figure(
+        name="published-timeline",
+        title="The published table of silhouettes, with both verdicts",
+        sentence="Each cell is the silhouette of two clusters of raw weights. Shaded cells hold groups of heads, corrected for "
+        f"all tests. The published study calls a step weak or strong; the cuts, {WEAK} and {STRONG}, are inferred from its table. "
+        "A head that is alone in its cluster is an outlier.",
+        alt="Table of silhouettes by step and kind of weights, with the published verdict and the corrected one.",
+        chart=(marked + cells).properties(height=_ROW * context.most_rows(table, "step", (run, layer))),
+        tables=(table,),
+        controls=(run, layer),
+    )
 
 
 def _readings(context: Context) -> Figure:

@@ -54,7 +54,7 @@ class Heads:
         Between two identical checkpoints there is no slope. A checkpoint that equals a later one that does not follow
         it at once was served with the wrong weights: it is marked `suspect`, and slopes reach over it.
         """
-        top = _in_order(largest_heads(self.frame), self.runs, "step").drop("n_layers", "n_heads")
+        top = _in_order(largest_heads(self.frame), self.runs, "step").drop("n_layers", "n_heads", "numerator")
         top = top.join(
             _duplicate_marks(self.duplicates), on=["run", "step"], how="left", maintain_order="left"
         ).with_columns(pl.col("repeated", "suspect").fill_null(False))

@@ -18,11 +18,13 @@ from headway.studies.weight_clusters.effects import effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads
 from headway.studies.weight_clusters.outliers import outliers
-from headway.studies.weight_clusters.published import STRONG, layouts, published
+from headway.studies.weight_clusters.power import power
+from headway.studies.weight_clusters.power import say as say_power
+from headway.studies.weight_clusters.published import STRONG, WEAK, layouts, published, published_timeline
 from headway.studies.weight_clusters.timeline import layer_map, main_series, timeline
 from headway.studies.weight_clusters.transitions import transitions
 
-__all__ = ["LEVEL", "NAME", "STRONG", "SUBJECT", "TABLES", "main_series", "study"]
+__all__ = ["LEVEL", "NAME", "STRONG", "SUBJECT", "TABLES", "WEAK", "main_series", "study"]
 
 NAME = "weight_clusters"
 SUBJECT = "weights"
@@ -76,14 +78,20 @@ _PARTS = {
         "seed_means",
         "transitions",
         "published",
+        "published_timeline",
         "outliers",
+        "power",
     ),
     "no interventions with controls are here: `headway intervene SUITE --out DIR` makes them": (
         "effects",
         "tops",
         "top_words",
     ),
-    "no prompts with controls are here: `headway intervene SUITE --out DIR` asks them": ("prompts", "answers"),
+    "no prompts with controls are here: `headway intervene SUITE --out DIR` asks them": (
+        "prompts",
+        "answers",
+        "answers_by_task",
+    ),
 }
 
 
@@ -94,7 +102,7 @@ def _leave_out(result: Result) -> None:
 
 
 def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, progress: Progress) -> None:
-    progress.start("weight clusters", 5)
+    progress.start("weight clusters", 6)
     result.notes.extend(too_few_heads(table))
     lines = timeline(table)
     result.tables["timeline"] = lines
@@ -109,6 +117,11 @@ def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, p
     result.tables["transitions"] = transitions(lines, bootstraps=bootstraps, seed=seed)
     progress.advance(note="transitions")
     result.tables["published"] = published(lines, result.tables["transitions"])
+    result.tables["published_timeline"] = published_timeline(lines)
     result.tables["outliers"] = outliers(table)
     findings(result, table)
     progress.advance(note="findings")
+    if bootstraps and len(simulated := power(table, seed)):
+        result.tables["power"] = simulated
+        say_power(result)
+    progress.advance(note="power")

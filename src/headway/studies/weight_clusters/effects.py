@@ -103,10 +103,11 @@ def _with_one_step(effects: pl.DataFrame) -> list[str]:
 
 
 def prompts(result: Result, table: pl.DataFrame) -> None:
-    """Add two tables. `prompts`: the answers of each cluster alone, and how often random groups differ too.
-    `answers`: the shares of prompts with different answers."""
+    """Add three tables. `prompts`: the answers of each cluster alone, and how often random groups differ too.
+    `answers`, `answers_by_task`: the shares of prompts with different answers."""
     result.tables["prompts"] = (shown := table.filter(pl.col("n_controls") > 0).drop("left_out"))
     result.tables["answers"] = answers(shown)
+    result.tables["answers_by_task"] = answers_by_task(shown)
     last = shown.filter(pl.col("step") == pl.col("step").max().over("run"))
     once = last.unique([*_GROUP, "prompt"], keep="first")
     if len(once):
@@ -123,6 +124,18 @@ def prompts(result: Result, table: pl.DataFrame) -> None:
     left_out = table.explode("left_out").filter(pl.col("left_out").is_not_null())
     for why, runs in left_out.group_by("left_out", maintain_order=True).agg(pl.col("run").unique()).iter_rows():
         result.notes.append(f"Not asked of {', '.join(sorted(runs))}: {why}.")
+
+
+def answers_by_task(shown: pl.DataFrame) -> pl.DataFrame:
+    """A row per run, step and task of the prompts, over layers and kinds: the shares of clusters and of random groups whose
+    answers differ, over `n` answers of `n_prompts` prompts."""
+    once = shown.unique(["run", "step", *_GROUP, "prompt"], keep="first", maintain_order=True)
+    return once.group_by("run", "step", "task", maintain_order=True).agg(
+        pl.col("clusters_differ").cast(pl.Float64).mean().alias("clusters"),
+        pl.col("controls_differ").mean().alias("random_groups"),
+        n_prompts=pl.col("prompt").n_unique(),
+        n=pl.len(),
+    )
 
 
 def answers(shown: pl.DataFrame) -> pl.DataFrame:

@@ -107,6 +107,7 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
         result.find(
             "groups",
             "groups",
+            _first_words(places.row(0, named=True), transitions, last),
             f"Heads form groups in {len(there)} of {looked_at} at the last step.",
             *named,
             f"{count(more, 'other place holds', 'other places hold')} groups, too." if more > 0 else None,
@@ -129,6 +130,35 @@ def _groups(result: Result, lines: pl.DataFrame, several: bool) -> None:
     earlier = int(lines.filter("groups").select(pl.struct("run", *_PLACE).n_unique()).item()) - len(there)
     if earlier:
         result.find("groups", "earlier", f"In {earlier} others they formed groups at an earlier step only.", n=earlier)
+
+
+def _first_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.DataFrame) -> str:
+    """Sum up one place, such as `Layer 1, Q: heads 0, 2 and 5 form a group, from step 80,000, abrupt, in 3 of 3 runs.`
+
+    The heads are those of the smallest group. They are named if it has the same heads in all runs.
+    """
+    here = pl.all_horizontal(pl.col(name) == place[name] for name in _PLACE)
+    own, runs = last.filter(here), transitions.filter(here, pl.col("run").is_not_null())
+    together = transitions.filter(here, pl.col("run").is_null() if len(runs) > 1 else pl.col("run").is_not_null())
+    smallest = {_smallest_group(labels) for labels in own["group_labels"].to_list()}
+    weights = f"{place['kind'].upper()}{_FEATURES.get(place['feature'], '')}"
+    if len(smallest) == 1:
+        words = (
+            f"Layer {place['layer']}, {weights}: heads {listed([str(head) for head in smallest.pop()])} form a group"
+        )
+    else:
+        words = f"Layer {place['layer']}, {weights}: heads form groups"
+    since = runs.filter("last_beyond")["beyond_from"].drop_nulls().unique().sort().to_list()
+    if since:
+        words += f", from step {since[0]:,}" + (f" to {since[-1]:,} on" if len(since) > 1 else "")
+    how = together.row(0, named=True)["change"]
+    words += f", {how}" if how in ("abrupt", "gradual") else ""
+    return f"{words}, in {runs['last_beyond'].sum()} of {count(len(runs), 'run')}."
+
+
+def _smallest_group(labels: Sequence[int | None]) -> tuple[int, ...]:
+    groups = [tuple(head for head, label in enumerate(labels) if label == name) for name in {*labels} - {None, -1}]
+    return min(groups, key=lambda heads: (len(heads), heads))
 
 
 def _group_words(place: Mapping[str, Any], transitions: pl.DataFrame, last: pl.DataFrame, several: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 
@@ -13,6 +15,9 @@ from headway.studies.weight_clusters.transitions import published_rule
 
 # The silhouette above which the published study speaks of clustering. It states no rule; its table calls 0.277 strong and 0.091 weak.
 STRONG = 0.2
+WEAK = (
+    0.07  # inferred likewise: its table says "no clustering" of at most 0.062 in any kind, and "weak" of 0.075 to 0.091
+)
 SIGNIFICANT = 1e-6  # and the p of its pooled tests
 _READINGS = ("silhouette", "silhouette_published_layout")
 
@@ -47,6 +52,63 @@ def published(lines: pl.DataFrame, transitions: pl.DataFrame) -> pl.DataFrame:
         corrected_sudden=groups & (pl.col("change") == "abrupt").fill_null(False),
         verdict="verdict",
     )  # fmt: skip
+
+
+def published_timeline(lines: pl.DataFrame) -> pl.DataFrame:
+    """The published table of silhouettes over training: one row per run, layer, step and kind of raw weights.
+
+    `published` is its verdict on the step, from the largest silhouette of all kinds (the cuts are inferred): "no clustering",
+    "weak" or "strong". `corrected` is the verdict with controls on the same step, for all kinds together: which kinds
+    hold groups, which single heads make the silhouette, or that too few draws were made to tell.
+    """
+    raw = main_series(lines).filter(pl.col("feature") == "raw").sort("run", "layer", "step", "kind")
+    step = ("run", "layer", "step")
+    largest = pl.col("silhouette").max().over(step)
+    verdict = pl.when(largest > STRONG).then(pl.lit("strong")).when(largest > WEAK).then(pl.lit("weak"))
+    corrected = [
+        {**dict(zip(step, place, strict=True)), "corrected": _corrected_words(of)}
+        for place, of in raw.group_by(step, maintain_order=True)
+    ]
+    schema = {"run": pl.String(), "layer": raw.schema["layer"], "step": raw.schema["step"], "corrected": pl.String()}
+    columns = (
+        "run",
+        "size",
+        "seed",
+        "layer",
+        "step",
+        "kind",
+        "silhouette",
+        "null_high",
+        "q_groups",
+        "groups",
+        "lone_heads",
+    )
+    return (
+        raw.with_columns(published=verdict.otherwise(pl.lit("no clustering")))
+        .select(*columns, "published")
+        .join(pl.DataFrame(corrected, schema=schema), on=step, how="left", maintain_order="left")
+    )
+
+
+def _corrected_words(kinds: pl.DataFrame) -> str:
+    """Name the kinds with groups, the heads that are alone in a cluster as clear as the published rule asks, or neither."""
+    if kinds["q_groups"].null_count() == len(kinds):
+        return "not tested"
+    names = {
+        "groups in": kinds.filter("groups")["kind"],
+        "undecidable in": kinds.filter(pl.col("undecided") & ~pl.col("groups"))["kind"],
+    }
+    said = [f"{what} {_kinds(of)}" for what, of in names.items() if len(of)]
+    alone = kinds.filter(pl.col("silhouette") > STRONG, pl.col("lone_heads").list.len() > 0, ~pl.col("groups"))
+    by_heads = alone.group_by("lone_heads", maintain_order=True).agg(pl.col("kind"))
+    for heads, of in by_heads.iter_rows():
+        named = f"head{'s' if len(heads) > 1 else ''} {', '.join(map(str, heads))}"
+        said.append(f"{named} alone in {_kinds(of)}")
+    return "; ".join(said) or "no groups"
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return ", ".join(sorted(kinds, key="qkvo".index)).upper()
 
 
 def layouts(result: Result, true: pl.DataFrame, as_published: pl.DataFrame) -> None:
