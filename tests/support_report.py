@@ -19,7 +19,9 @@ SHAPES = {"1m": (10**6, 2, 3), "5m": (5 * 10**6, 3, 5), "31m": (31 * 10**6, 5, 2
 STEPS = (0, 1, 8, 64, 512, 4000)
 
 # Of each chart: its name, how much is drawn, and whether it fits.
-DRAWN = """() => [...document.querySelectorAll('[data-chart]')].map(box => {
+DRAWN = """() => [...document.querySelectorAll('[data-chart]')].filter(
+    box => !box.closest('details.folded:not([open])')
+).map(box => {
     const canvas = box.querySelector('canvas');
     const seen = canvas && new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size;
     const drawn = box.querySelector('svg, canvas');

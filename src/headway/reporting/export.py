@@ -24,7 +24,7 @@ def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress
     """Draw each figure once and write it as SVG and PNG. Pictures of figures that no longer exist are removed."""
     import vl_convert
 
-    todo = [(chapter, figure) for chapter in chapters for figure in chapter.figures]
+    todo = [(chapter, figure) for chapter in chapters for figure in chapter.figures if not figure.folded]
     progress.start("figures", len(todo))
     for chapter, figure in todo:
         svg = vl_convert.vegalite_to_svg(static_specification(chapter, figure))
@@ -37,7 +37,9 @@ def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress
 
 
 def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
-    kept = {page.address(chapter, figure.name) for chapter in chapters for figure in chapter.figures}
+    kept = {
+        page.address(chapter, figure.name) for chapter in chapters for figure in chapter.figures if not figure.folded
+    }
     for chapter in chapters:
         for path in directory.figures.glob(f"{chapter.study}-*"):  # of all its subjects, also of those that are no more
             if path.suffix in (".svg", ".png") and path.stem not in kept:

@@ -266,7 +266,7 @@ def section_view(chapter: Chapter, section: Section) -> dict[str, Any]:
 def item_view(chapter: Chapter, item: Item) -> dict[str, Any]:
     match item:
         case Figure():
-            view = {name: getattr(item, name) for name in ("title", "sentence", "alt", "controls", "legend")}
+            view = {name: getattr(item, name) for name in ("title", "sentence", "alt", "controls", "legend", "folded")}
             return {"kind": "figure", "id": address(chapter, item.name), **view}
         case Model():
             return {"kind": "model", "id": address(chapter, item.name), **asdict(item)}

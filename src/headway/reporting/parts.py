@@ -57,6 +57,7 @@ class Figure:
         legend: whether a legend of the sizes' colours stands above the figure.
         top: the column whose largest value ends the colour scale, whatever the controls select.
         small: the chart for the summary, with one panel and no legend. The default is `chart`.
+        folded: whether the page shows only the title until it is opened. A folded figure is not exported.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Figure:
     legend: bool = False
     top: str = ""
     small: Chart = None
+    folded: bool = False
 
 
 @dataclass(frozen=True)

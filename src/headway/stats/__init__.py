@@ -5,6 +5,7 @@
 from headway.stats.change_points import change_points
 from headway.stats.comparison import lrt
 from headway.stats.correlation import cor_test
+from headway.stats.diagnostics import diagnostics
 from headway.stats.gam import gam
 from headway.stats.glmm import glmm
 from headway.stats.influence import influence
@@ -20,6 +21,7 @@ __all__ = [
     "change_points",
     "classical_mds",
     "cor_test",
+    "diagnostics",
     "gam",
     "glmm",
     "grubbs",

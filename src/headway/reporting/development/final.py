@@ -10,6 +10,7 @@ import altair as alt
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development import steps
+from headway.reporting.development.diagnosed import diagnosed
 from headway.reporting.development.frames import BINS
 from headway.reporting.development.robust import beside
 from headway.reporting.parts import Control, Figure, Item, Section
@@ -27,6 +28,7 @@ def _items(context: Context) -> Iterator[Item]:
         "Does the layer matter, and does that change with size?",
         "This mixed model explains each layer’s largest z-score by size and layer, with a random intercept for each seed.",
     )
+    yield from diagnosed(context, "lmm.final_layer_by_size")
     yield from beside(context, "final_layer_by_size")
     yield _by_layer(context)
     yield _by_depth(context)
@@ -35,12 +37,14 @@ def _items(context: Context) -> Iterator[Item]:
         "Does the score grow with depth?",
         "This mixed model explains every head’s score by its depth, with random intercepts for head number and model.",
     )
+    yield from diagnosed(context, "lmm.final_depth")
     yield _depth_curve(context)
     yield context.model(
         "gam.final_depth",
         "The score against depth as a smooth curve",
         "This additive model explains every head’s score by its depth.",
     )
+    yield from diagnosed(context, "gam.final_depth")
 
 
 def _maxima(context: Context, column: str, title: str, colour_title: str) -> Figure:

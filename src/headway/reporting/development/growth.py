@@ -11,6 +11,7 @@ import polars as pl
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development import steps
+from headway.reporting.development.diagnosed import diagnosed
 from headway.reporting.development.frames import APART
 from headway.reporting.development.robust import beside
 from headway.reporting.numbers import ends
@@ -30,6 +31,7 @@ def _over_time_items(context: Context) -> Iterator[Item]:
         "How fast does it grow?",
         "This mixed model explains the largest head’s score by log10(step + 1), with random intercepts for seed and model.",
     )
+    yield from diagnosed(context, "lmm.growth")
     yield from beside(context, "growth")
     yield from _heads(context)
 
@@ -223,6 +225,7 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Peak and size",
         "This mixed model explains the peak by log10(parameters), with a random intercept for each seed.",
     )
+    yield from diagnosed(context, "lmm.peak")
     yield from beside(context, "peak")
     if context.has("peak_by_definition"):
         yield _peak_definitions(context)
@@ -255,4 +258,5 @@ def _peak_and_slope_items(context: Context) -> Iterator[Item]:
         "Slope and size",
         "This mixed model explains the slope by log10(parameters), with a random intercept for each seed.",
     )
+    yield from diagnosed(context, "lmm.slope")
     yield from beside(context, "slope")

@@ -9,6 +9,7 @@ import altair as alt
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.development import steps
+from headway.reporting.development.diagnosed import diagnosed
 from headway.reporting.development.frames import APART
 from headway.reporting.development.growth import RISE, against_size
 from headway.reporting.development.robust import beside
@@ -38,6 +39,7 @@ def _onset_items(context: Context) -> Iterator[Item]:
         "Onset and size",
         "This mixed model explains log10(onset) by log10(parameters), with a random intercept for each seed.",
     )
+    yield from diagnosed(context, "lmm.onset")
     yield from beside(context, "onset")
     yield _thresholds(context)
     yield _emergence(context)
@@ -48,6 +50,7 @@ def _onset_items(context: Context) -> Iterator[Item]:
         "One curve for all runs",
         "This additive model explains the largest head’s score by log10(step + 1).",
     )
+    yield from diagnosed(context, "gam.growth")
 
 
 def _growth_curve(context: Context) -> Figure:

@@ -233,7 +233,7 @@
 
   const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(work, 50));
   (function rest() {
-    const box = boxes.find((one) => !drawn.has(one.dataset.chart));
+    const box = boxes.find((one) => !drawn.has(one.dataset.chart) && !one.closest("details.folded:not([open])"));
     if (box) draw(box.dataset.chart).then(() => whenIdle(rest));
     else document.body.dataset.ready = "yes";
   })();

@@ -62,6 +62,14 @@ class ResultBuilder:
         """Adds the finding `section`, `name`: its sentences, those left out that are None or empty, and its numbers."""
         self.found.append(Finding.of(section, name, text, values, key))
 
+    def diagnose(self, path: str, fit: Any, **series: Any) -> None:
+        """Adds what the diagnostic plots of `fit` draw to the table `diagnostics`, under its path."""
+        from headway import stats
+
+        found = stats.diagnostics(fit, **series).insert_column(0, pl.lit(path).alias("model"))
+        before = [self.tables["diagnostics"]] if "diagnostics" in self.tables else []
+        self.tables["diagnostics"] = pl.concat([*before, found])
+
     def leave_out(self, path: str, reason: str, tables: Collection[str] = ()) -> None:
         """Stores None under `path`, and the reason; `tables` are absent for it, too."""
         self.put(path, None)

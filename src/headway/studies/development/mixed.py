@@ -52,12 +52,15 @@ class MixedModel:
         return replace(self, terms=terms, groups=groups)
 
 
-def fit_mixed(draft: ResultBuilder, path: str, model: MixedModel, frame: pl.DataFrame) -> Any | None:
-    """Fits `model` to the complete rows of `frame`, stores its numbers under `path`, and returns the fit.
+def fit_mixed(
+    draft: ResultBuilder, path: str, model: MixedModel, frame: pl.DataFrame, *, over_time: bool = False
+) -> Any | None:
+    """Fits `model` to the complete rows of `frame`, stores its numbers and diagnostics under `path`, and returns the fit.
 
-    Where no group is left, least squares takes the mixed model's place, and `method` says so.
+    Where no group is left, least squares takes the mixed model's place, and `method` says so. With `over_time` the rows are
+    steps of runs (columns `run` and `step`), and the residuals' autocorrelation is kept, too.
     """
-    columns = [model.column, *model.terms.values(), *model.groups]
+    columns = list(dict.fromkeys([model.column, *model.terms.values(), *model.groups, *(_SERIES if over_time else ())]))
     complete = frame.select(columns).filter(pl.col(model.column).is_finite()).drop_nulls()
 
     def fit() -> tuple[Any, dict[str, Any]]:
@@ -83,7 +86,11 @@ def fit_mixed(draft: ResultBuilder, path: str, model: MixedModel, frame: pl.Data
             f"{model.formula}, has terms that cannot be estimated from these runs."
         )
     draft.put(path, values)
+    draft.diagnose(path, found, **{what: complete[name].to_numpy() for name, what in _SERIES.items() if over_time})
     return found
+
+
+_SERIES = {"run": "series", "step": "order"}
 
 
 def _least_squares_values(fit: Any, formula: str, n_obs: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def growth_models(draft: ResultBuilder) -> None:
     trajectories = draft.heads.trajectories.rename({"value": score})
     growth = MixedModel(score, score, {"log10(step_modded)": "step_modded"}, ("seed_name", "model"), method="ML")
     log_step = trajectories["log_step"].to_numpy()
-    line_fit = fit_mixed(draft, "lmm.growth", growth, trajectories)
+    line_fit = fit_mixed(draft, "lmm.growth", growth, trajectories, over_time=True)
     if line_fit is not None:
         x = np.linspace(log_step.min(), log_step.max(), 100)
         line = fixed_line(line_fit, _smallest_df(draft, "growth"), x)
@@ -102,6 +102,7 @@ def fit_gam(draft: ResultBuilder, path: str, y: str, x: str, frame: pl.DataFrame
     found = draft.attempt(path, fit, [table])
     if found is not None:
         draft.put(path, gam_values(found, formula) | {"n_distinct": n_unique, "k": min(k, 10)})
+        draft.diagnose(path, found)
     return found
 
 
