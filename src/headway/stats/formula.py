@@ -4,7 +4,7 @@
     formula.response      the node of log10(m_step)
     formula.intercept     True
     formula.terms         (("log10(n_params)",), ("Layer",), ("log10(n_params)", "Layer"))
-    formula.smooths       (Smooth(variable="x", k=5, bs="tp", by=None),)
+    formula.smooths       (Smooth(("x",), k=(5,)),)
     formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
     formula.offsets       () here; ("log(n)",) for offset(log(n))
 
@@ -22,23 +22,30 @@ from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operat
 Term = tuple[str, ...]
 INTERCEPT: Term = ()
 _SMOOTH_OPTIONS = ("k", "bs", "by")
-_OTHER_SMOOTHS = ("te", "ti", "t2")
+_SMOOTHS = ("s", "te", "ti", "t2")
+# How many variables a basis of s() takes at least and at most.
+_VARIABLES_OF_S = {"tp": (1, 1), "cr": (1, 1), "cc": (1, 1), "fs": (2, 2), "re": (1, 9)}
+MARGINS = ("cr", "cc", "tp")
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """One `s(variable, k=, bs=, by=)`. `k` is None if the formula does not set it."""
+    """One `s(…)`, `te(…)` or `ti(…)` with the options k, bs and by.
 
-    variable: str
-    k: int | None = None
-    bs: str = "tp"
+    `k` and `bs` have one entry, or one for each variable of te() and ti(). `k` is empty if the formula does not set it.
+    """
+
+    variables: tuple[str, ...]
+    kind: str = "s"
+    k: tuple[int, ...] = ()
+    bs: tuple[str, ...] = ("tp",)
     by: str | None = None
     at: int = field(default=0, compare=False)
 
     @property
     def label(self) -> str:
         """Label as in mgcv. Smooths by a factor add the level to it."""
-        return f"s({self.variable})" + (f":{self.by}" if self.by else "")
+        return f"{self.kind}({','.join(self.variables)})" + (f":{self.by}" if self.by else "")
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Formula:
     def variables(self) -> tuple[str, ...]:
         """Variables of terms, effects, smooths and offsets."""
         terms = (*self.terms, *(term for bar in self.bars for term in bar.terms))
-        smooths = (name for smooth in self.smooths for name in (smooth.variable, smooth.by) if name)
+        smooths = (name for smooth in self.smooths for name in (*smooth.variables, smooth.by) if name)
         return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths, *self.offsets]))
 
     def refuse_bars(self, what: str) -> None:
@@ -116,7 +123,7 @@ def parse(text: str) -> Formula:
         if isinstance(node, Group) and _is_bar(node.inner):
             reader.refuse_minus(sign, node)
             bars.append(node.inner)
-        elif isinstance(node, Call) and node.function in ("s", *_OTHER_SMOOTHS):
+        elif isinstance(node, Call) and node.function in _SMOOTHS:
             reader.refuse_minus(sign, node)
             smooths.append(reader.smooth(node))
         elif isinstance(node, Call) and node.function == "offset":
@@ -228,7 +235,7 @@ class _Reader:
         from headway.stats.functions import FUNCTIONS
 
         if isinstance(node, Call):
-            if node.function in ("s", "offset", *_OTHER_SMOOTHS):
+            if node.function in (*_SMOOTHS, "offset"):
                 raise error_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
             if node.function not in FUNCTIONS:
                 known = ", ".join(FUNCTIONS)
@@ -249,32 +256,71 @@ class _Reader:
         return self.variable(node.arguments[0])
 
     def smooth(self, node: Call) -> Smooth:
-        if node.function != "s":
-            raise error_at(
-                self.text, node.at, f"{node.function}(…) is not supported: only smooths of one variable, s(x), are"
-            )
-        if len(node.arguments) != 1:
-            raise error_at(
-                self.text, node.at, f"{node} needs one variable; k, bs and by are given by name, such as s(x, k=5)"
-            )
+        if node.function == "t2":
+            raise error_at(self.text, node.at, "t2(…) is not supported: write te(…) or ti(…) for a surface")
         options = dict(node.keywords)
         for key, value in options.items():
             if key not in _SMOOTH_OPTIONS:
-                raise error_at(
-                    self.text, value.at, f"s() has no option {key!r} here: it takes {', '.join(_SMOOTH_OPTIONS)}"
-                )
-        k, bs, by = (options.get(key) for key in _SMOOTH_OPTIONS)
-        if k is not None and not (isinstance(k, Number) and k.value == int(k.value)):
-            raise error_at(self.text, k.at, "k of s() is a whole number")
-        if bs is not None and not isinstance(bs, Text):
-            raise error_at(self.text, bs.at, 'bs of s() is a text, such as bs="cr"')
+                known = ", ".join(_SMOOTH_OPTIONS)
+                raise error_at(self.text, value.at, f"{node.function}() has no option {key!r} here: it takes {known}")
+        default = "tp" if node.function == "s" else "cr"
+        bs = self._bases(node, options["bs"]) if "bs" in options else (default,)
+        self._check_variables(node, bs)
+        by = options.get("by")
         return Smooth(
-            self.variable(node.arguments[0]),
-            k=int(k.value) if isinstance(k, Number) else None,
-            bs=bs.value if isinstance(bs, Text) else "tp",
+            tuple(self.variable(argument) for argument in node.arguments),
+            kind=node.function,
+            k=self._dimensions(node, options["k"]) if "k" in options else (),
+            bs=bs,
             by=self.variable(by) if by is not None else None,
             at=node.at,
         )
+
+    def _check_variables(self, node: Call, bs: tuple[str, ...]) -> None:
+        """Check that a smooth has as many variables as its basis takes."""
+        count = len(node.arguments)
+        by_name = "k, bs and by are given by name, such as s(x, k=5)"
+        if node.function != "s":
+            if count < 2:
+                raise error_at(self.text, node.at, f"{node} needs two variables or more; {by_name}")
+            return
+        fewest, most = _VARIABLES_OF_S[bs[0]]
+        if fewest <= count <= most:
+            return
+        if most == 1:
+            surface = ". A surface of two variables is te(x, z)" if count == 2 else ""
+            raise error_at(self.text, node.at, f"{node} needs one variable; {by_name}{surface}")
+        wanted = "a variable and a factor, such as s(x, g, bs='fs')" if bs[0] == "fs" else "one variable or more"
+        raise error_at(self.text, node.at, f"{node} needs {wanted}")
+
+    def _bases(self, node: Call, option: Node) -> tuple[str, ...]:
+        """The option bs: one text, or c(…) with one for each variable of a surface."""
+        values = self._one_or_each(node, option)
+        known = tuple(_VARIABLES_OF_S) if node.function == "s" else MARGINS
+        bases = tuple(value.value if isinstance(value, Text) else "" for value in values)
+        for value, basis in zip(values, bases, strict=True):
+            if not isinstance(value, Text):
+                raise error_at(self.text, value.at, f'bs of {node.function}() is a text, such as bs="cr"')
+            if basis not in known:
+                choice = " or ".join(map(repr, known))
+                raise error_at(self.text, value.at, f"{node.function}() has no basis bs={basis!r}: choose {choice}")
+        return bases
+
+    def _dimensions(self, node: Call, option: Node) -> tuple[int, ...]:
+        """The option k: one whole number, or c(…) with one for each variable of a surface."""
+        values = self._one_or_each(node, option)
+        for value in values:
+            if not (isinstance(value, Number) and value.value == int(value.value)):
+                raise error_at(self.text, value.at, f"k of {node.function}() is a whole number")
+        return tuple(int(value.value) for value in values if isinstance(value, Number))
+
+    def _one_or_each(self, node: Call, option: Node) -> tuple[Node, ...]:
+        if not (isinstance(option, Call) and option.function == "c"):
+            return (option,)
+        if node.function == "s" or len(option.arguments) != len(node.arguments) or option.keywords:
+            wanted = "s() takes one value" if node.function == "s" else "give one value for each variable"
+            raise error_at(self.text, option.at, f"{option} does not fit {node}: {wanted}")
+        return option.arguments
 
     def bars(self, node: Node) -> list[Bar]:
         """The random terms of `effects | group`. Nested groups, and uncorrelated effects, become separate terms."""

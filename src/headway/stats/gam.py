@@ -1,11 +1,12 @@
 """Generalised additive models of a Gaussian response, with smoothing chosen from the data, as in mgcv.
 
-    fit = gam("y ~ g + s(x, k=10) + s(z, bs='cr')", data, method="REML")
+    fit = gam("y ~ g + s(x, k=10) + te(x, z)", data, method="REML")
     fit.smooths                       term, edf, ref_df, f, p
     fit.predict(new, se=True)         fit, se
     fit.derivative(new, "s(x)")       x, derivative, se, lower, upper
 
 Shapes: n rows, p coefficients. X = [parametric | smooths], b = argmin |y - Xb|² + Σ λ_j b'S_j b.
+`smooth_terms.py` makes the columns of the smooths, `smoothing.py` chooses λ, `smooth_tests.py` tests the terms.
 Sources: Wood (2003) JRSS-B 65; (2004) JASA 99; (2011) JRSS-B 73; (2013) Biometrika 100. `docs/statistics.md` has the algebra.
 """
 
@@ -22,43 +23,19 @@ from numpy.typing import NDArray
 from headway.errors import StatisticsError
 from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
-from headway.stats.formula import Smooth, parse
+from headway.stats.formula import parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.r_format import coefficient_table, signif
 from headway.stats.shown import Shown
-from headway.stats.smooth_tests import SmoothTest, wood_test
-from headway.stats.smoothing import Decomposition, Penalty, Problem, minimise_gcv, minimise_reml
-from headway.stats.smooths import Basis, basis_of, sum_to_zero
+from headway.stats.smooth_terms import SmoothTerm, smooth_terms
+from headway.stats.smooth_tests import PenalisedFit, SmoothTest, effects_test, wood_test
+from headway.stats.smoothing import Decomposition, Problem, minimise_gcv, minimise_reml
 from headway.stats.summaries import coefficient_lines
+from headway.stats.term_bases import as_rows
 
 Array = NDArray[np.float64]
 
-DEFAULT_K = 10
 METHODS = ("GCV.Cp", "REML")
-
-
-@dataclass(frozen=True)
-class SmoothTerm:
-    """One curve of the model: its basis, the multiplier of its columns, and the position of its coefficients."""
-
-    label: str
-    variable: str
-    by: str | None
-    level: str | None  # of a factor `by`
-    basis: Basis
-    constraint: Array  # (k, k - 1) or (k, k): maps the coefficients to those of the basis
-    where: slice
-
-    def columns(self, values: dict[str, Value], order: int = 0) -> Array:
-        """The term's columns of the model matrix, or of its derivative by the variable."""
-        columns = self.basis.columns(_numbers(values[self.variable]), order) @ self.constraint
-        if self.by is None:
-            return columns
-        return columns * _multiplier(values[self.by], self.level)[:, None]
-
-    def penalty(self) -> Penalty:
-        matrix = self.constraint.T @ self.basis.penalty @ self.constraint
-        return Penalty(self.where, (matrix + matrix.T) / 2, len(self.basis.penalty) - self.basis.null_dim)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -70,7 +47,7 @@ class AdditiveModel(Shown):
         method: "GCV.Cp" or "REML".
         x: parametric part of the design. `dropped` are collinear columns that were left out.
         terms: the smooths.
-        log_sp: log smoothing parameters, one per smooth, on mgcv's scale.
+        log_sp: log smoothing parameters on mgcv's scale, one for each penalty of each smooth.
         score: minimum of GCV, or of minus the restricted log-likelihood.
         converged: whether the minimisation converged.
         coefficients: (p,), the parametric ones first.
@@ -91,6 +68,7 @@ class AdditiveModel(Shown):
     scale: float
     fitted: Array
     r: Array  # of X = QR
+    roots: Array  # √λ_j E_j, below each other
     shrinkage: Array  # F = (X'X + S)⁻¹X'X
 
     @property
@@ -144,34 +122,38 @@ class AdditiveModel(Shown):
 
     @cached_property
     def smooths(self) -> pl.DataFrame:
-        """term, edf, ref_df, f, p. `ref_df` is edf1 = tr(2F - FF) of the term; f and p test it against a zero curve."""
+        """term, edf, ref_df, f, p. f and p test the term against zero.
+
+        `ref_df` is edf1 = tr(2F - FF) of the term, or, for a term that is penalised as a whole, the rank of its test.
+        """
         edf = np.diag(self.shrinkage)
         rows = [
-            (term.label, float(edf[term.where].sum()), self.ref_df(term), test.f, test.p)
+            (term.label, float(edf[term.where].sum()), test.ref_df, test.f, test.p)
             for term, test in zip(self.terms, self.smooth_tests, strict=True)
         ]
         schema = {"term": pl.String} | dict.fromkeys(("edf", "ref_df", "f", "p"), pl.Float64)
         return pl.DataFrame(rows, schema=schema, orient="row")
 
-    def ref_df(self, term: SmoothTerm) -> float:
+    def edf_1(self, term: SmoothTerm) -> float:
         """edf1 of a term, at most its number of coefficients."""
         f, where = self.shrinkage, term.where
         edf1 = 2 * np.diag(f) - np.einsum("ij,ji->i", f, f)
-        return float(min(edf1[where].sum(), where.stop - where.start))
+        return float(min(edf1[where].sum(), term.size))
 
     @cached_property
     def smooth_tests(self) -> list[SmoothTest]:
         """Wood's test of each term, with the alternative value of its F."""
-        return [
-            wood_test(
-                self.r[:, term.where],
-                self.coefficients[term.where],
-                self.vcov[term.where, term.where],
-                self.ref_df(term),
-                self.df_resid,
-            )
-            for term in self.terms
-        ]
+        return [self._effects_test(term) if term.null_dim == 0 else self._curve_test(term) for term in self.terms]
+
+    def _curve_test(self, term: SmoothTerm) -> SmoothTest:
+        where = term.where
+        covariance = self.vcov[where, where]
+        return wood_test(self.r[:, where], self.coefficients[where], covariance, self.edf_1(term), self.df_resid)
+
+    def _effects_test(self, term: SmoothTerm) -> SmoothTest:
+        others = [other.where for other in self.terms if other.is_effects and other is not term]
+        fit = PenalisedFit(self.r, self.roots, self.coefficients, self.vcov, self.scale, self.df_resid)
+        return effects_test(fit, term.where, others)
 
     def predict(self, new: Any = None, se: bool = False) -> Any:
         """Predict the expected response for the rows of `new`, or for the fitted rows; NaN if a value is missing.
@@ -185,37 +167,58 @@ class AdditiveModel(Shown):
         fit = matrix @ self.coefficients
         return pl.DataFrame({"fit": fit, "se": _standard_errors(matrix, self.vcov)}) if se else fit
 
-    def derivative(self, new: Any, term: str, order: int = 1, level: float = 0.95) -> pl.DataFrame:
-        """Derivative of a smooth by its variable: columns of the variable, derivative, se, lower, upper.
+    def derivative(
+        self, new: Any, term: str, order: int = 1, level: float = 0.95, *, of: str | None = None
+    ) -> pl.DataFrame:
+        """Derivative of a smooth by a variable: columns of the term's variables, derivative, se, lower, upper.
 
         Args:
-            new: rows with the smooth's variable (and `by`); None for the fitted rows.
+            new: rows with the smooth's variables (and `by`); None for the fitted rows.
             term: the smooth's name in `smooths`, such as "s(x)".
             order: 1 or 2.
             level: coverage of the pointwise interval, by Student's t with the residual degrees of freedom.
+            of: the variable to differentiate by, if the smooth has several numeric ones.
 
         Raises:
-            StatisticsError: there is no such smooth, or the order or level is invalid.
+            StatisticsError: there is no such smooth or variable, or the order or level is invalid.
         """
-        found = [one for one in self.terms if one.label == term]
-        if not found:
-            raise StatisticsError(f"the model has no smooth {term!r}; it has {', '.join(t.label for t in self.terms)}")
-        if len(found) > 1:
-            raise StatisticsError(
-                f"the model has {len(found)} smooths called {term!r}: rename a column that `by` names"
-            )
+        smooth = self._term(term)
         if order not in (1, 2):
             raise StatisticsError(f"there is no derivative of order {order} here: choose 1 or 2")
         if not 0 < level < 1:
             raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
-        smooth = found[0]
-        values = self._values(new, (smooth.variable, *([smooth.by] if smooth.by else [])))
-        matrix = smooth.columns(values, order)
+        values = self._values(new, smooth.needed)
+        matrix = smooth.columns(values, {self._numeric(smooth, of): order})
         slope = matrix @ self.coefficients[smooth.where]
         std_error = _standard_errors(matrix, self.vcov[smooth.where, smooth.where])
         margin = t_quantile((1 + level) / 2, self.df_resid) * std_error
         columns = {"derivative": slope, "se": std_error, "lower": slope - margin, "upper": slope + margin}
-        return pl.DataFrame({smooth.variable: _numbers(values[smooth.variable]), **columns})
+        return pl.DataFrame({**_shown(smooth, values), **columns})
+
+    def _term(self, label: str) -> SmoothTerm:
+        """The smooth with that label.
+
+        Raises:
+            StatisticsError: there is none, or there are several.
+        """
+        found = [one for one in self.terms if one.label == label]
+        if not found:
+            raise StatisticsError(f"the model has no smooth {label!r}; it has {', '.join(t.label for t in self.terms)}")
+        if len(found) > 1:
+            raise StatisticsError(
+                f"the model has {len(found)} smooths called {label!r}: rename a column that `by` names"
+            )
+        return found[0]
+
+    def _numeric(self, smooth: SmoothTerm, of: str | None) -> str:
+        """The numeric variable `of` of a smooth; None if it has only one."""
+        known = [name for name in smooth.variables if not isinstance(self.frame.values[name], Factor)]
+        if of is None and len(known) == 1:
+            return known[0]
+        if of not in known:
+            choice = f"choose {' or '.join(map(repr, known))}" if known else "it has none"
+            raise StatisticsError(f"{smooth.label} has no numeric variable {of!r} to differentiate by: {choice}")
+        return of
 
     def summary(self) -> str:
         """The fit as text, in the layout of mgcv's summary."""
@@ -248,7 +251,7 @@ class AdditiveModel(Shown):
 
     def _matrix(self, values: dict[str, Value]) -> Array:
         formula = self.frame.formula
-        n_rows = len(_column(next(iter(values.values())))) if values else self.n_obs
+        n_rows = len(as_rows(next(iter(values.values())))) if values else self.n_obs
         full = design(values, formula.intercept, formula.terms, n_rows)
         parametric = full.keep(self.x.places).matrix
         return np.hstack([parametric, *(term.columns(values) for term in self.terms)])
@@ -258,8 +261,13 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     """Fit a generalised additive model of a Gaussian response.
 
     Args:
-        formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ z + s(x) + s(w, bs='cr')". `k` (default 10) is the
-            largest dimension of a curve. `bs` is "tp" (thin-plate regression spline) or "cr" (cubic regression spline).
+        formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ te(x, z) + s(run, bs='re')".
+            `s(x)` is a curve; `k` (default 10) is its largest dimension. `bs` is "tp" (thin-plate regression spline), "cr"
+            (cubic regression spline) or "cc" (cyclic: the ends meet).
+            `s(g, bs="re")` has a random effect for each level of g, `s(g, x, bs="re")` a random slope of x, and
+            `s(x, g, bs="fs")` a random curve, all with the same smoothing.
+            `te(x, z)` is a surface, and `ti(x, z)` what x and z do together beyond `s(x) + s(z)`; `k` (default 5) and `bs`
+            ("cr", "cc", "tp") are one value or one for each variable, such as `k=c(5, 8)`.
             `by` gives each level of a factor its own curve (for an ordered factor, each level but the first), or
             multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
@@ -279,7 +287,7 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
     x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
-    terms = _smooth_terms(frame, len(x.names))
+    terms = smooth_terms(frame, len(x.names))
     matrix = np.hstack([x.matrix, *(term.columns(frame.values) for term in terms)])
     problem = Problem.of(matrix, frame.y, tuple(term.penalty() for term in terms))
     _refuse_unidentified(problem, frame, terms)
@@ -306,6 +314,7 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
         scale=scale,
         fitted=fitted,
         r=problem.r,
+        roots=np.vstack([np.exp(rho / 2) * e for rho, e in zip(minimum.log_sp, problem.roots, strict=True)]),
         shrinkage=_shrinkage(parts),
     )
 
@@ -315,44 +324,20 @@ def _shrinkage(parts: Decomposition) -> Array:
     return (parts.vt.T / parts.d) @ (parts.u.T @ parts.u) @ (parts.d[:, None] * parts.vt)
 
 
-def _smooth_terms(frame: ModelFrame, first: int) -> tuple[SmoothTerm, ...]:
-    """Smooths of the formula, with coefficients numbered from `first`."""
-    terms: list[SmoothTerm] = []
-    for smooth in frame.formula.smooths:
-        x = frame.numbers(smooth.variable, smooth.label)
-        basis = basis_of(smooth.label, smooth.bs, DEFAULT_K if smooth.k is None else smooth.k, x)
-        columns = basis.columns(x)
-        for label, level, centred in _curves(smooth, frame):
-            constraint = sum_to_zero(columns) if centred else np.eye(columns.shape[1])
-            where = slice(first, first + constraint.shape[1])
-            terms.append(SmoothTerm(label, smooth.variable, smooth.by, level, basis, constraint, where))
-            first = where.stop
-    return tuple(terms)
-
-
-def _curves(smooth: Smooth, frame: ModelFrame) -> list[tuple[str, str | None, bool]]:
-    """Label, level of `by`, and whether the curve sums to zero, as all do except those multiplied by a number."""
-    if smooth.by is None:
-        return [(smooth.label, None, True)]
-    by = frame.values[smooth.by]
-    if isinstance(by, Factor):
-        # Curves of an ordered factor are differences from the curve of its first level, which is s(x) without `by`.
-        levels = by.levels[1:] if by.ordered else by.levels
-        if not levels:
-            raise StatisticsError(
-                f"{smooth.label}: {smooth.by} is ordered and has one level only, {by.levels[0]}, which gets no curve of its own. "
-                "Leave `by` out"
-            )
-        return [(f"{smooth.label}{level}", level, True) for level in levels]
-    return [(smooth.label, None, bool(np.ptp(by) == 0))]
-
-
 def _refuse_unidentified(problem: Problem, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
-    """Raise StatisticsError if the data do not determine the coefficients."""
+    """Raise StatisticsError if the data do not determine the coefficients.
+
+    Terms that are penalised as a whole may overlap with others, as random effects do: the penalty tells them apart.
+    """
     n, p = problem.n, terms[-1].where.stop
     if n <= p:
         raise StatisticsError(f"the table has {n} complete rows for {p} coefficients. Give more rows, or lower k")
-    short = np.flatnonzero(np.abs(np.diag(problem.r)) <= 1e-9 * np.linalg.norm(problem.r, axis=0))
+    held = np.ones(p, dtype=bool)
+    for term in terms:
+        held[term.where] = not term.may_overlap
+    columns = problem.r[:, held]
+    left_over = np.abs(np.diag(np.linalg.qr(columns, mode="r")))
+    short = np.flatnonzero(held)[left_over <= 1e-9 * np.linalg.norm(columns, axis=0)]
     if len(short):
         guilty = next((t.label for t in terms if t.where.start <= short[0] < t.where.stop), "a parametric term")
         raise StatisticsError(
@@ -361,20 +346,16 @@ def _refuse_unidentified(problem: Problem, frame: ModelFrame, terms: tuple[Smoot
         )
 
 
-def _numbers(value: Value) -> Array:
-    assert not isinstance(value, Factor)
-    return value
+def _shown(smooth: SmoothTerm, values: dict[str, Value]) -> dict[str, Any]:
+    """The variables of a smooth as columns of a frame."""
+    return {name: _labels(values[name]) for name in smooth.variables}
 
 
-def _column(value: Value) -> Array:
-    return value.codes if isinstance(value, Factor) else value
-
-
-def _multiplier(by: Value, level: str | None) -> Array:
-    if not isinstance(by, Factor):
-        return by
-    code = by.levels.index(level) if level is not None else 0
-    return np.where(by.codes < 0, np.nan, (by.codes == code).astype(np.float64))
+def _labels(value: Value) -> Any:
+    if not isinstance(value, Factor):
+        return value
+    levels = np.array([*value.levels, None], dtype=object)
+    return levels[value.codes].tolist()
 
 
 def _standard_errors(matrix: Array, covariance: Array) -> Array:

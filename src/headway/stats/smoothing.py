@@ -19,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.stats.penalties import LogDeterminant, Penalty
+
 Array = NDArray[np.float64]
 
 _MAX_STEP = 5.0  # in log λ
@@ -57,22 +59,11 @@ class Minimum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Penalty:
-    """One S_j: the coefficients `where` that it penalises, its square matrix, and its rank."""
-
-    where: slice
-    matrix: Array
-    rank: int
-
-    def root(self) -> Array:
-        """E (rank, k) with E'E = S."""
-        values, vectors = np.linalg.eigh(self.matrix)
-        return (vectors[:, -self.rank :] * np.sqrt(values[-self.rank :])).T
-
-
-@dataclass(frozen=True)
 class Problem:
-    """A penalised regression in reduced form: R (p, p), z = Q'y (p,), the rest of |y|², n rows, m penalties."""
+    """A penalised regression in reduced form: R (p, p), z = Q'y (p,), the rest of |y|², n rows, and the penalties.
+
+    `roots` are the E_j (rank_j, p) of all m penalty matrices, one term after the other.
+    """
 
     r: Array
     z: Array
@@ -86,12 +77,7 @@ class Problem:
         q, r = np.linalg.qr(x)
         z = q.T @ y
         rest = y - q @ z
-        roots = []
-        for penalty in penalties:
-            padded = np.zeros((penalty.rank, x.shape[1]))
-            padded[:, penalty.where] = penalty.root()
-            roots.append(padded)
-        return cls(r, z, float(rest @ rest), len(y), penalties, tuple(roots))
+        return cls(r, z, float(rest @ rest), len(y), penalties, padded_roots(penalties, x.shape[1]))
 
     @property
     def null_dim(self) -> int:
@@ -100,19 +86,50 @@ class Problem:
 
     def initial(self) -> Array:
         """log λ that balances penalty and data: tr(X'X) / tr(S) over the penalised coefficients."""
-        information = np.sum(self.r**2, axis=0)
-        log_sp = []
-        for penalty in self.penalties:
-            diagonal = np.diag(penalty.matrix)
-            held = np.abs(penalty.matrix).max(axis=0) > 1e-10 * np.abs(penalty.matrix).max()
-            log_sp.append(np.log(information[penalty.where][held].sum() / diagonal[held].sum()))
-        return np.array(log_sp)
+        return initial_log_sp(self.penalties, np.sum(self.r**2, axis=0))
 
     def decompose(self, log_sp: Array) -> Decomposition:
         """The SVD [R; √λ_j E_j] = U D V', from which all quantities follow as stable products."""
         stacked = np.vstack([self.r, *(np.exp(rho / 2) * e for rho, e in zip(log_sp, self.roots, strict=True))])
         u, d, vt = np.linalg.svd(stacked, full_matrices=False)
         return Decomposition(u[: len(self.z)], d, vt)
+
+
+def padded_roots(penalties: tuple[Penalty, ...], p: int) -> tuple[Array, ...]:
+    """The E_j of all penalties as (rank_j, p), with zeros for the coefficients of other terms."""
+    roots = []
+    for penalty in penalties:
+        for root in penalty.roots:
+            padded = np.zeros((len(root), p))
+            padded[:, penalty.where] = root
+            roots.append(padded)
+    return tuple(roots)
+
+
+def initial_log_sp(penalties: tuple[Penalty, ...], information: Array) -> Array:
+    """log λ that balances penalty and data: tr(X'WX) / tr(S_j) over the coefficients that S_j penalises.
+
+    Args:
+        information: diagonal of X'WX, (p,).
+    """
+    log_sp = []
+    for penalty in penalties:
+        for matrix in penalty.matrices:
+            held = np.abs(matrix).max(axis=0) > 1e-10 * np.abs(matrix).max()
+            log_sp.append(np.log(information[penalty.where][held].sum() / np.diag(matrix)[held].sum()))
+    return np.array(log_sp)
+
+
+def log_determinant(penalties: tuple[Penalty, ...], log_sp: Array) -> LogDeterminant:
+    """log|Σ_j λ_j S_j|₊ of all terms together, whose penalties do not overlap."""
+    places = np.split(log_sp, np.cumsum([len(penalty.matrices) for penalty in penalties])[:-1])
+    parts = [penalty.log_determinant(own) for penalty, own in zip(penalties, places, strict=True)]
+    hessian, first = np.zeros((len(log_sp), len(log_sp))), 0
+    for part in parts:
+        own = slice(first, first + len(part.gradient))
+        hessian[own, own] = part.hessian
+        first = own.stop
+    return LogDeterminant(sum(part.value for part in parts), np.concatenate([p.gradient for p in parts]), hessian)
 
 
 class Decomposition(NamedTuple):
@@ -175,21 +192,17 @@ def reml(problem: Problem, parameters: Array) -> Value:
     rss = problem.rss_outside + float(np.sum((problem.z - parts.u @ y1) ** 2))
     p = rss + penalty
     free = problem.n - problem.null_dim
-    ranks = np.array([item.rank for item in problem.penalties])
-    log_pseudo = sum(
-        item.rank * rho + 2 * np.log(np.abs(np.diagonal(np.asarray(np.linalg.qr(e[:, item.where].T, mode="r"))))).sum()
-        for item, rho, e in zip(problem.penalties, log_sp, problem.roots, strict=True)
-    )
-    score = p / (2 * phi) + free / 2 * np.log(2 * np.pi * phi) + np.log(parts.d).sum() - log_pseudo / 2
+    det = log_determinant(problem.penalties, log_sp)
+    score = p / (2 * phi) + free / 2 * np.log(2 * np.pi * phi) + np.log(parts.d).sum() - det.value / 2
 
     my = np.array([m_j @ y1 for m_j in m])
     d_p = my @ y1  # dP/dρ_j = λ_j b'S_j b
     dd_p = np.diag(d_p) - 2 * my @ my.T
     traces = np.array([np.trace(m_j) for m_j in m])
     dd_log_det = np.diag(traces) - np.array([[np.sum(m_i * m_j) for m_j in m] for m_i in m])
-    gradient = np.append(d_p / (2 * phi) + (traces - ranks) / 2, free / 2 - p / (2 * phi))
+    gradient = np.append(d_p / (2 * phi) + (traces - det.gradient) / 2, free / 2 - p / (2 * phi))
     hessian = np.empty((len(parameters), len(parameters)))
-    hessian[:-1, :-1] = dd_p / (2 * phi) + dd_log_det / 2
+    hessian[:-1, :-1] = dd_p / (2 * phi) + (dd_log_det - det.hessian) / 2
     hessian[-1, :-1] = hessian[:-1, -1] = -d_p / (2 * phi)
     hessian[-1, -1] = p / (2 * phi)
     return Value(float(score), gradient, hessian, size=float(free))  # a log-likelihood has no unit, and grows with n
