@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
+from headway.stats.autocorrelation import Autocorrelation, first_rows, lag_one, most_likely, require_rho
 from headway.stats.columns import Factor, Table, Value
 from headway.stats.distributions import t_p, t_quantile
 from headway.stats.formula import parse
@@ -45,6 +46,7 @@ class AdditiveModel(Shown):
     Attributes:
         frame: the fitted data, with `n_dropped` and `notices`.
         method: "GCV.Cp" or "REML".
+        errors: their autocorrelation `rho`, with the first rows of runs.
         x: parametric part of the design. `dropped` are collinear columns that were left out.
         terms: the smooths.
         log_sp: log smoothing parameters on mgcv's scale, one for each penalty of each smooth.
@@ -57,6 +59,7 @@ class AdditiveModel(Shown):
 
     frame: ModelFrame
     method: str
+    errors: Autocorrelation
     x: Design
     dropped: tuple[str, ...]
     terms: tuple[SmoothTerm, ...]
@@ -84,6 +87,16 @@ class AdditiveModel(Shown):
     @property
     def residuals(self) -> Array:
         return self.frame.y - self.fitted
+
+    @property
+    def rho(self) -> float:
+        """Autocorrelation of the errors of neighbouring rows; 0 if they are independent."""
+        return self.errors.rho
+
+    @property
+    def standardised_residuals(self) -> Array:
+        """Residuals freed of the autocorrelation `rho` (n_obs,): what is left is a sign that `rho` does not suffice."""
+        return self.errors.whitened(self.residuals)
 
     @property
     def edf(self) -> float:
@@ -242,6 +255,7 @@ class AdditiveModel(Shown):
             f"R-sq.(adj) = {_g(self.r_sq_adj, 3)}   Deviance explained = {_g(100 * self.deviance_explained, 3)}%",
             f"{name} = {_g(self.score, 5)}  Scale est. = {_g(self.scale, 5)}  n = {self.n_obs}",
         ]
+        lines += [self.errors.words] if self.rho else []
         return "\n".join([*lines, *self.notices])
 
     def _values(self, new: Any, variables: tuple[str, ...] | None = None) -> dict[str, Value]:
@@ -257,7 +271,14 @@ class AdditiveModel(Shown):
         return np.hstack([parametric, *(term.columns(values) for term in self.terms)])
 
 
-def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -> AdditiveModel:
+def gam(
+    formula: str,
+    data: Any,
+    method: Literal["GCV.Cp", "REML"] = "GCV.Cp",
+    *,
+    rho: float | Literal["estimate", "REML"] = 0.0,
+    ar_start: str | None = None,
+) -> AdditiveModel:
     """Fit a generalised additive model of a Gaussian response.
 
     Args:
@@ -272,12 +293,36 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
             multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
         method: criterion for the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
+        rho: autocorrelation of the errors of neighbouring rows, as in mgcv's `bam`. Rows are in order of time within runs.
+            "estimate" takes the lag-1 autocorrelation of the residuals of a fit with independent errors, which is too low
+            if a curve has followed the errors. "REML" takes the value of largest restricted likelihood.
+        ar_start: name of a column of true and false, true in the first row of each run; None if the table is one run.
 
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
     if method not in METHODS:
         raise StatisticsError(f"there is no method {method!r} for a GAM; choose {' or '.join(map(repr, METHODS))}")
+    require_rho(rho, method)
+    frame = _frame(formula, data)
+    starts = first_rows(data, ar_start, frame.rows)
+
+    def fit(correlation: float, source: str) -> AdditiveModel:
+        return _fit(frame, method, Autocorrelation(correlation, starts, source))
+
+    if rho == "estimate":
+        return fit(lag_one(fit(0.0, "given").residuals, starts), "estimate")
+    if rho == "REML":
+        return fit(most_likely(lambda at: fit(at, "REML").score), "REML")
+    return fit(float(rho), "given")
+
+
+def _frame(formula: str, data: Any) -> ModelFrame:
+    """The variables of an additive model.
+
+    Raises:
+        StatisticsError: the formula is no formula of an additive model, or the data do not fit it.
+    """
     parsed = parse(formula)
     parsed.refuse_bars("gam")
     if not parsed.smooths:
@@ -286,28 +331,34 @@ def gam(formula: str, data: Any, method: Literal["GCV.Cp", "REML"] = "GCV.Cp") -
     frame = model_frame(parsed, data)
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
-    x, dropped = without_collinear(frame.design(parsed.intercept, parsed.terms))
+    return frame
+
+
+def _fit(frame: ModelFrame, method: str, errors: Autocorrelation) -> AdditiveModel:
+    """Choose the smoothing parameters of a frame's model by `method`, and estimate its coefficients."""
+    x, dropped = without_collinear(frame.design(frame.formula.intercept, frame.formula.terms))
     terms = smooth_terms(frame, len(x.names))
     matrix = np.hstack([x.matrix, *(term.columns(frame.values) for term in terms)])
-    problem = Problem.of(matrix, frame.y, tuple(term.penalty() for term in terms))
+    y = errors.whitened(frame.y)
+    problem = Problem.of(errors.whitened(matrix), y, tuple(term.penalty() for term in terms))
     _refuse_unidentified(problem, frame, terms)
     minimum = minimise_gcv(problem) if method == "GCV.Cp" else minimise_reml(problem, float(np.var(frame.y)))
 
     parts = problem.decompose(minimum.log_sp)
-    y1 = parts.u.T @ problem.z
     half = parts.vt.T / parts.d  # half @ half.T = (X'X + S)⁻¹
-    coefficients = half @ y1
+    coefficients = half @ (parts.u.T @ problem.z)
     fitted = matrix @ coefficients
-    rss = float(np.sum((frame.y - fitted) ** 2))
+    rss = float(np.sum(errors.whitened(frame.y - fitted) ** 2))
     scale = rss / (frame.n_obs - float(np.sum(parts.u**2)))
     return AdditiveModel(
         frame=frame,
         method=method,
+        errors=errors,
         x=x,
         dropped=dropped,
         terms=terms,
         log_sp=minimum.log_sp,
-        score=minimum.score,
+        score=minimum.score - (errors.log_volume if method == "REML" else 0.0),
         converged=minimum.converged,
         coefficients=coefficients,
         vcov=half @ half.T * scale,

@@ -63,8 +63,11 @@ errors <- list(
   describe_series("y ~ s(step)", one, 0.6), describe_series("y ~ s(step) + s(run, bs='re')", series, 0.6),
   describe_series("y ~ s(step, k=15) + s(run, bs='re')", series, -0.3), describe_series("y ~ s(step)", series, 0.5, starts = FALSE),
   describe_series("y ~ s(step)", series, 0.6, "fREML"), describe_series("y ~ s(step) + s(run, bs='re')", series, 0.6, "GCV.Cp"))
+likely <- optimize(function(rho) bam(y ~ s(step) + s(run, bs = "re"), data = series, method = "REML", rho = rho, AR.start = start,
+                                     control = exact_gam)$gcv.ubre, c(-0.9, 0.95), tol = 1e-6)$minimum
 plain <- gam(y ~ s(step), data = one, method = "REML", control = exact_gam)
-estimated <- list(formula = "y ~ s(step)", rho = acf(residuals(plain), plot = FALSE)$acf[2])
+estimated <- list(formula = "y ~ s(step)", rho = acf(residuals(plain), plot = FALSE)$acf[2],
+                  likely_formula = "y ~ s(step) + s(run, bs='re')", likely = likely)
 
 write(toJSON(list(mgcv = as.character(packageVersion("mgcv")), data = data, series = series, kinds = kinds, directions = directions,
                   errors = errors, estimated = estimated),
