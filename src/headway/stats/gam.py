@@ -3,6 +3,7 @@
     fit = gam("y ~ g + s(x, k=10) + te(x, z)", data, method="REML")
     fit.smooths                       term, edf, ref_df, f, p
     fit.predict(new, se=True)         fit, se
+    fit.interval(new)                 fit, se, lower, upper of the whole curve at once
     fit.derivative(new, "s(x)")       x, derivative, se, lower, upper
 
 Shapes: n rows, p coefficients. X = [parametric | smooths], b = argmin |y - Xb|² + Σ λ_j b'S_j b.
@@ -22,8 +23,9 @@ from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
 from headway.stats.autocorrelation import Autocorrelation, first_rows, lag_one, most_likely, require_rho
+from headway.stats.bands import N_DRAWS, Coverage, band, draws, require_level, standard_errors
 from headway.stats.columns import Factor, Table, Value
-from headway.stats.distributions import t_p, t_quantile
+from headway.stats.distributions import t_p
 from headway.stats.formula import parse
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.r_format import coefficient_table, signif
@@ -178,19 +180,85 @@ class AdditiveModel(Shown):
         """
         matrix = self._matrix(self._values(new))
         fit = matrix @ self.coefficients
-        return pl.DataFrame({"fit": fit, "se": _standard_errors(matrix, self.vcov)}) if se else fit
+        return pl.DataFrame({"fit": fit, "se": standard_errors(matrix, self.vcov)}) if se else fit
+
+    def interval(
+        self,
+        new: Any = None,
+        level: float = 0.95,
+        *,
+        simultaneous: bool = True,
+        n_draws: int = N_DRAWS,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """Interval of the expected response in the rows of `new`: fit, se, lower, upper.
+
+        Args:
+            new: rows with the formula's variables, such as a fine grid; None for the fitted rows.
+            level: coverage.
+            simultaneous: whether all rows together have that coverage, or each row by itself.
+            n_draws: number of draws for the critical value of simultaneous intervals.
+            seed: seed of the draws.
+
+        Raises:
+            StatisticsError: a column is missing, a level is not in the fitted data, or `level` is invalid.
+        """
+        require_level(level)
+        matrix = self._matrix(self._values(new))
+        critical = Coverage(level, simultaneous, n_draws, seed).critical(matrix, self.vcov, self.df_resid)
+        return band("fit", matrix, self.coefficients, self.vcov, critical)
+
+    def smooth(
+        self,
+        term: str,
+        new: Any = None,
+        level: float = 0.95,
+        *,
+        simultaneous: bool = False,
+        n_draws: int = N_DRAWS,
+        seed: int = 0,
+    ) -> pl.DataFrame:
+        """A smooth by itself: columns of its variables, estimate, se, lower, upper.
+
+        Curves sum to zero over the fitted rows, and their intervals know it: where a curve is nearly a straight line, they
+        are too short near its middle. `interval` has the intercept in it and is not.
+
+        Args:
+            term: the smooth's name in `smooths`, such as "s(x)".
+            new: rows with the smooth's variables (and `by`), such as a fine grid; None for the fitted rows.
+            level: coverage.
+            simultaneous: whether all rows together have that coverage, or each row by itself.
+            n_draws: number of draws for the critical value of simultaneous intervals.
+            seed: seed of the draws.
+
+        Raises:
+            StatisticsError: there is no such smooth, a column is missing, or `level` is invalid.
+        """
+        return self._band_of("estimate", self._term(term), new, {}, Coverage(level, simultaneous, n_draws, seed))
 
     def derivative(
-        self, new: Any, term: str, order: int = 1, level: float = 0.95, *, of: str | None = None
+        self,
+        new: Any,
+        term: str,
+        order: int = 1,
+        level: float = 0.95,
+        *,
+        of: str | None = None,
+        simultaneous: bool = False,
+        n_draws: int = N_DRAWS,
+        seed: int = 0,
     ) -> pl.DataFrame:
         """Derivative of a smooth by a variable: columns of the term's variables, derivative, se, lower, upper.
 
         Args:
-            new: rows with the smooth's variables (and `by`); None for the fitted rows.
+            new: rows with the smooth's variables (and `by`), such as a fine grid; None for the fitted rows.
             term: the smooth's name in `smooths`, such as "s(x)".
             order: 1 or 2.
-            level: coverage of the pointwise interval, by Student's t with the residual degrees of freedom.
+            level: coverage.
             of: the variable to differentiate by, if the smooth has several numeric ones.
+            simultaneous: whether all rows together have that coverage, or each row by itself.
+            n_draws: number of draws for the critical value of simultaneous intervals.
+            seed: seed of the draws.
 
         Raises:
             StatisticsError: there is no such smooth or variable, or the order or level is invalid.
@@ -198,15 +266,23 @@ class AdditiveModel(Shown):
         smooth = self._term(term)
         if order not in (1, 2):
             raise StatisticsError(f"there is no derivative of order {order} here: choose 1 or 2")
-        if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
-        values = self._values(new, smooth.needed)
-        matrix = smooth.columns(values, {self._numeric(smooth, of): order})
-        slope = matrix @ self.coefficients[smooth.where]
-        std_error = _standard_errors(matrix, self.vcov[smooth.where, smooth.where])
-        margin = t_quantile((1 + level) / 2, self.df_resid) * std_error
-        columns = {"derivative": slope, "se": std_error, "lower": slope - margin, "upper": slope + margin}
-        return pl.DataFrame({**_shown(smooth, values), **columns})
+        orders = {self._numeric(smooth, of): order}
+        return self._band_of("derivative", smooth, new, orders, Coverage(level, simultaneous, n_draws, seed))
+
+    def draws(self, n: int = 1000, seed: int = 0) -> Array:
+        """(n, p) posterior draws of the coefficients, given the smoothing parameters and the scale: N(b, `vcov`)."""
+        return draws(self.coefficients, self.vcov, n, seed)
+
+    def _band_of(
+        self, name: str, smooth: SmoothTerm, new: Any, orders: dict[str, int], coverage: Coverage
+    ) -> pl.DataFrame:
+        """A smooth, or its derivative of `orders` by variable, with intervals."""
+        require_level(coverage.level)
+        where, values = smooth.where, self._values(new, smooth.needed)
+        matrix, covariance = smooth.columns(values, orders), self.vcov[where, where]
+        critical = coverage.critical(matrix, covariance, self.df_resid)
+        estimates = band(name, matrix, self.coefficients[where], covariance, critical)
+        return pl.DataFrame(_shown(smooth, values)).hstack(estimates)
 
     def _term(self, label: str) -> SmoothTerm:
         """The smooth with that label.
@@ -407,11 +483,6 @@ def _labels(value: Value) -> Any:
         return value
     levels = np.array([*value.levels, None], dtype=object)
     return levels[value.codes].tolist()
-
-
-def _standard_errors(matrix: Array, covariance: Array) -> Array:
-    """√diag(M V M')."""
-    return np.sqrt(np.einsum("ij,jk,ik->i", matrix, covariance, matrix))
 
 
 def _g(value: float, digits: int) -> str:

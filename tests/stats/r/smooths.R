@@ -69,6 +69,23 @@ plain <- gam(y ~ s(step), data = one, method = "REML", control = exact_gam)
 estimated <- list(formula = "y ~ s(step)", rho = acf(residuals(plain), plot = FALSE)$acf[2],
                   likely_formula = "y ~ s(step) + s(run, bs='re')", likely = likely)
 
+# Simultaneous intervals of curves and of their derivatives, as Simpson (2018) makes them: the derivative by differences, the
+# critical value from draws of the coefficients. `t` divides the draws by the root of chi-square over its df.
+simultaneous <- function(formula, term, step = 1e-6, n_draws = 2e5) {
+  fit <- gam(as.formula(formula), data = data, method = "REML", control = exact_gam)
+  grid <- data.frame(x = seq(0.01, 0.99, length.out = 60), z = 0.5, g = "a")
+  columns <- grep(term, names(coef(fit)), fixed = TRUE)
+  here <- predict(fit, grid, type = "lpmatrix"); there <- predict(fit, transform(grid, x = x + step), type = "lpmatrix")
+  d <- rmvn(n_draws, rep(0, length(coef(fit))), vcov(fit)); shrink <- sqrt(rchisq(n_draws, fit$df.residual) / fit$df.residual)
+  one <- function(m) {
+    se <- sqrt(rowSums((m %*% vcov(fit)) * m)); largest <- apply(abs(m %*% t(d)) / se, 2, max)
+    list(value = as.numeric(m %*% coef(fit)), se = se, critical = quantile(largest, 0.95)[[1]], t = quantile(largest / shrink, 0.95)[[1]])
+  }
+  only <- function(m) { m[, -columns] <- 0; m }
+  list(formula = formula, term = term, x = grid$x, fit = one(here), smooth = one(only(here)), derivative = one(only((there - here) / step)))
+}
+bands <- list(simultaneous("y ~ s(x)", "s(x)"), simultaneous("y ~ s(x, k=20) + s(z)", "s(x)"), simultaneous("y ~ te(x, z, k=4)", "te(x,z)"))
+
 write(toJSON(list(mgcv = as.character(packageVersion("mgcv")), data = data, series = series, kinds = kinds, directions = directions,
-                  errors = errors, estimated = estimated),
+                  errors = errors, estimated = estimated, bands = bands),
              digits = NA, auto_unbox = TRUE, dataframe = "columns", na = "null"), file.path(here, "smooths.json"))
