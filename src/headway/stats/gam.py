@@ -1,4 +1,4 @@
-"""Generalised additive models of a Gaussian response, with smoothing chosen from the data, as in mgcv.
+"""Generalised additive models, with smoothing chosen from the data, as in mgcv.
 
     fit = gam("y ~ g + s(x, k=10) + te(x, z)", data, method="REML")
     fit.smooths                       term, edf, ref_df, f, p
@@ -6,8 +6,8 @@
     fit.interval(new)                 fit, se, lower, upper of the whole curve at once
     fit.derivative(new, "s(x)")       x, derivative, se, lower, upper
 
-Shapes: n rows, p coefficients. X = [parametric | smooths], b = argmin |y - Xb|² + Σ λ_j b'S_j b.
-`smooth_terms.py` makes the columns of the smooths, `smoothing.py` chooses λ, `smooth_tests.py` tests the terms.
+Shapes: n rows, p coefficients. X = [parametric | smooths], b = argmin |y - Xb|² + Σ λ_j b'S_j b for a Gaussian response.
+`smooth_terms.py` makes the columns of the smooths, `smoothing.py` and `laml.py` choose λ, `smooth_tests.py` tests the terms.
 Sources: Wood (2003) JRSS-B 65; (2004) JASA 99; (2011) JRSS-B 73; (2013) Biometrika 100. `docs/statistics.md` has the algebra.
 """
 
@@ -22,17 +22,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
+from headway.stats.additive_fits import Estimates, Parts, family_estimates, gaussian_estimates
 from headway.stats.autocorrelation import Autocorrelation, first_rows, lag_one, most_likely, require_rho
 from headway.stats.bands import N_DRAWS, Coverage, band, draws, require_level, standard_errors
 from headway.stats.columns import Factor, Table, Value
-from headway.stats.distributions import t_p
+from headway.stats.distributions import normal_p, t_p
+from headway.stats.families import SEPARATED, SmoothFamily, separated, smooth_family_of
 from headway.stats.formula import parse
-from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
+from headway.stats.model_frame import Design, ModelFrame, design, model_frame
 from headway.stats.r_format import coefficient_table, signif
 from headway.stats.shown import Shown
-from headway.stats.smooth_terms import SmoothTerm, smooth_terms
+from headway.stats.smooth_terms import SmoothTerm
 from headway.stats.smooth_tests import PenalisedFit, SmoothTest, effects_test, wood_test
-from headway.stats.smoothing import Decomposition, Problem, minimise_gcv, minimise_reml
 from headway.stats.summaries import coefficient_lines
 from headway.stats.term_bases import as_rows
 
@@ -48,33 +49,86 @@ class AdditiveModel(Shown):
     Attributes:
         frame: the fitted data, with `n_dropped` and `notices`.
         method: "GCV.Cp" or "REML".
+        family: distribution of the response, with its link.
         errors: their autocorrelation `rho`, with the first rows of runs.
-        x: parametric part of the design. `dropped` are collinear columns that were left out.
-        terms: the smooths.
-        log_sp: log smoothing parameters on mgcv's scale, one for each penalty of each smooth.
-        score: minimum of GCV, or of minus the restricted log-likelihood.
-        converged: whether the minimisation converged.
-        coefficients: (p,), the parametric ones first.
-        vcov: (p, p), Bayesian covariance (X'X + S)⁻¹φ of the coefficients, the basis of all standard errors.
-        scale: variance of the errors, φ.
+        parts: the parametric design and the smooths.
+        estimates: smoothing parameters, coefficients, and matrices that follow from them.
     """
 
     frame: ModelFrame
     method: str
+    family: SmoothFamily
     errors: Autocorrelation
-    x: Design
-    dropped: tuple[str, ...]
-    terms: tuple[SmoothTerm, ...]
-    log_sp: Array
-    score: float
-    converged: bool
-    coefficients: Array
-    vcov: Array
-    scale: float
-    fitted: Array
-    r: Array  # of X = QR
-    roots: Array  # √λ_j E_j, below each other
-    shrinkage: Array  # F = (X'X + S)⁻¹X'X
+    parts: Parts
+    estimates: Estimates
+
+    @property
+    def x(self) -> Design:
+        """Parametric part of the design, without collinear columns."""
+        return self.parts.x
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Names of collinear columns that were left out."""
+        return self.parts.dropped
+
+    @property
+    def terms(self) -> tuple[SmoothTerm, ...]:
+        """The smooths."""
+        return self.parts.terms
+
+    @property
+    def log_sp(self) -> Array:
+        """Log smoothing parameters on mgcv's scale, one for each penalty of each smooth."""
+        return self.estimates.log_sp
+
+    @property
+    def score(self) -> float:
+        """Minimum of GCV, or of minus the restricted log-likelihood."""
+        return self.estimates.score
+
+    @property
+    def converged(self) -> bool:
+        """Whether the minimisation converged."""
+        return self.estimates.converged
+
+    @property
+    def coefficients(self) -> Array:
+        """(p,), the parametric ones first."""
+        return self.estimates.coefficients
+
+    @property
+    def shrinkage(self) -> Array:
+        """F = (X'WX + S)⁻¹X'WX, whose diagonal are the effective degrees of freedom of the coefficients."""
+        return self.estimates.shrinkage
+
+    @cached_property
+    def vcov(self) -> Array:
+        """(p, p), Bayesian covariance (X'WX + S)⁻¹φ of the coefficients, the basis of all standard errors."""
+        return self.estimates.unscaled * self.scale
+
+    @cached_property
+    def fitted(self) -> Array:
+        """The expected response of the fitted rows (n_obs,)."""
+        return self.family.mean(self.parts.matrix @ self.coefficients)
+
+    @cached_property
+    def scale(self) -> float:
+        """Estimate of the scale φ of the variance; 1 for families without one."""
+        if self.rho:
+            return float(self.standardised_residuals @ self.standardised_residuals) / self.df_resid
+        return self.family.scale(self.frame.y, self.fitted, self.parts.prior, self.df_resid)
+
+    @property
+    def extra(self) -> float | None:
+        """The family's own parameter besides the mean, such as the precision of the beta family; None if it has none."""
+        known = self.estimates.extra
+        return None if known is None or self.family.extra_is_scale else float(np.exp(known))
+
+    @property
+    def test_df(self) -> float:
+        """Degrees of freedom of tests and intervals: those of the residuals, or infinite if the scale is known."""
+        return self.df_resid if self.family.extra_is_scale else float("inf")
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -82,6 +136,8 @@ class AdditiveModel(Shown):
         found = self.frame.notices
         if self.dropped:
             found += (f"collinear coefficients were left out: {', '.join(self.dropped)}",)
+        if separated(self.family, self.fitted):
+            found += (SEPARATED,)
         if not self.converged:
             found += (f"the search for the smoothing parameters ({self.method}) did not converge",)
         return found
@@ -97,8 +153,11 @@ class AdditiveModel(Shown):
 
     @property
     def standardised_residuals(self) -> Array:
-        """Residuals freed of the autocorrelation `rho` (n_obs,): what is left is a sign that `rho` does not suffice."""
-        return self.errors.whitened(self.residuals)
+        """Residuals of equal variance, freed of the autocorrelation `rho` (n_obs,).
+
+        Autocorrelation that is left is a sign that `rho` does not suffice.
+        """
+        return self.errors.whitened(self.frame.weighted(self.residuals))
 
     @property
     def edf(self) -> float:
@@ -112,42 +171,57 @@ class AdditiveModel(Shown):
     @property
     def r_sq_adj(self) -> float:
         """1 - residual variance / variance of y, each by its degrees of freedom."""
-        return float(
-            1 - np.var(self.residuals, ddof=1) * (self.n_obs - 1) / (np.var(self.frame.y, ddof=1) * self.df_resid)
-        )
+        y = self.frame.y
+        around = self.frame.weighted(y - np.average(y, weights=self.frame.weights))
+        ratio = np.var(self.frame.weighted(self.residuals), ddof=1) / np.var(around, ddof=1)
+        return float(1 - ratio * (self.n_obs - 1) / self.df_resid)
+
+    @property
+    def deviance(self) -> float:
+        """Twice the log density that a perfect fit would add, times the scale: for a Gaussian the residual sum of squares."""
+        return self.family.deviance(self.frame.y, self.fitted, self.parts.prior, self.estimates.extra)
 
     @property
     def deviance_explained(self) -> float:
         """Share of the null model's deviance that the fit explains.
 
-        The null model is the mean, or 0 for a formula without an intercept, even if factor levels replace it.
+        The null model is the mean, or a linear predictor of 0 for a formula without an intercept, even if factor levels
+        replace it.
         """
-        null = self.frame.y - (self.frame.y.mean() if self.frame.formula.intercept else 0.0)
-        return float(1 - self.residuals @ self.residuals / (null @ null))
+        y, prior = self.frame.y, self.parts.prior
+        mean = np.average(y, weights=prior) if self.frame.formula.intercept else self.family.mean(np.zeros(1))[0]
+        null = self.family.deviance(y, np.full_like(y, mean), prior, self.estimates.extra)
+        return float(1 - self.deviance / null)
 
     @cached_property
     def parametric(self) -> pl.DataFrame:
-        """term, estimate, std_error, t, p."""
+        """term, estimate, std_error, t, p; z instead of t for families whose scale is known."""
         count = len(self.x.names)
         estimate = self.coefficients[:count]
         std_error = np.sqrt(np.diag(self.vcov)[:count])
         t = estimate / std_error
-        columns = {"estimate": estimate, "std_error": std_error, "t": t, "p": t_p(t, self.df_resid)}
+        p = t_p(t, self.test_df) if np.isfinite(self.test_df) else normal_p(t)
+        columns = {"estimate": estimate, "std_error": std_error, self._statistic: t, "p": p}
         return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
+
+    @property
+    def _statistic(self) -> str:
+        return "t" if np.isfinite(self.test_df) else "z"
 
     @cached_property
     def smooths(self) -> pl.DataFrame:
-        """term, edf, ref_df, f, p. f and p test the term against zero.
+        """term, edf, ref_df, f, p; chi2 instead of f for families whose scale is known. They test the term against zero.
 
         `ref_df` is edf1 = tr(2F - FF) of the term, or, for a term that is penalised as a whole, the rank of its test.
         """
         edf = np.diag(self.shrinkage)
+        known = not np.isfinite(self.test_df)
         rows = [
-            (term.label, float(edf[term.where].sum()), test.ref_df, test.f, test.p)
+            (term.label, float(edf[term.where].sum()), test.ref_df, test.f * (test.ref_df if known else 1), test.p)
             for term, test in zip(self.terms, self.smooth_tests, strict=True)
         ]
-        schema = {"term": pl.String} | dict.fromkeys(("edf", "ref_df", "f", "p"), pl.Float64)
-        return pl.DataFrame(rows, schema=schema, orient="row")
+        columns = ("edf", "ref_df", "chi2" if known else "f", "p")
+        return pl.DataFrame(rows, schema={"term": pl.String} | dict.fromkeys(columns, pl.Float64), orient="row")
 
     def edf_1(self, term: SmoothTerm) -> float:
         """edf1 of a term, at most its number of coefficients."""
@@ -163,24 +237,33 @@ class AdditiveModel(Shown):
     def _curve_test(self, term: SmoothTerm) -> SmoothTest:
         where = term.where
         covariance = self.vcov[where, where]
-        return wood_test(self.r[:, where], self.coefficients[where], covariance, self.edf_1(term), self.df_resid)
+        return wood_test(
+            self.estimates.r[:, where], self.coefficients[where], covariance, self.edf_1(term), self.test_df
+        )
 
     def _effects_test(self, term: SmoothTerm) -> SmoothTest:
         others = [other.where for other in self.terms if other.is_effects and other is not term]
-        fit = PenalisedFit(self.r, self.roots, self.coefficients, self.vcov, self.scale, self.df_resid)
+        fit = PenalisedFit(
+            self.estimates.r, self.estimates.roots, self.coefficients, self.vcov, self.scale, self.test_df
+        )
         return effects_test(fit, term.where, others)
 
-    def predict(self, new: Any = None, se: bool = False) -> Any:
+    def predict(self, new: Any = None, se: bool = False, *, link: bool = False) -> Any:
         """Predict the expected response for the rows of `new`, or for the fitted rows; NaN if a value is missing.
 
-        With `se`, return a frame with the columns fit and se, the standard error of the expected response.
+        With `se`, return a frame with the columns fit and se, the standard error of the expected response. With `link`, both
+        are those of the linear predictor, such as log-odds.
 
         Raises:
             StatisticsError: a column is missing, or a factor has a level that is not in the fitted data.
         """
         matrix = self._matrix(self._values(new))
-        fit = matrix @ self.coefficients
-        return pl.DataFrame({"fit": fit, "se": standard_errors(matrix, self.vcov)}) if se else fit
+        eta = matrix @ self.coefficients
+        fit = eta if link else self.family.mean(eta)
+        if not se:
+            return fit
+        std_error = standard_errors(matrix, self.vcov)
+        return pl.DataFrame({"fit": fit, "se": std_error if link else std_error * self.family.slope(fit)})
 
     def interval(
         self,
@@ -192,6 +275,9 @@ class AdditiveModel(Shown):
         seed: int = 0,
     ) -> pl.DataFrame:
         """Interval of the expected response in the rows of `new`: fit, se, lower, upper.
+
+        For other families than the Gaussian, the interval of the linear predictor is turned into one of the response; `se` is
+        that of the linear predictor.
 
         Args:
             new: rows with the formula's variables, such as a fine grid; None for the fitted rows.
@@ -205,8 +291,11 @@ class AdditiveModel(Shown):
         """
         require_level(level)
         matrix = self._matrix(self._values(new))
-        critical = Coverage(level, simultaneous, n_draws, seed).critical(matrix, self.vcov, self.df_resid)
-        return band("fit", matrix, self.coefficients, self.vcov, critical)
+        critical = Coverage(level, simultaneous, n_draws, seed).critical(matrix, self.vcov, self.test_df)
+        of_link = band("fit", matrix, self.coefficients, self.vcov, critical)
+        return of_link.with_columns(
+            pl.Series(name, self.family.mean(of_link[name].to_numpy())) for name in ("fit", "lower", "upper")
+        )
 
     def smooth(
         self,
@@ -218,7 +307,7 @@ class AdditiveModel(Shown):
         n_draws: int = N_DRAWS,
         seed: int = 0,
     ) -> pl.DataFrame:
-        """A smooth by itself: columns of its variables, estimate, se, lower, upper.
+        """A smooth by itself, a part of the linear predictor: columns of its variables, estimate, se, lower, upper.
 
         Curves sum to zero over the fitted rows, and their intervals know it: where a curve is nearly a straight line, they
         are too short near its middle. `interval` has the intercept in it and is not.
@@ -280,7 +369,7 @@ class AdditiveModel(Shown):
         require_level(coverage.level)
         where, values = smooth.where, self._values(new, smooth.needed)
         matrix, covariance = smooth.columns(values, orders), self.vcov[where, where]
-        critical = coverage.critical(matrix, covariance, self.df_resid)
+        critical = coverage.critical(matrix, covariance, self.test_df)
         estimates = band(name, matrix, self.coefficients[where], covariance, critical)
         return pl.DataFrame(_shown(smooth, values)).hstack(estimates)
 
@@ -311,23 +400,29 @@ class AdditiveModel(Shown):
 
     def summary(self) -> str:
         """The fit as text, in the layout of mgcv's summary."""
-        lines = ["Family: gaussian", "Link function: identity", "", "Formula:", self.formula, ""]
+        own = f" ({self.family.extra_name} {_g(self.extra, 4)})" if self.extra is not None else ""
+        lines = [
+            f"Family: {self.family.name}{own}",
+            f"Link function: {self.family.link}",
+            "",
+            "Formula:",
+            self.formula,
+            "",
+        ]
         parametric, smooths = self.parametric, self.smooths
         if parametric.height:
-            lines += ["Parametric coefficients:"]
-            lines += coefficient_lines(parametric, "t")
-            lines += [""]
-        if smooths.height:
-            lines += ["Approximate significance of smooth terms:"]
-            lines += coefficient_table(
-                smooths["term"].to_list(),
-                [("edf", smooths["edf"].to_list()), ("Ref.df", smooths["ref_df"].to_list())],
-                ("F", smooths["f"].to_list()),
-                ("p-value", smooths["p"].to_list()),
-            )
-            lines += [""]
+            lines += ["Parametric coefficients:", *coefficient_lines(parametric, self._statistic), ""]
+        statistic = ("F", "f") if "f" in smooths.columns else ("Chi.sq", "chi2")
+        lines += ["Approximate significance of smooth terms:"]
+        lines += coefficient_table(
+            smooths["term"].to_list(),
+            [("edf", smooths["edf"].to_list()), ("Ref.df", smooths["ref_df"].to_list())],
+            (statistic[0], smooths[statistic[1]].to_list()),
+            ("p-value", smooths["p"].to_list()),
+        )
         name = {"GCV.Cp": "GCV", "REML": "-REML"}[self.method]
         lines += [
+            "",
             f"R-sq.(adj) = {_g(self.r_sq_adj, 3)}   Deviance explained = {_g(100 * self.deviance_explained, 3)}%",
             f"{name} = {_g(self.score, 5)}  Scale est. = {_g(self.scale, 5)}  n = {self.n_obs}",
         ]
@@ -350,12 +445,14 @@ class AdditiveModel(Shown):
 def gam(
     formula: str,
     data: Any,
-    method: Literal["GCV.Cp", "REML"] = "GCV.Cp",
+    method: Literal["GCV.Cp", "REML"] | None = None,
     *,
+    family: str = "gaussian",
+    weights: str | None = None,
     rho: float | Literal["estimate", "REML"] = 0.0,
     ar_start: str | None = None,
 ) -> AdditiveModel:
-    """Fit a generalised additive model of a Gaussian response.
+    """Fit a generalised additive model.
 
     Args:
         formula: such as "y ~ s(x, k=10)", "y ~ g + s(x, by=g)" or "y ~ te(x, z) + s(run, bs='re')".
@@ -368,7 +465,11 @@ def gam(
             `by` gives each level of a factor its own curve (for an ordered factor, each level but the first), or
             multiplies the curve by a number.
         data: a polars or pandas data frame. Rows with a missing value in a column of the formula are left out.
-        method: criterion for the smoothing parameters: generalised cross-validation, or restricted maximum likelihood.
+        method: criterion for the smoothing parameters: generalised cross-validation ("GCV.Cp", the default for a Gaussian
+            response), or restricted maximum likelihood ("REML", the only one for other families).
+        family: distribution of the response: "gaussian", "binomial" (0 or 1, or a share of `weights`; logit link),
+            "poisson" (log), "gamma" (positive; log) or "beta" (strictly between 0 and 1; logit).
+        weights: name of the column with each row's number of trials (binomial), or with prior weights.
         rho: autocorrelation of the errors of neighbouring rows, as in mgcv's `bam`. Rows are in order of time within runs.
             "estimate" takes the lag-1 autocorrelation of the residuals of a fit with independent errors, which is too low
             if a curve has followed the errors. "REML" takes the value of largest restricted likelihood.
@@ -377,14 +478,19 @@ def gam(
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
-    if method not in METHODS:
-        raise StatisticsError(f"there is no method {method!r} for a GAM; choose {' or '.join(map(repr, METHODS))}")
-    require_rho(rho, method)
-    frame = _frame(formula, data)
+    distribution = smooth_family_of(family)
+    chosen = method or ("GCV.Cp" if family == "gaussian" else "REML")
+    _require_method(chosen, family, rho)
+    frame = _frame(formula, data, weights)
     starts = first_rows(data, ar_start, frame.rows)
+    parts = Parts.of(frame)
+    distribution.require(frame.y, parts.prior, str(frame.formula.response))
 
     def fit(correlation: float, source: str) -> AdditiveModel:
-        return _fit(frame, method, Autocorrelation(correlation, starts, source))
+        errors = Autocorrelation(correlation, starts, source)
+        if family == "gaussian":
+            return AdditiveModel(frame, chosen, distribution, errors, parts, gaussian_estimates(parts, chosen, errors))
+        return AdditiveModel(frame, chosen, distribution, errors, parts, family_estimates(parts, distribution))
 
     if rho == "estimate":
         return fit(lag_one(fit(0.0, "given").residuals, starts), "estimate")
@@ -393,7 +499,24 @@ def gam(
     return fit(float(rho), "given")
 
 
-def _frame(formula: str, data: Any) -> ModelFrame:
+def _require_method(method: str, family: str, rho: float | str) -> None:
+    """Check that the smoothing criterion and the errors suit the family.
+
+    Raises:
+        StatisticsError: they do not.
+    """
+    if method not in METHODS:
+        raise StatisticsError(f"there is no method {method!r} for a GAM; choose {' or '.join(map(repr, METHODS))}")
+    require_rho(rho, method)
+    if family != "gaussian" and method != "REML":
+        raise StatisticsError(f'the family {family!r} needs method="REML", and the method is {method!r}')
+    if family != "gaussian" and rho != 0:
+        raise StatisticsError(
+            f"autocorrelated errors (rho) are those of a Gaussian response, and the family is {family!r}"
+        )
+
+
+def _frame(formula: str, data: Any, weights: str | None) -> ModelFrame:
     """The variables of an additive model.
 
     Raises:
@@ -404,73 +527,10 @@ def _frame(formula: str, data: Any) -> ModelFrame:
     if not parsed.smooths:
         raise StatisticsError(f"{formula!r} has no smooth: write s(x) for a curve of x, or use ols for straight lines")
     parsed.refuse_offsets("gam")
-    frame = model_frame(parsed, data)
+    frame = model_frame(parsed, data, weights)
     if np.ptp(frame.y) == 0:
         raise StatisticsError(f"the response {parsed.response} does not vary: it is {frame.y[0]:g} in every row")
     return frame
-
-
-def _fit(frame: ModelFrame, method: str, errors: Autocorrelation) -> AdditiveModel:
-    """Choose the smoothing parameters of a frame's model by `method`, and estimate its coefficients."""
-    x, dropped = without_collinear(frame.design(frame.formula.intercept, frame.formula.terms))
-    terms = smooth_terms(frame, len(x.names))
-    matrix = np.hstack([x.matrix, *(term.columns(frame.values) for term in terms)])
-    y = errors.whitened(frame.y)
-    problem = Problem.of(errors.whitened(matrix), y, tuple(term.penalty() for term in terms))
-    _refuse_unidentified(problem, frame, terms)
-    minimum = minimise_gcv(problem) if method == "GCV.Cp" else minimise_reml(problem, float(np.var(frame.y)))
-
-    parts = problem.decompose(minimum.log_sp)
-    half = parts.vt.T / parts.d  # half @ half.T = (X'X + S)⁻¹
-    coefficients = half @ (parts.u.T @ problem.z)
-    fitted = matrix @ coefficients
-    rss = float(np.sum(errors.whitened(frame.y - fitted) ** 2))
-    scale = rss / (frame.n_obs - float(np.sum(parts.u**2)))
-    return AdditiveModel(
-        frame=frame,
-        method=method,
-        errors=errors,
-        x=x,
-        dropped=dropped,
-        terms=terms,
-        log_sp=minimum.log_sp,
-        score=minimum.score - (errors.log_volume if method == "REML" else 0.0),
-        converged=minimum.converged,
-        coefficients=coefficients,
-        vcov=half @ half.T * scale,
-        scale=scale,
-        fitted=fitted,
-        r=problem.r,
-        roots=np.vstack([np.exp(rho / 2) * e for rho, e in zip(minimum.log_sp, problem.roots, strict=True)]),
-        shrinkage=_shrinkage(parts),
-    )
-
-
-def _shrinkage(parts: Decomposition) -> Array:
-    """F = VD⁻¹U'UDV'."""
-    return (parts.vt.T / parts.d) @ (parts.u.T @ parts.u) @ (parts.d[:, None] * parts.vt)
-
-
-def _refuse_unidentified(problem: Problem, frame: ModelFrame, terms: tuple[SmoothTerm, ...]) -> None:
-    """Raise StatisticsError if the data do not determine the coefficients.
-
-    Terms that are penalised as a whole may overlap with others, as random effects do: the penalty tells them apart.
-    """
-    n, p = problem.n, terms[-1].where.stop
-    if n <= p:
-        raise StatisticsError(f"the table has {n} complete rows for {p} coefficients. Give more rows, or lower k")
-    held = np.ones(p, dtype=bool)
-    for term in terms:
-        held[term.where] = not term.may_overlap
-    columns = problem.r[:, held]
-    left_over = np.abs(np.diag(np.linalg.qr(columns, mode="r")))
-    short = np.flatnonzero(held)[left_over <= 1e-9 * np.linalg.norm(columns, axis=0)]
-    if len(short):
-        guilty = next((t.label for t in terms if t.where.start <= short[0] < t.where.stop), "a parametric term")
-        raise StatisticsError(
-            f"{guilty} can be made of the terms before it, or has too few rows: leave one of them out, or lower its k "
-            f"(in {frame.formula.text!r})"
-        )
 
 
 def _shown(smooth: SmoothTerm, values: dict[str, Value]) -> dict[str, Any]:

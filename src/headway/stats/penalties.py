@@ -57,10 +57,15 @@ class Penalty:
         )
 
     @cached_property
+    def eigenvectors(self) -> Array:
+        """(k, k) eigenvectors of the balanced sum of the penalties; the last `rank` are what any of them sees."""
+        balanced = sum(matrix / np.linalg.norm(matrix) for matrix in self.matrices)
+        return np.asarray(np.linalg.eigh(balanced)[1])
+
+    @cached_property
     def _range(self) -> Array:
         """(k, rank) orthonormal basis of what any of the penalties sees."""
-        balanced = sum(matrix / np.linalg.norm(matrix) for matrix in self.matrices)
-        return np.asarray(np.linalg.eigh(balanced)[1][:, -self.rank :])
+        return self.eigenvectors[:, len(self.eigenvectors) - self.rank :]
 
     @cached_property
     def _own_log_determinants(self) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,30 @@ _LEAP = 10.0  # in log λ
 # Largest slope at convergence, in units of the criterion's `size`: about 1e-9 degrees of freedom. Rounding errors of the
 # criteria are about 1e-14, and the next Newton step would square the rest.
 _AT_REST = 1e-9
-_ROUNDING = 1e-13  # two scores with a smaller difference, in the same units, are equal
+_ROUNDING = 1e-13  # of scores, in the same units
+
+
+class Point(Protocol):
+    """A criterion at a point: its value, gradient (m,) and Hessian (m, m).
+
+    `size` is the unit of its differences. Two scores are equal if they differ by less than `rounding`.
+    """
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def gradient(self) -> Array: ...
+    @property
+    def hessian(self) -> Array: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def rounding(self) -> float: ...
+    @property
+    def slope(self) -> float: ...
+
+
+P = TypeVar("P", bound=Point)
 
 
 class Value(NamedTuple):
@@ -45,9 +68,13 @@ class Value(NamedTuple):
     size: float
 
     @property
+    def rounding(self) -> float:
+        return _ROUNDING * max(self.size, abs(self.score))
+
+    @property
     def slope(self) -> float:
         """The largest entry of the gradient, in units of `size`."""
-        return float(np.abs(self.gradient).max(initial=0)) / self.size
+        return largest(self.gradient) / self.size
 
 
 class Minimum(NamedTuple):
@@ -223,31 +250,44 @@ def minimise_gcv(problem: Problem) -> Minimum:
         leap = at + _LEAP * smooth
         if criterion(leap).score < here.score * (1 - _ROUNDING):
             at, here = _minimise(criterion, leap, _gcv_steps)
-    return Minimum(at, here.score, here.slope <= _AT_REST)
+    return Minimum(at, here.score, at_rest(here))
 
 
 def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
-    """Find the minimum of REML in (log λ, log φ), starting at a tenth of the variance of y.
+    """Find the minimum of REML in (log λ, log φ), starting at a tenth of the variance of y."""
+    start = np.append(problem.initial(), np.log(y_variance / 10))
+    at, here = minimise_likelihood(lambda point: reml(problem, point), start)
+    return Minimum(at[:-1], here.score, at_rest(here))
+
+
+def minimise_likelihood(criterion: Callable[[Array], P], start: Array) -> tuple[Array, P]:
+    """Find the minimum of minus a log-likelihood that is downhill from the start, and return it with the criterion there.
 
     If the Hessian is not positive definite, two steps are tried and the better is taken: Newton's step with positive
     eigenvalues, and a step of length 1 downhill.
     """
-    start = np.append(problem.initial(), np.log(y_variance / 10))
-    at, here = _minimise(lambda point: reml(problem, point), start, _reml_steps)
-    return Minimum(at[:-1], here.score, here.slope <= _AT_REST)
+    return _minimise(
+        criterion, start, lambda value, newton, convex: [newton] if convex else [newton, _steepest_step(value)]
+    )
 
 
-def _gcv_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+def at_rest(value: Point) -> bool:
+    """Whether a search has ended at a slope of 0."""
+    return value.slope <= _AT_REST
+
+
+def largest(gradient: Array) -> float:
+    """The largest absolute entry."""
+    return float(np.abs(gradient).max(initial=0))
+
+
+def _gcv_steps(value: Point, newton: Array, convex: bool) -> list[Array]:
     return [newton] if convex else [_steepest_step(value)]
 
 
-def _reml_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
-    return [newton] if convex else [newton, _steepest_step(value)]
-
-
 def _minimise(
-    criterion: Callable[[Array], Value], at: Array, steps: Callable[[Value, Array, bool], list[Array]]
-) -> tuple[Array, Value]:
+    criterion: Callable[[Array], P], at: Array, steps: Callable[[P, Array, bool], list[Array]]
+) -> tuple[Array, P]:
     """Run Newton's method, and return its end point with the criterion there.
 
     A log λ that goes to infinity (the data want a straight line) is left where its slope becomes 0. The lowest point of
@@ -269,7 +309,7 @@ def _minimise(
     return at, here
 
 
-def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
+def _newton_step(value: Point, moving: NDArray[np.bool_]) -> Array:
     """-|H|⁻¹g in the `moving` parameters, with H's absolute eigenvalues. Components are limited to `_MAX_STEP`."""
     eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(moving, moving)])
     size = np.maximum(np.abs(eigenvalues), np.abs(eigenvalues).max(initial=0) * np.finfo(float).eps ** 0.5)
@@ -278,12 +318,12 @@ def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
     return step * min(1.0, _MAX_STEP / max(np.abs(step).max(initial=0), _MAX_STEP))
 
 
-def _steepest_step(value: Value) -> Array:
+def _steepest_step(value: Point) -> Array:
     """Step downhill whose largest component is 1."""
     return -value.gradient / max(np.abs(value.gradient).max(), np.finfo(float).tiny)
 
 
-def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: Array) -> tuple[Array, Value] | None:
+def _descend(criterion: Callable[[Array], P], at: Array, here: P, step: Array) -> tuple[Array, P] | None:
     """The first lower point of at + step, at + step/2, at + step/4...; None if there is none.
 
     Near the minimum, scores differ only by rounding but slopes are still meaningful. There a flatter point is accepted.
@@ -291,7 +331,7 @@ def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: 
     for _ in range(_MAX_HALVINGS):
         there = criterion(at + step)
         gain = here.score - there.score
-        as_low = abs(gain) <= _ROUNDING * max(here.size, abs(here.score))
+        as_low = abs(gain) <= here.rounding
         if there.slope < here.slope if as_low else gain > 0:
             return at + step, there
         step = step / 2

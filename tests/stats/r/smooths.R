@@ -86,6 +86,38 @@ simultaneous <- function(formula, term, step = 1e-6, n_draws = 2e5) {
 }
 bands <- list(simultaneous("y ~ s(x)", "s(x)"), simultaneous("y ~ s(x, k=20) + s(z)", "s(x)"), simultaneous("y ~ te(x, z, k=4)", "te(x,z)"))
 
+# Other families: answers, shares, counts, positive numbers and proportions. `weight` are trials, or prior weights.
+set.seed(41)
+n <- 250
+answers <- data.frame(x = round(runif(n), 6), z = round(runif(n), 6), g = factor(sample(letters[1:6], n, TRUE)), trials = sample(2:9, n, TRUE),
+                      weight = round(runif(n, 0.5, 2), 6))
+answers <- within(answers, {
+  eta <- 1.5 * sin(2 * pi * x) + rnorm(6, 0, 0.5)[g] + z^2 - 0.5
+  hit <- rbinom(n, 1, plogis(eta)); share <- rbinom(n, trials, plogis(eta)) / trials; count <- rpois(n, exp(eta / 2 + 1))
+  positive <- round(rgamma(n, shape = 3, rate = 3 / exp(eta / 2)), 6); proportion <- round(rbeta(n, 6 * plogis(eta), 6 * plogis(-eta)), 6)
+  eta <- NULL
+})
+describe_family <- function(formula, family, weights = NULL) {
+  table <- answers; table$w <- if (is.null(weights)) 1 else answers[[weights]]
+  one <- function(...) suppressWarnings(gam(as.formula(formula), data = table, weights = w, method = "REML", control = exact_gam, ...))
+  of <- switch(family, binomial = binomial(), poisson = poisson(), gamma = Gamma("log"), beta = betar(), gaussian = gaussian())
+  fit <- one(family = of)
+  if (any(fit$sp >= exp(18))) fit <- one(family = of, sp = pmin(fit$sp, exp(18)))
+  s <- summary(fit); p <- predict(fit, se.fit = TRUE); r <- predict(fit, type = "response", se.fit = TRUE)
+  list(formula = formula, family = family, weights = weights, edf = I(as.numeric(s$edf)), ref_df = I(as.numeric(s$s.table[, 2])),
+       statistic = I(as.numeric(s$s.table[, 3])), p = I(as.numeric(s$s.table[, 4])), terms = I(rownames(s$s.table)),
+       estimate = I(as.numeric(s$p.coeff)), std_error = I(as.numeric(s$se[seq_along(s$p.coeff)])), p_parametric = I(as.numeric(s$p.pv)),
+       score = as.numeric(fit$gcv.ubre), scale = s$scale, r_sq = s$r.sq, dev = s$dev.expl, deviance = deviance(fit),
+       theta = if (family == "beta") fit$family$getTheta(TRUE) else NULL, link = as.numeric(p$fit)[1:60], link_se = as.numeric(p$se.fit)[1:60],
+       fitted = as.numeric(r$fit)[1:60], se = as.numeric(r$se.fit)[1:60])
+}
+families <- list(
+  describe_family("hit ~ s(x)", "binomial"), describe_family("hit ~ z + s(x) + s(g, bs='re')", "binomial"),
+  describe_family("share ~ s(x) + s(z, bs='cr')", "binomial", "trials"), describe_family("count ~ s(x) + s(z)", "poisson"),
+  describe_family("count ~ te(x, z, k=4) + s(g, bs='re')", "poisson"), describe_family("positive ~ s(x) + s(g, bs='re')", "gamma"),
+  describe_family("positive ~ z + s(x)", "gamma", "weight"), describe_family("proportion ~ s(x)", "beta"),
+  describe_family("proportion ~ s(x) + s(z) + s(g, bs='re')", "beta"), describe_family("positive ~ s(x) + s(g, bs='re')", "gaussian", "weight"))
+
 write(toJSON(list(mgcv = as.character(packageVersion("mgcv")), data = data, series = series, kinds = kinds, directions = directions,
-                  errors = errors, estimated = estimated, bands = bands),
+                  errors = errors, estimated = estimated, bands = bands, answers = answers, families = families),
              digits = NA, auto_unbox = TRUE, dataframe = "columns", na = "null"), file.path(here, "smooths.json"))
