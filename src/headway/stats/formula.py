@@ -7,6 +7,7 @@
     formula.smooths       (Smooth(("x",), k=(5,)),)
     formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
     formula.offsets       () here; ("log(n)",) for offset(log(n))
+    parse("y ~ . + (1 | g)", ["y", "g", "x", "z"]).terms        (("x",), ("z",))
 
 A term is a tuple of variables, each written as in R; `formula.nodes` holds the expression of each.
 `+ : * / %in% ^ -` expand as in Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R follow (Chambers &
@@ -15,12 +16,14 @@ Hastie 1992, Statistical Models in S, ch. 2). `|` and `||` are those of Bates et
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at, parse_syntax
 
 Term = tuple[str, ...]
 INTERCEPT: Term = ()
+_ALL_OTHERS = Name(0, ".")
 _SMOOTH_OPTIONS = ("k", "bs", "by")
 _SMOOTHS = ("s", "te", "ti", "t2")
 # How many variables a basis of s() takes at least and at most.
@@ -104,8 +107,12 @@ class Formula:
             raise error_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
 
 
-def parse(text: str) -> Formula:
+def parse(text: str, columns: Collection[str] = ()) -> Formula:
     """Parse a formula.
+
+    Args:
+        columns: names of the table's columns, which `.` stands for: all that are not in the response, after a `|` or in a
+            smooth.
 
     Raises:
         StatisticsError: `text` is no formula, or uses an unsupported feature. The message marks the position.
@@ -116,8 +123,8 @@ def parse(text: str) -> Formula:
     if len(tree.operands) == 1:
         raise error_at(text, tree.at, "the formula has no response: write response ~ terms")
     response, right = tree.operands
-    reader = _Reader(text)
-    reader.check_arithmetic(response)
+    reader = _Reader(text, _others(columns, tree))
+    reader.check_arithmetic(response, outermost=False)
     fixed, bars, smooths, offsets = [], [], [], []
     for sign, node in _summands(right):
         if isinstance(node, Group) and _is_bar(node.inner):
@@ -136,6 +143,22 @@ def parse(text: str) -> Formula:
     return Formula(text, response, intercept, terms, expanded, tuple(smooths), tuple(offsets), reader.nodes)
 
 
+def _others(columns: Collection[str], tree: Operation) -> tuple[str, ...]:
+    """The columns that `.` stands for."""
+    from headway.stats.functions import names_in
+
+    response, right = tree.operands
+    used = [response]
+    for _, node in _summands(right):
+        if isinstance(node, Group) and _is_bar(node.inner):
+            assert isinstance(node.inner, Operation)
+            used.append(node.inner.operands[1])
+        elif isinstance(node, Call) and node.function in _SMOOTHS:
+            used.append(node)
+    taken = {name.name for node in used for name in names_in(node)}
+    return tuple(name for name in columns if name not in taken)
+
+
 def _is_bar(node: Node) -> bool:
     return isinstance(node, Operation) and node.operator in ("|", "||")
 
@@ -152,8 +175,9 @@ def _summands(node: Node, sign: str = "+") -> list[tuple[str, Node]]:
 class _Reader:
     """Expands model expressions, and records every variable in order of appearance."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, others: tuple[str, ...] = ()) -> None:
         self.text = text
+        self.others = others
         self.nodes: dict[str, Node] = {}
 
     def refuse_minus(self, sign: str, node: Node) -> None:
@@ -191,6 +215,12 @@ class _Reader:
                     self.text, node.at, f"{node} is not a term: 1 and 0 stand for the intercept; use I() to compute"
                 )
             return [INTERCEPT]
+        if node == _ALL_OTHERS:
+            if not self.others:
+                raise error_at(
+                    self.text, node.at, "'.' stands for all other columns of the table, and there are none here"
+                )
+            return [(self.variable(Name(node.at, name)),) for name in self.others]
         if isinstance(node, Operation) and node.operator in ("+", "-", "*", "/", ":", "%in%", "^"):
             return self._expand_operation(node)
         if _is_bar(node):
@@ -223,6 +253,11 @@ class _Reader:
             terms = _unique([*terms, *_cross(terms, base)])
         return terms
 
+    def number(self, node: Node) -> str:
+        """Text of a variable with one column: for groups, smooths and offsets."""
+        self.check_arithmetic(node, outermost=False)
+        return self.variable(node)
+
     def variable(self, node: Node) -> str:
         """Text of a variable. Its expression is recorded in `nodes`."""
         self.check_arithmetic(node)
@@ -230,30 +265,34 @@ class _Reader:
         self.nodes.setdefault(text, node)
         return text
 
-    def check_arithmetic(self, node: Node) -> None:
+    def check_arithmetic(self, node: Node, outermost: bool = True) -> None:
         """Check that an expression can be computed, before the columns are read."""
-        from headway.stats.functions import FUNCTIONS
+        from headway.stats.functions import FUNCTIONS, POLY
 
+        if node == _ALL_OTHERS:
+            raise error_at(self.text, node.at, "'.' stands for all other columns, and cannot be computed with")
         if isinstance(node, Call):
+            if node.function == POLY and not outermost:
+                raise error_at(self.text, node.at, f"{node} has several columns, and cannot be computed with")
             if node.function in (*_SMOOTHS, "offset"):
                 raise error_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
             if node.function not in FUNCTIONS:
                 known = ", ".join(FUNCTIONS)
                 raise error_at(self.text, node.at, f"the formula calls {node.function}(), which is none of {known}")
             for inner in (*node.arguments, *(value for _, value in node.keywords)):
-                self.check_arithmetic(inner)
+                self.check_arithmetic(inner, outermost=False)
         elif isinstance(node, Operation):
             if node.operator in ("~", "|", "||", ":", "%in%"):
                 raise error_at(self.text, node.at, f"'{node.operator}' cannot be computed here")
             for inner in node.operands:
-                self.check_arithmetic(inner)
+                self.check_arithmetic(inner, outermost=False)
         elif isinstance(node, Group):
-            self.check_arithmetic(node.inner)
+            self.check_arithmetic(node.inner, outermost=False)
 
     def offset(self, node: Call) -> str:
         if len(node.arguments) != 1 or node.keywords:
             raise error_at(self.text, node.at, "offset() takes one column or expression, such as offset(log(n))")
-        return self.variable(node.arguments[0])
+        return self.number(node.arguments[0])
 
     def smooth(self, node: Call) -> Smooth:
         if node.function == "t2":
@@ -268,11 +307,11 @@ class _Reader:
         self._check_variables(node, bs)
         by = options.get("by")
         return Smooth(
-            tuple(self.variable(argument) for argument in node.arguments),
+            tuple(self.number(argument) for argument in node.arguments),
             kind=node.function,
             k=self._dimensions(node, options["k"]) if "k" in options else (),
             bs=bs,
-            by=self.variable(by) if by is not None else None,
+            by=self.number(by) if by is not None else None,
             at=node.at,
         )
 
@@ -353,7 +392,7 @@ class _Reader:
             return [group for operand in node.operands for group in self.groups(operand)]
         if not isinstance(node, Name | Call):
             raise error_at(self.text, node.at, f"{node} is no grouping: after '|' comes a column, a:b or a/b")
-        return [(self.variable(node),)]
+        return [(self.number(node),)]
 
 
 def _unique(terms: list[Term]) -> list[Term]:

@@ -522,7 +522,7 @@ def _frame(formula: str, data: Any, weights: str | None) -> ModelFrame:
     Raises:
         StatisticsError: the formula is no formula of an additive model, or the data do not fit it.
     """
-    parsed = parse(formula)
+    parsed = parse(formula, Table(data).names)
     parsed.refuse_bars("gam")
     if not parsed.smooths:
         raise StatisticsError(f"{formula!r} has no smooth: write s(x) for a curve of x, or use ols for straight lines")

@@ -53,7 +53,7 @@ def glmm(formula: str, data: Any, family: str = "binomial", *, weights: str | No
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
-    parsed = parse(formula)
+    parsed = parse(formula, Table(data).names)
     parsed.refuse_smooths("glmm")
     if not parsed.bars:
         raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one")
