@@ -154,3 +154,11 @@ def test_unknown_intervals_are_refused():
             fit.predict(interval="tolerance")
         with pytest.raises(StatisticsError, match="between 0 and 1"):
             fit.predict(interval="prediction", level=95)
+
+
+def test_marginal_means_take_polynomials_at_the_mean():
+    """R's poly spans the same columns as the powers, so means at the mean of x are the same."""
+    of_poly, of_powers = (
+        stats.marginal_means(stats.ols(formula, DATA), "f") for formula in ("y ~ poly(x, 2) + f", "y ~ x + I(x^2) + f")
+    )
+    np.testing.assert_allclose(of_poly.table["mean"], of_powers.table["mean"], rtol=1e-9)
