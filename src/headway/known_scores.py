@@ -10,6 +10,8 @@ class Score:
     """A number for one head on one corpus. `title` labels axes; `formula` is for one text of T tokens.
 
     `low` and `high` are the least and the greatest number that it can be; None where there is no such end.
+    `numerator` is the score that a ratio without an upper end divides: where the divisor nears 0 the ratio is large
+    although this is not.
     """
 
     name: str
@@ -18,6 +20,7 @@ class Score:
     formula: str
     low: float | None = None
     high: float | None = None
+    numerator: str | None = None
 
 
 SCORES = {
@@ -26,7 +29,7 @@ SCORES = {
         Score("prev", "Attention to the previous token", "probability", "mean over i = 1..T-1 of A[i, i-1]", 0, 1),
         Score("self", "Attention to the token itself", "probability", "mean over i = 0..T-1 of A[i, i]", 0, 1),
         Score("first", "Attention to the first token", "probability", "mean over i = 0..T-1 of A[i, 0]", 0, 1),
-        Score("prev_self_ratio", "Previous/self attention ratio", "ratio", "prev / self", 0),
+        Score("prev_self_ratio", "Previous/self attention ratio", "ratio", "prev / self", 0, numerator="prev"),
         Score(
             "prev_all_ratio",
             "Previous/all attention ratio",

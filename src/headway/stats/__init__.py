@@ -13,6 +13,8 @@ from headway.stats.lmm import lmm
 from headway.stats.marginal_means import marginal_means
 from headway.stats.mds import classical_mds
 from headway.stats.ols import ols
+from headway.stats.outliers import grubbs
+from headway.stats.permanova import permanova
 
 __all__ = [
     "change_points",
@@ -20,10 +22,12 @@ __all__ = [
     "cor_test",
     "gam",
     "glmm",
+    "grubbs",
     "influence",
     "interval_regression",
     "lmm",
     "lrt",
     "marginal_means",
     "ols",
+    "permanova",
 ]

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 _MAX_STEP = 5.0  # in log λ
 _MAX_HALVINGS = 30
 _MAX_ITERATIONS = 200
-_LEAP = 10.0  # in log λ
+_LEAPS = np.array([-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0])  # in log λ
 # Largest slope at convergence, in units of the criterion's `size`: about 1e-9 degrees of freedom. Rounding errors of the
 # criteria are about 1e-14, and the next Newton step would square the rest.
 _AT_REST = 1e-9
@@ -205,6 +205,16 @@ def gcv(problem: Problem, log_sp: Array) -> Value:
     )
 
 
+def gcv_scores(problem: Problem, log_sp: Array) -> Array:
+    """`gcv`'s score alone at many places (places, m): (places,)."""
+    penalties = [np.exp(rho / 2)[:, None, None] * e for rho, e in zip(log_sp.T, problem.roots, strict=True)]
+    stacked = np.concatenate([np.broadcast_to(problem.r, (len(log_sp), *problem.r.shape)), *penalties], axis=1)
+    u = np.linalg.svd(stacked, full_matrices=False)[0][:, : len(problem.z)]
+    off = problem.z - (u @ (problem.z @ u)[..., None])[..., 0]
+    df = problem.n - (u**2).sum(axis=(1, 2))
+    return np.asarray(problem.n * (problem.rss_outside + (off**2).sum(axis=1)) / df**2)
+
+
 def reml(problem: Problem, parameters: Array) -> Value:
     """Minus the restricted log-likelihood in (ρ, log φ), φ the variance of the errors.
 
@@ -236,10 +246,11 @@ def reml(problem: Problem, parameters: Array) -> Value:
 
 
 def minimise_gcv(problem: Problem) -> Minimum:
-    """Find the minimum of GCV in log λ that is downhill from the start.
+    """Find the minimum of GCV in log λ.
 
-    If the Hessian is not positive definite, the step goes downhill with length 1. GCV has local minima, and this path leads to
-    mgcv's. As in mgcv, a much larger λ is tried at the end, because a curve and a straight line can both be minima.
+    If the Hessian is not positive definite, the step goes downhill with length 1. GCV of few rows has several minima, such as
+    a curve and a straight line. From the minimum that is downhill from the start, each λ is therefore tried smaller and
+    larger, and a lower place leads to another minimum.
     """
 
     def criterion(point: Array) -> Value:
@@ -247,9 +258,10 @@ def minimise_gcv(problem: Problem) -> Minimum:
 
     at, here = _minimise(criterion, problem.initial(), _gcv_steps)
     for smooth in np.eye(len(at)):
-        leap = at + _LEAP * smooth
-        if criterion(leap).score < here.score * (1 - _ROUNDING):
-            at, here = _minimise(criterion, leap, _gcv_steps)
+        places = at + _LEAPS[:, None] * smooth
+        scores = gcv_scores(problem, places)
+        if scores.min() < here.score * (1 - _ROUNDING):
+            at, here = _minimise(criterion, places[scores.argmin()], _gcv_steps)
     return Minimum(at, here.score, at_rest(here))
 
 

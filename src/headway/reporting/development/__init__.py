@@ -31,6 +31,7 @@ _SHOWN_BY = {
     ("size", "definitions"): "peak-definitions",
     ("consistency", "correlation"): "mds",
     ("position", "depth"): "top-head-depth",
+    ("position", "ratio"): "ratio-heads",
     ("identity", "start"): "share-leads",
 }
 

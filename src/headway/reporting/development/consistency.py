@@ -161,8 +161,10 @@ def _separation(context: Context) -> Item:
             "inter": "Distance to other sizes",
             "within": "Spread of its seeds",
             "ratio": "Separation",
+            "chance": "By chance",
+            "p_holm": "p (Holm)",
         },
         "Separation is the mean distance to the other sizes’ centres, divided by the mean distance of a size’s seeds from "
-        "their own.",
+        "their own. By chance: the mean over exchanges of the runs’ sizes.",
         folded=True,
     )

@@ -11,6 +11,7 @@ import altair as alt
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context
 from headway.reporting.parts import Control, Figure, Item, Layout, Section
+from headway.tables import SCORES
 
 
 def position(context: Context) -> Section:
@@ -21,6 +22,8 @@ def position(context: Context) -> Section:
 
 def _position_items(context: Context) -> Iterator[Item]:
     yield _depths(context)
+    if context.has("ratio_heads"):
+        yield _ratio_heads(context)
     yield _agreement(context)
     yield _top_layers(context)
     yield _same_place(context)
@@ -52,6 +55,35 @@ def _depths(context: Context) -> Figure:
         small=forms.shares_and_chance(
             table, x, "share", tooltip, ranges=True, where=f"datum.size == {json.dumps(last)}"
         ),
+    )
+
+
+def _ratio_heads(context: Context) -> Figure:
+    table = "ratio_heads"
+    numerator = SCORES[context.value("beyond", "ratio", "numerator")]
+    tooltip = forms.tips(
+        ("run:N", "run"),
+        ("layer:O", "layer"),
+        ("head:O", "head"),
+        ("ratio:Q", context.score, ".3~f"),
+        ("numerator:Q", numerator.name, ".3~f"),
+        ("numerator_layer:O", "the other head: layer"),
+        ("numerator_head:O", "head "),
+        ("numerator_largest:Q", numerator.name + " ", ".3~f"),
+    )
+    x, y = alt.X("numerator:Q", title=numerator.title), axes.value_y("ratio", context.short_axis, zero=True)
+    dots = forms.run_dots(forms.base(table), x, y, context.sizes, tooltip)
+    rings = forms.base(table, "!datum.same").mark_point(size=190, style="ink", strokeWidth=1.3)
+    return Figure(
+        name="ratio-heads",
+        title="Does the head with the largest ratio attend the most?",
+        sentence="Each dot is a run’s head with the largest ratio at the final step. "
+        f"A ring marks runs in which another head has a larger {numerator.name}: the ratio is large for a small divisor.",
+        alt=f"Scatter plot of each run’s largest {context.score.lower()} against the {numerator.name} of that head.",
+        chart=forms.focusable(dots + rings.encode(x=x, y=y)),
+        tables=(table,),
+        small=forms.focusable(dots + rings.encode(x=x, y=y)),
+        legend=True,
     )
 
 

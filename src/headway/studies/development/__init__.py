@@ -24,6 +24,7 @@ from headway.studies.development.onset import onset
 from headway.studies.development.overview import overview
 from headway.studies.development.peak_definitions import peak_definitions
 from headway.studies.development.position import position
+from headway.studies.development.ratio import ratio
 from headway.studies.development.robust import robust
 from headway.studies.development.seeds import seeds
 from headway.studies.result import Result
@@ -31,6 +32,7 @@ from headway.studies.result import Result
 _PARTS = {
     "what is there": overview,
     "final step": final_step,
+    "ratio without an upper end": ratio,
     "final step, models": final_models,
     "growth": growth,
     "growth, models": growth_models,

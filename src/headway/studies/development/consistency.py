@@ -8,11 +8,13 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.corrections import holm, over
 from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.fits import ols_values
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.development.position import against
-from headway.studies.prose import LEVEL, capital, p_text
+from headway.studies.prose import LEVEL, capital, p_text, percent
+from headway.text import listed
 
 _MODELS = ("ols.trajectory_correlation", "ols.trajectory_correlation_between", "cor_test.n_params1_n_params2")
 _TABLES = ("correlations", "correlation_means", "mds", "mds_centroids")
@@ -38,6 +40,7 @@ def consistency(draft: ResultBuilder) -> None:
         _permutation(draft, pairs)
     draft.attempt("tables.mds_separation", lambda: _map(draft), ["mds", "mds_centroids"])
     _say(draft)
+    _say_map(draft)
 
 
 def correlations(heads: Heads) -> pl.DataFrame:
@@ -183,10 +186,18 @@ def _map(draft: ResultBuilder) -> None:
     draft.tables["mds"] = heads.runs.select(RUN_COLUMNS).with_columns(
         x=pl.Series(points[:, 0]), y=pl.Series(points[:, 1])
     )
-    draft.tables["mds_centroids"] = separation(draft.tables["mds"])
+    centroids = separation(draft.tables["mds"])
     keys = size_keys(heads)
-    rows = {keys[row["model"]]: row for row in draft.tables["mds_centroids"].to_dicts()}
+    rows = {keys[row["model"]]: row for row in centroids.to_dicts()}
     draft.put("tables.mds_separation", rows)
+    rng = np.random.default_rng([draft.seed, 6])
+    chance = separation_by_chance(draft.tables["mds"], draft.bootstraps, rng)
+    draft.tables["mds_centroids"] = centroids.join(chance, on="model", how="left", maintain_order="left")
+    apart = draft.attempt(
+        "beyond.map", lambda: stats.permanova(distances, heads.runs["model"].to_numpy(), draft.bootstraps, rng)
+    )
+    if apart is not None:
+        draft.put("beyond.map", apart._asdict())
 
 
 def towards_larger(points: np.ndarray, n_params: pl.Series) -> np.ndarray:
@@ -211,6 +222,41 @@ def separation(points: pl.DataFrame) -> pl.DataFrame:
         rows.append(size | {"centroid_x": x, "centroid_y": y, "inter": inter, "within": within, "ratio": ratio})
     floats = dict.fromkeys(("centroid_x", "centroid_y", "inter", "within", "ratio"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=floats, infer_schema_length=None)
+
+
+_CHANCE = {name: pl.Float64() for name in ("chance", "chance_lower", "chance_upper", "p", "p_holm")}
+
+
+def separation_by_chance(points: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> pl.DataFrame:
+    """What exchanging the runs' sizes gives for each size's ratio: model, chance (mean), its 95% range, p, p_holm.
+
+    The map stays as it is. Without shuffles, or of one size, all numbers are null.
+    """
+    models = points["model"].unique(maintain_order=True)
+    labels = np.searchsorted(models.sort(), points["model"].to_numpy())
+    names = models.sort()
+    rows: list[dict[str, Any]] = [{"model": name} for name in names]
+    if shuffles and len(names) > 1:
+        x = points.select("x", "y").to_numpy()
+        observed = _ratios(x, labels[None])[0]
+        drawn = _ratios(x, rng.permuted(np.tile(labels, (shuffles, 1)), axis=1))
+        for row, ratio, chance in zip(rows, observed, drawn.T, strict=True):
+            if np.isfinite(ratio):
+                row |= {"chance": float(chance.mean())} | against(float(ratio), chance)
+    frame = pl.DataFrame(rows, schema={"model": pl.String(), **_CHANCE})
+    return frame.with_columns(p_holm=over(frame["p"], holm))
+
+
+def _ratios(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """`separation`'s ratio of each size for many labelings (draws, runs): (draws, sizes); not finite where undefined."""
+    member = (labels[:, :, None] == np.arange(labels.max() + 1)).astype(float)
+    n = member.sum(axis=1)
+    centres = member.swapaxes(1, 2) @ x / n[..., None]
+    own = np.take_along_axis(centres, labels[..., None], axis=1)
+    within = (np.linalg.norm(x - own, axis=2)[..., None] * member).sum(axis=1) / n
+    away = np.linalg.norm(centres[:, :, None] - centres[:, None], axis=3).sum(axis=2) / (member.shape[2] - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return away / np.where(n > 1, within, np.nan)
 
 
 def _permutation(draft: ResultBuilder, pairs: pl.DataFrame) -> None:
@@ -273,6 +319,31 @@ def _say(draft: ResultBuilder) -> None:
             "The published table counts every pair of runs twice and as independent, so its p values are too small.",
             "This test shuffles the sizes among the runs. It does not say what makes sizes differ.",
         )
+
+
+def _say_map(draft: ResultBuilder) -> None:
+    """Whether the sizes lie apart on the map, all together and each of them."""
+    test = draft.values.get("beyond", {}).get("map")
+    if not test or test["p"] is None:
+        return
+    each = draft.tables["mds_centroids"].drop_nulls("p_holm")
+    clear = each.filter(pl.col("p_holm") <= LEVEL)["size"].to_list()
+    if test["p"] <= LEVEL:
+        answer = f"Sizes lie apart on the map of runs ({p_text(test['p'])})."
+    else:
+        answer = f"Sizes do not lie apart on the map of runs ({p_text(test['p'])})."
+    draft.find(
+        "consistency",
+        "map",
+        answer,
+        f"They explain {percent(test['r2'])} of the squared distances between runs (PERMANOVA, sizes exchanged among runs).",
+        f"One by one, {listed(clear)} stand{'s' if len(clear) == 1 else ''} apart from the others (Holm’s correction)."
+        if clear
+        else "No size stands apart on its own (Holm’s correction).",
+        "Sizes whose seeds scatter by different amounts can give this, too.",
+        **test,
+        sizes=each.to_dicts(),
+    )
 
 
 def _slopes_words(correlations: pl.DataFrame) -> str | None:

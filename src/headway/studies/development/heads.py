@@ -26,7 +26,8 @@ class Heads:
 
     Attributes:
         score: what is studied.
-        frame: a row per run, step and head, sorted by size, seed, step, layer and head; `value` is the score, finite.
+        frame: a row per run, step and head, sorted by size, seed, step, layer and head; `value` is the score, finite,
+            and `numerator` that of a ratio, null where the table does not have it.
         runs: a row per run, in the order of size and seed.
         missing: grid cells that are not there: a run, a step, heads of a step, or scores that are not numbers.
         duplicates: steps of a run in which every score of every head equals an earlier step's.
@@ -129,6 +130,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
         )
     table = _distinct_sizes(_one_geometry_per_model(table)).with_columns(
         value=pl.col(score).cast(pl.Float64),
+        numerator=_numerator(table, SCORES[score]),
         seed_name=pl.lit("seed") + pl.col("seed"),
         step_modded=pl.col("step") + 1,
         log_step=(pl.col("step") + 1).cast(pl.Float64).log10(),
@@ -141,8 +143,14 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
         raise StatisticsError(f"no row of the heads table has a finite {score}: there is nothing to analyse")
     runs = _runs(finite)
     columns = [*RUN_COLUMNS, "n_layers", "n_heads", "step", "step_modded", "log_step", "layer", "head"]
-    frame = _in_order(finite, runs, "step", "layer", "head").select(*columns, "Layer", "Head", "prop_layer", "value")
+    columns += ["Layer", "Head", "prop_layer", "value", "numerator"]
+    frame = _in_order(finite, runs, "step", "layer", "head").select(columns)
     return Heads(SCORES[score], frame, runs, _missing(table, runs), _duplicates(table, finite, runs))
+
+
+def _numerator(table: pl.DataFrame, score: Score) -> pl.Expr:
+    there = score.numerator in table.columns
+    return (pl.col(str(score.numerator)) if there else pl.lit(None)).cast(pl.Float64)
 
 
 def _check_columns(table: pl.DataFrame, score: str) -> None:

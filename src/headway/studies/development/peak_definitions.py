@@ -55,16 +55,20 @@ def by_definition(heads: Heads) -> pl.DataFrame:
     """The largest value over steps of each figure of a run's heads: run…, definition, peak.
 
     Figures: the largest head; the expected largest of as many heads as the smallest size has, drawn without replacement;
-    quantiles; the mean. Runs of which the peak is not known are left out.
+    of a ratio, the head with the largest numerator; quantiles; the mean. Runs of which the peak is not known are left out.
     """
     whole = pl.col("run").is_in(heads.followed) & ~pl.col("run").is_in(stopped_early(heads))
     runs = heads.runs.filter(whole)
     equal = int((heads.runs["n_layers"] * heads.runs["n_heads"]).cast(pl.Int64).min() or 1)  # type: ignore[arg-type]
-    names = [LARGEST, f"expected largest of {equal} heads", *(_quantile_name(q) for q in _QUANTILES), "mean head"]
+    frame = heads.frame.filter(pl.col("run").is_in(runs["run"].to_list()))
+    led = [f"head with the most {heads.score.numerator}"] if frame.height and not frame["numerator"].has_nulls() else []
+    names = [LARGEST, f"expected largest of {equal} heads", *led, *map(_quantile_name, _QUANTILES), "mean head"]
     highest = dict.fromkeys(runs["run"], np.full(len(names), -np.inf))
-    for (run, _), of in heads.frame.filter(pl.col("run").is_in(runs["run"].to_list())).group_by("run", "step"):
+    for (run, _), of in frame.group_by("run", "step"):
         values = of["value"].to_numpy()
-        figures = [values.max(), expected_largest(values, equal), *np.quantile(values, _QUANTILES), values.mean()]
+        leading = [values[of["numerator"].arg_max()]] if led else []
+        quantiles = np.quantile(values, _QUANTILES)
+        figures = [values.max(), expected_largest(values, equal), *leading, *quantiles, values.mean()]
         highest[str(run)] = np.maximum(highest[str(run)], figures)
     parts = [
         runs.select(RUN_COLUMNS).with_columns(

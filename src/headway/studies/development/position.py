@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from headway.stats.corrections import holm, over
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.heads import SIZE_COLUMNS, Heads, largest_heads
@@ -28,14 +29,20 @@ def position(draft: ResultBuilder) -> None:
     else:
         draft.tables["layer_ranks"] = ranks
     if not tops.height:
-        draft.leave_out("beyond.position", NO_TOP_HEAD, ["top_head_depth", "same_place"])
+        draft.leave_out("beyond.position", NO_TOP_HEAD, ["top_head_depth", "depth_by_size", "same_place"])
         return
     draft.tables["top_head_depth"] = top_head_depth(draft.heads, tops)
     draft.tables["same_place"] = same_place(tops, draft.bootstraps, rng)
     p = depth_p(tops, draft.bootstraps, rng)
     agreement = draft.tables["layer_agreement"].drop_nulls("w")
-    draft.put("beyond.position", {"layer_agreement": agreement.to_dicts(), "depth_p": p})
+    by_size = depth_by_size(draft.heads, tops, draft.bootstraps, rng)
+    draft.tables["depth_by_size"] = by_size
+    draft.put(
+        "beyond.position",
+        {"layer_agreement": agreement.to_dicts(), "depth_p": p, "depth_by_size": by_size.to_dicts()},
+    )
     _say(draft, agreement, p)
+    _say_by_size(draft, by_size)
 
 
 def top_heads(heads: Heads) -> pl.DataFrame:
@@ -195,6 +202,21 @@ def depth_p(tops: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> floa
     return against(float(unevenness(observed)), unevenness(counts))["p"]
 
 
+def depth_by_size(heads: Heads, tops: pl.DataFrame, shuffles: int, rng: np.random.Generator) -> pl.DataFrame:
+    """Where the top heads of each size lie: SIZE_COLUMNS, n, the least, median and largest layer / (n_layers - 1), p, p_holm.
+
+    p is `depth_p` of that size alone, and p_holm corrects it over the sizes.
+    """
+    rows: list[dict[str, Any]] = []
+    for (model,), of in tops.group_by("model", maintain_order=True):
+        depth = (of["layer"] / (of["n_layers"] - 1).clip(1)).to_numpy()
+        low, middle, high = np.quantile(depth, [0, 0.5, 1])
+        row = {"model": model, "n": of.height, "lowest": low, "median": middle, "highest": high}
+        rows.append(row | {"p": depth_p(of, shuffles, rng)})
+    frame = _by_size(heads, rows, ("lowest", "median", "highest", "p"), ("n",))
+    return frame.with_columns(p_holm=over(frame["p"], holm))
+
+
 def _share_range(chances: np.ndarray) -> tuple[float, float]:
     """The central 95% of the share of successes in independent draws of unlike chances."""
     law = np.ones(1)
@@ -264,6 +286,32 @@ def _say(draft: ResultBuilder, agreement: pl.DataFrame, p: float | None) -> None
         "caveat",
         "The layer itself need not be the reason: the same layers of all seeds also share their architecture and data.",
         "One head of each run is counted.",
+    )
+
+
+def _say_by_size(draft: ResultBuilder, by_size: pl.DataFrame) -> None:
+    """Where each size's top heads lie: sizes of other depths may do otherwise than all together."""
+    there = by_size.drop_nulls("median")
+    if there.height < 2:
+        return
+    tested = there.drop_nulls("p_holm")
+    clear = tested.filter(pl.col("p_holm") <= LEVEL)["size"].to_list()
+    said = [
+        f"{size} {percent(median)} ({percent(low)}–{percent(high)})"
+        for size, median, low, high in there.select("size", "median", "lowest", "highest").rows()
+    ]
+    if not tested.height:
+        answer = None
+    elif clear:
+        answer = f"By size, top heads favour some depths in {listed(clear)} (Holm’s correction)."
+    else:
+        answer = "In no single size are top heads concentrated beyond chance (Holm’s correction)."
+    draft.find(
+        "position",
+        "depth_by_size",
+        answer,
+        f"The median depth (range over runs) is {listed(said)}; 100% is the last layer.",
+        sizes=by_size.to_dicts(),
     )
 
 
