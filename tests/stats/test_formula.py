@@ -38,7 +38,7 @@ def test_formulas_are_parsed():
     formula = parse('log10(y) ~ a*x + s(z, k=5) + s(w, by=a, bs="cr") + (x || g) + (1 | a/b)')
     assert str(formula.response) == "log10(y)"
     assert formula.terms == (("a",), ("x",), ("a", "x"))
-    assert formula.smooths == (Smooth("z", k=5), Smooth("w", bs="cr", by="a"))
+    assert formula.smooths == (Smooth(("z",), k=(5,)), Smooth(("w",), bs=("cr",), by="a"))
     assert [smooth.label for smooth in formula.smooths] == ["s(z)", "s(w):a"]
     assert formula.bars == (
         Bar(True, (), ("g",)),
@@ -66,7 +66,7 @@ def test_formulas_are_parsed():
         ("recipe ~ x", "the response recipe is not numeric", 0),
         ("y ~ x $ z", "'$'", 6),
         ("y ~ (1 | g) * x", "can only be added", 4),
-        ("y ~ te(x, z)", "not supported", 4),
+        ("y ~ t2(x, z)", "not supported", 4),
         ("y ~ I(x:z)", "':' cannot be computed", 7),
         ("y ~ x ~ z", "'~' cannot be computed", 2),
         ("y ~ scale(x, z, 3)", "scale() takes one column", 4),

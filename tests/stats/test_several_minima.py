@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from headway.stats.smoothing import Penalty, Problem, gcv, gcv_scores, minimise_gcv
+from headway.stats.penalties import Penalty
+from headway.stats.smoothing import Problem, gcv, gcv_scores, minimise_gcv
 from headway.stats.smooths import ThinPlate, sum_to_zero
 
 STEPS = np.array([1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1001, 10_001, 50_001, 100_001, 143_001])
@@ -18,7 +19,7 @@ def problem(seed):
     zero = sum_to_zero(columns)
     penalty = zero.T @ basis.penalty @ zero
     matrix = np.column_stack([np.ones_like(x), columns @ zero])
-    return Problem.of(matrix, y, (Penalty(slice(1, 10), (penalty + penalty.T) / 2, 8),))
+    return Problem.of(matrix, y, (Penalty(slice(1, 10), ((penalty + penalty.T) / 2,), (8,), 8),))
 
 
 def test_no_place_of_a_dense_search_lies_below_the_minimum():

@@ -36,3 +36,10 @@ def normal_quantile(probability: float) -> float:
     from scipy.special import ndtri
 
     return float(ndtri(probability))
+
+
+def normal_p(z: np.ndarray | float) -> np.ndarray:
+    """Two-sided p-value of a standard normal."""
+    from scipy.special import ndtr
+
+    return 2 * ndtr(-np.abs(z))

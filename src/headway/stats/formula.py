@@ -4,9 +4,10 @@
     formula.response      the node of log10(m_step)
     formula.intercept     True
     formula.terms         (("log10(n_params)",), ("Layer",), ("log10(n_params)", "Layer"))
-    formula.smooths       (Smooth(variable="x", k=5, bs="tp", by=None),)
+    formula.smooths       (Smooth(("x",), k=(5,)),)
     formula.bars          (Bar(intercept=True, terms=(("Days",),), group=("Subject",)),)
     formula.offsets       () here; ("log(n)",) for offset(log(n))
+    parse("y ~ . + (1 | g)", ["y", "g", "x", "z"]).terms        (("x",), ("z",))
 
 A term is a tuple of variables, each written as in R; `formula.nodes` holds the expression of each.
 `+ : * / %in% ^ -` expand as in Wilkinson & Rogers (1973, Applied Statistics 22, 392-399), which S and R follow (Chambers &
@@ -15,30 +16,39 @@ Hastie 1992, Statistical Models in S, ch. 2). `|` and `||` are those of Bates et
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at, parse_syntax
 
 Term = tuple[str, ...]
 INTERCEPT: Term = ()
+_ALL_OTHERS = Name(0, ".")
 _SMOOTH_OPTIONS = ("k", "bs", "by")
-_OTHER_SMOOTHS = ("te", "ti", "t2")
+_SMOOTHS = ("s", "te", "ti", "t2")
+# How many variables a basis of s() takes at least and at most.
+_VARIABLES_OF_S = {"tp": (1, 1), "cr": (1, 1), "cc": (1, 1), "fs": (2, 2), "re": (1, 9)}
+MARGINS = ("cr", "cc", "tp")
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """One `s(variable, k=, bs=, by=)`. `k` is None if the formula does not set it."""
+    """One `s(…)`, `te(…)` or `ti(…)` with the options k, bs and by.
 
-    variable: str
-    k: int | None = None
-    bs: str = "tp"
+    `k` and `bs` have one entry, or one for each variable of te() and ti(). `k` is empty if the formula does not set it.
+    """
+
+    variables: tuple[str, ...]
+    kind: str = "s"
+    k: tuple[int, ...] = ()
+    bs: tuple[str, ...] = ("tp",)
     by: str | None = None
     at: int = field(default=0, compare=False)
 
     @property
     def label(self) -> str:
         """Label as in mgcv. Smooths by a factor add the level to it."""
-        return f"s({self.variable})" + (f":{self.by}" if self.by else "")
+        return f"{self.kind}({','.join(self.variables)})" + (f":{self.by}" if self.by else "")
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Formula:
     def variables(self) -> tuple[str, ...]:
         """Variables of terms, effects, smooths and offsets."""
         terms = (*self.terms, *(term for bar in self.bars for term in bar.terms))
-        smooths = (name for smooth in self.smooths for name in (smooth.variable, smooth.by) if name)
+        smooths = (name for smooth in self.smooths for name in (*smooth.variables, smooth.by) if name)
         return tuple(dict.fromkeys([*(variable for term in terms for variable in term), *smooths, *self.offsets]))
 
     def refuse_bars(self, what: str) -> None:
@@ -97,8 +107,12 @@ class Formula:
             raise error_at(self.text, self.smooths[0].at, f"{what} has no smooth terms: leave s(…) out, or use gam")
 
 
-def parse(text: str) -> Formula:
+def parse(text: str, columns: Collection[str] = ()) -> Formula:
     """Parse a formula.
+
+    Args:
+        columns: names of the table's columns, which `.` stands for: all that are not in the response, after a `|` or in a
+            smooth.
 
     Raises:
         StatisticsError: `text` is no formula, or uses an unsupported feature. The message marks the position.
@@ -109,14 +123,14 @@ def parse(text: str) -> Formula:
     if len(tree.operands) == 1:
         raise error_at(text, tree.at, "the formula has no response: write response ~ terms")
     response, right = tree.operands
-    reader = _Reader(text)
-    reader.check_arithmetic(response)
+    reader = _Reader(text, _others(columns, tree))
+    reader.check_arithmetic(response, outermost=False)
     fixed, bars, smooths, offsets = [], [], [], []
     for sign, node in _summands(right):
         if isinstance(node, Group) and _is_bar(node.inner):
             reader.refuse_minus(sign, node)
             bars.append(node.inner)
-        elif isinstance(node, Call) and node.function in ("s", *_OTHER_SMOOTHS):
+        elif isinstance(node, Call) and node.function in _SMOOTHS:
             reader.refuse_minus(sign, node)
             smooths.append(reader.smooth(node))
         elif isinstance(node, Call) and node.function == "offset":
@@ -127,6 +141,22 @@ def parse(text: str) -> Formula:
     intercept, terms = reader.model(fixed)
     expanded = tuple(bar for node in bars for bar in reader.bars(node))
     return Formula(text, response, intercept, terms, expanded, tuple(smooths), tuple(offsets), reader.nodes)
+
+
+def _others(columns: Collection[str], tree: Operation) -> tuple[str, ...]:
+    """The columns that `.` stands for."""
+    from headway.stats.functions import names_in
+
+    response, right = tree.operands
+    used = [response]
+    for _, node in _summands(right):
+        if isinstance(node, Group) and _is_bar(node.inner):
+            assert isinstance(node.inner, Operation)
+            used.append(node.inner.operands[1])
+        elif isinstance(node, Call) and node.function in _SMOOTHS:
+            used.append(node)
+    taken = {name.name for node in used for name in names_in(node)}
+    return tuple(name for name in columns if name not in taken)
 
 
 def _is_bar(node: Node) -> bool:
@@ -145,8 +175,9 @@ def _summands(node: Node, sign: str = "+") -> list[tuple[str, Node]]:
 class _Reader:
     """Expands model expressions, and records every variable in order of appearance."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, others: tuple[str, ...] = ()) -> None:
         self.text = text
+        self.others = others
         self.nodes: dict[str, Node] = {}
 
     def refuse_minus(self, sign: str, node: Node) -> None:
@@ -184,6 +215,12 @@ class _Reader:
                     self.text, node.at, f"{node} is not a term: 1 and 0 stand for the intercept; use I() to compute"
                 )
             return [INTERCEPT]
+        if node == _ALL_OTHERS:
+            if not self.others:
+                raise error_at(
+                    self.text, node.at, "'.' stands for all other columns of the table, and there are none here"
+                )
+            return [(self.variable(Name(node.at, name)),) for name in self.others]
         if isinstance(node, Operation) and node.operator in ("+", "-", "*", "/", ":", "%in%", "^"):
             return self._expand_operation(node)
         if _is_bar(node):
@@ -216,6 +253,11 @@ class _Reader:
             terms = _unique([*terms, *_cross(terms, base)])
         return terms
 
+    def number(self, node: Node) -> str:
+        """Text of a variable with one column: for groups, smooths and offsets."""
+        self.check_arithmetic(node, outermost=False)
+        return self.variable(node)
+
     def variable(self, node: Node) -> str:
         """Text of a variable. Its expression is recorded in `nodes`."""
         self.check_arithmetic(node)
@@ -223,58 +265,101 @@ class _Reader:
         self.nodes.setdefault(text, node)
         return text
 
-    def check_arithmetic(self, node: Node) -> None:
+    def check_arithmetic(self, node: Node, outermost: bool = True) -> None:
         """Check that an expression can be computed, before the columns are read."""
-        from headway.stats.functions import FUNCTIONS
+        from headway.stats.functions import FUNCTIONS, POLY
 
+        if node == _ALL_OTHERS:
+            raise error_at(self.text, node.at, "'.' stands for all other columns, and cannot be computed with")
         if isinstance(node, Call):
-            if node.function in ("s", "offset", *_OTHER_SMOOTHS):
+            if node.function == POLY and not outermost:
+                raise error_at(self.text, node.at, f"{node} has several columns, and cannot be computed with")
+            if node.function in (*_SMOOTHS, "offset"):
                 raise error_at(self.text, node.at, f"{node.function}(…) can only be added with '+'")
             if node.function not in FUNCTIONS:
                 known = ", ".join(FUNCTIONS)
                 raise error_at(self.text, node.at, f"the formula calls {node.function}(), which is none of {known}")
             for inner in (*node.arguments, *(value for _, value in node.keywords)):
-                self.check_arithmetic(inner)
+                self.check_arithmetic(inner, outermost=False)
         elif isinstance(node, Operation):
             if node.operator in ("~", "|", "||", ":", "%in%"):
                 raise error_at(self.text, node.at, f"'{node.operator}' cannot be computed here")
             for inner in node.operands:
-                self.check_arithmetic(inner)
+                self.check_arithmetic(inner, outermost=False)
         elif isinstance(node, Group):
-            self.check_arithmetic(node.inner)
+            self.check_arithmetic(node.inner, outermost=False)
 
     def offset(self, node: Call) -> str:
         if len(node.arguments) != 1 or node.keywords:
             raise error_at(self.text, node.at, "offset() takes one column or expression, such as offset(log(n))")
-        return self.variable(node.arguments[0])
+        return self.number(node.arguments[0])
 
     def smooth(self, node: Call) -> Smooth:
-        if node.function != "s":
-            raise error_at(
-                self.text, node.at, f"{node.function}(…) is not supported: only smooths of one variable, s(x), are"
-            )
-        if len(node.arguments) != 1:
-            raise error_at(
-                self.text, node.at, f"{node} needs one variable; k, bs and by are given by name, such as s(x, k=5)"
-            )
+        if node.function == "t2":
+            raise error_at(self.text, node.at, "t2(…) is not supported: write te(…) or ti(…) for a surface")
         options = dict(node.keywords)
         for key, value in options.items():
             if key not in _SMOOTH_OPTIONS:
-                raise error_at(
-                    self.text, value.at, f"s() has no option {key!r} here: it takes {', '.join(_SMOOTH_OPTIONS)}"
-                )
-        k, bs, by = (options.get(key) for key in _SMOOTH_OPTIONS)
-        if k is not None and not (isinstance(k, Number) and k.value == int(k.value)):
-            raise error_at(self.text, k.at, "k of s() is a whole number")
-        if bs is not None and not isinstance(bs, Text):
-            raise error_at(self.text, bs.at, 'bs of s() is a text, such as bs="cr"')
+                known = ", ".join(_SMOOTH_OPTIONS)
+                raise error_at(self.text, value.at, f"{node.function}() has no option {key!r} here: it takes {known}")
+        default = "tp" if node.function == "s" else "cr"
+        bs = self._bases(node, options["bs"]) if "bs" in options else (default,)
+        self._check_variables(node, bs)
+        by = options.get("by")
         return Smooth(
-            self.variable(node.arguments[0]),
-            k=int(k.value) if isinstance(k, Number) else None,
-            bs=bs.value if isinstance(bs, Text) else "tp",
-            by=self.variable(by) if by is not None else None,
+            tuple(self.number(argument) for argument in node.arguments),
+            kind=node.function,
+            k=self._dimensions(node, options["k"]) if "k" in options else (),
+            bs=bs,
+            by=self.number(by) if by is not None else None,
             at=node.at,
         )
+
+    def _check_variables(self, node: Call, bs: tuple[str, ...]) -> None:
+        """Check that a smooth has as many variables as its basis takes."""
+        count = len(node.arguments)
+        by_name = "k, bs and by are given by name, such as s(x, k=5)"
+        if node.function != "s":
+            if count < 2:
+                raise error_at(self.text, node.at, f"{node} needs two variables or more; {by_name}")
+            return
+        fewest, most = _VARIABLES_OF_S[bs[0]]
+        if fewest <= count <= most:
+            return
+        if most == 1:
+            surface = ". A surface of two variables is te(x, z)" if count == 2 else ""
+            raise error_at(self.text, node.at, f"{node} needs one variable; {by_name}{surface}")
+        wanted = "a variable and a factor, such as s(x, g, bs='fs')" if bs[0] == "fs" else "one variable or more"
+        raise error_at(self.text, node.at, f"{node} needs {wanted}")
+
+    def _bases(self, node: Call, option: Node) -> tuple[str, ...]:
+        """The option bs: one text, or c(…) with one for each variable of a surface."""
+        values = self._one_or_each(node, option)
+        known = tuple(_VARIABLES_OF_S) if node.function == "s" else MARGINS
+        bases = tuple(value.value if isinstance(value, Text) else "" for value in values)
+        for value, basis in zip(values, bases, strict=True):
+            if not isinstance(value, Text):
+                raise error_at(self.text, value.at, f'bs of {node.function}() is a text, such as bs="cr"')
+            if basis not in known:
+                choice = " or ".join(map(repr, known))
+                raise error_at(self.text, value.at, f"{node.function}() has no basis bs={basis!r}: choose {choice}")
+        return bases
+
+    def _dimensions(self, node: Call, option: Node) -> tuple[int, ...]:
+        """The option k: one whole number, or c(…) with one for each variable of a surface."""
+        values = self._one_or_each(node, option)
+        for value in values:
+            if not (isinstance(value, Number) and value.value == int(value.value)):
+                raise error_at(self.text, value.at, f"k of {node.function}() is a whole number")
+        return tuple(int(value.value) for value in values if isinstance(value, Number))
+
+    def _one_or_each(self, node: Call, option: Node) -> tuple[Node, ...]:
+        if not (isinstance(option, Call) and option.function == "c"):
+            return (option,)
+        if node.function == "s" or len(option.arguments) != len(node.arguments) or option.keywords:
+            wanted = "s() takes one value" if node.function == "s" else "give one value for each variable"
+            raise error_at(self.text, option.at, f"{option} does not fit {node}: {wanted}")
+        return option.arguments
 
     def bars(self, node: Node) -> list[Bar]:
         """The random terms of `effects | group`. Nested groups, and uncorrelated effects, become separate terms."""
@@ -307,7 +392,7 @@ class _Reader:
             return [group for operand in node.operands for group in self.groups(operand)]
         if not isinstance(node, Name | Call):
             raise error_at(self.text, node.at, f"{node} is no grouping: after '|' comes a column, a:b or a/b")
-        return [(self.variable(node),)]
+        return [(self.number(node),)]
 
 
 def _unique(terms: list[Term]) -> list[Term]:

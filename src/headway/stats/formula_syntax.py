@@ -14,7 +14,7 @@ from headway.errors import StatisticsError
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-  | (?P<name>[^\W\d][\w.]*|\.[^\W\d][\w.]*|`[^`]+`)
+  | (?P<name>[^\W\d][\w.]*|\.[^\W\d][\w.]*|\.(?![\w.])|`[^`]+`)
   | (?P<text>"[^"]*"|'[^']*')
   | (?P<operator>%in%|\|\||<=|>=|==|!=|\*\*|[-+*/:^()|~,=<>])
     )""",

@@ -1,7 +1,8 @@
 """Compute a formula's variables from columns: arithmetic, R's functions, and factors.
 
-A value is a float64 array (NaN = missing) or a Factor. Integers stay integers until arithmetic needs floats. Centre and
-spread of `scale(x)` are stored in a memory, so that new rows are scaled like the fitted ones.
+A value is a float64 array (NaN = missing) or a Factor; `poly(x, 2)` is an array with two columns. Integers stay integers until
+arithmetic needs floats. Centre and spread of `scale(x)` and the polynomials of `poly(x, 2)` are stored in a memory, so that new
+rows are treated like the fitted ones.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.stats.columns import Column, Factor, Integers, Value, as_factor
+from headway.stats.contrasts import orthogonal_polynomials, orthogonal_recursion
 from headway.stats.formula_syntax import Call, Group, Name, Node, Number, Operation, Text, error_at
 
 Constant = float | str
 Numbers = np.ndarray | float
-Memory = dict[str, tuple[float, float]]
+Memory = dict[str, tuple[float, ...]]
 
 _ARITHMETIC: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "+": operator.add,
@@ -43,7 +45,8 @@ _ELEMENTWISE: dict[str, Callable[[Numbers], Numbers]] = {
     "exp": np.exp,
     "abs": np.abs,
 }
-FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "ordered", "I")
+POLY = "poly"
+FUNCTIONS = (*_ELEMENTWISE, "scale", "factor", "ordered", "I", POLY)
 # A column with the name of a constant hides it, as in R.
 CONSTANTS = {"pi": float(np.pi)}
 
@@ -76,7 +79,8 @@ class Evaluator:
             return value
         if isinstance(value, Integers):
             value = value.numbers
-        return np.broadcast_to(np.asarray(value, dtype=np.float64), self.n_rows).copy()
+        array = np.asarray(value, dtype=np.float64)
+        return array if array.ndim == 2 else np.broadcast_to(array, self.n_rows).copy()
 
     def factor(self, node: Node) -> Factor:
         """Value of a variable as a factor in every row. Numbers become levels.
@@ -130,9 +134,9 @@ class Evaluator:
         return Factor(np.broadcast_to(codes, self.n_rows), ("FALSE", "TRUE"))
 
     def _call(self, node: Call) -> Column | Constant:
-        n_most = 2 if node.function == "log" else 1
+        n_most = 2 if node.function in ("log", POLY) else 1
         options = dict(node.keywords)
-        allowed = {"log": {"base"}, "scale": {"center", "scale"}}.get(node.function, set())
+        allowed = {"log": {"base"}, "scale": {"center", "scale"}, POLY: {"degree"}}.get(node.function, set())
         if not 1 <= len(node.arguments) <= n_most or not options.keys() <= allowed:
             raise error_at(
                 self.text, node.at, f"{node.function}() takes one column{_SIGNATURES.get(node.function, '')}"
@@ -147,7 +151,10 @@ class Evaluator:
         x = self._numbers(argument)
         if node.function == "scale":
             return self._scale(node, np.asarray(x), options)
-        base = node.arguments[1] if len(node.arguments) == 2 else options.get("base")
+        second = node.arguments[1] if len(node.arguments) == 2 else None
+        if node.function == POLY:
+            return self._poly(node, np.asarray(x), second or options.get("degree"))
+        base = second or options.get("base")
         if base is not None:
             return np.log(x) / np.log(self._numbers(base))
         return _ELEMENTWISE[node.function](x)
@@ -167,8 +174,22 @@ class Evaluator:
         centre, spread = self.memory[key]
         return (x - centre) / spread
 
+    def _poly(self, node: Call, x: np.ndarray, degree: Node | None) -> np.ndarray:
+        """Orthogonal polynomials of degrees 1 to `degree` (default 1): (rows, degree)."""
+        count = 1.0 if degree is None else degree.value if isinstance(degree, Number) else 0.0
+        if count < 1 or count != int(count):
+            raise error_at(self.text, node.at, f"the degree of {node} must be a whole number, such as poly(x, 2)")
+        key = str(node)
+        if self.learning:
+            known = x[~np.isnan(x)]
+            if len(np.unique(known)) <= count:
+                raise error_at(self.text, node.at, f"{node} needs more than {int(count)} different values")
+            self.memory[key] = tuple(orthogonal_recursion(known, int(count)).ravel())
+        return orthogonal_polynomials(x, np.reshape(self.memory[key], (2, -1)))
 
-_SIGNATURES = {"log": " and a base: log(x, base)", "scale": ", center = TRUE/FALSE and scale = TRUE/FALSE"}
+
+_SIGNATURES = {"log": " and a base: log(x, base)", "scale": ", center = TRUE/FALSE and scale = TRUE/FALSE",
+               POLY: " and a degree: poly(x, 2)"}  # fmt: skip
 
 
 def names_in(node: Node) -> list[Name]:

@@ -19,7 +19,7 @@ from headway.errors import StatisticsError
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape
 from headway.stats.differences import hessian_of
-from headway.stats.families import Family, family_of
+from headway.stats.families import SEPARATED, Family, family_of, separated
 from headway.stats.formula import parse
 from headway.stats.laplace import Mode, Problem
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
@@ -53,7 +53,7 @@ def glmm(formula: str, data: Any, family: str = "binomial", *, weights: str | No
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
-    parsed = parse(formula)
+    parsed = parse(formula, Table(data).names)
     parsed.refuse_smooths("glmm")
     if not parsed.bars:
         raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one")
@@ -203,9 +203,7 @@ class GeneralisedMixedModel(WaldTested):
         if self.singular:
             said.append("boundary (singular) fit: a variance is estimated as 0, or a correlation as -1 or 1")
         if self.separated:
-            said.append(
-                "some fitted means are 0 or 1 up to rounding, so estimates and standard errors may be without bound"
-            )
+            said.append(SEPARATED)
         if not self.converged:
             said.append("the fit did not converge, so do not trust the estimates. Are there too many random effects?")
         return tuple(said)
@@ -287,7 +285,7 @@ class GeneralisedMixedModel(WaldTested):
     @property
     def separated(self) -> bool:
         """Whether fitted means of a binomial are 0 or 1 up to rounding."""
-        return self.family.name == "binomial" and bool(np.any(self._mode.mu * (1 - self._mode.mu) < 1e-9))
+        return separated(self.family, self._mode.mu)
 
     @cached_property
     def ranef(self) -> pl.DataFrame:

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.bands import require_level
 from headway.stats.columns import Table
 from headway.stats.deviance import Shape, State
 from headway.stats.distributions import f_p, normal_quantile, t_p, t_quantile
@@ -27,6 +28,7 @@ from headway.stats.kenward_roger import KenwardRoger
 from headway.stats.likelihood_intervals import bootstrap_intervals, profile_intervals
 from headway.stats.model_frame import Design, ModelFrame, design, model_frame, without_collinear
 from headway.stats.newton import minimise
+from headway.stats.prediction_intervals import Effects, Rows, degrees_of_freedom, relative_variance
 from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.random_effects import (
     SINGULAR,
@@ -67,7 +69,7 @@ def lmm(formula: str, data: Any, method: str = "REML", *, weights: str | None = 
     """
     if method not in ("REML", "ML"):
         raise StatisticsError(f'the method is {method!r}: choose "REML" or "ML"')
-    parsed = parse(formula)
+    parsed = parse(formula, Table(data).names)
     parsed.refuse_smooths("lmm")
     if not parsed.bars:
         raise StatisticsError(f"the formula {formula!r} has no random term, such as (1 | group): add one, or use ols")
@@ -397,35 +399,74 @@ class MixedModel(Reported):
         """Quantiles of the residuals divided by their standard deviation, σ by the square root of the weight."""
         return quantiles(self.frame.weighted(self.residuals) / self.sigma)
 
-    def predict(self, new: Any = None, random: bool = True) -> np.ndarray:
+    def predict(self, new: Any = None, random: bool = True, *, interval: str | None = None, level: float = 0.95) -> Any:
         """Predict the expected response for the rows of `new`, or for the fitted rows.
+
+        With `interval="prediction"`, return a frame with fit, se, df, lower, upper: where one more response of each row will
+        lie. It covers the residual, the uncertainty of the fixed effects and that of the groups' effects. With `random`, the
+        response is one of the row's own groups. Without, it is one of new levels of all groups, whose effects vary too. New
+        responses have prior weight 1.
 
         Args:
             new: a table with the formula's columns. Rows with a missing value give NaN.
             random: whether to add the groups' effects. Without them, the prediction is for the population.
+            interval: "prediction", or None for the expected response alone.
+            level: coverage of the interval.
 
         Raises:
-            StatisticsError: a column is missing, or a level is not in the fitted data.
+            StatisticsError: a column is missing, a level is not in the fitted data, or the interval or level is invalid.
         """
+        if interval is not None:
+            return self._prediction_interval(new, random, interval, level)
         if new is None:
             return self.fitted if random else self._population
-        formula = self.frame.formula
         table = Table(new)
-        fixed = {variable for term in formula.terms for variable in term}
-        values = self.frame.of_new(table, fixed)
-        full = design(values, formula.intercept, formula.terms, table.height)
-        out = full.keep(self.x.places).matrix @ self.beta + self.frame.offset_of_new(table)
+        out = self._fixed_columns(table) @ self.beta + self.frame.offset_of_new(table)
         if random:
             for term, modes in zip(self.terms, self._modes, strict=True):
-                out = out + self._group_effect(term, modes, table)
+                columns, codes = self._effect_columns(term, table), self.frame.group_of_new(table, term.bar.group)
+                out = out + np.einsum("np,np->n", columns, modes[codes])
         return out
 
-    def _group_effect(self, term: RandomTerm, modes: np.ndarray, table: Table) -> np.ndarray:
+    def _fixed_columns(self, table: Table) -> np.ndarray:
+        """The design of the fixed effects in other rows, (rows, p)."""
+        formula = self.frame.formula
+        values = self.frame.of_new(table, {variable for term in formula.terms for variable in term})
+        full = design(values, formula.intercept, formula.terms, table.height)
+        return full.keep(self.x.places).matrix
+
+    def _effect_columns(self, term: RandomTerm, table: Table) -> np.ndarray:
+        """The columns of a random term in other rows, (rows, p_i)."""
         bar = term.bar
-        effects = {variable for effect in bar.terms for variable in effect}
-        values = self.frame.of_new(table, effects)
-        columns = design(values, bar.intercept, bar.terms, table.height).matrix
-        return np.einsum("np,np->n", columns, modes[self.frame.group_of_new(table, bar.group)])
+        values = self.frame.of_new(table, {variable for effect in bar.terms for variable in effect})
+        return design(values, bar.intercept, bar.terms, table.height).matrix
+
+    def _prediction_interval(self, new: Any, random: bool, interval: str, level: float) -> pl.DataFrame:
+        """fit, se, df, lower, upper of one more response."""
+        if interval != "prediction":
+            raise StatisticsError(f'unknown interval {interval!r}: choose "prediction"')
+        require_level(level)
+        rows = self._rows(None if new is None else Table(new), random)
+        basis, terms = self._orthonormal(self.frame.weighted(self.x.matrix)), _weighted(self.frame, self.terms)
+        variance = relative_variance(basis, terms, self.state.shape, rows)
+        df = degrees_of_freedom(self.state, self._satterthwaite.a, variance)
+        fit, se = self.predict(new, random), self.sigma * np.sqrt(variance(self.state.theta))
+        margin = t_quantile((1 + level) / 2, df) * se
+        return pl.DataFrame({"fit": fit, "se": se, "df": df, "lower": fit - margin, "upper": fit + margin})
+
+    def _rows(self, table: Table | None, random: bool) -> Rows:
+        """The columns of fixed and random effects in other rows, or in the fitted ones."""
+        frame, effects = self.frame, []
+        for term in self.terms:
+            columns = term.columns if table is None else self._effect_columns(term, table) / term.scale
+            own = term.group.codes if table is None or not random else frame.group_of_new(table, term.bar.group)
+            effects.append(Effects(columns, own if random else None))
+        x = self.x.matrix if table is None else self._fixed_columns(table)
+        return Rows(self._orthonormal(x), effects)
+
+    def _orthonormal(self, x: np.ndarray) -> np.ndarray:
+        """Columns of the orthonormal design, X R⁻¹."""
+        return np.linalg.solve(self._r.T, x.T).T
 
     def simulate(self, n: int, seed: int = 0) -> np.ndarray:
         """Responses (n, n_obs) drawn from the fitted model, with new random effects and residuals."""
@@ -473,8 +514,7 @@ class MixedModel(Reported):
         Raises:
             StatisticsError: the level is not between 0 and 1, the method is unknown, or it does not suit the fit.
         """
-        if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
+        require_level(level)
         if method == "profile":
             return profile_intervals(self, level).drop("estimate")
         if method == "bootstrap":

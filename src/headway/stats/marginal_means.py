@@ -167,7 +167,7 @@ def _grid(
             )
     chosen = Table({name: [float(at.get(name, frame.means[name]))] for name in columns} or {"none": [0.0]})
     constants = frame.of_new(chosen, numeric)
-    values |= {name: np.repeat(np.asarray(value), len(cells)) for name, value in constants.items()}
+    values |= {name: np.repeat(np.asarray(value), len(cells), axis=0) for name, value in constants.items()}
     rows = design(values, formula.intercept, formula.terms, len(cells)).keep(fit.x.places).matrix
     names = {
         name: np.array(f.levels, dtype=object)[codes] for (name, f), codes in zip(factors.items(), cells.T, strict=True)

@@ -332,7 +332,9 @@ def _read(table: Table, place: Name, text: str) -> Column:
 def _columns(variable: str, value: Value, whole: bool, coding: Coding) -> tuple[np.ndarray, list[str]]:
     """Columns of one variable in a term, and the suffixes of their names."""
     if not isinstance(value, Factor):
-        return value[:, None], [""]
+        if value.ndim == 1 or value.shape[1] == 1:
+            return value.reshape(-1, 1), [""]
+        return value, [str(number) for number in range(1, value.shape[1] + 1)]
     indicators = (value.codes[:, None] == np.arange(len(value.levels))).astype(np.float64)
     indicators[value.codes < 0] = np.nan
     if whole:
@@ -383,7 +385,9 @@ def _as_fitted(name: str, value: Value, fitted: Value) -> Value:
 def _missing(value: Column) -> np.ndarray:
     if isinstance(value, Integers):
         return value.series.is_null().to_numpy()
-    return value.codes < 0 if isinstance(value, Factor) else np.isnan(value)
+    if isinstance(value, Factor):
+        return value.codes < 0
+    return np.asarray(np.isnan(value).reshape(len(value), -1).any(axis=1))
 
 
 def _any_missing(node: Node, columns: Mapping[str, Column], n_rows: int) -> np.ndarray:
@@ -397,7 +401,7 @@ def _take(value: Value, rows: np.ndarray) -> Value:
 
 def _refuse_infinite(name: str, value: Value) -> None:
     if not isinstance(value, Factor) and np.isinf(value).any():
-        where = np.flatnonzero(np.isinf(value))
+        where = np.flatnonzero(np.isinf(value).reshape(len(value), -1).any(axis=1))
         raise StatisticsError(
             f"{name} is infinite in {_rows(len(where))} (first: row {where[0]}, counted from 0): "
             "a logarithm of 0, or a division by 0? Change or leave out these rows"

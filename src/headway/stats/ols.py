@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.bands import require_level
 from headway.stats.columns import Table
 from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.stats.formula import parse
@@ -18,6 +19,8 @@ from headway.stats.quantiles import Quantiles, quantiles
 from headway.stats.r_format import p_values, signif
 from headway.stats.shown import Reported
 from headway.stats.summaries import coefficient_lines, quantile_lines
+
+INTERVALS = ("confidence", "prediction")
 
 
 class Residual(NamedTuple):
@@ -42,7 +45,7 @@ def ols(formula: str, data: Any, *, weights: str | None = None) -> LinearModel:
     Raises:
         StatisticsError: the model cannot be fitted. The message says which part of the formula or the data is wrong.
     """
-    parsed = parse(formula)
+    parsed = parse(formula, Table(data).names)
     parsed.refuse_smooths("ols")
     parsed.refuse_bars("ols")
     frame = model_frame(parsed, data, weights)
@@ -194,25 +197,41 @@ class LinearModel(Reported):
         Raises:
             StatisticsError: the level is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise StatisticsError(f"the level of an interval must be between 0 and 1, such as 0.95; it is {level}")
+        require_level(level)
         margin = t_quantile((1 + level) / 2, self.df_resid) * self.coefficients["std_error"].to_numpy()
         return pl.DataFrame(
             {"term": self.coefficients["term"], "lower": self.beta - margin, "upper": self.beta + margin}
         )
 
-    def predict(self, new: Any = None) -> np.ndarray:
+    def predict(self, new: Any = None, *, interval: str | None = None, level: float = 0.95) -> Any:
         """Predict the expected response for the rows of `new`, or for the fitted rows; NaN if a value is missing.
 
+        With an `interval`, return a frame with fit, se, lower, upper: for "confidence", where the expected response lies; for
+        "prediction", where one more response of prior weight 1 will lie.
+
         Raises:
-            StatisticsError: a column is missing, or a factor has a level that is not in the fitted data.
+            StatisticsError: a column is missing, a factor has a level that is not in the fitted data, or the interval or level
+                is invalid.
         """
+        if interval is not None and interval not in INTERVALS:
+            raise StatisticsError(f"unknown interval {interval!r}: choose {' or '.join(map(repr, INTERVALS))}")
+        require_level(level)
+        x, offset = self._new_rows(new)
+        fit = x @ self.beta + offset
+        if interval is None:
+            return fit
+        variance = np.einsum("ij,jk,ik->i", x, self.vcov, x) + (self.sigma**2 if interval == "prediction" else 0.0)
+        margin = t_quantile((1 + level) / 2, self.df_resid) * np.sqrt(variance)
+        return pl.DataFrame({"fit": fit, "se": np.sqrt(variance), "lower": fit - margin, "upper": fit + margin})
+
+    def _new_rows(self, new: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Design and offset of other rows, or of the fitted ones."""
         if new is None:
-            return self.fitted
+            return self.x.matrix, self.frame.offset
         formula, table = self.frame.formula, Table(new)
         values = self.frame.of_new(table, {variable for term in formula.terms for variable in term})
         full = design(values, formula.intercept, formula.terms, table.height)
-        return full.keep(self.x.places).matrix @ self.beta + self.frame.offset_of_new(table)
+        return full.keep(self.x.places).matrix, self.frame.offset_of_new(table)
 
     def summary(self) -> str:
         """The fit as text, in the layout of R's summary.lm."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headway.stats.penalties import LogDeterminant, Penalty
 
 Array = NDArray[np.float64]
 
@@ -28,7 +30,30 @@ _LEAPS = np.array([-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0])  # in log λ
 # Largest slope at convergence, in units of the criterion's `size`: about 1e-9 degrees of freedom. Rounding errors of the
 # criteria are about 1e-14, and the next Newton step would square the rest.
 _AT_REST = 1e-9
-_ROUNDING = 1e-13  # two scores with a smaller difference, in the same units, are equal
+_ROUNDING = 1e-13  # of scores, in the same units
+
+
+class Point(Protocol):
+    """A criterion at a point: its value, gradient (m,) and Hessian (m, m).
+
+    `size` is the unit of its differences. Two scores are equal if they differ by less than `rounding`.
+    """
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def gradient(self) -> Array: ...
+    @property
+    def hessian(self) -> Array: ...
+    @property
+    def size(self) -> float: ...
+    @property
+    def rounding(self) -> float: ...
+    @property
+    def slope(self) -> float: ...
+
+
+P = TypeVar("P", bound=Point)
 
 
 class Value(NamedTuple):
@@ -43,9 +68,13 @@ class Value(NamedTuple):
     size: float
 
     @property
+    def rounding(self) -> float:
+        return _ROUNDING * max(self.size, abs(self.score))
+
+    @property
     def slope(self) -> float:
         """The largest entry of the gradient, in units of `size`."""
-        return float(np.abs(self.gradient).max(initial=0)) / self.size
+        return largest(self.gradient) / self.size
 
 
 class Minimum(NamedTuple):
@@ -57,22 +86,11 @@ class Minimum(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Penalty:
-    """One S_j: the coefficients `where` that it penalises, its square matrix, and its rank."""
-
-    where: slice
-    matrix: Array
-    rank: int
-
-    def root(self) -> Array:
-        """E (rank, k) with E'E = S."""
-        values, vectors = np.linalg.eigh(self.matrix)
-        return (vectors[:, -self.rank :] * np.sqrt(values[-self.rank :])).T
-
-
-@dataclass(frozen=True)
 class Problem:
-    """A penalised regression in reduced form: R (p, p), z = Q'y (p,), the rest of |y|², n rows, m penalties."""
+    """A penalised regression in reduced form: R (p, p), z = Q'y (p,), the rest of |y|², n rows, and the penalties.
+
+    `roots` are the E_j (rank_j, p) of all m penalty matrices, one term after the other.
+    """
 
     r: Array
     z: Array
@@ -86,12 +104,7 @@ class Problem:
         q, r = np.linalg.qr(x)
         z = q.T @ y
         rest = y - q @ z
-        roots = []
-        for penalty in penalties:
-            padded = np.zeros((penalty.rank, x.shape[1]))
-            padded[:, penalty.where] = penalty.root()
-            roots.append(padded)
-        return cls(r, z, float(rest @ rest), len(y), penalties, tuple(roots))
+        return cls(r, z, float(rest @ rest), len(y), penalties, padded_roots(penalties, x.shape[1]))
 
     @property
     def null_dim(self) -> int:
@@ -100,19 +113,50 @@ class Problem:
 
     def initial(self) -> Array:
         """log λ that balances penalty and data: tr(X'X) / tr(S) over the penalised coefficients."""
-        information = np.sum(self.r**2, axis=0)
-        log_sp = []
-        for penalty in self.penalties:
-            diagonal = np.diag(penalty.matrix)
-            held = np.abs(penalty.matrix).max(axis=0) > 1e-10 * np.abs(penalty.matrix).max()
-            log_sp.append(np.log(information[penalty.where][held].sum() / diagonal[held].sum()))
-        return np.array(log_sp)
+        return initial_log_sp(self.penalties, np.sum(self.r**2, axis=0))
 
     def decompose(self, log_sp: Array) -> Decomposition:
         """The SVD [R; √λ_j E_j] = U D V', from which all quantities follow as stable products."""
         stacked = np.vstack([self.r, *(np.exp(rho / 2) * e for rho, e in zip(log_sp, self.roots, strict=True))])
         u, d, vt = np.linalg.svd(stacked, full_matrices=False)
         return Decomposition(u[: len(self.z)], d, vt)
+
+
+def padded_roots(penalties: tuple[Penalty, ...], p: int) -> tuple[Array, ...]:
+    """The E_j of all penalties as (rank_j, p), with zeros for the coefficients of other terms."""
+    roots = []
+    for penalty in penalties:
+        for root in penalty.roots:
+            padded = np.zeros((len(root), p))
+            padded[:, penalty.where] = root
+            roots.append(padded)
+    return tuple(roots)
+
+
+def initial_log_sp(penalties: tuple[Penalty, ...], information: Array) -> Array:
+    """log λ that balances penalty and data: tr(X'WX) / tr(S_j) over the coefficients that S_j penalises.
+
+    Args:
+        information: diagonal of X'WX, (p,).
+    """
+    log_sp = []
+    for penalty in penalties:
+        for matrix in penalty.matrices:
+            held = np.abs(matrix).max(axis=0) > 1e-10 * np.abs(matrix).max()
+            log_sp.append(np.log(information[penalty.where][held].sum() / np.diag(matrix)[held].sum()))
+    return np.array(log_sp)
+
+
+def log_determinant(penalties: tuple[Penalty, ...], log_sp: Array) -> LogDeterminant:
+    """log|Σ_j λ_j S_j|₊ of all terms together, whose penalties do not overlap."""
+    places = np.split(log_sp, np.cumsum([len(penalty.matrices) for penalty in penalties])[:-1])
+    parts = [penalty.log_determinant(own) for penalty, own in zip(penalties, places, strict=True)]
+    hessian, first = np.zeros((len(log_sp), len(log_sp))), 0
+    for part in parts:
+        own = slice(first, first + len(part.gradient))
+        hessian[own, own] = part.hessian
+        first = own.stop
+    return LogDeterminant(sum(part.value for part in parts), np.concatenate([p.gradient for p in parts]), hessian)
 
 
 class Decomposition(NamedTuple):
@@ -162,7 +206,7 @@ def gcv(problem: Problem, log_sp: Array) -> Value:
 
 
 def gcv_scores(problem: Problem, log_sp: Array) -> Array:
-    """`gcv`'s score alone at many places (m, number of smooths): (m,)."""
+    """`gcv`'s score alone at many places (places, m): (places,)."""
     penalties = [np.exp(rho / 2)[:, None, None] * e for rho, e in zip(log_sp.T, problem.roots, strict=True)]
     stacked = np.concatenate([np.broadcast_to(problem.r, (len(log_sp), *problem.r.shape)), *penalties], axis=1)
     u = np.linalg.svd(stacked, full_matrices=False)[0][:, : len(problem.z)]
@@ -185,21 +229,17 @@ def reml(problem: Problem, parameters: Array) -> Value:
     rss = problem.rss_outside + float(np.sum((problem.z - parts.u @ y1) ** 2))
     p = rss + penalty
     free = problem.n - problem.null_dim
-    ranks = np.array([item.rank for item in problem.penalties])
-    log_pseudo = sum(
-        item.rank * rho + 2 * np.log(np.abs(np.diagonal(np.asarray(np.linalg.qr(e[:, item.where].T, mode="r"))))).sum()
-        for item, rho, e in zip(problem.penalties, log_sp, problem.roots, strict=True)
-    )
-    score = p / (2 * phi) + free / 2 * np.log(2 * np.pi * phi) + np.log(parts.d).sum() - log_pseudo / 2
+    det = log_determinant(problem.penalties, log_sp)
+    score = p / (2 * phi) + free / 2 * np.log(2 * np.pi * phi) + np.log(parts.d).sum() - det.value / 2
 
     my = np.array([m_j @ y1 for m_j in m])
     d_p = my @ y1  # dP/dρ_j = λ_j b'S_j b
     dd_p = np.diag(d_p) - 2 * my @ my.T
     traces = np.array([np.trace(m_j) for m_j in m])
     dd_log_det = np.diag(traces) - np.array([[np.sum(m_i * m_j) for m_j in m] for m_i in m])
-    gradient = np.append(d_p / (2 * phi) + (traces - ranks) / 2, free / 2 - p / (2 * phi))
+    gradient = np.append(d_p / (2 * phi) + (traces - det.gradient) / 2, free / 2 - p / (2 * phi))
     hessian = np.empty((len(parameters), len(parameters)))
-    hessian[:-1, :-1] = dd_p / (2 * phi) + dd_log_det / 2
+    hessian[:-1, :-1] = dd_p / (2 * phi) + (dd_log_det - det.hessian) / 2
     hessian[-1, :-1] = hessian[:-1, -1] = -d_p / (2 * phi)
     hessian[-1, -1] = p / (2 * phi)
     return Value(float(score), gradient, hessian, size=float(free))  # a log-likelihood has no unit, and grows with n
@@ -222,31 +262,44 @@ def minimise_gcv(problem: Problem) -> Minimum:
         scores = gcv_scores(problem, places)
         if scores.min() < here.score * (1 - _ROUNDING):
             at, here = _minimise(criterion, places[scores.argmin()], _gcv_steps)
-    return Minimum(at, here.score, here.slope <= _AT_REST)
+    return Minimum(at, here.score, at_rest(here))
 
 
 def minimise_reml(problem: Problem, y_variance: float) -> Minimum:
-    """Find the minimum of REML in (log λ, log φ), starting at a tenth of the variance of y.
+    """Find the minimum of REML in (log λ, log φ), starting at a tenth of the variance of y."""
+    start = np.append(problem.initial(), np.log(y_variance / 10))
+    at, here = minimise_likelihood(lambda point: reml(problem, point), start)
+    return Minimum(at[:-1], here.score, at_rest(here))
+
+
+def minimise_likelihood(criterion: Callable[[Array], P], start: Array) -> tuple[Array, P]:
+    """Find the minimum of minus a log-likelihood that is downhill from the start, and return it with the criterion there.
 
     If the Hessian is not positive definite, two steps are tried and the better is taken: Newton's step with positive
     eigenvalues, and a step of length 1 downhill.
     """
-    start = np.append(problem.initial(), np.log(y_variance / 10))
-    at, here = _minimise(lambda point: reml(problem, point), start, _reml_steps)
-    return Minimum(at[:-1], here.score, here.slope <= _AT_REST)
+    return _minimise(
+        criterion, start, lambda value, newton, convex: [newton] if convex else [newton, _steepest_step(value)]
+    )
 
 
-def _gcv_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
+def at_rest(value: Point) -> bool:
+    """Whether a search has ended at a slope of 0."""
+    return value.slope <= _AT_REST
+
+
+def largest(gradient: Array) -> float:
+    """The largest absolute entry."""
+    return float(np.abs(gradient).max(initial=0))
+
+
+def _gcv_steps(value: Point, newton: Array, convex: bool) -> list[Array]:
     return [newton] if convex else [_steepest_step(value)]
 
 
-def _reml_steps(value: Value, newton: Array, convex: bool) -> list[Array]:
-    return [newton] if convex else [newton, _steepest_step(value)]
-
-
 def _minimise(
-    criterion: Callable[[Array], Value], at: Array, steps: Callable[[Value, Array, bool], list[Array]]
-) -> tuple[Array, Value]:
+    criterion: Callable[[Array], P], at: Array, steps: Callable[[P, Array, bool], list[Array]]
+) -> tuple[Array, P]:
     """Run Newton's method, and return its end point with the criterion there.
 
     A log λ that goes to infinity (the data want a straight line) is left where its slope becomes 0. The lowest point of
@@ -268,7 +321,7 @@ def _minimise(
     return at, here
 
 
-def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
+def _newton_step(value: Point, moving: NDArray[np.bool_]) -> Array:
     """-|H|⁻¹g in the `moving` parameters, with H's absolute eigenvalues. Components are limited to `_MAX_STEP`."""
     eigenvalues, vectors = np.linalg.eigh(value.hessian[np.ix_(moving, moving)])
     size = np.maximum(np.abs(eigenvalues), np.abs(eigenvalues).max(initial=0) * np.finfo(float).eps ** 0.5)
@@ -277,12 +330,12 @@ def _newton_step(value: Value, moving: NDArray[np.bool_]) -> Array:
     return step * min(1.0, _MAX_STEP / max(np.abs(step).max(initial=0), _MAX_STEP))
 
 
-def _steepest_step(value: Value) -> Array:
+def _steepest_step(value: Point) -> Array:
     """Step downhill whose largest component is 1."""
     return -value.gradient / max(np.abs(value.gradient).max(), np.finfo(float).tiny)
 
 
-def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: Array) -> tuple[Array, Value] | None:
+def _descend(criterion: Callable[[Array], P], at: Array, here: P, step: Array) -> tuple[Array, P] | None:
     """The first lower point of at + step, at + step/2, at + step/4...; None if there is none.
 
     Near the minimum, scores differ only by rounding but slopes are still meaningful. There a flatter point is accepted.
@@ -290,7 +343,7 @@ def _descend(criterion: Callable[[Array], Value], at: Array, here: Value, step: 
     for _ in range(_MAX_HALVINGS):
         there = criterion(at + step)
         gain = here.score - there.score
-        as_low = abs(gain) <= _ROUNDING * max(here.size, abs(here.score))
+        as_low = abs(gain) <= here.rounding
         if there.slope < here.slope if as_low else gain > 0:
             return at + step, there
         step = step / 2

@@ -1,4 +1,4 @@
-"""The bases of smooths: thin-plate regression splines (`tp`) and cubic regression splines (`cr`) of one variable.
+"""The bases of smooths of one variable: thin-plate (`tp`), cubic (`cr`) and cyclic cubic (`cc`) regression splines.
 
 Shapes: n rows, u unique values or knots, k basis functions before the sum-to-zero constraint.
 
@@ -33,8 +33,10 @@ _FULL_EIGEN_LIMIT = 200  # a full eigendecomposition is faster than a partial on
 class Basis(Protocol):
     """Interface of a smooth's basis."""
 
-    penalty: Array
-    null_dim: int  # dimension of the space that is not penalised
+    @property
+    def penalty(self) -> Array: ...
+    @property
+    def null_dim(self) -> int: ...  # dimension of the space that is not penalised
 
     def columns(self, x: Array, order: int = 0) -> Array: ...
 
@@ -66,7 +68,7 @@ class ThinPlate:
         scale = np.sqrt(np.mean(columns**2, axis=0))
         penalty = np.zeros((k, k))
         penalty[: k - 2, : k - 2] = (kernel.T * values) @ kernel / np.outer(scale[: k - 2], scale[: k - 2])
-        return cls(knots, shift, raw.weights, scale, _rescaled(penalty, columns / scale))
+        return cls(knots, shift, raw.weights, scale, rescaled(penalty, columns / scale))
 
     def columns(self, x: Array, order: int = 0) -> Array:
         unique, row = np.unique(x, return_inverse=True)  # tied values are computed once
@@ -104,57 +106,100 @@ class CubicRegression:
         curvature = np.vstack([np.zeros(k), solved, np.zeros(k)])
         penalty = second_difference.T @ solved
         raw = cls(knots, curvature, penalty)
-        return cls(knots, curvature, _rescaled((penalty + penalty.T) / 2, raw.columns(x)))
+        return cls(knots, curvature, rescaled((penalty + penalty.T) / 2, raw.columns(x)))
 
     def columns(self, x: Array, order: int = 0) -> Array:
         knots = self.knots
         inside = np.clip(x, knots[0], knots[-1])
         j = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
         if order == 0:
-            slope = self._piece(inside, j, 1)
-            return self._piece(inside, j, 0) + (x - inside)[:, None] * slope
-        columns = self._piece(inside, j, order)
+            slope = _cubic_piece(knots, self.curvature, inside, j, 1)
+            return _cubic_piece(knots, self.curvature, inside, j, 0) + (x - inside)[:, None] * slope
+        columns = _cubic_piece(knots, self.curvature, inside, j, order)
         if order >= 2:
             columns[(x < knots[0]) | (x > knots[-1])] = 0.0
         return columns
 
-    def _piece(self, x: Array, j: NDArray[np.intp], order: int) -> Array:
-        """Derivative of `order` of the cubic between knots j and j + 1."""
-        h = self.knots[j + 1] - self.knots[j]
-        left, right = self.knots[j + 1] - x, x - self.knots[j]
-        at_left, at_right, curve_left, curve_right = {
-            0: (left / h, right / h, (left**3 / h - h * left) / 6, (right**3 / h - h * right) / 6),
-            1: (-1 / h, 1 / h, (-3 * left**2 / h + h) / 6, (3 * right**2 / h - h) / 6),
-            2: (0 * h, 0 * h, left / h, right / h),
-        }[order]
-        columns = curve_left[:, None] * self.curvature[j] + curve_right[:, None] * self.curvature[j + 1]
-        rows = np.arange(len(x))
-        columns[rows, j] += at_left
-        columns[rows, j + 1] += at_right
-        return columns
+
+@dataclass(frozen=True)
+class CyclicCubic:
+    """The cubic spline whose ends meet with equal value, slope and curvature, stated by its values at k - 1 knots.
+
+    With h the knots' distances, second derivatives at the knots are B⁻¹D b, and the integrated squared second derivative is
+    b'D'B⁻¹D b, as in `CubicRegression` but with the last knot being the first. Beyond the data the curve repeats itself.
+    """
+
+    knots: Array  # (k,): the last one is the first one of the next round
+    curvature: Array  # (k - 1, k - 1): B⁻¹D
+    penalty: Array
+    null_dim: int = 1
+
+    @classmethod
+    def of(cls, x: Array, k: int) -> CyclicCubic:
+        knots = np.quantile(np.unique(x), np.linspace(0, 1, k))
+        after = np.diff(knots)
+        before = np.roll(after, 1)
+        to_the_next = np.roll(np.eye(k - 1), 1, axis=1)  # row i has its 1 in column i + 1
+        off = to_the_next * (after / 6)[:, None]
+        band = np.diag((before + after) / 3) + off + off.T  # B
+        off = to_the_next / after[:, None]
+        second_difference = off + off.T - np.diag(1 / before + 1 / after)  # D
+        curvature = np.asarray(np.linalg.solve(band, second_difference), dtype=np.float64)
+        penalty = second_difference.T @ curvature
+        raw = cls(knots, curvature, penalty)
+        return cls(knots, curvature, rescaled((penalty + penalty.T) / 2, raw.columns(x)))
+
+    def columns(self, x: Array, order: int = 0) -> Array:
+        start, end = self.knots[0], self.knots[-1]
+        inside = np.where((x < start) | (x > end), start + np.mod(x - start, end - start), x)
+        j = np.clip(np.searchsorted(self.knots, inside, side="right") - 1, 0, len(self.knots) - 2)
+        return _cubic_piece(self.knots, self.curvature, inside, j, order)
 
 
-BASES: dict[str, type[ThinPlate] | type[CubicRegression]] = {"tp": ThinPlate, "cr": CubicRegression}
+def _cubic_piece(knots: Array, curvature: Array, x: Array, j: NDArray[np.intp], order: int) -> Array:
+    """Derivative of `order`, by the values at the knots, of the cubic between knots j and j + 1.
+
+    The knot after the last row of `curvature` is the first one.
+    """
+    h = knots[j + 1] - knots[j]
+    left, right = knots[j + 1] - x, x - knots[j]
+    at_left, at_right, curve_left, curve_right = {
+        0: (left / h, right / h, (left**3 / h - h * left) / 6, (right**3 / h - h * right) / 6),
+        1: (-1 / h, 1 / h, (-3 * left**2 / h + h) / 6, (3 * right**2 / h - h) / 6),
+        2: (0 * h, 0 * h, left / h, right / h),
+    }[order]
+    following = (j + 1) % len(curvature)
+    columns = curve_left[:, None] * curvature[j] + curve_right[:, None] * curvature[following]
+    rows = np.arange(len(x))
+    columns[rows, j] += at_left
+    columns[rows, following] += at_right
+    return columns
+
+
+BASES: dict[str, type[ThinPlate] | type[CubicRegression] | type[CyclicCubic]] = {
+    "tp": ThinPlate,
+    "cr": CubicRegression,
+    "cc": CyclicCubic,
+}
+_SMALLEST_K = {"tp": 3, "cr": 3, "cc": 4}
 
 
 def basis_of(label: str, bs: str, k: int, x: Array) -> Basis:
     """Make the basis `bs` of dimension `k` for the values `x`.
 
     Raises:
-        StatisticsError: there is no such basis, k is below 3, or there are fewer than k unique values. `label` names the
-            smooth.
+        StatisticsError: k is too small, or there are fewer than k unique values. `label` names the smooth.
     """
-    if bs not in BASES:
-        raise StatisticsError(f"{label}: there is no basis bs={bs!r}; choose {' or '.join(map(repr, BASES))}")
-    if k < 3:
-        raise StatisticsError(f"{label}: k={k} leaves no room for a curve; k must be at least 3")
+    if k < _SMALLEST_K[bs]:
+        raise StatisticsError(f"{label}: k={k} leaves no room for a curve; k must be at least {_SMALLEST_K[bs]}")
     n_unique = len(np.unique(x))
     if n_unique < k:
         raise StatisticsError(
             f"{label}: k={k} basis functions need {k} unique values, and there are {n_unique}: "
-            f"set k={n_unique} or less" + ("" if n_unique >= 3 else ", or put the variable in as a factor")
+            f"set k={n_unique} or less"
+            + ("" if n_unique >= _SMALLEST_K[bs] else ", or put the variable in as a factor")
         )
-    return BASES[bs].of(x, k)  # type: ignore[return-value]
+    return BASES[bs].of(x, k)
 
 
 def sum_to_zero(columns: Array) -> Array:
@@ -218,7 +263,7 @@ def _null_space(constraints: Array) -> Array:
     return reflected[::-1, :1:-1]
 
 
-def _rescaled(penalty: Array, columns: Array) -> Array:
+def rescaled(penalty: Array, columns: Array) -> Array:
     """Scale the penalty to the size of the model matrix, so that smoothing parameters are comparable with mgcv's."""
     return penalty * (np.abs(columns).sum(axis=1).max() ** 2 / np.abs(penalty).sum(axis=0).max())
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.stats.distributions import normal_quantile
+from headway.stats.distributions import normal_p, normal_quantile
 from headway.stats.model_frame import Design
 from headway.stats.shown import Reported
 
@@ -29,11 +29,9 @@ class WaldTested(Reported):
     @cached_property
     def coefficients(self) -> pl.DataFrame:
         """term, estimate, std_error, z, p."""
-        from scipy.special import ndtr
-
         std_error = np.sqrt(np.diag(self.vcov))
         z = self.beta / std_error
-        columns = {"estimate": self.beta, "std_error": std_error, "z": z, "p": 2 * ndtr(-np.abs(z))}
+        columns = {"estimate": self.beta, "std_error": std_error, "z": z, "p": normal_p(z)}
         return pl.DataFrame({"term": list(self.x.names), **columns}, schema_overrides={"term": pl.String})
 
     def coefficient_tests(self) -> pl.DataFrame:

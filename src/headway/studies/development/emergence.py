@@ -100,7 +100,7 @@ def fastest(fit: Any, steps: np.ndarray, rng: np.random.Generator) -> dict[str, 
     log_step = np.log10(steps + 1)
     x = np.linspace(log_step.min(), log_step.max(), _PLACES)
     (smooth,) = fit.terms
-    slopes = smooth.columns({"log_step": x}, 1)
+    slopes = smooth.columns({"log_step": x}, {"log_step": 1})
     beta, cov = fit.coefficients[smooth.where], fit.vcov[smooth.where, smooth.where]
     drawn = rng.multivariate_normal(beta, cov, size=_DRAWS, method="eigh")
     places = x[(drawn @ slopes.T).argmax(axis=1)]
