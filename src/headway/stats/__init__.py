@@ -2,6 +2,7 @@
 
 # Names are imported eagerly, so that `stats.lmm` is always the function and never the module of that name. The modules
 # import scipy inside their functions, so this package costs little more than numpy and polars.
+from headway.stats.bambi import to_bambi
 from headway.stats.change_points import change_points
 from headway.stats.comparison import lrt
 from headway.stats.correlation import cor_test
@@ -32,4 +33,5 @@ __all__ = [
     "marginal_means",
     "ols",
     "permanova",
+    "to_bambi",
 ]
