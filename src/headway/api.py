@@ -437,6 +437,7 @@ def analyze(
     *,
     studies: Sequence[str] = options.STUDIES.default,
     scores: Sequence[str] = options.STUDIED_SCORES.default,
+    roles: Sequence[str] = options.ROLES.default,
     bootstraps: int = options.BOOTSTRAPS.default,
     seed: int = options.RESAMPLING_SEED.default,
     progress: Progress | None = options.PROGRESS.default,
@@ -454,7 +455,7 @@ def analyze(
     Raises:
         RunDirectoryError: `directory` is not a run directory, or has no table for a study that was asked for.
         StatisticsError: The heads table lacks a score, or holds no finite number of it.
-        UsageError: A study or a score is unknown.
+        UsageError: A study or a score is unknown, or a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
     """
     from dataclasses import replace
 
@@ -466,19 +467,33 @@ def analyze(
     _require_scores(scores)
     there = set(rundir.tables())
     chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
+    if not studies and "roles" in chosen and not roles and not _has_roles(rundir):
+        chosen.remove("roles")
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
         # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
         sources = {table: rundir.contents(table) for table in sorted(TABLES[name] & there)}
-        subjects: list[dict[str, Any]] = [{"score": score} for score in dict.fromkeys(scores)]
-        for subject in subjects if name == "development" else [{}]:
+        subjects: dict[str, list[dict[str, Any]]] = {
+            "development": [{"score": score} for score in dict.fromkeys(scores)],
+            "roles": [{"roles": _each(roles)}],
+        }
+        for subject in subjects.get(name, [{}]):
             found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)
             found = replace(found, sources=sources)
             found.save(rundir)
             results[found.key] = found
     return results
+
+
+def _has_roles(rundir: RunDirectory) -> bool:
+    """Whether the heads table has scores of two roles at least, and step 0 to take levels from: then they are studied unasked."""
+    from headway.known_scores import ROLES
+
+    heads = rundir.read("heads")
+    scored = {role.score for role in ROLES.values()} & {name for name in heads.columns if heads[name].count()}
+    return len(scored) > 1 and 0 in heads["step"]
 
 
 def _require_scores(scores: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The head scores: name, title, unit and formula of each. Needs nothing, so that `--help` can list them at once."""
+"""The head scores and the roles that they define. Needs nothing, so that `--help` can list them at once."""
 
 from __future__ import annotations
 
@@ -71,5 +71,29 @@ SCORES = {
             0,
             1,
         ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Role:
+    """A functional criterion for a head: a score and the level that it must pass.
+
+    Without a `level` it is what untrained heads do not reach (see `headway.studies.roles`).
+    """
+
+    name: str
+    score: str
+    level: float | None = None
+
+
+ROLES = {
+    role.name: role
+    for role in (
+        Role("previous-token", "prev"),
+        Role("current-token", "self"),
+        Role("first-token", "first"),
+        Role("duplicate-token", "duplicate"),
+        Role("induction", "induction"),
     )
 }

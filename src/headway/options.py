@@ -498,7 +498,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "weight_clusters"),
+    choices=("development", "roles", "weight_clusters"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](
@@ -508,6 +508,14 @@ STUDIED_SCORES = Option[tuple[str, ...]](
     Takes.SEVERAL,
     "name",
     flag="--score",
+)
+ROLES = Option[tuple[str, ...]](
+    "roles",
+    (),
+    "A role that the study roles looks for: NAME=SCORE, or NAME=SCORE>LEVEL for a level of your own.",
+    Takes.SEVERAL,
+    "role",
+    flag="--role",
 )
 BOOTSTRAPS = Option(
     "bootstraps",
@@ -521,12 +529,16 @@ RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
 ANALYZE = Command(
     "analyze",
     "Run the studies, and save what they find.",
-    (DIRECTORY, STUDIES, STUDIED_SCORES, BOOTSTRAPS, RESAMPLING_SEED),
+    (DIRECTORY, STUDIES, STUDIED_SCORES, ROLES, BOOTSTRAPS, RESAMPLING_SEED),
     (
         ("analyze runs/mine", "Run every study that has a table."),
         (
             "analyze runs/mine --score prev_self_ratio --score induction",
             "Study two scores, a chapter of the report each.",
+        ),
+        (
+            "analyze runs/mine --study roles --role 'induction=induction>0.4'",
+            "Count a head as an induction head from a score of 0.4 on.",
         ),
         ("analyze runs/mine --bootstraps 0", "Leave out intervals and tests, for a first look."),
     ),

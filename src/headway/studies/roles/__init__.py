@@ -1,0 +1,112 @@
+"""Roles of heads: which heads hold one, when each arises, in what order, and whether it stays.
+
+A role is a score and a level. The level is what untrained heads do not reach, unless the user gives one.
+`docs/roles.md` describes every table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from headway.errors import StatisticsError
+from headway.known_scores import Role
+from headway.progress import Progress, Silent
+from headway.store.directory import RunDirectory
+from headway.studies.development.heads import read_heads
+from headway.studies.result import Result
+from headway.studies.roles import heads, onsets
+from headway.studies.roles.criteria import asked_roles, held, levels
+from headway.studies.roles.findings import findings
+
+__all__ = ["MULTIPLES", "NAME", "SUBJECT", "study"]
+
+NAME = "roles"
+SUBJECT = "heads"
+MULTIPLES = (1.0, 2.0, 4.0, 8.0)  # at which the order is counted again
+
+
+def study(
+    rundir: RunDirectory,
+    *,
+    roles: Sequence[str] = (),
+    bootstraps: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Analyse the roles of the heads table; nothing is written before `Result.save`.
+
+    Args:
+        rundir: a run directory with a heads table.
+        roles: roles of the user, such as "induction=induction>0.4"; see `asked_roles`.
+        bootstraps, seed: taken as by every study. All tests here are exact.
+        progress: shows the progress.
+
+    Raises:
+        RunDirectoryError: there is no heads table.
+        StatisticsError: it has no score of a role, or no role has a level.
+        UsageError: a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
+    """
+    chosen = asked_roles(roles)
+    progress = progress or Silent()
+    table = rundir.read("heads")
+    there = [role for role in chosen if role.score in table.columns]
+    if not there:
+        raise StatisticsError(
+            f"the heads table has none of the scores {', '.join(dict.fromkeys(role.score for role in chosen))}: "
+            "`headway measure --scores all` measures them"
+        )
+    progress.start("roles", 3)
+    result = Result(NAME, SUBJECT, {"roles": {role.name: role.score for role in there}})
+    runs = read_heads(table, there[0].score).runs
+    frame = _in_order(table, runs)
+    result.tables["runs"] = runs
+    result.tables["levels"] = criteria = levels(frame, there)
+    names = criteria.drop_nulls("level")["role"].to_list()
+    if not names:
+        raise StatisticsError(
+            "no role has a level: no head was measured at step 0. Measure step 0, or give levels such as --role 'induction=induction>0.4'"
+        )
+    roles_held = held(frame, criteria)
+    progress.advance(note="levels")
+    result.tables["firsts"] = first = onsets.firsts(roles_held)
+    result.tables["order"] = onsets.order(first, names)
+    result.tables["order_by_level"] = order_by_level(frame, there)
+    progress.advance(note="order")
+    result.tables["holders"] = heads.holders(roles_held)
+    result.tables["by_layer"] = heads.by_layer(roles_held)
+    result.tables["stays"] = heads.stays(roles_held)
+    result.tables["main_roles"] = heads.main_roles(roles_held)
+    result.tables["several"] = heads.several(roles_held, names)
+    result.tables["changes"] = heads.changes(roles_held, names)
+    findings(result)
+    progress.advance(note="heads")
+    return result
+
+
+def order_by_level(frame: pl.DataFrame, roles: Sequence[Role]) -> pl.DataFrame:
+    """The counts of `order` with levels at other multiples of the untrained spread: multiple, first, second, n_first, ….
+
+    Levels that the user gave stay. Does the order depend on where the level lies?
+    """
+    parts = []
+    for multiple in MULTIPLES:
+        criteria = levels(frame, roles, multiple)
+        names = criteria.drop_nulls("level")["role"].to_list()
+        counted = onsets.order(onsets.firsts(held(frame, criteria)), names) if names else None
+        if counted is not None:
+            overall = counted.filter(pl.col("size").is_null())
+            parts.append(
+                overall.select(
+                    pl.lit(multiple).alias("multiple"), "first", "second", "n", "n_first", "n_second", "n_tie"
+                )
+            )
+    return pl.concat(parts)
+
+
+def _in_order(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the runs, sorted by size, seed, step, layer and head; sizes are named as in `runs`."""
+    named = runs.select("run", "size", "seed").with_row_index("_order")
+    joined = table.drop("size", "seed").join(named, on="run")
+    return joined.sort("_order", "step", "layer", "head").drop("_order")
