@@ -287,13 +287,17 @@ def intervene(
     _require_one_step(selected, where)
     choice = Choice(_each(kinds), clustering, k if clustering in METHODS else None, layers, together)
     groupings, lacking = _groupings(rundir, selected, choice)
-    first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
+    first = [
+        checkpoint
+        for checkpoint in opened.checkpoints(_at_first_step(where, tuple(opened.axes)))
+        if checkpoint.run in groupings
+    ]
     checkpoints = list(dict.fromkeys([*first, *selected]))
     corpus = corpus or opened.corpus or "nano"
     texts = open_corpus(corpus)
     common: dict[str, Any] = {
         "lacking": lacking,
-        "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
+        "choice": choice.identity() | _clusters_in_common(rundir, where, choice, tuple(opened.axes)),
         "controls": controls,
         "seed": seed,
         "dtype": dtype,
@@ -337,15 +341,15 @@ def _warn_of_left_out(rundir: RunDirectory) -> None:
             warnings.warn(f"left out: {why}", stacklevel=3)
 
 
-def _at_first_step(where: str) -> str:
+def _at_first_step(where: str, axes: Sequence[str]) -> str:
     """The same selection, at the first step of each run."""
     from headway.suites.where import parse_where
 
-    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
+    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where, axes).items.items() if axis != "step")
     return " ".join([*kept, "step=first"])
 
 
-def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dict[str, Any]:
+def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice, axes: Sequence[str]) -> dict[str, Any]:
     """What all runs' labels have in common: their step, and how the heads were clustered."""
     from headway.suites.where import parse_where
 
@@ -353,7 +357,7 @@ def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dic
     made = record.identity if record else {}
     labels = [given for given in made.get("labels", ()) if given["name"] == choice.clustering]
     how = {name: made.get(name) for name in ("seed", "definitions")}
-    return {"steps": list(parse_where(where).items.get("step", ())), "clusters": how | {"labels": labels}}
+    return {"steps": list(parse_where(where, axes).items.get("step", ())), "clusters": how | {"labels": labels}}
 
 
 def _groupings(

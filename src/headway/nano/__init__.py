@@ -5,8 +5,9 @@ headway.nano.train("standard")     the same, with a folder, a device and workers
 headway.nano.held_out()            the tenth of the text that no model was trained on
 """
 
+from headway.nano.laboratory import planned_runs
 from headway.nano.making import folder, train
 from headway.nano.recipe import PRESETS, Recipe, Size
 from headway.nano.text import held_out, text_sha256
 
-__all__ = ["PRESETS", "Recipe", "Size", "folder", "held_out", "text_sha256", "train"]
+__all__ = ["PRESETS", "Recipe", "Size", "folder", "held_out", "planned_runs", "text_sha256", "train"]
