@@ -462,14 +462,14 @@ def analyze(
     """
     from dataclasses import replace
 
-    from headway.studies import STUDIES, TABLES
+    from headway.studies import OF_SCORES, STUDIES, TABLES, applying
 
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     scores = _each(scores)
     _require_scores(scores)
     there = set(rundir.tables())
-    chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
+    chosen = list(_each(studies)) or applying(rundir)
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
@@ -477,7 +477,7 @@ def analyze(
         # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
         sources = {table: rundir.contents(table) for table in sorted(TABLES[name] & there)}
         subjects: list[dict[str, Any]] = [{"score": score} for score in dict.fromkeys(scores)]
-        for subject in subjects if name == "development" else [{}]:
+        for subject in subjects if name in OF_SCORES else [{}]:
             found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)
             found = replace(found, sources=sources)
             found.save(rundir)

@@ -498,13 +498,13 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "weight_clusters"),
+    choices=("development", "weight_clusters", "causes"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](
     "scores",
     ("prev_self_ratio",),
-    "A score that the study development looks at; give it several times for several scores.",
+    "A score that development and causes look at; give it several times for several scores.",
     Takes.SEVERAL,
     "name",
     flag="--score",

@@ -48,9 +48,9 @@ def axis_column(axis: str) -> str:
     return _AXIS + axis
 
 
-def axes_of(frame: pl.DataFrame) -> tuple[str, ...]:
-    """Names of the axes that a table has columns of, in their order."""
-    return tuple(name.removeprefix(_AXIS) for name in frame.columns if name.startswith(_AXIS))
+def axes_of(columns: Iterable[str]) -> tuple[str, ...]:
+    """Names of the axes that are among the `columns` of a table, in their order."""
+    return tuple(name.removeprefix(_AXIS) for name in columns if name.startswith(_AXIS))
 
 
 HEAD_COLUMNS = (

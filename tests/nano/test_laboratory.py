@@ -46,7 +46,7 @@ def test_factors_are_axes_of_the_suite_and_of_its_tables(lab, tmp_path):
     headway.cluster(lab, out=tmp_path, where="seed=1 step=last", ks=(2,), nulls=0)
     for table in ("heads", "clusters"):
         frame = RunDirectory(tmp_path).read(table)
-        assert axes_of(frame) == ("repeated", "window")
+        assert axes_of(frame.columns) == ("repeated", "window")
         assert frame.select("axis_repeated", "axis_window").unique().height == 4
 
 

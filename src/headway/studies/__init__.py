@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.studies import development, weight_clusters
+from headway.store.directory import RunDirectory
+from headway.studies import causes, development, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
     "development": development.study,
     "weight_clusters": weight_clusters.study,
+    "causes": causes.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
 TABLES: dict[str, frozenset[str]] = {
     "development": frozenset({"heads"}),
     "weight_clusters": weight_clusters.TABLES,
+    "causes": frozenset({"heads"}),
 }
 
-__all__ = ["STUDIES", "TABLES", "Finding", "Result", "development", "weight_clusters"]
+# The studies that look at one score at a time. The others have one subject.
+OF_SCORES = frozenset({"development", "causes"})
+
+
+def applying(rundir: RunDirectory) -> list[str]:
+    """The studies that can say something about the tables of `rundir`."""
+    there = set(rundir.tables())
+    return [name for name in STUDIES if TABLES[name] & there and (name != "causes" or causes.applies(rundir))]
+
+
+__all__ = [
+    "OF_SCORES",
+    "STUDIES",
+    "TABLES",
+    "Finding",
+    "Result",
+    "applying",
+    "causes",
+    "development",
+    "weight_clusters",
+]
