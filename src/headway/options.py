@@ -667,6 +667,29 @@ NANO_TRAIN = Command(
         ("nano train --preset standard --out suites/nano --workers 2", "Train the large suite into a folder."),
     ),
 )
+NANO_RUN = Option[str](
+    "run",
+    REQUIRED,
+    "The folder of a run in its suite, such as labs/repeats/nano-75k-seed1.",
+    unit="run",
+    positional=True,
+)
+READ_STEPS = Option[tuple[int, ...] | None](
+    "steps", None, "The steps whose batches are looked at, such as 200..300; all if not given.", Takes.NUMBERS, "steps"
+)
+SHOWN = Option("show", 3, "How many sequences of the first of these steps to show.", Takes.NUMBER, "texts", at_least=0)
+DATA_OUT = Option[str | None]("out", None, "A file for the statistics: .csv or .parquet.", unit="file")
+NANO_DATA = Command(
+    "nano data",
+    "Show what a nano run read: sequences as text, and statistics of each step.",
+    (NANO_RUN, READ_STEPS, SHOWN, DATA_OUT),
+    (
+        (
+            "nano data labs/repeats/nano-75k-repeated0.9-seed1 --steps 200..300 --out data.csv",
+            "Draw the batches of these steps again, and describe them.",
+        ),
+    ),
+)
 DEMO_OUT = replace(OUT, default="headway-demo")
 DEMO = Command(
     "demo",
@@ -675,4 +698,18 @@ DEMO = Command(
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
 
-COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, POWER, AUDIT, STATUS, NANO_TRAIN, DEMO)
+COMMANDS = (
+    SUITES,
+    MEASURE,
+    CLUSTER,
+    INTERVENE,
+    IMPORT_HEADS,
+    ANALYZE,
+    REPORT,
+    POWER,
+    AUDIT,
+    STATUS,
+    NANO_TRAIN,
+    NANO_DATA,
+    DEMO,
+)
