@@ -39,10 +39,10 @@ def _titles(context: Context, table: str) -> list[str]:
     return [str(one["title"]) for name, one in context.values["outcomes"].items() if name in there]
 
 
-def _by_level(context: Context, factor: str) -> alt.Color:
-    """The colours of a factor's levels, from light to dark in their order, with a legend."""
+def _by_level(context: Context, factor: str, *, explained: bool = False) -> alt.Color:
+    """The colours of a factor's levels, from light to dark in their order; `explained` by a legend, unless rows name them."""
     levels = _factors(context)[factor]
-    legend = alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=3)
+    legend = alt.Legend(orient="top", symbolType="stroke", symbolStrokeWidth=3) if explained else None
     return alt.Color("level:O", title=_words(factor).capitalize(), scale=alt.Scale(domain=levels), legend=legend)
 
 
@@ -54,7 +54,7 @@ def over_steps(context: Context) -> Section:
 def _trajectories(context: Context, factor: str) -> Figure:
     where = f"datum.factor == '{factor}'"
     x, y = axes.step_x(), axes.value_y("value", "Value")
-    color = _by_level(context, factor)
+    color = _by_level(context, factor, explained=True)
     tooltip = forms.tips(
         ("run:N", "run"), ("level:N", _words(factor)), ("step:Q", "step", ",d"), ("value:Q", "value", ".3~g")
     )
