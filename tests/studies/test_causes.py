@@ -190,6 +190,9 @@ def test_it_runs_where_runs_differ_in_a_factor(tmp_path):
     assert "causes" not in applying(alone)
     with pytest.raises(StatisticsError, match="differ in no factor"):
         causes.study(without)
+    named = write_heads(RunDirectory(tmp_path / "named"), laboratory(np.random.default_rng(0), factor="block"))
+    with pytest.raises(StatisticsError, match="the axis 'block' has the name of a column"):
+        causes.study(named)
     with pytest.raises(StatisticsError, match="has no score 'induction'"):
         causes.study(with_factors, score="induction")
 

@@ -82,7 +82,7 @@ def train(
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
     content = None
     if start is not None:
-        recipe, content = forked(start)
+        name, (recipe, content) = "fork", forked(start)
     recipe = laboratory(recipe, vary, seeds, sizes)
     place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
     device = choose_device(device)

@@ -13,6 +13,8 @@ from headway.suites.names import level_order
 from headway.tables import SCORES, axes_of, axis_column
 
 NOT_STATED = "unstated"  # the level of a run that does not state its own
+# Columns that the study's tables have themselves.
+_TAKEN = frozenset({"run", "size", "seed", "block", "value", "factor", "level", "outcome", "step", "after", "by"})
 _HIGH = 0.9  # quantile over runs: one odd run does not set the level
 
 
@@ -85,6 +87,10 @@ def read_laboratory(table: pl.DataFrame, score: str) -> Laboratory:
     names = varied(table)
     if not names:
         raise StatisticsError("the runs differ in no factor: `headway nano train --vary` makes suites whose runs do")
+    if taken := sorted(_TAKEN & set(names)):
+        raise StatisticsError(
+            f"the axis {taken[0]!r} has the name of a column of this study: name it otherwise in axes.json"
+        )
     stated = table.with_columns(pl.col(axis_column(name)).fill_null(NOT_STATED).alias(name) for name in names)
     runs = stated.group_by("run").agg(pl.first("size", "seed", "n_params", *names))
     runs = runs.with_columns(block=pl.col("n_params").rank("dense").over(names).cast(pl.String)).sort("run")
