@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+
+from headway.suites import Checkpoint, FolderSource
 
 HIDDEN, HEAD_DIM = 48, 6
 
@@ -60,10 +63,8 @@ class PlantedWeights:
         return noise(np.random.default_rng([self.seed, "qkvo".index(kind), layer]), heads)
 
 
-def planted_checkpoint(run: str, step: int) -> SimpleNamespace:
-    return SimpleNamespace(
-        suite="planted", run=run, model="toy", size="1k", seed=run[-1], step=step, key=f"{run}@{step}"
-    )
+def planted_checkpoint(run: str, step: int) -> Checkpoint:
+    return Checkpoint("planted", run, "toy", "1k", run[-1], step, f"step{step}", FolderSource(Path(run)))
 
 
 def planted_sweep(rundir, plant, *, runs=("toy-seed1",), steps, nulls, **options):

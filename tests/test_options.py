@@ -19,7 +19,7 @@ from headway.errors import UsageError
 from headway.interventions.job import ClusterEffects
 from headway.interventions.prompts import PromptAnswers
 from headway.known_scores import SCORES
-from headway.nano import PRESETS, train
+from headway.nano import PRESETS, read_data, train
 from headway.options import COMMANDS, Takes
 from headway.suites import known_suites, open_suite
 from headway.suites.where import parse_where
@@ -39,6 +39,7 @@ FUNCTIONS = {
     "audit": api.audit,
     "status": api.status,
     "nano train": train,
+    "nano data": read_data,
     "demo": api.demo,
 }
 JOBS = {"measure": (HeadScores,), "cluster": (WeightClusters,), "intervene": (ClusterEffects, PromptAnswers)}
@@ -61,7 +62,7 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command not in ("suites", "import-heads", "power", "status")  # these take no time
+            if command not in ("suites", "import-heads", "power", "status", "nano data")  # these take no time
         ),
         "the command always shows progress",
     ),
@@ -278,7 +279,7 @@ def test_every_option_of_the_command_reaches_the_python_function(command, monkey
         raise Reached
 
     real = FUNCTIONS[command.name]
-    package = {"suites": "suites", "nano train": "nano"}.get(command.name, "api")
+    package = {"suites": "suites", "nano train": "nano", "nano data": "nano"}.get(command.name, "api")
     monkeypatch.setattr(f"headway.{package}.{real.__name__}", function)
     own = [option for option in command.options if option not in options.SPREAD]
     given = {option.name: words_for(option) for option in own}

@@ -287,13 +287,17 @@ def intervene(
     _require_one_step(selected, where)
     choice = Choice(_each(kinds), clustering, k if clustering in METHODS else None, layers, together)
     groupings, lacking = _groupings(rundir, selected, choice)
-    first = [checkpoint for checkpoint in opened.checkpoints(_at_first_step(where)) if checkpoint.run in groupings]
+    first = [
+        checkpoint
+        for checkpoint in opened.checkpoints(_at_first_step(where, tuple(opened.axes)))
+        if checkpoint.run in groupings
+    ]
     checkpoints = list(dict.fromkeys([*first, *selected]))
     corpus = corpus or opened.corpus or "nano"
     texts = open_corpus(corpus)
     common: dict[str, Any] = {
         "lacking": lacking,
-        "choice": choice.identity() | _clusters_in_common(rundir, where, choice),
+        "choice": choice.identity() | _clusters_in_common(rundir, where, choice, tuple(opened.axes)),
         "controls": controls,
         "seed": seed,
         "dtype": dtype,
@@ -337,15 +341,15 @@ def _warn_of_left_out(rundir: RunDirectory) -> None:
             warnings.warn(f"left out: {why}", stacklevel=3)
 
 
-def _at_first_step(where: str) -> str:
+def _at_first_step(where: str, axes: Sequence[str]) -> str:
     """The same selection, at the first step of each run."""
     from headway.suites.where import parse_where
 
-    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where).items.items() if axis != "step")
+    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where, axes).items.items() if axis != "step")
     return " ".join([*kept, "step=first"])
 
 
-def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dict[str, Any]:
+def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice, axes: Sequence[str]) -> dict[str, Any]:
     """What all runs' labels have in common: their step, and how the heads were clustered."""
     from headway.suites.where import parse_where
 
@@ -353,7 +357,7 @@ def _clusters_in_common(rundir: RunDirectory, where: str, choice: Choice) -> dic
     made = record.identity if record else {}
     labels = [given for given in made.get("labels", ()) if given["name"] == choice.clustering]
     how = {name: made.get(name) for name in ("seed", "definitions")}
-    return {"steps": list(parse_where(where).items.get("step", ())), "clusters": how | {"labels": labels}}
+    return {"steps": list(parse_where(where, axes).items.get("step", ())), "clusters": how | {"labels": labels}}
 
 
 def _groupings(
@@ -459,41 +463,33 @@ def analyze(
     """
     from dataclasses import replace
 
-    from headway.studies import STUDIES, TABLES
+    from headway.studies import OF_SCORES, STUDIES, TABLES, applying
 
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     scores = _each(scores)
     _require_scores(scores)
     there = set(rundir.tables())
-    chosen = list(_each(studies)) or [name for name in STUDIES if TABLES[name] & there]
-    if not studies and "roles" in chosen and not roles and not _has_roles(rundir):
-        chosen.remove("roles")
+    chosen = list(_each(studies)) or applying(rundir)
+    if roles and not studies and "roles" not in chosen:
+        chosen.append("roles")
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     results = {}
     for name in chosen:
         # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
         sources = {table: rundir.contents(table) for table in sorted(TABLES[name] & there)}
-        subjects: dict[str, list[dict[str, Any]]] = {
-            "development": [{"score": score} for score in dict.fromkeys(scores)],
-            "roles": [{"roles": _each(roles)}],
-        }
-        for subject in subjects.get(name, [{}]):
+        subjects: list[dict[str, Any]] = [{}]
+        if name in OF_SCORES:
+            subjects = [{"score": score} for score in dict.fromkeys(scores)]
+        elif name == "roles":
+            subjects = [{"roles": _each(roles)}]
+        for subject in subjects:
             found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)
             found = replace(found, sources=sources)
             found.save(rundir)
             results[found.key] = found
     return results
-
-
-def _has_roles(rundir: RunDirectory) -> bool:
-    """Whether the heads table has scores of two roles at least, and step 0 to take levels from: then they are studied unasked."""
-    from headway.known_scores import ROLES
-
-    heads = rundir.read("heads")
-    scored = {role.score for role in ROLES.values()} & {name for name in heads.columns if heads[name].count()}
-    return len(scored) > 1 and 0 in heads["step"]
 
 
 def _require_scores(scores: Sequence[str]) -> None:

@@ -36,6 +36,8 @@ class YesNo(StrEnum):
     no = "no"
 
 
+_MOST_STEPS = 20  # rows of `nano data`
+
 app = typer.Typer(
     name="headway",
     help="When, where and how consistently do attention heads take on a role during training, and does it matter?",
@@ -348,6 +350,27 @@ def train(preset: str, **given: Any) -> None:
     with showing() as progress:
         folder = suite.train(preset, progress=progress, **given)
     _echo(f"The suite is {folder}")
+
+
+@_command(options.NANO_DATA)
+def data(out: str | None, **given: Any) -> None:
+    from headway import nano as suite
+
+    seen = suite.read_data(out=out, **given)
+    for text in seen.texts:
+        _echo(f"  {text}")
+    table = seen.table
+    _echo(f"{'step':>8} {'repeats':>8} {'repeated 4-grams':>17} {'novel 4-grams':>14} {'entropy (nats)':>15}")
+    shown = table if table.height <= _MOST_STEPS else table.gather_every(-(-table.height // _MOST_STEPS))
+    for row in shown.iter_rows(named=True):
+        _echo(
+            f"{row['step']:>8,} {row['repeats']:>8.0%} {row['repeated_ngrams']:>17.1%} {row['novel_ngrams']:>14.1%} "
+            f"{row['entropy']:>15.3f}"
+        )
+    if out:
+        _echo(f"{count(table.height, 'step is', 'steps are')} in {out}")
+    elif shown.height < table.height:
+        _echo(f"{shown.height} of {table.height} steps are shown. --out writes all")
 
 
 @_command(options.DEMO)

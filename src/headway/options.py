@@ -498,13 +498,13 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "weight_clusters"),
+    choices=("development", "roles", "weight_clusters", "causes"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](
     "scores",
     ("prev_self_ratio",),
-    "A score that the study development looks at; give it several times for several scores.",
+    "A score that development and causes look at; give it several times for several scores.",
     Takes.SEVERAL,
     "name",
     flag="--score",
@@ -639,13 +639,67 @@ RUNS_AT_ONCE = Option[int | None](
     "processes",
     at_least=1,
 )
+VARY = Option[tuple[str, ...]](
+    "vary",
+    (),
+    'A factor that runs differ in, with its levels, such as "repeated=0,0.1,0.5"; give it for each factor.',
+    Takes.SEVERAL,
+    "factor=levels",
+)
+N_SEEDS = Option[int | None](
+    "seeds", None, "How many seeds: 1, 2 and so on; the recipe's if not given.", Takes.NUMBER, "seeds", at_least=1
+)
+SIZES = Option[tuple[str, ...]](
+    "sizes", (), "The sizes of the recipe to train, such as 75k; all of them if not given.", Takes.WORDS
+)
+START = Option[str | None](
+    "start",
+    None,
+    "The checkpoint that all runs start from, such as labs/mine/nano-75k-seed1@128.",
+    unit="run@step",
+    flag="--from",
+)
+KEEP_OPTIMIZER = Option(
+    "keep_optimizer", False, "Keep the optimizer's moments at each checkpoint, for forks.", Takes.SWITCH
+)
 NANO_TRAIN = Command(
     "nano train",
     "Train the nano suite; runs that are there already are kept.",
-    (PRESET, SUITE_FOLDER, TRAINING_DEVICE, RUNS_AT_ONCE),
+    (PRESET, SUITE_FOLDER, VARY, N_SEEDS, SIZES, START, KEEP_OPTIMIZER, TRAINING_DEVICE, RUNS_AT_ONCE),
     (
         ("nano train", "Train the quick suite into the cache, in about four minutes of one core."),
+        (
+            'nano train --vary "repeated=0.5,0.7,0.9" --seeds 6 --sizes 75k --out labs/repeats',
+            "A laboratory: 18 runs that differ in the share of repeated passages, and in their seeds.",
+        ),
+        (
+            'nano train --from labs/repeats/nano-75k-repeated0.9-seed1@128 --vary "withheld=none,128-224" --out labs/fork',
+            "Start from a checkpoint, with and without repeated passages in the steps after it.",
+        ),
         ("nano train --preset standard --out suites/nano --workers 2", "Train the large suite into a folder."),
+    ),
+)
+NANO_RUN = Option[str](
+    "run",
+    REQUIRED,
+    "The folder of a run in its suite, such as labs/repeats/nano-75k-seed1.",
+    unit="run",
+    positional=True,
+)
+READ_STEPS = Option[tuple[int, ...] | None](
+    "steps", None, "The steps whose batches are looked at, such as 200..300; all if not given.", Takes.NUMBERS, "steps"
+)
+SHOWN = Option("show", 3, "How many sequences of the first of these steps to show.", Takes.NUMBER, "texts", at_least=0)
+DATA_OUT = Option[str | None]("out", None, "A file for the statistics: .csv or .parquet.", unit="file")
+NANO_DATA = Command(
+    "nano data",
+    "Show what a nano run read: sequences as text, and statistics of each step.",
+    (NANO_RUN, READ_STEPS, SHOWN, DATA_OUT),
+    (
+        (
+            "nano data labs/repeats/nano-75k-repeated0.9-seed1 --steps 200..300 --out data.csv",
+            "Draw the batches of these steps again, and describe them.",
+        ),
     ),
 )
 DEMO_OUT = replace(OUT, default="headway-demo")
@@ -656,4 +710,18 @@ DEMO = Command(
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
 
-COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, POWER, AUDIT, STATUS, NANO_TRAIN, DEMO)
+COMMANDS = (
+    SUITES,
+    MEASURE,
+    CLUSTER,
+    INTERVENE,
+    IMPORT_HEADS,
+    ANALYZE,
+    REPORT,
+    POWER,
+    AUDIT,
+    STATUS,
+    NANO_TRAIN,
+    NANO_DATA,
+    DEMO,
+)

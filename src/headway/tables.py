@@ -6,6 +6,7 @@ compute `layer_number`, `depth` and `step + 1`. They are not stored in tables.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -38,6 +39,20 @@ CHECKPOINT_COLUMNS = (
     Column("n_heads", pl.Int32(), "heads", "query heads in a layer"),
 )
 
+# A run's value on each axis of its suite follows these, as text: the column axis_repeated is the axis `repeated`.
+_AXIS = "axis_"
+
+
+def axis_column(axis: str) -> str:
+    """Name of the column that holds the runs' values on `axis`."""
+    return _AXIS + axis
+
+
+def axes_of(columns: Iterable[str]) -> tuple[str, ...]:
+    """Names of the axes that are among the `columns` of a table, in their order."""
+    return tuple(name.removeprefix(_AXIS) for name in columns if name.startswith(_AXIS))
+
+
 HEAD_COLUMNS = (
     Column("layer", pl.Int32(), "", "counted from 0"),
     Column("head", pl.Int32(), "", "query head within its layer, counted from 0"),
@@ -66,9 +81,9 @@ CORPUS_COLUMNS = (
 )
 
 
-def schema(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
-    """Polars schema of `columns`."""
-    return {column.name: column.dtype for column in columns}
+def schema(columns: tuple[Column, ...], axes: Iterable[str] = ()) -> dict[str, pl.DataType]:
+    """Polars schema of `columns`, and after them of the runs' `axes`."""
+    return {column.name: column.dtype for column in columns} | {axis_column(name): pl.String() for name in axes}
 
 
 def score_columns(frame: pl.DataFrame) -> list[str]:

@@ -176,7 +176,7 @@ def test_a_run_is_the_same_alone_and_beside_others(tmp_path):
 
 def test_runs_of_one_size_are_trained_together_and_every_worker_has_some():
     recipe = dataclasses.replace(TINY, seeds=(1, 2, 3, 4, 5))
-    runs = list(recipe.runs())
+    runs = list(nano.planned_runs(recipe))
     for n_workers, most, lengths in (
         (2, 3, [3, 2, 3, 2]),
         (1, 3, [3, 2, 3, 2]),
@@ -186,7 +186,7 @@ def test_runs_of_one_size_are_trained_together_and_every_worker_has_some():
         stacks = making._stacks(recipe, runs, n_workers, most)
         assert [len(stack) for stack in stacks] == lengths
         assert [run for stack in stacks for run in stack] == runs
-        assert all(len({recipe.runs()[run][0] for run in stack}) == 1 for stack in stacks)
+        assert all(len({nano.planned_runs(recipe)[run][0] for run in stack}) == 1 for stack in stacks)
 
 
 # --- what the presets show ------------------------------------------------------------------------------------------
@@ -292,17 +292,15 @@ def test_training_that_was_stopped_goes_on_with_the_missing_runs(tiny, tmp_path)
 
 def test_a_run_that_breaks_off_is_no_run(tiny, tmp_path):
     location.prepare(tmp_path, TINY)
-    from tokenizers import Tokenizer
 
     def stop():
         raise KeyboardInterrupt
 
-    tokenizer = Tokenizer.from_file(str(location.tokenizer_path(tmp_path)))
     before = sorted(tmp_path.iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda *args, **options: stop())
         with pytest.raises(KeyboardInterrupt):
-            worker.make_runs(TINY, RUNS[:2], tokenizer, tmp_path, "cpu")
+            worker.make_runs(TINY, RUNS[:2], tmp_path)
     assert sorted(tmp_path.iterdir()) == before
     assert location.missing_runs(tmp_path, TINY) == RUNS  # the costliest first
 
@@ -365,7 +363,7 @@ def test_presets_are_grids_of_the_promised_size(name):
     ]
     assert recipe.steps[0] == 0
     assert list(recipe.steps) == sorted(set(recipe.steps))
-    assert len(recipe.runs()) == len(recipe.sizes) * len(recipe.seeds)
+    assert len(nano.planned_runs(recipe)) == len(recipe.sizes) * len(recipe.seeds)
     assert len({size.name(recipe.vocab_size) for size in recipe.sizes}) == len(recipe.sizes)
     assert all(size.hidden_size % size.n_heads == 0 for size in recipe.sizes)
 
@@ -384,7 +382,7 @@ def test_the_held_out_text_is_a_tenth_and_in_no_other():
 def test_batches_mix_text_and_passages_that_repeat():
     stream = data.token_stream(data.train_tokenizer(TINY.vocab_size))
     recipe = dataclasses.replace(TINY, batch_size=2000)
-    batch = next(data.batches(recipe, stream, seed=7))
+    batch = next(data.batches(recipe, stream, seed=7)).ids
     assert batch.shape == (2000, 32)
     assert batch.dtype == np.int64
 
@@ -397,9 +395,9 @@ def test_batches_mix_text_and_passages_that_repeat():
     assert abs((periods > 0).sum() - 1000) < 112
     assert {5, 6, 7, 8, 9} == set(periods[periods > 0])
     assert 0.25 < distinct[periods > 0].mean() < 1  # the random quarter, and some of the text's
-    again = next(data.batches(recipe, stream, seed=7))
+    again = next(data.batches(recipe, stream, seed=7)).ids
     assert (batch == again).all()
-    assert (batch != next(data.batches(recipe, stream, seed=8))).any()
+    assert (batch != next(data.batches(recipe, stream, seed=8)).ids).any()
 
 
 def test_training_in_a_script_without_a_main_guard(tmp_path):

@@ -198,7 +198,7 @@ class HeadScores:
         layer, head = np.divmod(np.arange(geometry.n_layers * geometry.n_heads), geometry.n_heads)
         of_heads = {"layer": layer, "head": head} | {name: means[name].ravel() for name in self.scores}
         of_checkpoint = {
-            **{name: getattr(checkpoint, name) for name in ("suite", "run", "model", "size", "seed", "step")},
+            **checkpoint.columns,
             **{name: getattr(geometry, name) for name in ("n_params", "n_layers", "n_heads")},
             **model_columns,
             "n_texts": len(np.unique(texts.text)),
@@ -208,7 +208,9 @@ class HeadScores:
         }
         types = tables.schema(tables.HEADS_COLUMNS)
         types |= dict.fromkeys(self.scores, pl.Float64())
-        types |= tables.schema((tables.MODEL_COLUMNS if self.loss else ()) + tables.CORPUS_COLUMNS)
+        types |= tables.schema(
+            (tables.MODEL_COLUMNS if self.loss else ()) + tables.CORPUS_COLUMNS, dict(checkpoint.axes)
+        )
         frame = pl.DataFrame(of_heads).with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
 

@@ -147,13 +147,13 @@ class WeightClusters:
         return (
             _frame(rows)
             .with_columns(
-                *(pl.lit(getattr(checkpoint, name)).alias(name) for name in ("suite", "run", "model", "size", "seed")),
-                step=pl.lit(checkpoint.step),
+                *(pl.lit(value).alias(name) for name, value in checkpoint.columns.items()),
                 n_params=pl.lit(geometry.n_params),
                 n_layers=pl.lit(geometry.n_layers),
                 n_heads=pl.lit(geometry.n_heads),
             )
-            .cast(_schema())[[column.name for column in tables.CLUSTERS_COLUMNS]]
+            .cast(_schema())
+            .select(*tables.schema(tables.CLUSTERS_COLUMNS, dict(checkpoint.axes)))
         )
 
     def rows(

@@ -78,7 +78,7 @@ def language_model(
 def checkpoint_columns(checkpoint: Checkpoint, geometry: Geometry) -> dict[str, Any]:
     """Columns that identify the checkpoint in a table."""
     return {
-        **{name: getattr(checkpoint, name) for name in ("suite", "run", "model", "size", "seed", "step")},
+        **checkpoint.columns,
         "n_params": geometry.n_params,
         "n_layers": geometry.n_layers,
         "n_heads": geometry.n_heads,
@@ -230,7 +230,7 @@ class ClusterEffects(OnClusters):
                     "top_after_p": after.probabilities,
                 }
             )
-        return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS))
+        return pl.DataFrame(rows, schema=tables.schema(tables.INTERVENTIONS_COLUMNS, dict(checkpoint.axes)))
 
     def _operations(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Operation, list[Operation]]:
         """The operation, and the same operation on random groups. Different groups may give the same operation."""

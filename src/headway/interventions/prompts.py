@@ -139,7 +139,7 @@ class PromptAnswers(OnClusters):
             for prompt, ids in readable
             for row in self._answers(prompt, ids, input, groupings_of(checkpoint, self.groupings, self.lacking))
         ]
-        return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS))
+        return pl.DataFrame(rows, schema=tables.schema(tables.PROMPTS_COLUMNS, dict(checkpoint.axes)))
 
     def _readable(self, input: LanguageModel) -> tuple[list[tuple[Prompt, np.ndarray]], list[str]]:
         """Prompts that the model can read, with their token ids, and the reasons why it cannot read the others."""

@@ -7,16 +7,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from headway import options
 from headway.devices import choose_device
 from headway.errors import HeadwayError, StorageError
+from headway.nano.forks import forked
+from headway.nano.laboratory import announced, laboratory, planned_runs
 from headway.nano.location import cache_folder, missing_runs, prepare
-from headway.nano.recipe import Recipe, Size, preset
+from headway.nano.recipe import Recipe, preset
 from headway.progress import Progress, Silent
 from headway.store.directory import require_folder
 from headway.text import count, listed
@@ -40,6 +43,11 @@ def folder(name: str = "quick", progress: Progress | None = None) -> Path:
 def train(
     recipe: str | Recipe,
     out: str | os.PathLike[str] | None = options.SUITE_FOLDER.default,
+    vary: Sequence[str] = options.VARY.default,
+    seeds: int | None = options.N_SEEDS.default,
+    sizes: Sequence[str] = options.SIZES.default,
+    start: str | None = options.START.default,
+    keep_optimizer: bool = options.KEEP_OPTIMIZER.default,
     device: str = options.TRAINING_DEVICE.default,
     workers: int | None = options.RUNS_AT_ONCE.default,
     progress: Progress | None = None,
@@ -51,13 +59,19 @@ def train(
     another Python has other documentation to train on. Each worker trains up to three runs of a size together, on one
     thread; on a GPU, up to 64.
 
+    A laboratory, whose runs differ in the factors of `vary`, has a run for each combination of levels, sizes and seeds.
+    A fork takes its recipe from the run that it starts from, so that `recipe` then counts for nothing. Its data are those
+    of the run from that step on, but for what `vary` changes. If the optimizer's moments were kept at that checkpoint, a
+    fork that changes nothing gives the weights of the run, up to rounding. Otherwise AdamW starts without moments.
+
     Args:
         recipe: `quick` or `standard`, or a recipe of your own.
         {options}
 
     Raises:
-        SelectionError: no preset of that name.
-        UsageError: `out` is empty, a file or holds something else, or the device is not there.
+        SelectionError: no preset, size, run or step of that name.
+        UsageError: a factor or level is unknown; `out` is empty, a file or holds something else; or the device is not
+            there.
         StorageError: the folder cannot be written to.
         HeadwayError: a worker failed, with the last thing it said.
     """
@@ -66,17 +80,24 @@ def train(
     if out is not None:
         require_folder(out)
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
+    content = None
+    if start is not None:
+        name, (recipe, content) = "fork", forked(start)
+    recipe = laboratory(recipe, vary, seeds, sizes)
     place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
     device = choose_device(device)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
-            prepare(place, recipe)
+            prepare(place, recipe, content)
             for left_behind in place.glob(".nano-*"):
                 shutil.rmtree(left_behind, ignore_errors=True)
             runs = missing_runs(place, recipe)
             if runs:
-                _train(place, recipe, runs, device, workers or _cores(), progress or Silent())
+                progress, workers = progress or Silent(), workers or _cores()
+                if vary:
+                    progress.say(announced(recipe, runs, workers))
+                _train(place, recipe, runs, device, workers, progress, keep_optimizer)
     except OSError as error:
         raise StorageError(
             f"the nano suite cannot be written to {place}: {error.strerror or error}; make room, or set HEADWAY_CACHE "
@@ -90,14 +111,22 @@ def _cores() -> int:
     return min(cores, MOST_WORKERS)
 
 
-def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers: int, progress: Progress) -> None:
+def _train(
+    place: Path,
+    recipe: Recipe,
+    runs: list[str],
+    device: str,
+    n_workers: int,
+    progress: Progress,
+    keep_optimizer: bool = False,
+) -> None:
     todo: SimpleQueue[list[str]] = SimpleQueue()
     stacks = _stacks(recipe, runs, n_workers, MOST_TOGETHER[device.partition(":")[0]])
     for stack in stacks:
         todo.put(stack)
     n_workers = min(n_workers, len(stacks))
     steps: SimpleQueue[int] = SimpleQueue()
-    workers = [_Worker(place, device) for _ in range(n_workers)]
+    workers = [_Worker(place, device, keep_optimizer) for _ in range(n_workers)]
 
     def serve(worker: _Worker) -> None:
         while True:
@@ -108,9 +137,11 @@ def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers:
             for step in worker.train(stack):
                 steps.put(step)
 
-    per_run = recipe.steps[-1]
-    whole = len(recipe.runs()) - len(runs)
-    progress.start(f"training {count(len(runs), 'nano model')}", per_run * len(recipe.runs()), done=per_run * whole)
+    per_run = recipe.steps[-1] - recipe.first_step
+    whole = len(planned_runs(recipe)) - len(runs)
+    progress.start(
+        f"training {count(len(runs), 'nano model')}", per_run * len(planned_runs(recipe)), done=per_run * whole
+    )
     with ThreadPoolExecutor(n_workers) as pool:
         try:
             serving = {pool.submit(serve, worker) for worker in workers}
@@ -125,12 +156,13 @@ def _train(place: Path, recipe: Recipe, runs: list[str], device: str, n_workers:
 
 
 def _stacks(recipe: Recipe, runs: list[str], n_workers: int, most: int) -> list[list[str]]:
-    """Runs to train together: of one size, at most `most`, and few enough that every worker has some of each size."""
-    of_size: dict[Size, list[str]] = {}
+    """Runs to train together: of one size and recipe, at most `most`, and few enough that every worker has some of each."""
+    alike: dict[Recipe, list[str]] = {}
+    planned = planned_runs(recipe)
     for run in runs:
-        of_size.setdefault(recipe.runs()[run][0], []).append(run)
+        alike.setdefault(replace(planned[run].recipe, seeds=()), []).append(run)
     stacks = []
-    for same in of_size.values():
+    for same in alike.values():
         together = min(most, -(-len(same) // n_workers))
         stacks += [same[start : start + together] for start in range(0, len(same), together)]
     return stacks
@@ -144,10 +176,10 @@ def _drain(queue: SimpleQueue[int]) -> Iterator[int]:
 class _Worker:
     """A process that trains one stack of runs after another."""
 
-    def __init__(self, place: Path, device: str) -> None:
+    def __init__(self, place: Path, device: str, keep_optimizer: bool) -> None:
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - close() closes it
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "headway.nano.worker", str(place), device],
+            [sys.executable, "-m", "headway.nano.worker", str(place), device, str(keep_optimizer)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

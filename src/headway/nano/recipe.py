@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from headway.errors import SelectionError
+from headway.errors import SelectionError, UsageError
 from headway.nano.text import text_sha256
 
 # Raise it when the code gives other weights for the same recipe, so that cached suites are trained again.
@@ -34,6 +34,24 @@ class Size:
         return f"{round(self.n_params(vocab_size) / 1000)}k"
 
 
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint that a fork starts from.
+
+    Attributes:
+        run: the run's name.
+        step: the step of its checkpoint.
+        sha256: a hash of its weights and, if it has them, its optimizer's moments.
+    """
+
+    run: str
+    step: int
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Sizes, seeds and steps; the data of a step; the optimiser.
@@ -50,6 +68,13 @@ class Recipe:
         random: the share of repeated passages that are distinct random tokens; the others are text.
         shortest_passage, longest_passage: tokens of a repeated passage, drawn uniformly.
         rotary: the share of a head's dimensions that are rotated by position.
+        background: `text`, or `zipf`: tokens drawn from Zipf's law instead of text.
+        zipf: the exponent of that law. The token of rank r has a probability in proportion to r ** -zipf.
+        burstiness: the share of tokens of a background that copy an earlier token of their sequence, drawn uniformly.
+        window: the first step, and the step after the last, whose data hold repeated passages; None for all steps.
+        withheld: likewise, the steps whose data hold none.
+        vary: the factors that runs differ in, and their levels. Each combination of levels has all sizes and seeds.
+        origin: the checkpoint from which all runs start instead of their initialisation.
         warmup: steps over which the learning rate rises. In the second half of training it falls linearly, to a tenth.
     """
 
@@ -70,19 +95,51 @@ class Recipe:
     weight_decay: float = 0.01
     max_gradient_norm: float = 1.0
     initializer_range: float = 0.02
+    background: str = "text"
+    zipf: float = 1.0
+    burstiness: float = 0.0
+    window: Window | None = None
+    withheld: Window | None = None
+    vary: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    origin: Origin | None = None
 
-    def runs(self) -> dict[str, tuple[Size, int]]:
-        """Each run's name, such as nano-75k-seed1, and its size and seed; the costliest first."""
-        largest_first = sorted(self.sizes, key=lambda size: -size.n_params(self.vocab_size))
-        return {
-            f"nano-{size.name(self.vocab_size)}-seed{seed}": (size, seed)
-            for size in largest_first
-            for seed in self.seeds
-        }
+    def require_possible(self) -> None:
+        """Check that models of this recipe exist, and that its passages fit.
+
+        Raises:
+            UsageError: they do not.
+        """
+        for size in self.sizes:
+            if size.hidden_size % size.n_heads or (size.hidden_size // size.n_heads) % 2:
+                raise UsageError(
+                    f"{size.n_heads} heads do not divide a width of {size.hidden_size} into heads of an even width. "
+                    "Choose another number of heads"
+                )
+        room = min(self.context_length, self.vocab_size - 2)
+        if self.longest_passage > room:
+            raise UsageError(
+                f"passages of {self.longest_passage} distinct tokens do not fit a context of {self.context_length} and a "
+                f"vocabulary of {self.vocab_size}, two of them special. Vary the passage too, such as passage=8-{room}"
+            )
+
+    def repeated_at(self, step: int) -> float:
+        """The share of sequences that repeat a passage in the batch after `step`."""
+        inside = self.window is None or self.window[0] <= step < self.window[1]
+        left_out = self.withheld is not None and self.withheld[0] <= step < self.withheld[1]
+        return self.repeated if inside and not left_out else 0.0
+
+    @property
+    def first_step(self) -> int:
+        """The step from which runs start: 0, or that of the checkpoint they are forked from."""
+        return self.origin.step if self.origin else 0
 
     def described(self) -> dict[str, Any]:
         """All that decides the weights, as JSON: recipe, text and code version."""
-        described = {"recipe": asdict(self), "text_sha256": text_sha256(), "code_version": CODE_VERSION}
+        defaults = {field.name: field.default for field in fields(self)}
+        # A suite that was trained before these existed has the same description as one of their defaults.
+        same = {name for name in _ADDED if getattr(self, name) == defaults[name]}
+        recipe = {name: value for name, value in asdict(self).items() if name not in same}
+        described = {"recipe": recipe, "text_sha256": text_sha256(), "code_version": CODE_VERSION}
         # Tuples become lists, as they come back from a file.
         as_read: dict[str, Any] = json.loads(json.dumps(described))
         return as_read
@@ -93,8 +150,17 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Recipe:
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists, "sizes": tuple(Size(**size) for size in values["sizes"])})
+        read: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        read["sizes"] = tuple(Size(**size) for size in values["sizes"])
+        read["vary"] = tuple((name, tuple(levels)) for name, levels in values.get("vary", ()))
+        if values.get("origin"):
+            read["origin"] = Origin(**values["origin"])
+        return cls(**read)
+
+
+_ADDED = ("background", "zipf", "burstiness", "window", "withheld", "vary", "origin")
 
 
 _SMALL = (Size(2, 4, 64, 128), Size(3, 4, 64, 128), Size(2, 6, 96, 192))

@@ -102,8 +102,21 @@ class Stack:
 
     def state(self, run: int) -> dict[str, Tensor]:
         """The parameters of one run, by name."""
-        row = self.weights.detach()[run].cpu().split(self._lengths)
-        return {name: part.view(shape).clone() for (name, shape), part in zip(self._shapes.items(), row, strict=True)}
+        return self.parts(self.weights.detach()[run])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters, in their order."""
+        return list(self._shapes)
+
+    def parts(self, row: Tensor) -> dict[str, Tensor]:
+        """A run's row, such as its weights or moments, by the parameters' names."""
+        parts = row.cpu().split(self._lengths)
+        return {name: part.view(shape).clone() for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+    def row(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The row that `parts` takes apart."""
+        return torch.cat([parts[name].flatten() for name in self._shapes])
 
     def losses(self, ids: Tensor) -> Tensor:
         """The mean loss of each run's next-token predictions, in nats.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,13 @@ from headway.store.files import to_json
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
+    from torch.optim import AdamW
 
     from headway.nano.stacked import Stack
+
+
+OPTIMIZER = "optimizer.safetensors"  # a checkpoint's file with AdamW's moments
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def train_runs(
@@ -26,9 +32,16 @@ def train_runs(
     tokenizer: Tokenizer,
     *,
     device: str = "cpu",
+    start: Path | None = None,
+    keep_optimizer: bool = False,
     step_done: Callable[[], None] = lambda: None,
 ) -> None:
     """Train one run for each seed in `folders`, and write its checkpoints to FOLDER/stepN/ with files as on the Hub.
+
+    Args:
+        start: for a recipe with an origin, the file with the weights, and with AdamW's moments if they were kept. Without
+            moments, AdamW starts with none.
+        keep_optimizer: whether each checkpoint also holds AdamW's moments, twice as large as the weights.
 
     The seed decides initialisation and data order, which are the same alone and beside other runs. On a CPU the same
     runs together give the same weights, bit for bit, with the same versions of PyTorch and NumPy on the same kind of
@@ -48,12 +61,19 @@ def train_runs(
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(recipe, step))
+        first = recipe.first_step
+        if start is not None:
+            _resume(stack, optimizer, start, first)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda since: _rate(recipe, first + since))
         stream = token_stream(tokenizer)
-        data = [batches(recipe, stream, seed) for seed in folders]
-        for step in range(recipe.steps[-1] + 1):
+        # The batches before the first step are drawn as well: a fork reads on where its run was.
+        data = [islice((batch.ids for batch in batches(recipe, stream, seed)), first, None) for seed in folders]
+        for step in range(first, recipe.steps[-1] + 1):
             if step in recipe.steps:
-                _save(stack, recipe, size, tokenizer, [folder / f"step{step}" for folder in folders.values()])
+                places = [folder / f"step{step}" for folder in folders.values()]
+                _save(stack, recipe, size, tokenizer, places)
+                if keep_optimizer:
+                    _save_moments(stack, optimizer, places)
             if step == recipe.steps[-1]:
                 break
             ids = torch.stack([torch.from_numpy(next(own)) for own in data]).to(device)
@@ -62,6 +82,35 @@ def train_runs(
             optimizer.step()
             schedule.step()
             step_done()
+
+
+def _resume(stack: Stack, optimizer: AdamW, start: Path, step: int) -> None:
+    """Give all runs the weights in the file `start`, and their optimizer its moments, if they are there."""
+    import torch
+    from safetensors.torch import load_file
+
+    given = load_file(start)
+    with torch.no_grad():
+        stack.weights.copy_(stack.row(given))  # to the row of every run
+    if any(name.startswith(_MOMENTS) for name in given):
+        moments = {
+            moment: stack.row({name: given[f"{moment}.{name}"] for name in stack.names}).expand_as(stack.weights)
+            for moment in _MOMENTS
+        }
+        own = {moment: rows.clone().to(stack.weights.device) for moment, rows in moments.items()}
+        optimizer.state[stack.weights] = {"step": torch.tensor(float(step)), **own}
+
+
+def _save_moments(stack: Stack, optimizer: AdamW, folders: list[Path]) -> None:
+    """AdamW's moments of each run, zero before its first step."""
+    import torch
+    from safetensors.torch import save_file
+
+    state = optimizer.state[stack.weights]
+    rows = {moment: state.get(moment, torch.zeros_like(stack.weights)) for moment in _MOMENTS}
+    for run, folder in enumerate(folders):
+        named = {f"{moment}.{name}": part for moment, of in rows.items() for name, part in stack.parts(of[run]).items()}
+        save_file(named, folder / OPTIMIZER)
 
 
 def _clipped(gradient: Tensor, largest: float) -> Tensor:

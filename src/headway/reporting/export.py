@@ -51,7 +51,7 @@ def static_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     spec = page.specification(chapter, figure)
     chosen = {name: narrowed(page.drawn(chapter, name, [figure]), figure) for name in figure.tables}
     spec["datasets"] = {page.table_address(chapter, name): embed.rows(frame) for name, frame in chosen.items()}
-    spec["config"] = theme.config(len(chapter.sizes), font=theme.STATIC_FONT) | {"background": "white"}
+    spec["config"] = theme.config(chapter.n_colours, font=theme.STATIC_FONT) | {"background": "white"}
     spec["config"]["legend"]["disable"] = not figure.legend
     spec["padding"] = 12
     spec["title"] = {"text": figure.title, "anchor": "start", "fontSize": 14, "offset": 12, "subtitle": _words(figure)}

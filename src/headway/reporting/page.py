@@ -152,8 +152,8 @@ def figures(chapters: Sequence[Chapter]) -> dict[str, Any]:
     return {
         "themes": {
             chapter.id: {
-                "light": theme.config(len(chapter.sizes)),
-                "dark": theme.config(len(chapter.sizes), dark=True),
+                "light": theme.config(chapter.n_colours),
+                "dark": theme.config(chapter.n_colours, dark=True),
             }
             for chapter in chapters
         },

@@ -157,6 +157,7 @@ class Chapter:
         tables: the tables that charts draw, by name.
         sizes: names of the sizes, smallest first. Each has one colour throughout.
         seeds: names of the seeds.
+        colours: how many ordered colours charts need, if that is more than there are sizes.
     """
 
     study: str
@@ -173,6 +174,12 @@ class Chapter:
     sizes: Sequence[str] = ()
     seeds: Sequence[str] = ()
     left_out: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    colours: int = 0
+
+    @property
+    def n_colours(self) -> int:
+        """How many ordered colours the theme has."""
+        return max(len(self.sizes), self.colours)
 
     @property
     def id(self) -> str:

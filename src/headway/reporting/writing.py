@@ -20,6 +20,7 @@ from headway.text import listed
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
 CHAPTERS = {
+    "causes": "headway.reporting.causes",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

@@ -21,6 +21,8 @@ except ImportError:  # Windows has no fcntl; abandoned files stay there
 
 from headway.errors import StorageError
 
+# In a run's folder: the run's values on the axes of its suite. Nano writes it, and the suite of a folder reads it.
+AXES_FILE = "axes.json"
 _WAYS_OUT = {
     errno.ENOSPC: "Free some space and run the same command again",
     errno.EDQUOT: "Free some of your quota and run the same command again",

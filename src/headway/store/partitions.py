@@ -79,6 +79,23 @@ def read_partition_metadata(path: Path) -> dict[str, str]:
     return _own(path, metadata)
 
 
+def columns_of(path: Path) -> list[str]:
+    """Names of a partition's columns, read from the end of the file.
+
+    Raises:
+        StorageError: they cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        require_regular(path)
+        with path.open("rb") as file:
+            return list(pq.read_schema(file).names)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StorageError(f"{path} is damaged ({error}). {_AGAIN}") from error
+
+
 def _own(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, str]:
     """The metadata that headway wrote. A renamed or copied file is refused, as it would stand for another checkpoint."""
     own = {k.removeprefix(_PREFIX).decode(): v.decode() for k, v in metadata.items() if k.startswith(_PREFIX)}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.studies import development, roles, weight_clusters
+from headway.store.directory import RunDirectory
+from headway.studies import causes, development, roles, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
     "development": development.study,
     "roles": roles.study,
     "weight_clusters": weight_clusters.study,
+    "causes": causes.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
@@ -18,6 +20,29 @@ TABLES: dict[str, frozenset[str]] = {
     "development": frozenset({"heads"}),
     "roles": frozenset({"heads"}),
     "weight_clusters": weight_clusters.TABLES,
+    "causes": frozenset({"heads"}),
 }
 
-__all__ = ["STUDIES", "TABLES", "Finding", "Result", "development", "roles", "weight_clusters"]
+# The studies that look at one score at a time. The others have one subject.
+OF_SCORES = frozenset({"development", "causes"})
+
+
+def applying(rundir: RunDirectory) -> list[str]:
+    """The studies that can say something about the tables of `rundir`."""
+    there = set(rundir.tables())
+    asked = {"causes": causes.applies, "roles": roles.applies}  # what a table must hold besides
+    return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
+
+
+__all__ = [
+    "OF_SCORES",
+    "STUDIES",
+    "TABLES",
+    "Finding",
+    "Result",
+    "applying",
+    "causes",
+    "development",
+    "roles",
+    "weight_clusters",
+]

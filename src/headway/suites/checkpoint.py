@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from headway.tables import axis_column
+
+# Names of axes with their values, in the suite's order, such as (("repeated", "0.5"), ("window", "none")).
+Axes = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,11 @@ Source = HubSource | FolderSource
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One run at one step. It is small, hashable and picklable, so it can be sent to workers."""
+    """One run at one step. It is small, hashable and picklable, so it can be sent to workers.
+
+    Attributes:
+        axes: in what else the runs of the suite differ, by name: such as one cause of a laboratory, or the training data.
+    """
 
     suite: str
     run: str
@@ -57,6 +67,13 @@ class Checkpoint:
     step: int
     revision: str
     source: Source
+    axes: Axes = ()
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that identify the checkpoint in a table, by name; those of its axes are the last."""
+        named = {name: getattr(self, name) for name in ("suite", "run", "model", "size", "seed", "step")}
+        return named | {axis_column(name): value for name, value in self.axes}
 
     @property
     def key(self) -> str:

@@ -1,7 +1,13 @@
-"""Suites in local folders: FOLDER/RUN/REVISION/ with files as on the Hub, or FOLDER/REVISION/ for a single run."""
+"""Suites in local folders: FOLDER/RUN/REVISION/ with files as on the Hub, or FOLDER/REVISION/ for a single run.
+
+A run may say in RUN/axes.json in what else it differs from others, such as {"repeated": "0.5"}: these names become axes
+of the suite, which `--where` selects by and tables have columns of.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +15,11 @@ from pathlib import Path
 
 from headway.errors import RunDirectoryError, SelectionError
 from headway.store.directory import safe_name
+from headway.store.files import AXES_FILE
+from headway.suites.checkpoint import Axes
 from headway.suites.names import parse_run, parse_step
 from headway.suites.suite import Run, Stages, Suite, by_stage
+from headway.suites.where import AXES
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,35 @@ def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str |
             "The name REVISION must contain a step, such as step1000 or checkpoint-1000"
         )
     runs = [
-        Run(run.name, *parse_run(run.name), location=run, revisions=FolderRevisions(run))
+        Run(run.name, *parse_run(run.name), location=run, revisions=FolderRevisions(run), axes=_axes(run))
         for run in _with_safe_names(folders)
     ]
     return Suite(name or folder.name, runs, about=about or "checkpoints in a folder", origin=str(folder), corpus=corpus)
+
+
+def _axes(run: Path) -> Axes:
+    """The run's values on the axes of its suite, from its file `AXES_FILE`; none if it has no such file.
+
+    Raises:
+        SelectionError: the file is no JSON object of texts, or a name or a value cannot be selected by.
+    """
+    path = run / AXES_FILE
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise SelectionError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(stated, dict) or not all(isinstance(value, str) for value in stated.values()):
+        raise SelectionError(f'{path} must hold texts by the names of axes, such as {{"repeated": "0.5"}}')
+    for name, value in stated.items():
+        if name in AXES or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise SelectionError(
+                f"{path}: {name!r} cannot name an axis. Use lower-case letters, digits and '_', and none of {', '.join(AXES)}"
+            )
+        if not re.fullmatch(r"[^\s,=]+", value) or ".." in value:
+            raise SelectionError(f"{path}: {value!r} cannot be a value of {name}: leave out spaces, ',', '=' and '..'")
+    return tuple(stated.items())
 
 
 def _is_run(folder: Path) -> bool:

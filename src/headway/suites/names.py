@@ -93,3 +93,11 @@ def natural_order(label: str) -> tuple[str, float]:
     """Sort key for labels: 9 before 10, data-seed2 before data-seed10."""
     found = re.fullmatch(r"(.*?)(\d+)", label)
     return (found[1], float(found[2])) if found else (label, float("inf"))
+
+
+def level_order(level: str) -> tuple[int, float, str]:
+    """Sort key for values of an axis: `none` first, then numbers (0.1 before 0.5, 8-31 before 16-31), words last."""
+    if level == "none":
+        return (0, 0.0, "")
+    number = re.match(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", level)
+    return (1, float(number[0]), level) if number else (2, 0.0, level)

@@ -157,10 +157,10 @@ def _nano(name: str) -> Suite:
 
 
 def _nano_info(name: str) -> SuiteInfo:
-    from headway.nano import PRESETS
+    from headway.nano import PRESETS, planned_runs
 
     recipe = PRESETS[_NANO[name]]
-    runs = [parse_run(run) for run in recipe.runs()]
+    runs = [parse_run(run) for run in planned_runs(recipe)]
     return SuiteInfo(
         name=name,
         about=_NANO_ABOUT,

@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from headway.errors import SelectionError
-from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource, Source
-from headway.suites.names import PLAIN, natural_order, parse_revision, size_order
+from headway.suites.checkpoint import Axes, Checkpoint, FolderSource, HubSource, Source
+from headway.suites.names import PLAIN, level_order, natural_order, parse_revision, size_order
 from headway.suites.where import Where, parse_where
 from headway.text import count
 
@@ -30,7 +30,12 @@ class Revisions(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. `location` is its Hub repository or its folder."""
+    """One training run.
+
+    Attributes:
+        location: its Hub repository or its folder.
+        axes: its value on each axis that the suite has beside size and seed, by name.
+    """
 
     name: str
     model: str
@@ -39,6 +44,7 @@ class Run:
     location: str | Path
     revisions: Revisions
     tokenizer_repo: str = ""
+    axes: Axes = ()
 
     def of_stage(self, stage: str) -> Run:
         """The same run in a later training stage, whose steps start from 0 again."""
@@ -62,6 +68,7 @@ class SuiteInfo:
     n_runs: int
     steps: str
     notes: tuple[str, ...]
+    axes: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -69,6 +76,7 @@ class SuiteInfo:
             f"  runs   {self.n_runs}, from {self.origin}",
             f"  sizes  {', '.join(self.sizes)}",
             f"  seeds  {', '.join(self.seeds)}",
+            *(f"  {name}  {', '.join(values)}" for name, values in self.axes),
             f"  steps  {self.steps}",
             *(f"  note   {note}" for note in self.notes),
         ]
@@ -80,7 +88,7 @@ class Suite:
 
     Attributes:
         name: the suite's name in tables.
-        runs: ordered by size, then seed.
+        runs: ordered by size, then axes, then seed.
         corpus: the default corpus for measurements, or None.
     """
 
@@ -95,7 +103,7 @@ class Suite:
         corpus: str | None = None,
     ) -> None:
         self.name, self.about, self.origin, self.notes, self.corpus = name, about, origin, tuple(notes), corpus
-        self.runs = tuple(sorted(runs, key=lambda run: (size_order(run.size), natural_order(run.seed), run.name)))
+        self.runs = tuple(sorted(runs, key=_place))
 
     def __repr__(self) -> str:
         return f"<Suite {self.name}: {count(len(self.runs), 'run')}>"
@@ -103,6 +111,15 @@ class Suite:
     def _repr_html_(self) -> str:
         """What is known of the suite, for a notebook."""
         return f"<pre>{html.escape(str(self.describe()))}</pre>"
+
+    @property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        """The values of each axis that the suite has beside size and seed, by name, in order."""
+        names = _distinct(name for run in self.runs for name, _ in run.axes)
+        return {
+            name: tuple(sorted({dict(run.axes)[name] for run in self.runs if name in dict(run.axes)}, key=level_order))
+            for name in names
+        }
 
     def describe(self) -> SuiteInfo:
         """Describe name, sizes, seeds and steps. Nothing is fetched."""
@@ -115,6 +132,7 @@ class Suite:
             n_runs=len(self.runs),
             steps="; ".join(_distinct(run.revisions.describe() for run in self.runs)),
             notes=self.notes,
+            axes=tuple(self.axes.items()),
         )
 
     def checkpoints(self, where: str = "") -> list[Checkpoint]:
@@ -130,7 +148,7 @@ class Suite:
             SelectionError: the selection cannot be parsed, or names an unknown size, seed, step or run.
             CheckpointError: the Hub does not answer a request for a run's revisions.
         """
-        asked = parse_where(where)
+        asked = parse_where(where, tuple(self.axes))
         runs = {run.name: (run, steps) for one in self._choose_runs(asked) for run, steps in self._stages(one, asked)}
         revisions = {name: dict(sorted(steps.items())) for name, (_, steps) in runs.items()}
         chosen = self._choose_steps(asked, revisions)
@@ -161,6 +179,10 @@ class Suite:
         sizes = where.choose("size", _distinct(run.size for run in self.runs), owner)
         names = where.choose("run", [run.name for run in self.runs], owner)
         left = [run for run in self.runs if run.size in sizes and run.name in names]
+        for axis, values in self.axes.items():
+            if axis in where.items:
+                chosen = where.choose(axis, values, owner)
+                left = [run for run in left if dict(run.axes).get(axis) in chosen]
         # Seeds are matched within the selected sizes, because data-seed1 exists only for 160m.
         known = sorted({run.seed for run in left}, key=natural_order)
         narrowed = f"{owner} ({', '.join(_distinct(run.size for run in left))})" if "size" in where.items else owner
@@ -181,7 +203,15 @@ class Suite:
         }
 
     def _checkpoint(self, run: Run, step: int, revision: str) -> Checkpoint:
-        return Checkpoint(self.name, run.name, run.model, run.size, run.seed, step, revision, run.source(revision))
+        return Checkpoint(
+            self.name, run.name, run.model, run.size, run.seed, step, revision, run.source(revision), run.axes
+        )
+
+
+def _place(run: Run) -> tuple[Any, ...]:
+    """Sort key of runs."""
+    axes = tuple(level_order(value) for _, value in run.axes)
+    return (size_order(run.size), axes, natural_order(run.seed), run.name)
 
 
 _FIRST_STAGE = re.compile(r"pre-?train|stage-?1(?!\d)", re.IGNORECASE)

@@ -1,7 +1,8 @@
 """Parse `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
 
     where := clause*            all clauses must hold
-    clause := axis=item,item    axis is size, seed, step, run or stage (if a run has several training stages)
+    clause := axis=item,item    axis is size, seed, step, run, stage (if a run has several training stages), or an axis
+                                of the suite's own, such as the causes that differ between runs of a laboratory
     item := value | a..b | a.. | ..b | first | last
 
 A range selects the known values between its ends. The ends themselves may be unknown.
@@ -17,7 +18,7 @@ from math import inf
 from typing import Any
 
 from headway.errors import SelectionError
-from headway.suites.names import natural_order, size_order
+from headway.suites.names import level_order, natural_order, size_order
 
 AXES = ("size", "seed", "step", "run", "stage")
 _CLAUSE = re.compile(r"([^\s=]+)\s*=")
@@ -53,8 +54,11 @@ class Where:
         return chosen
 
 
-def parse_where(text: str) -> Where:
+def parse_where(text: str, axes: Sequence[str] = ()) -> Where:
     """Parse a selection. The empty selection selects everything.
+
+    Args:
+        axes: names of the axes that the suite has beside `AXES`.
 
     Raises:
         SelectionError: the selection cannot be parsed, names an unknown axis, or names an axis twice.
@@ -67,8 +71,13 @@ def parse_where(text: str) -> Where:
     ends = [clause.start() for clause in clauses[1:]] + [len(text)]
     for clause, end in zip(clauses, ends, strict=False):  # without clauses there is one end too many
         axis = clause[1].lower()
-        if axis not in AXES:
-            raise SelectionError(f"checkpoints have no axis {clause[1]!r}: select by {', '.join(AXES)}; {_EXAMPLE}")
+        known = (*AXES, *axes)
+        if axis not in known:
+            near = get_close_matches(axis, known, n=1)
+            meant = f", did you mean {near[0]!r}?" if near else ":"
+            raise SelectionError(
+                f"checkpoints have no axis {clause[1]!r}{meant} select by {', '.join(known)}; {_EXAMPLE}"
+            )
         if axis in items:
             raise SelectionError(f"the selection {text!r} names {axis} twice: join the values with commas")
         items[axis] = _items(axis, text[clause.end() : end], text)
@@ -89,7 +98,7 @@ def _members(axis: str, item: str, known: Sequence[str]) -> set[str]:
         return {known[0] if item == "first" else known[-1]} if known else set()
     if ".." in item:
         low, _, high = item.partition("..")
-        return _between(_ORDER[axis], low, high, known)
+        return _between(_order_of(axis), low, high, known)
     return set()
 
 
@@ -120,6 +129,10 @@ _ORDER: dict[str, Callable[[str], Any]] = {
 }
 
 
+def _order_of(axis: str) -> Callable[[str], Any]:
+    return _ORDER.get(axis, level_order)
+
+
 def _unknown(axis: str, item: str, known: Sequence[str], owner: str) -> str:
     message = f"{owner} has no {axis} {item!r}"
     if ".." in item:
@@ -137,7 +150,7 @@ def _unknown(axis: str, item: str, known: Sequence[str], owner: str) -> str:
 def _close(axis: str, item: str, known: Sequence[str]) -> list[str]:
     """Near matches for an unknown value: the nearest numbers of the same kind, else the most similar words."""
     low, _, high = item.partition("..")
-    order = _ORDER[axis]
+    order = _order_of(axis)
     kind, number = order(low or high)[:2]
     alike = [value for value in known if order(value)[0] == kind]
     if alike and number not in (0, inf):

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.tables import HEADS_COLUMNS, SCORES, Score, score_columns
+from headway.tables import HEADS_COLUMNS, SCORES, Score, axes_of, axis_column, score_columns
 
 RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
 SIZE_COLUMNS = ("model", "size", "n_params")
@@ -173,9 +173,14 @@ def _one_geometry_per_model(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _distinct_sizes(table: pl.DataFrame) -> pl.DataFrame:
-    """Where two models bear the same size, the model's name stands for it."""
+    """Where two models bear the same size, the model's name stands for it, or the size with the levels of its axes."""
     shared = pl.col("model").n_unique().over("size") > 1
-    return table.with_columns(size=pl.when(shared).then("model").otherwise("size"))
+    axes = [axis for axis in axes_of(table.columns) if table[axis_column(axis)].n_unique() > 1]
+    levels = [pl.concat_str(pl.lit(f", {axis} "), pl.col(axis_column(axis)).fill_null("unstated")) for axis in axes]
+    own = pl.concat_str("size", *levels) if axes else pl.col("model")
+    if axes and table.select(own.alias("own"), "model").unique()["own"].is_duplicated().any():
+        own = pl.col("model")  # models that differ in more than their axes
+    return table.with_columns(size=pl.when(shared).then(own).otherwise("size"))
 
 
 def _runs(finite: pl.DataFrame) -> pl.DataFrame:

@@ -11,20 +11,32 @@ from collections.abc import Sequence
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.known_scores import Role
+from headway.known_scores import ROLES, Role
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
+from headway.store.partitions import columns_of
 from headway.studies.development.heads import read_heads
 from headway.studies.result import Result
 from headway.studies.roles import heads, onsets
 from headway.studies.roles.criteria import asked_roles, held, levels
 from headway.studies.roles.findings import findings
 
-__all__ = ["MULTIPLES", "NAME", "SUBJECT", "study"]
+__all__ = ["MULTIPLES", "NAME", "SUBJECT", "applies", "study"]
 
 NAME = "roles"
 SUBJECT = "heads"
 MULTIPLES = (1.0, 2.0, 4.0, 8.0)  # at which the order is counted again
+
+
+def applies(rundir: RunDirectory) -> bool:
+    """Whether the heads table has scores of two roles at least, and step 0 to take levels from: then they are studied unasked."""
+    parts = rundir.partitions("heads")
+    # The columns of one partition are cheap to read. Without the scores there, the whole table need not be.
+    scores = {role.score for role in ROLES.values()} & set(columns_of(parts[0]) if parts else ())
+    if len(scores) < 2:
+        return False
+    table = rundir.read("heads")
+    return 0 in table["step"] and sum(table[score].count() > 0 for score in scores) > 1
 
 
 def study(
