@@ -21,6 +21,7 @@ from headway.text import listed
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
 CHAPTERS = {
     "causes": "headway.reporting.causes",
+    "roles": "headway.reporting.roles",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

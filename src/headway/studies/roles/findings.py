@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.studies.prose import LEVEL, between, digits, p_text, percent
+from headway.studies.prose import LEVEL, between, capital, digits, p_text, percent
 from headway.studies.result import Result
 from headway.studies.roles.heads import NONE
 from headway.text import count, listed
@@ -65,7 +65,7 @@ def _order_words(row: Mapping[str, Any]) -> tuple[str | None, ...]:
         low, high = (None if end is None else -end for end in (high, low))
     return (
         answer,
-        f"The other way round it is {n_late or 'none'}." if n_early > n_late else None,
+        f"The other way round it is so in {n_late or 'none'}." if n_early > n_late else None,
         f"In {row['n_tie']} the checkpoints are too far apart to tell." if row["n_tie"] else None,
         f"In {row['n_unknown']} neither arises while both were measured." if row["n_unknown"] else None,
         f"Both were measured to the end in {row['n_complete']}; {row[early_complete]} of these have this order."
@@ -100,11 +100,9 @@ def _by_level(result: Result, row: Mapping[str, Any]) -> str | None:
     own = table.filter(pl.col("first") == row["first"], pl.col("second") == row["second"])
     if own.height < 2:
         return None
-    said = [
-        f"{first} to {second} at {multiple:g}"
-        for multiple, first, second in own.select("multiple", "n_first", "n_second").rows()
-    ]
-    return f"With levels at other multiples of the untrained spread, the runs split {', '.join(said)}."
+    multiples = listed([f"{multiple:g}" for multiple in own["multiple"]])
+    split = listed([f"{first}–{second}" for first, second in own.select("n_first", "n_second").rows()])
+    return f"At levels of {multiples} times the untrained spread, the runs split {split}."
 
 
 def _onsets(result: Result) -> None:
@@ -135,19 +133,19 @@ def _steps(lower: pl.Series, upper: pl.Series) -> str:
 
 def _number(result: Result) -> None:
     table = result.tables["holders"]
-    last = table.filter(pl.col("step") == pl.col("step").max().over("run", "role"))
+    last = table.filter(pl.col("step") == pl.col("step").max().over("size"))
     said: list[str] = []
     numbers: dict[str, Any] = {}
     for role, of in _by(last, "role"):
         means = of.group_by("size", maintain_order=True).agg(pl.col("share").mean(), pl.col("n_heads").mean())
         numbers[role] = means.to_dicts()
-        said.append(f"{role} {between(means.select('size', 'share').rows(), percent)}")
+        said.append(f"{between(means.select('size', 'share').rows(), percent)} of heads are {role} heads")
     if said:
         result.find(
             "number",
             "last",
-            f"At the last measured step, {said[0]} of the heads hold the role, averaged over runs.",
-            f"For the other roles it is {'; '.join(said[1:])}." if said[1:] else None,
+            f"At the last step, {said[0]}, averaged over runs.",
+            *(f"{capital(words)}." for words in said[1:]),
             "The level is low: it says that a head differs from untrained ones, not that it does little else.",
             roles=numbers,
         )
@@ -178,20 +176,22 @@ def _several(result: Result) -> None:
     clear = table.filter(pl.col("p_holm") <= LEVEL)
     if not len(table):
         return
-    more, fewer = clear.filter(pl.col("n") > pl.col("expected")), clear.filter(pl.col("n") < pl.col("expected"))
-    said = [
-        f"{row['one']} and {row['other']}: {row['n']:,}, by chance {digits(row['expected'])} ({p_text(row['p_holm'])})"
-        for row in clear.iter_rows(named=True)
-    ]
+    said = [_pair_words(row) for row in clear.sort("p_holm", maintain_order=True).iter_rows(named=True)]
     result.find(
         "several",
         "pairs",
-        f"{count(more.height, 'pair')} of roles fall on the same heads more often than chance gives, {fewer.height or 'none'} less "
-        f"often, of {table.height}.",
-        *(f"{words}." for words in said[:_MOST_NAMED]),
+        *(said[:_MOST_NAMED] or ["No two roles fall on the same heads more or less often than chance gives."]),
         "By chance roles are dealt to the heads of each layer independently.",
-        key=bool(len(clear)),
+        key=bool(said),
         pairs=table.to_dicts(),
+    )
+
+
+def _pair_words(row: Mapping[str, Any]) -> str:
+    how = "more" if row["n"] > row["expected"] else "less"
+    return (
+        f"{row['one'].capitalize()} and {row['other']} heads are the same heads {how} often than chance gives: {row['n']:,}, "
+        f"by chance {digits(row['expected'])} ({p_text(row['p_holm'])})."
     )
 
 

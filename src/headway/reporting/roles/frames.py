@@ -1,0 +1,52 @@
+"""Tables of the study prepared for charts. Only positions on an axis are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from headway.reporting.context import View
+
+Tables = Mapping[str, pl.DataFrame]
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377", "#66ccee", "#bb5566", "#004488")
+NO_ROLE_COLOUR = "#bbbbbb"
+
+
+def colours(names: list[str]) -> dict[str, str]:
+    """The colour of each role, the same in every figure; beyond eight roles they repeat."""
+    return {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
+
+
+def _spans(tables: Tables) -> pl.DataFrame:
+    """Each onset on the axis of step + 1: `start` to `end`. One that was not reached stands at the last step: `open`."""
+    return tables["firsts"].with_columns(
+        start=pl.col("lower").fill_null(0) + 1,
+        end=pl.coalesce("upper", "last") + 1,
+        open=pl.col("upper").is_null(),
+    )
+
+
+def _shares(tables: Tables) -> pl.DataFrame:
+    """Holders of each run, and their mean over the runs of a size (`kind`)."""
+    of_runs = tables["holders"].select("run", "size", "seed", "step", "role", "n_heads", "share", kind=pl.lit("run"))
+    means = of_runs.group_by("size", "step", "role", maintain_order=True).agg(pl.col("n_heads", "share").mean())
+    means = means.with_columns(run=pl.lit(None, pl.String), seed=pl.lit(None, pl.String), kind=pl.lit("mean"))
+    both = pl.concat(
+        [of_runs.cast({"n_heads": pl.Float64}), means.select(of_runs.columns).cast({"n_heads": pl.Float64})]
+    )
+    return both.with_columns(step_modded=pl.col("step") + 1)
+
+
+def _changes(tables: Tables) -> pl.DataFrame:
+    return tables["changes"].with_columns(
+        share=pl.col("n") / pl.col("n_one"),
+        ratio=pl.when(pl.col("expected") > 0).then(pl.col("n") / pl.col("expected")),
+    )
+
+
+VIEWS: dict[str, View] = {
+    "spans": View(("firsts",), _spans),
+    "shares": View(("holders",), _shares),
+    "change_cells": View(("changes",), _changes),
+}
