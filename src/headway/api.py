@@ -463,7 +463,7 @@ def analyze(
     """
     from dataclasses import replace
 
-    from headway.studies import OF_SCORES, STUDIES, TABLES, applying
+    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying
 
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
@@ -482,7 +482,7 @@ def analyze(
         subjects: list[dict[str, Any]] = [{}]
         if name in OF_SCORES:
             subjects = [{"score": score} for score in dict.fromkeys(scores)]
-        elif name == "roles":
+        elif name in OF_ROLES:
             subjects = [{"roles": _each(roles)}]
         for subject in subjects:
             found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)

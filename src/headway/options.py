@@ -498,7 +498,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "weight_clusters", "causes"),
+    choices=("development", "roles", "abilities", "weight_clusters", "causes"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](
@@ -512,7 +512,7 @@ STUDIED_SCORES = Option[tuple[str, ...]](
 ROLES = Option[tuple[str, ...]](
     "roles",
     (),
-    "A role that the study roles looks for: NAME=SCORE, or NAME=SCORE>LEVEL for a level of your own.",
+    "A role that the studies roles and abilities look for: NAME=SCORE, or NAME=SCORE>LEVEL for a level of your own.",
     Takes.SEVERAL,
     "role",
     flag="--role",

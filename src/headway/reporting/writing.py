@@ -22,6 +22,7 @@ from headway.text import listed
 CHAPTERS = {
     "causes": "headway.reporting.causes",
     "roles": "headway.reporting.roles",
+    "abilities": "headway.reporting.abilities",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

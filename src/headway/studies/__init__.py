@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import causes, development, roles, weight_clusters
+from headway.studies import abilities, causes, development, roles, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
     "development": development.study,
     "roles": roles.study,
+    "abilities": abilities.study,
     "weight_clusters": weight_clusters.study,
     "causes": causes.study,
 }
@@ -19,27 +20,36 @@ STUDIES: dict[str, Callable[..., Result]] = {
 TABLES: dict[str, frozenset[str]] = {
     "development": frozenset({"heads"}),
     "roles": frozenset({"heads"}),
+    "abilities": frozenset({"abilities", "heads"}),
     "weight_clusters": weight_clusters.TABLES,
     "causes": frozenset({"heads"}),
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
+# The studies that take the user's roles.
+OF_ROLES = frozenset({"roles", "abilities"})
 
 
 def applying(rundir: RunDirectory) -> list[str]:
     """The studies that can say something about the tables of `rundir`."""
     there = set(rundir.tables())
-    asked = {"causes": causes.applies, "roles": roles.applies}  # what a table must hold besides
+    asked = {
+        "abilities": abilities.applies,
+        "causes": causes.applies,
+        "roles": roles.applies,
+    }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
 
 
 __all__ = [
+    "OF_ROLES",
     "OF_SCORES",
     "STUDIES",
     "TABLES",
     "Finding",
     "Result",
+    "abilities",
     "applying",
     "causes",
     "development",

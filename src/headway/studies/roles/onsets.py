@@ -71,16 +71,16 @@ def order(onsets: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     for first, second in combinations(names, 2):
         both = [(of[first], of[second]) for of in by_run.values() if first in of and second in of]
         if both:
-            rows.append({"first": first, "second": second, "size": None} | _counted(both))
+            rows.append({"first": first, "second": second, "size": None} | counted(both))
             for size in dict.fromkeys(one["size"] for one, _ in both):
                 own = [pair for pair in both if pair[0]["size"] == size]
-                rows.append({"first": first, "second": second, "size": size} | _counted(own))
+                rows.append({"first": first, "second": second, "size": size} | counted(own))
     frame = pl.DataFrame(rows, schema=ORDER_SCHEMA)
     p = frame.with_columns(pl.when(pl.col("size").is_null()).then("p").alias("p"))["p"]
     return frame.with_columns(p_holm=over(p, holm))
 
 
-def _counted(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
+def counted(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
     which = [earlier(one, other) for one, other in pairs]
     whole = [found for (one, other), found in zip(pairs, which, strict=True) if one["complete"] and other["complete"]]
     n_first, n_second = which.count("first"), which.count("second")

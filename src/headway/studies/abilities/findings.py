@@ -1,0 +1,124 @@
+"""Sentences on abilities and roles. Each says what was found, and what it does not say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from headway.studies.prose import LEVEL, capital, digits, p_text
+from headway.studies.result import Result
+from headway.text import count
+
+_MOST = 4
+_KEY_ORDERS = 2  # of the clearest pairs, in the summary
+
+
+def findings(result: Result) -> None:
+    """Add the findings: order, coupling, timing, then the abilities alone."""
+    for add in (_order, _coupling, _timing):
+        add(result)
+    _rises(result)
+
+
+def _order(result: Result) -> None:
+    if "order" not in result.tables:
+        return
+    table = result.tables["order"].sort("p_holm", nulls_last=True, maintain_order=True)
+    for place, row in enumerate(table.iter_rows(named=True)):
+        first = row["n_first"] >= row["n_second"]
+        n_early = max(row["n_first"], row["n_second"])
+        n_late = min(row["n_first"], row["n_second"])
+        known = count(row["n"] - row["n_unknown"], "run")
+        if first:
+            answer = f"{row['role'].capitalize()} heads arise before {row['ability']} has made half of its way in {n_early} of {known}."
+        else:
+            answer = (
+                f"{row['ability']} has made half of its way before {row['role']} heads arise in {n_early} of {known}."
+            )
+        result.find(
+            "order",
+            f"{row['role']}, {row['ability']}",
+            answer,
+            f"The other way round it is so in {n_late or 'none'}. The checkpoints cannot tell in {row['n_tie'] or 'none'}.",
+            f"The exact sign test gives {p_text(row['p_holm'])}, corrected for all pairs."
+            if row["p"] is not None
+            else None,
+            "What comes first need not be a cause.",
+            key=place < _KEY_ORDERS and row["p_holm"] is not None and row["p_holm"] <= LEVEL,
+            **row,
+        )
+
+
+def _coupling(result: Result) -> None:
+    table = result.tables.get("coupling", pl.DataFrame())
+    if not len(table):
+        return
+    tested = table.drop_nulls("p")
+    clear = tested.filter(pl.col("p_holm") <= LEVEL).sort("r", descending=True, maintain_order=True)
+    if len(tested):
+        said = [_against(row, "r") for row in clear.head(_MOST).iter_rows(named=True)]
+        result.find(
+            "coupling",
+            "changes",
+            f"Changes of a role and of an ability go together within runs, beyond what runs of a size share, in {len(clear)} of "
+            f"{count(len(tested), 'pair')}.",
+            *said,
+            "By chance each run’s role is set beside the ability of another run of its size.",
+            "This does not say that the role makes the ability: both can follow from a third change of the run.",
+            "A null can mean that checkpoints are too far apart, or runs too alike, to see it.",
+            key=bool(len(clear)),
+            pairs=table.to_dicts(),
+        )
+
+
+def _timing(result: Result) -> None:
+    table = result.tables.get("timing", pl.DataFrame())
+    tested = table.drop_nulls("p") if len(table) else table
+    if not len(tested):
+        return
+    clear = tested.filter(pl.col("p_holm") <= LEVEL)
+    result.find(
+        "timing",
+        "onsets",
+        f"Runs whose role arises earlier have the ability earlier in {len(clear.filter(pl.col('tau') > 0))} of "
+        f"{count(len(tested), 'pair')}, among runs of one size.",
+        *(_against(row, "tau") for row in clear.head(_MOST).iter_rows(named=True)),
+        "Onsets within one gap between checkpoints are ties, so a coarse grid hides this.",
+        "It does not say what would happen if the role were kept from arising.",
+        key=bool(len(clear)),
+        pairs=table.to_dicts(),
+    )
+
+
+def _against(row: dict[str, Any], statistic: str) -> str:
+    return (
+        f"{row['role'].capitalize()} heads and {row['ability']}: {row[statistic]:.2f}, by chance {row['chance']:.2f} "
+        f"({p_text(row['p_holm'])}, {count(row['n_runs'], 'run')})."
+    )
+
+
+def _rises(result: Result) -> None:
+    onsets, half = result.tables["ability_onsets"], result.tables["ability_levels"]
+    for (ability,), of in onsets.group_by("role", maintain_order=True):
+        own = half.filter(pl.col("ability") == ability)
+        reached = of.filter(pl.col("upper").is_not_null())
+        range_ = ""
+        if len(reached):
+            low, high = min(reached["lower"].fill_null(0).to_list()), max(reached["upper"].to_list())
+            range_ = f"It makes half of its way after step {low:,} and by step {high:,}."
+        result.find(
+            "abilities",
+            str(ability),
+            f"{capital(str(ability))} goes from {digits(_mean(own['start']))} to {digits(_mean(own['best']))} at best, averaged over "
+            f"{count(len(own), 'run')}.",
+            range_,
+            f"In {len(of) - len(reached)} it does not get that far." if len(reached) < len(of) else None,
+            key=False,
+            n=len(of),
+            n_reached=len(reached),
+        )
+
+
+def _mean(values: pl.Series) -> float:
+    return float(values.mean())  # type: ignore[arg-type]
