@@ -16,7 +16,7 @@ from support_abilities import STEPS, made
 
 
 def studied(heads, values, **options):
-    tables = {"abilities": values} | ({} if heads is None else {"heads": heads})
+    tables = {name: table for name, table in (("abilities", values), ("heads", heads)) if table is not None}
     return abilities.study(SimpleNamespace(read=tables.__getitem__, tables=lambda: tables), **options)
 
 
@@ -123,3 +123,14 @@ def test_a_table_without_numbers_is_refused():
     _, values = made(2, tied=True, seed=0)
     with pytest.raises(StatisticsError, match="no finite number"):
         studied(None, values.with_columns(value=pl.lit(None, pl.Float64)))
+
+
+def test_abilities_that_were_measured_with_the_heads_are_read_from_their_table():
+    heads, values = made(3, tied=True, seed=5)
+    by_checkpoint = values.select("run", "step", repeat_accuracy="value", loss=10 - pl.col("value"))
+    result = studied(heads.join(by_checkpoint, on=["run", "step"]), None, bootstraps=0)
+    assert result.tables["curves"]["ability"].unique().sort().to_list() == ["loss", "repeat_accuracy"]
+    assert dict(result.tables["ability_levels"].select("ability", "rising").unique().rows()) == {
+        "loss": False, "repeat_accuracy": True,
+    }  # fmt: skip
+    assert result.tables["order"]["ability"].unique().sort().to_list() == ["loss", "repeat_accuracy"]

@@ -16,6 +16,7 @@ from headway.errors import StatisticsError
 from headway.progress import Progress, Silent
 from headway.stats.corrections import holm, over
 from headway.store.directory import RunDirectory
+from headway.store.partitions import columns_of
 from headway.studies.abilities.coupling import coupling, timing
 from headway.studies.abilities.curves import curves, levels, onsets
 from headway.studies.abilities.findings import findings
@@ -23,7 +24,7 @@ from headway.studies.development.heads import read_heads
 from headway.studies.result import Result
 from headway.studies.roles.criteria import asked_roles, held
 from headway.studies.roles.criteria import levels as role_levels
-from headway.studies.roles.onsets import counted, firsts
+from headway.studies.roles.onsets import RUN, counted, firsts
 
 __all__ = ["NAME", "SUBJECT", "applies", "study"]
 
@@ -38,8 +39,38 @@ _TESTED = {
 
 
 def applies(rundir: RunDirectory) -> bool:
-    """Whether there is a table of abilities; a table of heads alone says nothing of them."""
-    return "abilities" in rundir.tables()
+    """Whether there is a table of abilities, or a table of heads that was measured with them (`headway measure --loss`)."""
+    if "abilities" in rundir.tables():
+        return True
+    parts = rundir.partitions("heads")
+    return bool(parts) and bool(set(columns_of(parts[0])) & _MEASURED.keys())
+
+
+_MEASURED = {"loss": False, "repeat_accuracy": True}  # columns of the heads table, and whether higher is better
+
+
+def read_abilities(rundir: RunDirectory) -> pl.DataFrame:
+    """The table of abilities, with those that the heads table states of its checkpoints.
+
+    Raises:
+        RunDirectoryError: there is neither.
+    """
+    tables = rundir.tables()
+    imported = [rundir.read("abilities")] if "abilities" in tables else []
+    heads = rundir.read("heads") if "heads" in tables else pl.DataFrame()
+    measured = [name for name in _MEASURED if name in heads.columns]
+    if not measured and not imported:
+        return rundir.read("abilities")  # raises the error that says what to do
+    columns = [*RUN, "step", "ability", "value", "std_error", "higher_is_better"]
+    parts = [table.select(columns) for table in imported]
+    if measured:
+        once = heads.unique(["run", "step"], keep="first", maintain_order=True).select(*RUN, "step", *measured)
+        long = once.unpivot(on=measured, index=[*RUN, "step"], variable_name="ability", value_name="value")
+        better = pl.col("ability").replace_strict(_MEASURED, return_dtype=pl.Boolean)
+        parts.append(long.with_columns(std_error=pl.lit(None, pl.Float64), higher_is_better=better).select(columns))
+    return pl.concat([part.cast({"step": pl.Int64, "value": pl.Float64}) for part in parts]).unique(
+        ["run", "step", "ability"], keep="first", maintain_order=True
+    )
 
 
 def study(
@@ -50,7 +81,7 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """Analyse the tables `abilities` and, if there is one, `heads`; nothing is written before `Result.save`.
+    """Analyse the table `abilities`, or the abilities of the table `heads`, and roles beside them; nothing is written before `Result.save`.
 
     Args:
         rundir: a run directory with a table of abilities.
@@ -60,14 +91,14 @@ def study(
         progress: shows the progress.
 
     Raises:
-        RunDirectoryError: there is no table of abilities.
+        RunDirectoryError: there are no abilities.
         StatisticsError: it holds no finite number.
         UsageError: a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
     """
     chosen = asked_roles(roles)
     progress = progress or Silent()
     progress.start("abilities", 3)
-    table = rundir.read("abilities")
+    table = read_abilities(rundir)
     result = Result(NAME, SUBJECT)
     result.tables["curves"] = values = curves(table)
     if values.is_empty():
