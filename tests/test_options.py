@@ -40,6 +40,7 @@ FUNCTIONS = {
     "status": api.status,
     "nano train": train,
     "nano data": read_data,
+    "pattern": api.pattern,
     "demo": api.demo,
 }
 JOBS = {"measure": (HeadScores,), "cluster": (WeightClusters,), "intervene": (ClusterEffects, PromptAnswers)}
@@ -62,7 +63,8 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command not in ("suites", "import-heads", "power", "status", "nano data")  # these take no time
+            if command
+            not in ("suites", "import-heads", "power", "status", "nano data", "pattern")  # these take no time
         ),
         "the command always shows progress",
     ),
@@ -155,7 +157,7 @@ def test_the_job_has_the_options_of_the_python_function(command, job):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
 def test_the_command_and_the_python_function_have_equal_defaults(command):
     required = [one for one in clicked(command.name).params if one.required]
-    words = [word for one in required for word in ([one.opts[0], "x"] if one.opts[0].startswith("-") else ["x"])]
+    words = [word for one in required for word in ([one.opts[0], "1"] if one.opts[0].startswith("-") else ["1"])]
     given = clicked(command.name).make_context(command.name, words).params
     called = cli._arguments(command, {name: value for name, value in given.items() if name != "help"})
     for name, parameter in parameters(command).items():

@@ -24,13 +24,26 @@ __all__ = [
     "intervene",
     "measure",
     "open_suite",
+    "pattern",
     "power",
     "report",
     "status",
 ]
 
 if TYPE_CHECKING:
-    from headway.api import analyze, audit, cluster, import_heads, intervene, measure, open_suite, power, report, status
+    from headway.api import (
+        analyze,
+        audit,
+        cluster,
+        import_heads,
+        intervene,
+        measure,
+        open_suite,
+        pattern,
+        power,
+        report,
+        status,
+    )
     from headway.attention import head_scores
 
 _PACKAGES = (

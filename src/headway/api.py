@@ -19,6 +19,7 @@ from headway.store.directory import RunDirectory, require_folder
 from headway.text import count, unicode_name
 
 if TYPE_CHECKING:
+    from headway.attention.patterns import Pattern
     from headway.corpora import Corpus
     from headway.integrity.audit import Audit
     from headway.interventions.groups import Grouping
@@ -637,6 +638,61 @@ def status(directory: str | PathLike[str], *, verify: bool = options.VERIFY.defa
     from headway import sweep
 
     return sweep.status(RunDirectory(directory), verify=verify)
+
+
+@documented(options.PATTERN)
+def pattern(
+    suite: str | PathLike[str],
+    *,
+    run: str,
+    step: str | int = options.PATTERN_STEP.default,
+    layer: int,
+    head: int,
+    text: str,
+    add_bos: bool = options.ADD_BOS.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    out: str | PathLike[str] | None = options.PATTERN_OUT.default,
+) -> Pattern:
+    """Show where one head looks in a text: its attention pattern.
+
+    Args:
+        {options}
+
+    Returns:
+        The tokens and the matrix (T, T), in float64.
+
+    Raises:
+        SelectionError: The suite, the run or the step is unknown.
+        UsageError: There is no such layer or head, the text has no token or more than the model reads, or `out` is neither
+            CSV nor Parquet.
+        CheckpointError: The checkpoint cannot be read.
+        UnsupportedModel: The model's attention cannot be read.
+    """
+    from headway import models, suites
+    from headway.attention.patterns import Pattern, pattern_of
+    from headway.store.files import require_table_name, write_table
+
+    options.PATTERN.require(layer=layer, head=head)
+    require_table_name(out)
+    _require_runnable(dtype, device, None)
+    (checkpoint,) = open_suite(suite).checkpoints(f"run={run} step={step}")
+    with suites.files(checkpoint, frozenset({"config", "weights", "tokenizer"})) as files:
+        geometry = models.read_geometry(files.folder)
+        tokenizer = models.load_tokenizer(files.tokenizer_folder)
+        ids = tokenizer.encode(text)
+        if add_bos:
+            if tokenizer.bos_id is None:
+                raise UsageError(f"the tokenizer of {checkpoint.key} has no BOS token: leave --add-bos out")
+            ids = [tokenizer.bos_id, *ids]
+        if not 0 < len(ids) <= geometry.context_length:
+            raise UsageError(f"the text has {count(len(ids), 'token')}; the model reads 1 to {geometry.context_length}")
+        model = models.load(files.folder, dtype=dtype, device=models.choose_device(device))
+        matrix = pattern_of(model, ids, layer, head)
+    found = Pattern(checkpoint.key, layer, head, tuple(tokenizer.decode([one]) for one in ids), matrix)
+    if out is not None:
+        write_table(found.frame, Path(out))
+    return found
 
 
 @documented(options.DEMO)

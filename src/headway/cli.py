@@ -373,6 +373,19 @@ def data(out: str | None, **given: Any) -> None:
         _echo(f"{shown.height} of {table.height} steps are shown. --out writes all")
 
 
+@_command(options.PATTERN)
+def pattern(out: str | None, **given: Any) -> None:
+    from headway import api
+
+    found = api.pattern(out=out, **given)
+    _echo(f"{found.checkpoint}, layer {found.layer}, head {found.head}: the token to which each one attends most")
+    for query, row in enumerate(found.matrix):
+        key = int(row.argmax())
+        _echo(f"  {query:>4} {found.tokens[query]!r:>16} → {key:>4} {found.tokens[key]!r:<16} {row[key]:.3f}")
+    if out:
+        _echo(f"All pairs of tokens are in {out}")
+
+
 @_command(options.DEMO)
 def demo(**given: Any) -> None:
     from headway import api

@@ -702,6 +702,25 @@ NANO_DATA = Command(
         ),
     ),
 )
+PATTERN_RUN = Option[str]("run", REQUIRED, "The run, as `headway suites` or a table names it.", unit="name")
+PATTERN_STEP = Option("step", "last", "The step, or first or last.", unit="step")
+PATTERN_LAYER = Option[int]("layer", REQUIRED, "The layer, counted from 0.", Takes.NUMBER, "number", at_least=0)
+PATTERN_HEAD = Option[int](
+    "head", REQUIRED, "The head of that layer, counted from 0.", Takes.NUMBER, "number", at_least=0
+)
+TEXT = Option[str]("text", REQUIRED, "The text to read.", unit="text")
+PATTERN_OUT = Option[str | None]("out", None, "A file for all pairs of tokens: .csv or .parquet.", unit="file")
+PATTERN = Command(
+    "pattern",
+    "Show where one head looks in a text: its attention pattern.",
+    (SUITE, PATTERN_RUN, PATTERN_STEP, PATTERN_LAYER, PATTERN_HEAD, TEXT, ADD_BOS, DTYPE, DEVICE, PATTERN_OUT),
+    (
+        (
+            "pattern pythia --run pythia-14m --layer 3 --head 1 --text 'The cat sat on the mat'",
+            "Print the token to which each token attends most.",
+        ),
+    ),
+)
 DEMO_OUT = replace(OUT, default="headway-demo")
 DEMO = Command(
     "demo",
@@ -723,5 +742,6 @@ COMMANDS = (
     STATUS,
     NANO_TRAIN,
     NANO_DATA,
+    PATTERN,
     DEMO,
 )

@@ -19,6 +19,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from headway.attention.kernels import Logits, attend, matrix_of, repeated, rows_of_logits, widened
 
@@ -104,6 +105,10 @@ class Attention(ABC):
     def to(self, position: int) -> Tensor:
         """A[i, position] for i = position .. T-1: (B, N, T - position)."""
 
+    @abstractmethod
+    def matrix_of(self, head: int) -> Tensor:
+        """A of one head: (B, T, T), zero above the diagonal."""
+
     @property
     @abstractmethod
     def mass(self) -> Tensor:
@@ -153,6 +158,9 @@ class ShortAttention(Attention):
 
     def to(self, position: int) -> Tensor:
         return self.matrix[..., position:, position]
+
+    def matrix_of(self, head: int) -> Tensor:
+        return self.matrix[:, head]
 
     @cached_property
     def mass(self) -> Tensor:
@@ -207,6 +215,19 @@ class LongAttention(Attention):
     def to(self, position: int) -> Tensor:
         products = (self._wide_q[:, :, position:] * self._keys_of_queries[:, :, position, None]).sum(-1)
         return self._probability(products, position, lambda matrix: matrix[..., position:, position])
+
+    def matrix_of(self, head: int) -> Tensor:
+        # Some rows at a time, and of one head: the logits of all heads may not fit.
+        group = self._q.shape[1] // self._k.shape[1]
+        one, kv = slice(head, head + 1), slice(head // group, head // group + 1)
+        logits = self._logits.of_head(head)
+        rows: list[Tensor] = []
+        log_sum_exp = self._log_sum_exp[:, one, :, None]
+        for block in rows_of_logits(self._q[:, one], self._k[:, kv], logits):
+            first = sum(row.shape[2] for row in rows)
+            part = (block - log_sum_exp[:, :, first : first + block.shape[2]]).exp()
+            rows.append(pad(part, (0, self.n_tokens - part.shape[-1])))
+        return torch.cat(rows, 2)[:, 0]
 
     def _probability(self, products: Tensor, first_row: int, entries: Callable[[Tensor], Tensor]) -> Tensor:
         """exp(logit - l) for the rows from `first_row` on. `entries` picks the same entries from a T x T matrix."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -61,6 +61,14 @@ class Logits:
         added = q.new_zeros(1, 1, n_tokens, n_tokens) if self.bias is None else self.bias.to(q.dtype)
         allowed = _causal(n_tokens, q.device) if self.mask is None else self.mask & _causal(n_tokens, q.device)
         return added.masked_fill(~allowed, -torch.inf)
+
+    def of_head(self, head: int) -> Logits:
+        """The formula of one head alone, whose mask and bias may be its own."""
+
+        def own(added: Tensor | None) -> Tensor | None:
+            return added if added is None or added.shape[1] == 1 else added[:, head : head + 1]
+
+        return replace(self, mask=own(self.mask), bias=own(self.bias))
 
     def of_products(self, products: Tensor) -> Tensor:
         """The logits of q.k, before bias and mask."""

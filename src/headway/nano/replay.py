@@ -16,7 +16,7 @@ from headway.errors import UsageError
 from headway.nano.data import Batch, batches, token_stream
 from headway.nano.forks import run_of
 from headway.nano.location import tokenizer_path
-from headway.store.files import write_whole
+from headway.store.files import require_table_name, write_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,8 +122,7 @@ def read_data(
     import polars as pl
     from tokenizers import Tokenizer
 
-    if out is not None and Path(out).suffix not in (".csv", ".parquet"):
-        raise UsageError(f"--out {out}: name a file that ends in .csv or .parquet")
+    require_table_name(out)
     folder, planned = run_of(Path(run))
     first, last = planned.recipe.first_step, planned.recipe.steps[-1]
     wanted = set(range(first, last)) if steps is None else set(steps)
@@ -148,16 +147,3 @@ def read_data(
     if out is not None:
         write_table(table, Path(out))
     return Seen(table, texts)
-
-
-def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Write a table as CSV or Parquet, by the file's name."""
-    import io
-
-    buffer = io.BytesIO()
-    if path.suffix == ".csv":
-        table.write_csv(buffer)
-    else:
-        table.write_parquet(buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, buffer.getvalue())

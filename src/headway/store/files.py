@@ -6,20 +6,24 @@ A local file is written under a temporary name and renamed; an object store's pu
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 try:
     import fcntl
 except ImportError:  # Windows has no fcntl; abandoned files stay there
     fcntl = None  # type: ignore[assignment]
 
-from headway.errors import StorageError
+from headway.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 # In a run's folder: the run's values on the axes of its suite. Nano writes it, and the suite of a folder reads it.
 AXES_FILE = "axes.json"
@@ -144,3 +148,31 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+
+
+def require_table_name(path: str | os.PathLike[str] | None) -> None:
+    """Check that a file's name says how a table is written; None is no file.
+
+    Raises:
+        UsageError: it ends in neither .csv nor .parquet.
+    """
+    if path is not None and Path(path).suffix not in TABLE_SUFFIXES:
+        raise UsageError(f"--out {os.fspath(path)}: name a file that ends in .csv or .parquet")
+
+
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as CSV or Parquet, by the file's name.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    if path.suffix == ".csv":
+        table.write_csv(buffer)
+    else:
+        table.write_parquet(buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
