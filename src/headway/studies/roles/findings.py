@@ -139,7 +139,7 @@ def _number(result: Result) -> None:
     for role, of in _by(last, "role"):
         means = of.group_by("size", maintain_order=True).agg(pl.col("share").mean(), pl.col("n_heads").mean())
         numbers[role] = means.to_dicts()
-        said.append(f"{between(means.select('size', 'share').rows(), percent)} of heads are {role} heads")
+        said.append(f"{between(means.select('size', 'share').rows(), percent)} of heads pass the level of {role} heads")
     if said:
         result.find(
             "number",
