@@ -61,7 +61,7 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command not in ("suites", "import-heads", "power", "status")  # these take no time
+            if command not in ("suites", "power", "status")  # these take no time
         ),
         "the command always shows progress",
     ),

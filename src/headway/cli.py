@@ -266,7 +266,8 @@ def intervene(out: str, **given: Any) -> None:
 def import_heads(out: str, **given: Any) -> None:
     from headway import api
 
-    rows = api.import_heads(out=out, **given)
+    with showing() as progress:
+        rows = api.import_heads(out=out, progress=progress, **given)
     _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
 
 

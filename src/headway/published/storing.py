@@ -1,0 +1,156 @@
+"""Put imported abilities into the run directory: those of several imports stand in one table."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from headway.errors import RunDirectoryError, UsageError
+from headway.published.files import Source
+from headway.published.layout import GEOMETRY
+from headway.store.directory import RunDirectory
+from headway.store.manifest import TableRecord
+from headway.sweep import store, stored_rows
+from headway.tables import ABILITIES_COLUMNS, schema
+from headway.text import count, listed
+
+TABLE = "abilities"
+_KEY = ["run", "step", "ability"]
+
+
+def have_sources(rundir: RunDirectory, names: Collection[str]) -> bool:
+    """Whether the table `abilities` is whole and holds what was imported from the files with these names."""
+    if not names:
+        return True
+    record = rundir.manifest().tables.get(TABLE)
+    return record is not None and set(names) <= set(_imports(record)) and _is_whole(rundir, record)
+
+
+def _imports(record: TableRecord) -> dict[str, dict[str, Any]]:
+    """What the table was imported from, by the name of the file."""
+    imported = record.identity.get("imported", [])
+    return (
+        {str(one.get("name")): one for one in imported if isinstance(one, dict)} if isinstance(imported, list) else {}
+    )
+
+
+def _is_whole(rundir: RunDirectory, record: TableRecord) -> bool:
+    return stored_rows(TABLE, rundir, record.identity) is not None
+
+
+def stored_sources(rundir: RunDirectory, sources: Sequence[Source], reading: Mapping[str, Any]) -> bool:
+    """Whether the table `abilities` is whole, and all of `sources` were read into it in the same way."""
+    record = rundir.manifest().tables.get(TABLE)
+    if record is None:
+        return False
+    there = _imports(record)
+    same = all(there.get(source.name) == {**source.identity(), **reading} for source in sources)
+    return same and _is_whole(rundir, record)
+
+
+def store_abilities(
+    rows: pl.DataFrame,
+    sources: Sequence[Source],
+    reading: Mapping[str, Any],
+    rundir: RunDirectory,
+    *,
+    geometry: pl.DataFrame | None = None,
+    force: bool = False,
+) -> int:
+    """Add rows to the table `abilities`. What was imported from other files stays.
+
+    Args:
+        rows: the columns `ABILITY_ROWS`.
+        sources: the files that they come from. Rows that an earlier import made of files with these names are replaced.
+        reading: the options that decide how files are read, suite among them.
+        geometry: a table with model, n_params, n_layers and n_heads; that of the run directory if None.
+
+    Returns:
+        The number of rows that the table has.
+
+    Raises:
+        UsageError: two files state different values of one ability of a checkpoint.
+        RunDirectoryError: the table holds what was not imported, or a file of such a name with other contents or other
+            options, and `force` is not given.
+    """
+    if not sources:
+        return 0
+    own = {source.name: {**source.identity(), **reading} for source in sources}
+    before, rows_before = _before(rundir, own, force)
+    geometry = heads_of(rundir) if geometry is None else geometry
+    complete = _completed(rows, str(reading.get("suite", "")), geometry)
+    every = _require_agreement(pl.concat([rows_before, complete]))
+    imported = sorted({**before, **own}.values(), key=lambda one: str(one["name"]))
+    store(every, TABLE, rundir, identity={"imported": imported}, force=True)
+    return every.height
+
+
+def _before(
+    rundir: RunDirectory, own: Mapping[str, Mapping[str, Any]], force: bool
+) -> tuple[dict[str, dict[str, Any]], pl.DataFrame]:
+    """What earlier imports of other files put into the table: files by name, and rows."""
+    nothing: tuple[dict[str, dict[str, Any]], pl.DataFrame] = ({}, pl.DataFrame(schema=schema(ABILITIES_COLUMNS)))
+    record = rundir.manifest().tables.get(TABLE)
+    if record is None or not rundir.partitions(TABLE):
+        return nothing
+    there = _imports(record)
+    if not there and not force:
+        raise RunDirectoryError(
+            f"{rundir.path} holds a table {TABLE!r} that was measured, not imported. Choose another --out, or replace it "
+            "with --force"
+        )
+    changed = [name for name, one in own.items() if name in there and there[name] != one]
+    if changed and not force:
+        raise RunDirectoryError(
+            f"{rundir.path} holds abilities from a file {changed[0]} with other contents, or read with other options. "
+            "Choose another --out, rename the file, or replace what is there with --force"
+        )
+    if there and not _is_whole(rundir, record):
+        lost = [name for name in there if name not in own]
+        if lost:
+            warnings.warn(
+                f"the table {TABLE!r} of {rundir.path} is damaged or was not finished. Import these again: {listed(lost)}",
+                stacklevel=4,
+            )
+        return nothing
+    kept = {name: one for name, one in there.items() if name not in own}
+    rows = rundir.read(TABLE) if kept else nothing[1]
+    rows = rows.filter(pl.col("source").is_in(list(kept)))
+    return kept, rows.select(pl.col(name).cast(dtype) for name, dtype in schema(ABILITIES_COLUMNS).items())
+
+
+def heads_of(rundir: RunDirectory) -> pl.DataFrame | None:
+    """The table `heads` of the run directory, if there is one."""
+    return rundir.read("heads") if rundir.partitions("heads") else None
+
+
+def _completed(rows: pl.DataFrame, suite: str, geometry: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows with the suite, and the sizes that the table `heads` states for their models."""
+    types = schema(ABILITIES_COLUMNS)
+    if geometry is None:
+        rows = rows.with_columns(pl.lit(None, dtype=types[name]).alias(name) for name in GEOMETRY)
+    else:
+        rows = rows.join(geometry.group_by("model").agg(pl.max(*GEOMETRY)), on="model", how="left")
+    return rows.with_columns(suite=pl.lit(suite)).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+
+
+def _require_agreement(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per checkpoint and ability; equal values of several files are kept once.
+
+    Raises:
+        UsageError: two values differ.
+    """
+    spread = rows.group_by(_KEY).agg(low=pl.col("value").min(), high=pl.col("value").max())
+    differing = spread.filter(pl.col("low") < pl.col("high")).sort(_KEY)
+    if differing.height:
+        run, step, ability = differing.select(_KEY).row(0)
+        own = rows.filter((pl.col("run") == run) & (pl.col("step") == step) & (pl.col("ability") == ability))
+        told = listed([f"{value!r} in {source}" for value, source in own.select("value", "source").rows()])
+        raise UsageError(
+            f"{count(differing.height, 'value')} of abilities disagree. The first is {ability} of {run} at step {step}: "
+            f"{told}. Leave one of them out, or give one of them another name"
+        )
+    return rows.unique(_KEY, keep="first", maintain_order=True)
