@@ -33,6 +33,7 @@ FUNCTIONS = {
     "cluster": api.cluster,
     "intervene": api.intervene,
     "import-heads": api.import_heads,
+    "import-abilities": api.import_abilities,
     "analyze": api.analyze,
     "report": api.report,
     "power": api.power,

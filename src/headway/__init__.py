@@ -20,6 +20,7 @@ __all__ = [
     "audit",
     "cluster",
     "head_scores",
+    "import_abilities",
     "import_heads",
     "intervene",
     "measure",
@@ -30,7 +31,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from headway.api import analyze, audit, cluster, import_heads, intervene, measure, open_suite, power, report, status
+    from headway.api import (
+        analyze,
+        audit,
+        cluster,
+        import_abilities,
+        import_heads,
+        intervene,
+        measure,
+        open_suite,
+        power,
+        report,
+        status,
+    )
     from headway.attention import head_scores
 
 _PACKAGES = (

@@ -446,6 +446,49 @@ def import_heads(
     return found.heads.height
 
 
+@documented(options.IMPORT_ABILITIES)
+def import_abilities(
+    files: Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+    suite: str = options.SUITE_COLUMN.default,
+    columns: str = options.ABILITY_COLUMNS.default,
+    force: bool = options.REPLACE_TABLE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> int:
+    """Read what others measured of checkpoints: evaluations, losses, accuracies.
+
+    They become rows of the table `abilities`, one per checkpoint and ability. Rows of earlier imports stay. `progress` is
+    told how the files were read. Runs and steps that the table `heads` does not have are kept, and warned of.
+
+    Args:
+        {options}
+
+    Returns:
+        How many rows the table `abilities` has.
+
+    Raises:
+        UsageError: A file is damaged, lacks a column or holds a wrong value; an ability has the name of a score; two files
+            disagree; or `out` is empty or a file.
+        RunDirectoryError: `out` holds another file of such a name, or measured abilities, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    from headway.published import open_sources, read_abilities
+    from headway.published.abilities import compared
+    from headway.published.storing import heads_of, store_abilities, stored_rows_of
+
+    require_folder(out)
+    rundir, sources = RunDirectory(out), open_sources(files)
+    reading = {"suite": suite} | ({"columns": columns} if columns else {})
+    if (rows := stored_rows_of(rundir, sources, reading)) is not None:
+        return rows
+    paths, names = [source.path for source in sources], [source.name for source in sources]
+    found = read_abilities(paths, names=names, columns=columns, say=(progress or Silent()).say)
+    heads = heads_of(rundir)
+    _warn_of([*found.doubts, *compared(found.rows, heads)])
+    return store_abilities(found.rows, sources, reading, rundir, geometry=heads, force=force)
+
+
 def _warn_of(doubts: Sequence[str]) -> None:
     import warnings
 

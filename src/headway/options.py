@@ -518,6 +518,31 @@ IMPORT_HEADS = Command(
     "go to the table abilities. The command says how it read each file, and what is missing.",
 )
 
+# --- import-abilities -----------------------------------------------------------------------------------------------
+
+ABILITY_FILES = replace(FILES, help="JSON results of lm-evaluation-harness, or CSV tables, plain or gzipped.")
+ABILITY_COLUMNS = replace(
+    COLUMNS, help='Which column of a CSV table is what, such as "run=mpath+seed, step=step, accuracy=acc".'
+)
+IMPORT_ABILITIES = Command(
+    "import-abilities",
+    "Read what others measured of checkpoints: evaluations, losses, accuracies.",
+    (ABILITY_FILES, OUT, SUITE_COLUMN, ABILITY_COLUMNS, REPLACE_TABLE),
+    (
+        ("import-abilities evals/*.json --out runs/pythia", "Put evaluations beside the heads of runs/pythia."),
+        (
+            'import-abilities losses.csv --columns "run=model+seed, step=step, loss=nll" --out runs/pythia',
+            "Read a table with a column for each ability.",
+        ),
+        (
+            'import-abilities long.csv --columns "run=name, step=step, ability=task+metric, value=score" --out runs/pythia',
+            "Read a table with a row for each ability.",
+        ),
+    ),
+    "Several imports add up in one table. The command says how it read the files, and which runs and steps the table heads "
+    "does not have.",
+)
+
 # --- analyze, report ------------------------------------------------------------------------------------------------
 
 STUDIES = Option[tuple[str, ...]](
@@ -671,4 +696,18 @@ DEMO = Command(
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
 
-COMMANDS = (SUITES, MEASURE, CLUSTER, INTERVENE, IMPORT_HEADS, ANALYZE, REPORT, POWER, AUDIT, STATUS, NANO_TRAIN, DEMO)
+COMMANDS = (
+    SUITES,
+    MEASURE,
+    CLUSTER,
+    INTERVENE,
+    IMPORT_HEADS,
+    IMPORT_ABILITIES,
+    ANALYZE,
+    REPORT,
+    POWER,
+    AUDIT,
+    STATUS,
+    NANO_TRAIN,
+    DEMO,
+)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
 from headway.errors import UsageError
-from headway.known_abilities import ABILITIES
+from headway.known_abilities import ABILITIES, METRICS
 from headway.published.layout import Layout
 from headway.tables import ABILITIES_COLUMNS, SCORES, schema
 
@@ -21,6 +22,35 @@ ABILITY_ROWS = {
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _CHECKPOINT = ["run", "step"]
+
+
+class Row(NamedTuple):
+    """A row with the columns `ABILITY_ROWS`, in their order."""
+
+    run: str
+    model: str
+    size: str
+    seed: str
+    step: int
+    ability: str
+    value: float
+    std_error: float | None
+    unit: str | None
+    higher_is_better: bool | None
+    n_samples: int | None
+    source: str
+
+
+def unit_of(name: str) -> tuple[str | None, bool | None]:
+    """Unit of an ability, and whether higher is better; None where that is not known."""
+    if name in ABILITIES:
+        return ABILITIES[name].unit, ABILITIES[name].higher_is_better
+    return next((METRICS[part] for part in reversed(name.split(".")) if part in METRICS), (None, None))
+
+
+def safe_ability_name(name: str) -> str:
+    """`name` with an underscore for every run of characters that a file's name should not have."""
+    return re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._+-]+", "_", name)).strip("_.+-") or "unnamed"
 
 
 def no_abilities() -> pl.DataFrame:
@@ -76,12 +106,12 @@ def of_checkpoints(path: Path, frame: pl.DataFrame, name: str, layout: Layout, s
             n_samples=value.count(),
             std_error=value.std() / value.count().sqrt(),
         )
-    known = ABILITIES.get(name)
+    known_unit, better = unit_of(name)
     rows = once.with_columns(
         ability=pl.lit(name),
         value=pl.col(name),
-        unit=pl.lit(known.unit if known else None),
-        higher_is_better=pl.lit(known.higher_is_better if known else None),
+        unit=pl.lit(known_unit),
+        higher_is_better=pl.lit(better),
         source=pl.lit(source),
     )
     return rows.select(pl.col(column).cast(dtype) for column, dtype in ABILITY_ROWS.items())

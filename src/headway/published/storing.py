@@ -41,14 +41,14 @@ def _is_whole(rundir: RunDirectory, record: TableRecord) -> bool:
     return stored_rows(TABLE, rundir, record.identity) is not None
 
 
-def stored_sources(rundir: RunDirectory, sources: Sequence[Source], reading: Mapping[str, Any]) -> bool:
-    """Whether the table `abilities` is whole, and all of `sources` were read into it in the same way."""
+def stored_rows_of(rundir: RunDirectory, sources: Sequence[Source], reading: Mapping[str, Any]) -> int | None:
+    """The number of rows of the table `abilities`; None unless it is whole and all of `sources` were read into it so."""
     record = rundir.manifest().tables.get(TABLE)
     if record is None:
-        return False
+        return None
     there = _imports(record)
     same = all(there.get(source.name) == {**source.identity(), **reading} for source in sources)
-    return same and _is_whole(rundir, record)
+    return stored_rows(TABLE, rundir, record.identity) if same else None
 
 
 def store_abilities(
@@ -66,7 +66,7 @@ def store_abilities(
         rows: the columns `ABILITY_ROWS`.
         sources: the files that they come from. Rows that an earlier import made of files with these names are replaced.
         reading: the options that decide how files are read, suite among them.
-        geometry: a table with model, n_params, n_layers and n_heads; that of the run directory if None.
+        geometry: a table with model, n_params, n_layers and n_heads, such as `heads`; None if there is none.
 
     Returns:
         The number of rows that the table has.
@@ -80,9 +80,10 @@ def store_abilities(
         return 0
     own = {source.name: {**source.identity(), **reading} for source in sources}
     before, rows_before = _before(rundir, own, force)
-    geometry = heads_of(rundir) if geometry is None else geometry
-    complete = _completed(rows, str(reading.get("suite", "")), geometry)
-    every = _require_agreement(pl.concat([rows_before, complete]))
+    types = schema(ABILITIES_COLUMNS)
+    rows = rows.with_columns(suite=pl.lit(str(reading.get("suite", ""))))
+    every = _with_sizes(pl.concat([rows_before, rows], how="diagonal"), geometry)
+    every = _require_agreement(every.select(pl.col(name).cast(dtype) for name, dtype in types.items()))
     imported = sorted({**before, **own}.values(), key=lambda one: str(one["name"]))
     store(every, TABLE, rundir, identity={"imported": imported}, force=True)
     return every.height
@@ -127,14 +128,13 @@ def heads_of(rundir: RunDirectory) -> pl.DataFrame | None:
     return rundir.read("heads") if rundir.partitions("heads") else None
 
 
-def _completed(rows: pl.DataFrame, suite: str, geometry: pl.DataFrame | None) -> pl.DataFrame:
-    """The rows with the suite, and the sizes that the table `heads` states for their models."""
-    types = schema(ABILITIES_COLUMNS)
+def _with_sizes(rows: pl.DataFrame, geometry: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows with the sizes that the table `heads` states for their models."""
     if geometry is None:
-        rows = rows.with_columns(pl.lit(None, dtype=types[name]).alias(name) for name in GEOMETRY)
-    else:
-        rows = rows.join(geometry.group_by("model").agg(pl.max(*GEOMETRY)), on="model", how="left")
-    return rows.with_columns(suite=pl.lit(suite)).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+        return rows
+    stated = geometry.group_by("model").agg(pl.max(*GEOMETRY)).rename({name: f"_{name}" for name in GEOMETRY})
+    rows = rows.join(stated, on="model", how="left", maintain_order="left")
+    return rows.with_columns(pl.coalesce(f"_{name}", name).alias(name) for name in GEOMETRY)
 
 
 def _require_agreement(rows: pl.DataFrame) -> pl.DataFrame:
@@ -150,7 +150,7 @@ def _require_agreement(rows: pl.DataFrame) -> pl.DataFrame:
         own = rows.filter((pl.col("run") == run) & (pl.col("step") == step) & (pl.col("ability") == ability))
         told = listed([f"{value!r} in {source}" for value, source in own.select("value", "source").rows()])
         raise UsageError(
-            f"{count(differing.height, 'value')} of abilities disagree. The first is {ability} of {run} at step {step}: "
+            f"{count(differing.height, 'value of an ability disagrees', 'values of abilities disagree')}. The first is {ability} of {run} at step {step}: "
             f"{told}. Leave one of them out, or give one of them another name"
         )
     return rows.unique(_KEY, keep="first", maintain_order=True)
