@@ -68,7 +68,7 @@ def changed(content, **config):
 def test_an_old_evaluation_is_read_under_the_name_of_its_run(tmp_path):
     found = read_abilities([written(tmp_path / "70m_step512.json", OLD)])
     assert found.rows.sort("ability").rows() == [
-        ("pythia-70m", "pythia-70m", "70m", "1234", 512, *rest, None, "70m_step512.json")
+        ("pythia-70m", "pythia-70m", "70m", "1234", 512, None, None, None, *rest, None, "70m_step512.json")
         for rest in (
             ("crows_pairs_english.pct_stereotype", 0.6, 0.02, "fraction", None),
             ("lambada_openai.acc", 0.5, 0.01, "fraction", True),
@@ -172,6 +172,7 @@ def test_a_wide_table_has_an_ability_in_each_column_of_numbers(tmp_path):
         ("pythia-14m-seed2", 9, "loss", 2.0, None, "nats per token", False),
         ("pythia-14m-seed2", 8, "my_acc", 0.5, None, None, None),
     ]
+    assert set(found.rows["n_params"]) == {14}
     assert found.recognised == [
         "w.csv: 2 rows of 1 run, such as pythia-14m-seed2, and 2 steps; run is model + seed, step is revision, n_params is "
         "n_params, loss is loss, loss_std_error is loss_stderr, my_acc is my acc. Not read: note"
@@ -209,6 +210,7 @@ WIDE = {"run": "pythia-14m-seed2", "step": 8, "acc": 0.5}
         (HEAD, "", "has a row for each head: read it with headway import-heads"),
         (WIDE, "run=run, step=step, value=acc", "lacks the columns ability"),
         (WIDE, "run=run, step=step, a=acd", "has no column 'acd', which --columns gives for a, did you mean 'acc'?"),
+        (WIDE, "run=run, step=step, layer=acc, a=acc", "--columns: the table abilities has no layer. Read"),
         (WIDE, "run=run, step=step, a=acc+step", "a is one column, not acc+step"),
     ],
 )

@@ -26,7 +26,7 @@ from headway.published.layout import (
     left_out,
     parse_columns,
 )
-from headway.published.rows import ABILITY_ROWS, require_ability_name, safe_ability_name, unit_of
+from headway.published.rows import ABILITY_ROWS, require_ability_name, safe_ability_name, unit_of, with_sizes
 from headway.text import count, listed
 
 _EXAMPLE = "run=mpath+seed, step=step, accuracy=acc, accuracy_std_error=acc_se"
@@ -38,6 +38,7 @@ _NO_ABILITIES = frozenset(
 ) | {"n_samples"}
 _LONG = ("ability", "value")
 _OF_LONG = (*_LONG, "std_error", "unit")
+_OF_HEADS = ("layer", "head", "sample")
 _MOST_NAMES = 4  # the most names that a sentence lists
 
 
@@ -129,12 +130,21 @@ def _described(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[str]]
 def _read_table(path: Path, name: str, raw: pl.DataFrame, given: dict[str, str]) -> tuple[pl.DataFrame, str]:
     """The rows of a CSV table, and how it was read."""
     layout = given_layout(path, given, raw.columns) if given else _known_layout(path, raw)
+    if given and set(_OF_HEADS) & set(layout.places):
+        raise UsageError(
+            f"--columns: the table abilities has no {', no '.join(one for one in _OF_HEADS if one in layout.places)}. Read "
+            "rows of heads or samples with headway import-heads, or leave this out"
+        )
+    layout = replace(layout, places={one: column for one, column in layout.places.items() if one not in _OF_HEADS})
     if raw.is_empty():
         raise UsageError(f"{path} has a header but no rows: give a file with one row per checkpoint")
     frame = identified(path, raw, layout)
-    if "n_samples" in layout.places:
-        frame = frame.with_columns(n_samples=whole_numbers(path, raw, layout.places["n_samples"]))
-    else:
+    counts = {name: layout.places[name] for name in ("n_samples", *GEOMETRY) if name in layout.places}
+    frame = frame.drop("n_samples", *GEOMETRY, strict=False).with_columns(
+        whole_numbers(path, raw, column).alias(name) for name, column in counts.items()
+    )
+    frame = with_sizes(frame)
+    if "n_samples" not in counts:
         frame = frame.with_columns(n_samples=pl.lit(None, dtype=pl.Int64))
     values = set(layout.values)
     if values & set(_LONG):
@@ -230,7 +240,7 @@ def _wide(path: Path, raw: pl.DataFrame, frame: pl.DataFrame, layout: Layout) ->
         require_ability_name(name, path)
         unit, better = unit_of(name)
         found.append(
-            frame.select("run", "model", "size", "seed", "step", "n_samples").with_columns(
+            frame.select("run", "model", "size", "seed", "step", *GEOMETRY, "n_samples").with_columns(
                 ability=pl.lit(name),
                 value=_numbers(path, raw, layout, name),
                 std_error=_numbers(path, raw, layout, f"{name}{_ERROR}"),

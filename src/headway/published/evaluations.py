@@ -27,6 +27,7 @@ _NOT_METRICS = frozenset({"alias", "name", "sample_len", "sample_count"})
 _RENAMED = re.compile(r"^pythia-v1\.1-")
 _NUMBERED = re.compile(r"\d+(?:\.\d+)?[kmb]")
 _MOST_STEPS = 2**63 - 1
+_NO_SIZES = (None, None, None)  # a result file says nothing of parameters, layers and heads
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def read_evaluation(path: Path, source: str) -> Evaluation:
             continue
         unit, known = METRICS.get(metric, (None, None))
         better = known if better is None else better
-        rows.append(Row(run, model, size, seed, step, ability, value, error, unit, better, n_samples, source))
+        rows.append(
+            Row(run, model, size, seed, step, *_NO_SIZES, ability, value, error, unit, better, n_samples, source)
+        )
     if not rows:
         raise UsageError(f"{path} holds no finite value of a task: its results are empty. Leave it out")
     return Evaluation(rows, stated, run, config.get("limit") is not None, left_out, _doubts(path, source, size, step))

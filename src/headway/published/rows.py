@@ -11,15 +11,11 @@ import polars as pl
 
 from headway.errors import UsageError
 from headway.known_abilities import ABILITIES, METRICS
-from headway.published.layout import Layout
+from headway.published.layout import GEOMETRY, Layout
 from headway.tables import ABILITIES_COLUMNS, SCORES, schema
 
-# All columns but those that the run directory or the import as a whole knows.
-ABILITY_ROWS = {
-    name: dtype
-    for name, dtype in schema(ABILITIES_COLUMNS).items()
-    if name not in ("suite", "n_params", "n_layers", "n_heads")
-}
+# All columns but the suite, which the import as a whole knows.
+ABILITY_ROWS = {name: dtype for name, dtype in schema(ABILITIES_COLUMNS).items() if name != "suite"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _CHECKPOINT = ["run", "step"]
 
@@ -32,6 +28,9 @@ class Row(NamedTuple):
     size: str
     seed: str
     step: int
+    n_params: int | None
+    n_layers: int | None
+    n_heads: int | None
     ability: str
     value: float
     std_error: float | None
@@ -55,6 +54,13 @@ def safe_ability_name(name: str) -> str:
 
 def no_abilities() -> pl.DataFrame:
     return pl.DataFrame(schema=ABILITY_ROWS)
+
+
+def with_sizes(frame: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the columns n_params, n_layers and n_heads, null where it lacks them."""
+    return frame.with_columns(
+        pl.lit(None, dtype=ABILITY_ROWS[name]).alias(name) for name in GEOMETRY if name not in frame.columns
+    )
 
 
 def require_ability_name(name: str, path: Path) -> None:
@@ -89,19 +95,23 @@ def of_checkpoints(path: Path, frame: pl.DataFrame, name: str, layout: Layout, s
     sampled = "sample" in frame.columns
     unit = [*_CHECKPOINT, "sample"] if sampled else _CHECKPOINT
     filled = frame.filter(pl.col(name).is_not_null())
-    once = filled.group_by(unit, maintain_order=True).agg(
-        pl.first("model", "size", "seed"),
-        pl.first(name),
-        low=pl.col(name).min(),
-        high=pl.col(name).max(),
-        n_samples=pl.first("n_samples") if "n_samples" in frame.columns else pl.lit(None, dtype=pl.Int64),
-        std_error=pl.lit(None, dtype=pl.Float64),
+    once = (
+        with_sizes(filled)
+        .group_by(unit, maintain_order=True)
+        .agg(
+            pl.first("model", "size", "seed", *GEOMETRY),
+            pl.first(name),
+            low=pl.col(name).min(),
+            high=pl.col(name).max(),
+            n_samples=pl.first("n_samples") if "n_samples" in frame.columns else pl.lit(None, dtype=pl.Int64),
+            std_error=pl.lit(None, dtype=pl.Float64),
+        )
     )
     _require_one_value(path, once, name, layout.values[name][0])
     if sampled:
         value = pl.col(name)
         once = once.group_by(_CHECKPOINT, maintain_order=True).agg(
-            pl.first("model", "size", "seed"),
+            pl.first("model", "size", "seed", *GEOMETRY),
             value.mean(),
             n_samples=value.count(),
             std_error=value.std() / value.count().sqrt(),

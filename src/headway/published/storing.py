@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -21,12 +21,12 @@ TABLE = "abilities"
 _KEY = ["run", "step", "ability"]
 
 
-def have_sources(rundir: RunDirectory, names: Collection[str]) -> bool:
+def have_sources(rundir: RunDirectory, names: Any) -> bool:
     """Whether the table `abilities` is whole and holds what was imported from the files with these names."""
-    if not names:
+    if not isinstance(names, list) or not names:  # a manifest may have been edited
         return True
     record = rundir.manifest().tables.get(TABLE)
-    return record is not None and set(names) <= set(_imports(record)) and _is_whole(rundir, record)
+    return record is not None and set(map(str, names)) <= set(_imports(record)) and _is_whole(rundir, record)
 
 
 def _imports(record: TableRecord) -> dict[str, dict[str, Any]]:
