@@ -31,7 +31,7 @@ FLOORS = [
     ["options"],
     ["allocation", "devices"],
     ["tables", "progress", "errors", "text"],
-    ["known_scores"],
+    ["known_abilities", "known_scores"],
     ["interrupts"],
     ["terminal"],
 ]

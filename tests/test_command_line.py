@@ -165,6 +165,19 @@ BAD = {
     "nothing to analyse": (no_damage, ("analyze", "suite"), 2, "suite"),
     "nothing to report": (no_damage, ("report", "suite"), 2, "suite"),
     "no such head table": (no_damage, ("import-heads", "gone.csv.gz", "--out", "out"), 2, "gone.csv.gz"),
+    "no such column of a head table": (
+        no_damage,
+        ("import-heads", "texts.txt", "--columns", "run=a", "--out", "out"),
+        2,
+        "no column 'a'",
+    ),
+    "no such evaluation": (no_damage, ("import-abilities", "gone.json", "--out", "out"), 2, "gone.json"),
+    "no evaluation": (
+        no_damage,
+        ("import-abilities", "suite/toy-1m-seed1/step0/config.json", "--out", "out"),
+        2,
+        "results",
+    ),
 }
 
 
@@ -299,6 +312,7 @@ WRITES = {
     "cluster": ("cluster", "pythia"),
     "intervene": ("intervene", "pythia"),
     "import-heads": ("import-heads", "gone.csv"),
+    "import-abilities": ("import-abilities", "gone.json"),
     "audit": ("audit", "pythia"),
     "demo": ("demo",),
     "nano train": ("nano", "train"),

@@ -33,6 +33,7 @@ FUNCTIONS = {
     "cluster": api.cluster,
     "intervene": api.intervene,
     "import-heads": api.import_heads,
+    "import-abilities": api.import_abilities,
     "analyze": api.analyze,
     "report": api.report,
     "power": api.power,
@@ -63,8 +64,7 @@ NOT_ON_THE_COMMAND_LINE = {
         (
             (command, "progress")
             for command in FUNCTIONS
-            if command
-            not in ("suites", "import-heads", "power", "status", "nano data", "pattern")  # these take no time
+            if command not in ("suites", "power", "status", "nano data", "pattern")  # these take no time
         ),
         "the command always shows progress",
     ),

@@ -16,7 +16,7 @@ from headway.errors import CheckpointError, UsageError
 from headway.options import documented
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, require_folder
-from headway.text import count, unicode_name
+from headway.text import count
 
 if TYPE_CHECKING:
     from headway.attention.patterns import Pattern
@@ -399,41 +399,108 @@ def import_heads(
     *,
     out: str | PathLike[str],
     suite: str = options.SUITE_COLUMN.default,
-    force: bool = options.FORCE.default,
+    columns: str = options.COLUMNS.default,
+    first_layer: int | None = options.FIRST_LAYER.default,
+    force: bool = options.REPLACE_TABLE.default,
+    progress: Progress | None = options.PROGRESS.default,
 ) -> int:
-    """Read per-head tables as studies publish them.
+    """Read per-head tables as studies publish them, and join them.
 
-    They become the table `heads` of the run directory. `headway.published` lists the columns that a file must have.
+    Rows of several files are joined by run, step, layer and head, and become the table `heads` of the run directory. A
+    head that a file lacks has null there. Rows of samples are averaged. Numbers that all heads of a checkpoint share
+    become rows of the table `abilities`. `progress` is told how each file was read. Values that disagree or are missing
+    are warned of.
 
     Args:
         {options}
 
     Returns:
-        How many rows were read.
+        How many rows the table `heads` has.
 
     Raises:
         UsageError: A file lacks a column or holds a wrong value; or `out` is empty or a file.
         RunDirectoryError: `out` holds another heads table, and `force` is not given.
         StorageError: `out` cannot be written to.
     """
-    from headway.published import read_published, require_files
-    from headway.sweep import store, stored_rows
+    from headway.published import open_sources, read_heads
+    from headway.published.storing import have_sources, store_abilities
+    from headway.sweep import require_free, store, stored_rows
 
     require_folder(out)
-    paths = require_files([files] if isinstance(files, str | PathLike) else files)
-    rundir, identity = RunDirectory(out), _identity_of_files(suite, paths)
-    if (rows := stored_rows("heads", rundir, identity)) is not None:
+    if first_layer not in (None, 0, 1):
+        raise UsageError(f"--first-layer is 0 or 1, not {first_layer}")
+    rundir, sources = RunDirectory(out), open_sources(files)
+    reading: dict[str, Any] = {"suite": suite} | ({"columns": columns} if columns else {})
+    reading |= {} if first_layer is None else {"first_layer": first_layer}
+    identity = {**reading, "imported": [source.identity() for source in sources]}
+    rows = stored_rows("heads", rundir, identity)
+    with_abilities = rundir.manifest().tables["heads"].asked.get("abilities", []) if rows is not None else []
+    if rows is not None and have_sources(rundir, with_abilities):
         return rows
-    frame = read_published(paths, suite=suite)
-    store(frame, "heads", rundir, identity=identity, force=force)
-    return frame.height
+    paths, names = [source.path for source in sources], [source.name for source in sources]
+    found = read_heads(
+        paths, names=names, suite=suite, columns=columns, first_layer=first_layer, say=(progress or Silent()).say
+    )
+    _warn_of(found.doubts)
+    if not force:
+        require_free("heads", rundir, identity)  # before the abilities are stored
+    stating = [source for source in sources if source.name in set(found.abilities["source"])]
+    store_abilities(found.abilities, stating, reading, rundir, geometry=found.heads, force=force)
+    asked = {"recognised": found.recognised, "doubts": found.doubts, "abilities": [source.name for source in stating]}
+    store(found.heads, "heads", rundir, identity=identity, asked=asked, force=force)
+    return found.heads.height
 
 
-def _identity_of_files(suite: str, paths: Sequence[Path]) -> dict[str, Any]:
-    import hashlib
+@documented(options.IMPORT_ABILITIES)
+def import_abilities(
+    files: Sequence[str | PathLike[str]],
+    *,
+    out: str | PathLike[str],
+    suite: str = options.SUITE_COLUMN.default,
+    columns: str = options.ABILITY_COLUMNS.default,
+    force: bool = options.REPLACE_TABLE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> int:
+    """Read what others measured of checkpoints: evaluations, losses, accuracies.
 
-    sources = [{"name": unicode_name(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
-    return {"suite": suite, "imported": sources}
+    They become rows of the table `abilities`, one per checkpoint and ability. Rows of earlier imports stay. `progress` is
+    told how the files were read. Runs and steps that the table `heads` does not have are kept, and warned of.
+
+    Args:
+        {options}
+
+    Returns:
+        How many rows the table `abilities` has.
+
+    Raises:
+        UsageError: A file is damaged, lacks a column or holds a wrong value; an ability has the name of a score; two files
+            disagree; or `out` is empty or a file.
+        RunDirectoryError: `out` holds another file of such a name, or measured abilities, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    from headway.published import open_sources, read_abilities
+    from headway.published.abilities import compared
+    from headway.published.storing import heads_of, store_abilities, stored_rows_of
+
+    require_folder(out)
+    rundir, sources = RunDirectory(out), open_sources(files)
+    reading = {"suite": suite} | ({"columns": columns} if columns else {})
+    if (rows := stored_rows_of(rundir, sources, reading)) is not None:
+        return rows
+    paths, names = [source.path for source in sources], [source.name for source in sources]
+    found = read_abilities(paths, names=names, columns=columns, say=(progress or Silent()).say)
+    heads = heads_of(rundir)
+    _warn_of([*found.doubts, *compared(found.rows, heads)])
+    return store_abilities(found.rows, sources, reading, rundir, geometry=heads, force=force)
+
+
+def _warn_of(doubts: Sequence[str]) -> None:
+    import warnings
+
+    from headway.terminal import printable
+
+    for doubt in doubts:
+        warnings.warn(printable(doubt), stacklevel=3)
 
 
 @documented(options.ANALYZE)
@@ -475,7 +542,7 @@ def analyze(
     if roles and not studies and "roles" not in chosen:
         chosen.append("roles")
     if not chosen:
-        rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
+        rundir.read("heads")  # raises the error that says what to do
     results = {}
     for name in chosen:
         # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.

@@ -268,8 +268,18 @@ def intervene(out: str, **given: Any) -> None:
 def import_heads(out: str, **given: Any) -> None:
     from headway import api
 
-    rows = api.import_heads(out=out, **given)
+    with showing() as progress:
+        rows = api.import_heads(out=out, progress=progress, **given)
     _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
+
+
+@_command(options.IMPORT_ABILITIES)
+def import_abilities(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        rows = api.import_abilities(out=out, progress=progress, **given)
+    _echo(f"{count(rows, 'row is', 'rows are')} in the table abilities of {out}")
 
 
 @_command(options.ANALYZE)

@@ -484,11 +484,63 @@ FILES = Option[tuple[str, ...]](
     "files", REQUIRED, "The CSV files, plain or gzipped.", Takes.SEVERAL, "file...", positional=True
 )
 SUITE_COLUMN = Option("suite", "published", "The suite's name in the table.", unit="name")
+COLUMNS = Option(
+    "columns",
+    "",
+    'Which column is what, such as "run=mpath+seed, step=step, layer=layer, head=head, induction=ps".',
+    unit="names",
+)
+FIRST_LAYER = Option[int | None](
+    "first_layer",
+    None,
+    "The number of the first layer and head in the files, 0 or 1; as the files show it if not given.",
+    Takes.NUMBER,
+    at_least=0,
+)
+REPLACE_TABLE = replace(FORCE, help="Overwrite what was imported from other files or with other options.")
 IMPORT_HEADS = Command(
     "import-heads",
-    "Read per-head tables as studies publish them.",
-    (FILES, OUT, SUITE_COLUMN, FORCE),
-    (("import-heads pythia_heads.csv.gz --out runs/published", "Then run headway analyze runs/published."),),
+    "Read per-head tables as studies publish them, and join them.",
+    (FILES, OUT, SUITE_COLUMN, COLUMNS, FIRST_LAYER, REPLACE_TABLE),
+    (
+        ("import-heads pythia_heads.csv.gz --out runs/published", "Then run headway analyze runs/published."),
+        (
+            "import-heads pythia_heads.csv.gz pythia_induction.csv.gz --out runs/pythia",
+            "Join two tables by run, step, layer and head.",
+        ),
+        (
+            'import-heads mine.csv --columns "run=model+seed, step=step, layer=block, head=head, induction=ps" '
+            "--first-layer 1 --out runs/mine",
+            "Say which column is what. A column that is neither a score nor a name of a row becomes an ability.",
+        ),
+    ),
+    "Rows of samples are averaged. Numbers that all heads of a checkpoint share, such as accuracy on repeated sequences, "
+    "go to the table abilities. The command says how it read each file, and what is missing.",
+)
+
+# --- import-abilities -----------------------------------------------------------------------------------------------
+
+ABILITY_FILES = replace(FILES, help="JSON results of lm-evaluation-harness, or CSV tables, plain or gzipped.")
+ABILITY_COLUMNS = replace(
+    COLUMNS, help='Which column of a CSV table is what, such as "run=mpath+seed, step=step, accuracy=acc".'
+)
+IMPORT_ABILITIES = Command(
+    "import-abilities",
+    "Read what others measured of checkpoints: evaluations, losses, accuracies.",
+    (ABILITY_FILES, OUT, SUITE_COLUMN, ABILITY_COLUMNS, REPLACE_TABLE),
+    (
+        ("import-abilities evals/*.json --out runs/pythia", "Put evaluations beside the heads of runs/pythia."),
+        (
+            'import-abilities losses.csv --columns "run=model+seed, step=step, loss=nll" --out runs/pythia',
+            "Read a table with a column for each ability.",
+        ),
+        (
+            'import-abilities long.csv --columns "run=name, step=step, ability=task+metric, value=score" --out runs/pythia',
+            "Read a table with a row for each ability.",
+        ),
+    ),
+    "Several imports add up in one table. The command says how it read the files, and which runs and steps the table heads "
+    "does not have.",
 )
 
 # --- analyze, report ------------------------------------------------------------------------------------------------
@@ -735,6 +787,7 @@ COMMANDS = (
     CLUSTER,
     INTERVENE,
     IMPORT_HEADS,
+    IMPORT_ABILITIES,
     ANALYZE,
     REPORT,
     POWER,

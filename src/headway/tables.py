@@ -72,6 +72,24 @@ MODEL_COLUMNS = (
     ),
 )
 
+# One row per checkpoint and ability. A checkpoint has one value of each ability.
+ABILITIES_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    Column("ability", pl.String(), "", "name of the ability, such as repeat_accuracy or arc_easy.acc (task.metric)"),
+    Column("value", pl.Float64(), "its unit", "the ability's number"),
+    Column("std_error", pl.Float64(), "its unit", "its standard error; null if unknown"),
+    Column("unit", pl.String(), "", "the ability's unit; null if unknown"),
+    Column("higher_is_better", pl.Boolean(), "", "whether a larger number is better; null if unknown or neither"),
+    Column("n_samples", pl.Int64(), "samples", "sequences or questions that were averaged; null if unknown"),
+    Column("source", pl.String(), "", "name of the file that the number was read from"),
+)
+
+
+def samples_column(score: str) -> str:
+    """Name of the column that counts the samples averaged for a score that was imported; null if unknown."""
+    return f"{score}_samples"
+
+
 # Size of the corpus as a checkpoint read it, repeated on the rows of its heads.
 CORPUS_COLUMNS = (
     Column("n_texts", pl.Int64(), "texts", "texts that the model read"),

@@ -64,6 +64,9 @@ def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measur
     )
 
 
+_MOST_FILES = 6  # the most files that a fact lists; the record of the table has all
+
+
 def _date(stamp: str) -> str:
     return f"measured {stamp[:10]}" if stamp else ""
 
@@ -84,8 +87,9 @@ def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, s
         corpus = identity.get("corpus")
         if isinstance(corpus, Mapping) and corpus.get("name"):
             found["corpus", plain(corpus)] = None
-        if identity.get("imported"):
-            found["imported", plain(identity["imported"])] = None
+        if imported := identity.get("imported"):
+            more = f" and {len(imported) - _MOST_FILES} more" if len(imported) > _MOST_FILES else ""
+            found["imported", plain(imported[:_MOST_FILES]) + more] = None
         if identity.get("scores"):
             found["scores", ", ".join(map(str, identity["scores"]))] = None
         if record.checkpoints:

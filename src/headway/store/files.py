@@ -13,6 +13,7 @@ import stat
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
 
 try:
@@ -34,6 +35,7 @@ _WAYS_OUT = {
     errno.EACCES: "Make the folder writable, or choose another one",
     errno.EROFS: "Choose a folder on a disk that can be written to",
 }
+_ONE_AT_A_TIME = Lock()
 _OTHER_WAY_OUT = "Fix that, or choose another folder, and run the same command again"
 
 
@@ -145,8 +147,9 @@ def _temporary(path: Path) -> IO[bytes]:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _ONE_AT_A_TIME:  # two threads at once could leave the mask at 0
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
 
 

@@ -2,7 +2,7 @@
 
 from headway.sweep.executors import Executor, InProcess, Processes
 from headway.sweep.job import Job, Outcome, Work
-from headway.sweep.run import Summary, begun, run, store, stored_rows
+from headway.sweep.run import Summary, begun, require_free, run, store, stored_rows
 from headway.sweep.settings import differing_settings
 from headway.sweep.status import Status, status
 
@@ -17,6 +17,7 @@ __all__ = [
     "Work",
     "begun",
     "differing_settings",
+    "require_free",
     "run",
     "status",
     "store",

@@ -127,13 +127,20 @@ def _identity(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
 
 
 def store(
-    frame: pl.DataFrame, table: str, directory: RunDirectory, *, identity: dict[str, Any], force: bool = False
+    frame: pl.DataFrame,
+    table: str,
+    directory: RunDirectory,
+    *,
+    identity: dict[str, Any],
+    asked: Mapping[str, Any] | None = None,
+    force: bool = False,
 ) -> None:
     """Store a ready table that no job computed, such as a published one: a partition for each checkpoint.
 
     Args:
         frame: with the columns `run` and `step`.
         identity: what the table was made from, for the manifest.
+        asked: provenance for the manifest, which does not decide numbers.
 
     Raises:
         RunDirectoryError: `directory` holds this table made from something else, and `force` is not given.
@@ -143,10 +150,19 @@ def store(
     keys = [f"{safe_name(run, 'run name')}@{step}" for run, step in parts]
     made_from = fingerprint(identity)
     if not force:
-        directory.require_own(table, directory.jobs(table), made_from)
-    claim(table, identity, keys, directory, {}, force=force)
-    for (run, step), part in parts.items():
-        directory.write_partition(table, run, step, part, {"job": made_from})
+        require_free(table, directory, identity)
+    claim(table, identity, keys, directory, {"asked": asked or {}}, force=force)
+    directory.write_partitions(table, parts, {"job": made_from})
+
+
+def require_free(table: str, directory: RunDirectory, identity: dict[str, Any]) -> None:
+    """Check that `directory` holds no table of this name that was made from something else.
+
+    Raises:
+        RunDirectoryError: it does.
+    """
+    _refuse_if_claimed(directory, table, identity)  # its error names the settings that differ
+    directory.require_own(table, directory.jobs(table), fingerprint(identity))
 
 
 def stored_rows(table: str, directory: RunDirectory, identity: dict[str, Any]) -> int | None:

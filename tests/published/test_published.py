@@ -72,9 +72,8 @@ def test_a_missing_score_is_kept_as_missing(tmp_path):
 def test_numbers_as_r_writes_them_are_read_wherever_they_stand(tmp_path):
     """R's write.csv writes 100001 as 100001 and 100000 as 1e+05; the first such row may come late."""
     rows = [ROW | {"step_modded": step, "revision": None} for step in range(1, 10_003)]
-    path = csv(
-        tmp_path, *rows, ROW | {"step_modded": "1e+05", "revision": None, "n_params": "1.4e7", "mean_1back": "5e-4"}
-    )
+    late = {"mpath": "a/b-15m", "step_modded": "1e+05", "revision": None, "n_params": "1.4e7", "mean_1back": "5e-4"}
+    path = csv(tmp_path, *rows, ROW | late)
     last = read_published([path]).filter(pl.col("step") == 99_999).row(0, named=True)
     assert (last["n_params"], last["prev"]) == (14_000_000, 5e-4)
 
