@@ -292,11 +292,14 @@ def test_a_table_that_was_not_finished_asks_for_its_files(tmp_path):
     assert headway.import_abilities(one, out=out) == 2
 
 
-def test_a_directory_of_abilities_alone_says_what_a_study_needs(tmp_path):
+def test_a_directory_of_abilities_alone_has_their_curves_and_says_what_a_study_of_heads_needs(tmp_path):
     out = tmp_path / "out"
     headway.import_abilities(csv(tmp_path / "x.csv", WIDE), out=out)
+    (found,) = headway.analyze(out).values()
+    assert found.tables["curves"].height
+    assert "there is no table of heads" in found.values["left_out"][0]["reason"]
     with pytest.raises(RunDirectoryError, match="holds no finished partitions of 'heads'"):
-        headway.analyze(out)
+        headway.analyze(out, studies=["development"])
 
 
 def test_the_public_evaluations_are_read_whole(reference):

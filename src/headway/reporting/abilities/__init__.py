@@ -16,11 +16,19 @@ from headway.text import count
 Tables = Mapping[str, pl.DataFrame]
 _TITLE = "Roles and abilities: what rises with what?"
 _ROLE, _ABILITY = "role", "ability"
+_MOST_LINES = 4  # abilities that are drawn together
 
 
 def _timeline(tables: Tables) -> pl.DataFrame:
-    """Means over the runs of a size, each curve scaled from its smallest to its largest mean; falling abilities upside down."""
-    parts = [tables["curves"].select("size", "step", "value", name="ability", what=pl.lit(_ABILITY))]
+    """Means over the runs of a size, each curve scaled from its smallest to its largest mean; falling abilities upside down.
+
+    Of many abilities those of runs with roles are drawn, and no more than can be told apart.
+    """
+    beside_roles = tables["order"]["ability"].unique(maintain_order=True).to_list() if "order" in tables else []
+    every = tables["curves"]["ability"].unique(maintain_order=True).to_list()
+    drawn = [*beside_roles, *(name for name in every if name not in beside_roles)][:_MOST_LINES]
+    curves = tables["curves"].filter(pl.col("ability").is_in(drawn))
+    parts = [curves.select("size", "step", "value", name="ability", what=pl.lit(_ABILITY))]
     if "role_curves" in tables:
         parts.append(
             tables["role_curves"].select("size", "step", "value", name=pl.col("role") + " heads", what=pl.lit(_ROLE))
@@ -106,6 +114,8 @@ def _over_time(context: Context) -> Section:
 
 def _lines(context: Context) -> Figure:
     table, sizes = "timeline", _sizes(context)
+    n_abilities = len(context.levels("curves", "ability"))
+    more = f" {_MOST_LINES} of {n_abilities} abilities are drawn." if n_abilities > _MOST_LINES else ""
     x, y = axes.step_x(), axes.value_y("scaled", "From least to most", zero=True)
     names = context.levels(table, "name")
     color = alt.Color("name:N", title=None, sort=names, legend=alt.Legend(orient="top", columns=3, labelLimit=260))
@@ -117,7 +127,8 @@ def _lines(context: Context) -> Figure:
         name="timeline",
         title="Roles and abilities on one time axis",
         sentence="Solid lines are the largest score of any head for a role, dashed lines abilities, both means over the runs of a "
-        "size. Each goes from the least to the most that it reaches in any size. Abilities that fall as they get better are turned over.",
+        "size. Each goes from the least to the most that it reaches in any size. Abilities that fall as they get better are turned over."
+        + more,
         alt="Scaled curves of roles and abilities over training steps, a panel a size.",
         chart=forms.panels(alt.layer(lines, hover).properties(height=190), "size", sizes),
         tables=(table,),

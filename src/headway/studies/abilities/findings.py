@@ -11,6 +11,7 @@ from headway.studies.result import Result
 from headway.text import count
 
 _MOST = 4
+_MOST_ABILITIES = 8  # in sentences, those of runs with roles first
 _KEY_ORDERS = 2  # of the clearest pairs, in the summary
 
 
@@ -100,7 +101,13 @@ def _against(row: dict[str, Any], statistic: str) -> str:
 
 def _rises(result: Result) -> None:
     onsets, half = result.tables["ability_onsets"], result.tables["ability_levels"]
-    for (ability,), of in onsets.group_by("role", maintain_order=True):
+    beside_roles = set(result.tables["order"]["ability"]) if "order" in result.tables else set()
+    parts = sorted(onsets.partition_by("role", maintain_order=True), key=lambda of: of["role"][0] not in beside_roles)
+    if len(parts) > _MOST_ABILITIES:
+        more = count(len(parts) - _MOST_ABILITIES, "other ability is", "other abilities are")
+        result.notes.append(f"{more} in the tables and figures only.")
+    for of in parts[:_MOST_ABILITIES]:
+        ability = of["role"][0]
         own = half.filter(pl.col("ability") == ability)
         reached = of.filter(pl.col("upper").is_not_null())
         range_ = ""
