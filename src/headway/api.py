@@ -512,11 +512,13 @@ def analyze(
     roles: Sequence[str] = options.ROLES.default,
     bootstraps: int = options.BOOTSTRAPS.default,
     seed: int = options.RESAMPLING_SEED.default,
+    force: bool = options.FORCE_STUDIES.default,
     progress: Progress | None = options.PROGRESS.default,
 ) -> Mapping[str, Result]:
     """Run the studies, and save what they find.
 
-    The results lie in `DIR/analysis/STUDY/`, one for each score that is studied.
+    The results lie in `DIR/analysis/STUDY/`, one for each score that is studied. A saved result of the same tables with the
+    same options, from the same version of headway, is reused.
 
     Args:
         {options}
@@ -531,8 +533,9 @@ def analyze(
     """
     from dataclasses import replace
 
-    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying
+    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying, reuse
 
+    progress = progress or Silent()
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     scores = _each(scores)
@@ -543,19 +546,27 @@ def analyze(
         chosen.append("roles")
     if not chosen:
         rundir.read("heads")  # raises the error that says what to do
+    # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
+    contents = {
+        table: rundir.contents(table) for table in sorted(there & frozenset().union(*[TABLES[name] for name in chosen]))
+    }
     results = {}
     for name in chosen:
-        # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
-        sources = {table: rundir.contents(table) for table in sorted(TABLES[name] & there)}
+        sources = {table: contents[table] for table in sorted(TABLES[name] & there)}
         subjects: list[dict[str, Any]] = [{}]
         if name in OF_SCORES:
             subjects = [{"score": score} for score in dict.fromkeys(scores)]
         elif name in OF_ROLES:
             subjects = [{"roles": _each(roles)}]
         for subject in subjects:
-            found = STUDIES[name](rundir, bootstraps=bootstraps, seed=seed, progress=progress or Silent(), **subject)
-            found = replace(found, sources=sources)
-            found.save(rundir)
+            given = {"bootstraps": bootstraps, "seed": seed, **subject}
+            made = reuse.making(given)
+            found = None if force else reuse.saved(rundir, name, sources, made)
+            if found is None:
+                found = replace(STUDIES[name](rundir, progress=progress, **given), sources=sources, made=made)
+                found.save(rundir)
+            else:
+                progress.say(f"{found.key} is reused: its tables and options are the same. --force computes it again")
             results[found.key] = found
     return results
 

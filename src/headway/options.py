@@ -578,10 +578,11 @@ BOOTSTRAPS = Option(
     at_least=0,
 )
 RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
+FORCE_STUDIES = replace(FORCE, help="Run studies again whose tables and options have not changed.")
 ANALYZE = Command(
     "analyze",
     "Run the studies, and save what they find.",
-    (DIRECTORY, STUDIES, STUDIED_SCORES, ROLES, BOOTSTRAPS, RESAMPLING_SEED),
+    (DIRECTORY, STUDIES, STUDIED_SCORES, ROLES, BOOTSTRAPS, RESAMPLING_SEED, FORCE_STUDIES),
     (
         ("analyze runs/mine", "Run every study that has a table."),
         (

@@ -7,10 +7,11 @@ import pytest
 
 from headway.clusters import WeightClusters
 from headway.clusters.circuits import side_of, spectrum_space, subspace_space
-from headway.clusters.groups import find_groups, part, sequential_p
+from headway.clusters.groups import find_groups, part
 from headway.clusters.kmeans import kmeans
 from headway.clusters.quality import silhouette
 from headway.clusters.spaces import raw_space, unit_distances
+from headway.stats.sequential import sequential_p
 from support_clusters import PlantedWeights, column_scales, noise, one_outlier, shared_directions, two_groups
 
 EVEN_ODD = ([0, 1] * 6, [1, 0] * 6)

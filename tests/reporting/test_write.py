@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,8 @@ from headway import reporting
 from headway.errors import RunDirectoryError, StorageError, UsageError
 from headway.integrity.audit import Audit
 from headway.integrity.files import MEANING, Finding
-from headway.reporting import markdown, write
+from headway.progress import Silent
+from headway.reporting import export, markdown, write
 from headway.reporting import page as page_module
 from headway.reporting.measured import measurement
 from headway.reporting.writing import chapters_of, read_results
@@ -206,6 +208,47 @@ def test_pictures_of_figures_that_are_no_more_go_away(written):
     write(directory, format="md")
     assert not stale.exists()
     assert foreign.exists()
+
+
+def test_pictures_are_drawn_again_only_if_they_or_their_figures_changed(written, tmp_path, monkeypatch):
+    directory = RunDirectory(shutil.copytree(written[0].path, tmp_path / "copy"))
+    chapters = chapters_of(read_results(directory))
+    figures = [(chapter, figure) for chapter in chapters for figure in chapter.figures if not figure.folded]
+    names = [page_module.address(chapter, figure.name) for chapter, figure in figures]
+    drawn = []
+
+    def pictures(spec):
+        drawn.append(spec["title"]["text"])
+        return b"<svg/>", b"png"
+
+    monkeypatch.setattr(export, "_pictures", pictures)
+    export.write_figures(chapters, directory, Silent())
+    assert not drawn
+    (directory.figures / f"{names[0]}.svg").write_text("edited")
+    (directory.figures / f"{names[1]}.png").unlink()
+    export.write_figures(chapters, directory, Silent())
+    assert len(drawn) == 2
+    assert (directory.figures / f"{names[1]}.png").read_bytes() == b"png"
+    object.__setattr__(figures[0][1], "title", "Another title")  # as another version or other data would change it
+    export.write_figures(chapters, directory, Silent())
+    assert drawn[2:] == ["Another title"]
+    (directory.figures / "drawn.json").write_text("[")
+    export.write_figures(chapters, directory, Silent())
+    assert len(drawn) == 3 + len(names)
+
+
+def test_the_script_of_the_page_is_kept_and_a_damaged_copy_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path))
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda: "const vega = 1;")
+    vega = page_module.vega.__wrapped__
+    assert vega() == "{const vega = 1;}"
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda: "made again")
+    assert vega() == "{const vega = 1;}"
+    (kept,) = (tmp_path / "vega").iterdir()
+    kept.write_text("const vega = 2;")
+    assert vega() == "{made again}"
+    monkeypatch.setenv("HEADWAY_CACHE", str(kept / "below a file"))  # cannot be written to
+    assert vega() == "{made again}"
 
 
 def test_markdown_shows_the_same_figures(written, result):

@@ -1,9 +1,12 @@
 """What goes beyond the study: formulas against R, and findings against what was planted."""
 
+from itertools import permutations
+
 import numpy as np
 import polars as pl
 import pytest
 
+from headway.stats.sequential import sequential_p
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.consistency import correlations
 from headway.studies.development.emergence import emergence
@@ -12,7 +15,17 @@ from headway.studies.development.growth import growth
 from headway.studies.development.heads import read_heads
 from headway.studies.development.identity import identity
 from headway.studies.development.intervals import PUBLISHED, onset_intervals
-from headway.studies.development.matching import _tests, match, matching
+from headway.studies.development.matching import (
+    MOST_SHUFFLES,
+    SHUFFLES_SHOWN,
+    _assigned,
+    _dealt_to_layers,
+    _dealt_to_runs,
+    _reduced,
+    _tests,
+    match,
+    matching,
+)
 from headway.studies.development.onset import onset
 from headway.studies.development.position import kendalls_w, position
 from headway.studies.development.seeds import interval_widths, seeds, t_power, two_sizes
@@ -154,9 +167,71 @@ def test_beyond_layers_holds_its_level(law):
 
 
 def beyond_layers(x, rng) -> float:
-    pairs = [(0, 1), (0, 2), (1, 2)]
-    found = [match(x[a], x[b]) for a, b in pairs]
-    return _tests(x, pairs, found, 49, rng)[-1]["p"]
+    found = [match(x[a], x[b]) for a, b in PAIRS]
+    return _tests(x, PAIRS, found, 49, rng)[-1]["p"]
+
+
+PAIRS = [(0, 1), (0, 2), (1, 2)]
+
+
+def enumerated(x) -> float:
+    """Root mean square distance of heads paired at their best within layers, by trying all pairings."""
+    best = []
+    for a, b in PAIRS:
+        for one, other in zip(x[a], x[b], strict=True):
+            orders = permutations(range(len(one)))
+            best.append(min(((one - other[list(order)]) ** 2).mean() for order in orders))
+    return float(np.sqrt(np.mean(best)))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])  # of layers: without it p is large and draws stop; with it p is small
+def test_distances_are_tested_as_if_every_pairing_of_every_draw_were_tried(shift):
+    x = one_law(RNG(3)) + shift * np.arange(3)[None, :, None, None]
+    found = [match(x[a], x[b]) for a, b in PAIRS]
+    tests = {row["test"]: row for row in _tests(x, PAIRS, found, 1000, RNG(4))}
+    rng = RNG(4)
+    for _ in range(1000):  # the labels of the first test
+        rng.permuted(np.broadcast_to(np.arange(9), (3, 9)), axis=1)
+
+    def to_layers():
+        order = rng.permuted(np.broadcast_to(np.arange(9), (3, 9)), axis=-1)
+        return np.take_along_axis(x.reshape(3, 9, -1), order[..., None], axis=1).reshape(x.shape)
+
+    def to_runs():
+        order = rng.permuted(np.broadcast_to(np.arange(9), (3, 9)), axis=-1)
+        pooled = np.swapaxes(x, 0, 1).reshape(3, 9, -1)
+        return np.swapaxes(np.take_along_axis(pooled, order[..., None], axis=1).reshape(x.shape), 0, 1)
+
+    for name, deal in (("layers", to_layers), ("beyond layers", to_runs)):
+        drawn = []
+
+        def draw(n, name=name, deal=deal, drawn=drawn):
+            new = [enumerated(deal()) for _ in range(n)]
+            drawn.extend(new)
+            return {name: -np.array(new)}
+
+        p, _ = sequential_p(-enumerated(x), draw, SHUFFLES_SHOWN, MOST_SHUFFLES)
+        assert tests[name]["observed"] == pytest.approx(enumerated(x))
+        assert tests[name]["p"] == p[name]
+        assert tests[name]["chance"] == pytest.approx(np.mean(drawn[:SHUFFLES_SHOWN]))
+        low, high = np.quantile(drawn[:SHUFFLES_SHOWN], [0.025, 0.975])
+        assert [tests[name]["chance_lower"], tests[name]["chance_upper"]] == pytest.approx([low, high])
+
+
+def test_no_assignment_costs_less_than_its_bound():
+    squared = RNG(6).gamma(1, size=(4, 3, 5, 5))
+    bound, optimum = (part(squared).sum(axis=-1) for part in (_reduced, _assigned))
+    assert (bound <= optimum + 1e-12).all()  # sums of five numbers of size 1
+    assert bound.mean() > 0.8 * optimum.mean()  # so that it decides draws; of random costs it is nine tenths
+
+
+def test_blocks_in_the_given_order_are_the_distances_of_the_data():
+    x = RNG(8).normal(size=(3, 2, 5, 7))
+    direct = ((x[[0, 0, 1]][:, :, :, None] - x[[1, 2, 2]][:, :, None]) ** 2).mean(axis=-1)
+    of_pairs = np.stack(list(_dealt_to_layers(x, PAIRS, np.arange(10) + np.zeros((1, 3, 1), int))))[:, 0]
+    of_layers = np.stack(list(_dealt_to_runs(x, PAIRS, np.arange(15) + np.zeros((1, 2, 1), int))))[:, 0]
+    assert of_pairs == pytest.approx(direct)
+    assert np.swapaxes(of_layers, 0, 1) == pytest.approx(direct)
 
 
 def test_a_mix_of_heads_that_repeats_in_every_seed_is_seen_beyond_layers():

@@ -32,11 +32,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headway.clusters.kmeans import Floats, Ints, kmeans
 from headway.clusters.quality import dispersion, silhouette
 from headway.clusters.spaces import HeadSpace, Units, permuted, rotated, unit_distances
+from headway.stats.sequential import ROUNDING, sequential_p
 
 LEVEL = 0.05
 _LEAST_SIZE = 2  # heads in a group
@@ -44,8 +44,6 @@ FEWEST_HEADS = 2 * _LEAST_SIZE
 _TOO_LARGE = 2.0  # norm over the median norm
 _ASIDE = -1
 _STARTS = 5  # of k-means with three clusters, half of the usual: draws are equally affected by worse optima
-_ENOUGH = 20  # draws that reach the observed silhouette, after which p cannot be small
-_ROUNDING = 1e-12
 
 Draw = Callable[[int], Mapping[str, Floats]]  # n -> squared distances (n, H, H) by null
 
@@ -191,38 +189,6 @@ def _of_units(units: Units, heads: tuple[int, ...], n: int) -> Floats:
     return part(_among(d, np.array(heads))).silhouette
 
 
-class Sequential(NamedTuple):
-    p: dict[str, float]
-    n_draws: int
-
-
-def sequential_p(observed: float, draw: Callable[[int], dict[str, Floats]], fewest: int, most: int) -> Sequential:
-    """p-value of each null from `fewest` to `most` draws. Sampling stops once 20 draws of any null reach `observed`.
-
-    If draw l is the 20th to do so, p = 20 / l. If only e of all N draws do, p = (e + 1) / (N + 1). Without groups,
-    P(p <= α) is at most α in both cases.
-    """
-    reached: dict[str, NDArray[np.bool_]] = {}
-    n, batch = 0, fewest
-    while n < most:
-        batch = min(batch, most - n)
-        for null, values in draw(batch).items():
-            hits = values >= observed - _ROUNDING
-            reached[null] = np.concatenate([reached[null], hits]) if n else hits
-        n += batch
-        batch = n
-        if any(hits.sum() >= _ENOUGH for hits in reached.values()):
-            break
-    return Sequential({null: _p(hits) for null, hits in reached.items()}, n)
-
-
-def _p(hits: NDArray[np.bool_]) -> float:
-    at = np.flatnonzero(hits)
-    if len(at) >= _ENOUGH:
-        return _ENOUGH / (int(at[_ENOUGH - 1]) + 1)
-    return (len(at) + 1) / (len(hits) + 1)
-
-
 def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Generator) -> Ints:
     """Add groups while each further one improves the split by more than in draws without it."""
     d = unit_distances(gram)[None]
@@ -233,7 +199,7 @@ def _refined(gram: Floats, labels: Ints, most: int, n: int, random: np.random.Ge
             break
         drawn = unit_distances(rotated(gram, random, n, labels))
         improved = _improvement(drawn, kmeans(drawn, k).labels, kmeans(drawn, k + 1).labels)
-        reached = improved >= _improvement(d, labels[None], finer)[0] - _ROUNDING
+        reached = improved >= _improvement(d, labels[None], finer)[0] - ROUNDING
         if (1 + reached.sum()) / (1 + n) > LEVEL:
             break
         labels = finer[0]

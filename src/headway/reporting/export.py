@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import textwrap
 from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,27 +17,70 @@ from headway.reporting import embed, page
 from headway.reporting.charts import theme
 from headway.reporting.parts import Chapter, Figure
 from headway.store.directory import RunDirectory
-from headway.store.files import write_whole
+from headway.store.files import to_json, write_whole
 
 WIDTH = 760
 LINE = 135  # characters that fit into it
 PNG_SCALE = 2
+_SUFFIXES = (".svg", ".png")
 
 
 def write_figures(chapters: Sequence[Chapter], directory: RunDirectory, progress: Progress) -> None:
-    """Draw each figure once and write it as SVG and PNG. Pictures of figures that no longer exist are removed."""
-    import vl_convert
+    """Write each figure as SVG and PNG. Pictures of figures that no longer exist are removed.
 
+    A figure whose specification and data are the same as those of its pictures is not drawn again.
+    """
     todo = [(chapter, figure) for chapter in chapters for figure in chapter.figures if not figure.folded]
+    before = _drawn_before(directory)
+    now: dict[str, list[str]] = {}
     progress.start("figures", len(todo))
     for chapter, figure in todo:
-        svg = vl_convert.vegalite_to_svg(static_specification(chapter, figure))
-        png = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
         name = page.address(chapter, figure.name)
-        write_whole(directory.figures / f"{name}.svg", svg.encode())
-        write_whole(directory.figures / f"{name}.png", png)
+        spec = static_specification(chapter, figure)
+        key = _hash(json.dumps([version("vl-convert-python"), PNG_SCALE, spec], default=str).encode())
+        paths = [directory.figures / f"{name}{suffix}" for suffix in _SUFFIXES]
+        now[name] = [key, *map(_hash_of, paths)]
+        if now[name] != before.get(name):
+            pictures = _pictures(spec)
+            for path, data in zip(paths, pictures, strict=True):
+                write_whole(path, data)
+            now[name] = [key, *map(_hash, pictures)]
         progress.advance(note=figure.name)
+    write_whole(_record(directory), to_json(now))
     _drop_stale(chapters, directory)
+
+
+def _pictures(spec: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The figure as SVG and PNG."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(spec)
+    return svg.encode(), vl_convert.svg_to_png(svg, scale=PNG_SCALE)
+
+
+def _record(directory: RunDirectory) -> Path:
+    """The file that holds, by figure, the hashes of its specification, SVG and PNG."""
+    return directory.figures / "drawn.json"
+
+
+def _drawn_before(directory: RunDirectory) -> dict[str, Any]:
+    """The record of the last report; empty if there is none that can be read, and every figure is then drawn."""
+    try:
+        record = json.loads(_record(directory).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return _hash(path.read_bytes())
+    except OSError:
+        return ""
 
 
 def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
@@ -42,7 +89,7 @@ def _drop_stale(chapters: Sequence[Chapter], directory: RunDirectory) -> None:
     }
     for chapter in chapters:
         for path in directory.figures.glob(f"{chapter.study}-*"):  # of all its subjects, also of those that are no more
-            if path.suffix in (".svg", ".png") and path.stem not in kept:
+            if path.suffix in _SUFFIXES and path.stem not in kept:
                 path.unlink(missing_ok=True)
 
 

@@ -9,19 +9,25 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from headway import __version__
+from headway.errors import StorageError
 from headway.reporting import embed
 from headway.reporting.charts import forms, theme
 from headway.reporting.measured import Measurement
 from headway.reporting.numbers import cells, headings
 from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Missing, Model, Section, Table
+from headway.store.cache import own_cache
+from headway.store.files import write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -71,10 +77,26 @@ def template_text(name: str) -> str:
 
 @cache
 def vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed in one script with these three global names."""
+    """Vega, Vega-Lite and Vega-Embed in one script with these three global names.
+
+    vl-convert takes seconds to bundle them, so the script is kept in the user's cache folder, with its hash in its name.
+    """
     import vl_convert
 
-    return "{" + vl_convert.javascript_bundle() + "}"  # type: ignore[call-arg]  # the stub knows no default
+    folder, release = own_cache() / "vega", version("vl-convert-python")
+    with suppress(OSError):
+        for path in folder.glob(f"{release}-*.js"):
+            script = path.read_text(encoding="utf-8")
+            if path == _kept(folder, release, script):
+                return script
+    script = "{" + vl_convert.javascript_bundle() + "}"  # type: ignore[call-arg]  # the stub knows no default
+    with suppress(StorageError):  # without a cache the script is only made again
+        write_whole(_kept(folder, release, script), script.encode())
+    return script
+
+
+def _kept(folder: Path, release: str, script: str) -> Path:
+    return folder / f"{release}-{hashlib.sha256(script.encode(errors='replace')).hexdigest()[:32]}.js"
 
 
 def policy(*scripts: str) -> str:
@@ -116,8 +138,10 @@ def drawn(chapter: Chapter, name: str, figures: Sequence[Figure]) -> pl.DataFram
 
 
 def _columns(figure: Figure) -> set[str]:
-    charts = [figure.chart, *([figure.small] if figure.small is not None else [])]
-    named = {field for chart in charts for field in _fields(chart.to_dict(validate=False))}
+    charts = [figure.specification]
+    if figure.small is not None:
+        charts.append(figure.small.to_dict(validate=False))
+    named = {field for chart in charts for field in _fields(chart)}
     return named | {figure.top, *(control.column for control in figure.controls)}
 
 
@@ -186,8 +210,7 @@ def small_address(chapter: Chapter, highlight: Highlight) -> str:
 
 def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """The figure as a small chart: low, with few ticks, and without titles and legends, which its caption replaces."""
-    chart = figure.chart if figure.small is None else figure.small
-    spec = specification(chapter, replace(figure, chart=chart))
+    spec = specification(chapter, figure if figure.small is None else replace(figure, chart=figure.small))
     plain: dict[str, Any] = _plain(spec)
     return plain | {"height": forms.SMALL_HEIGHT}
 
@@ -213,7 +236,7 @@ def _plain(part: Any) -> Any:
 
 def specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """Vega-Lite of the chart, with its tables named as in the page."""
-    spec = forms.tidy(figure.chart.to_dict(validate=False))
+    spec = forms.tidy(figure.specification)
     named: dict[str, Any] = _renamed(spec, {name: table_address(chapter, name) for name in figure.tables})
     return named | {"description": figure.alt}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -72,6 +73,12 @@ class Figure:
     top: str = ""
     small: Chart = None
     folded: bool = False
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """The chart's Vega-Lite. It is shared, so nobody may change it: Altair takes long to make it."""
+        made: dict[str, Any] = self.chart.to_dict(validate=False)
+        return made
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from headway.store.directory import RunDirectory, safe_name
 from headway.store.files import require_regular, to_json, write_whole
 from headway.text import count
 
-_OWN_KEYS = ("study", "subject", "findings", "notes", "sources", "files", "seal")
+_OWN_KEYS = ("study", "subject", "findings", "notes", "sources", "made", "files", "seal")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Result:
         notes: caveats about the data.
         found: the findings, in the order of the report.
         sources: for each table of the run directory that was studied, a hash of its content at that time.
+        made: the options, code and versions it was computed with; see `headway.studies.reuse.making`.
     """
 
     study: str
@@ -81,6 +82,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     found: list[Finding] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", as_json(self.values))
@@ -136,6 +138,7 @@ class Result:
             "findings": [asdict(finding) for finding in self.found],
             "notes": self.notes,
             "sources": self.sources,
+            "made": self.made,
             "files": files,
             **self.values,
         }
@@ -174,7 +177,7 @@ class Result:
                 f"Run `headway analyze {rundir.path}` again"
             ) from error
         numbers = {key: value for key, value in values.items() if key not in _OWN_KEYS}
-        return cls(study, subject, numbers, tables, values["notes"], found, values["sources"])
+        return cls(study, subject, numbers, tables, values["notes"], found, values["sources"], values.get("made", {}))
 
     @staticmethod
     def saved(rundir: RunDirectory, study: str) -> list[str]:
