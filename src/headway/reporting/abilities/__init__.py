@@ -20,26 +20,11 @@ _MOST_LINES = 4  # abilities that are drawn together
 
 
 def _timeline(tables: Tables) -> pl.DataFrame:
-    """Means over the runs of a size, each curve scaled from its smallest to its largest mean; falling abilities upside down.
-
-    Of many abilities those of runs with roles are drawn, and no more than can be told apart.
-    """
-    beside_roles = tables["order"]["ability"].unique(maintain_order=True).to_list() if "order" in tables else []
-    every = tables["curves"]["ability"].unique(maintain_order=True).to_list()
-    drawn = [*beside_roles, *(name for name in every if name not in beside_roles)][:_MOST_LINES]
-    curves = tables["curves"].filter(pl.col("ability").is_in(drawn))
-    parts = [curves.select("size", "step", "value", name="ability", what=pl.lit(_ABILITY))]
-    if "role_curves" in tables:
-        parts.append(
-            tables["role_curves"].select("size", "step", "value", name=pl.col("role") + " heads", what=pl.lit(_ROLE))
-        )
-    means = pl.concat(parts).group_by("what", "name", "size", "step", maintain_order=True).agg(pl.col("value").mean())
-    falling = tables["ability_levels"].filter(~pl.col("rising"))["ability"].unique().to_list()
-    low, high = pl.col("value").min().over("name"), pl.col("value").max().over("name")
-    scaled = pl.when(high > low).then((pl.col("value") - low) / (high - low))
-    return means.with_columns(
-        scaled=pl.when(pl.col("name").is_in(falling)).then(1 - scaled).otherwise(scaled), step_modded=pl.col("step") + 1
-    ).sort("what", "name", "size", "step")
+    """The scaled means on the axis of step + 1. Of many abilities no more are drawn than can be told apart."""
+    table = tables["timeline"]
+    drawn = table.filter(what=_ABILITY)["name"].unique(maintain_order=True)[:_MOST_LINES].to_list()
+    shown = (pl.col("what") == _ROLE) | pl.col("name").is_in(drawn)
+    return table.filter(shown).with_columns(step_modded=pl.col("step") + 1)
 
 
 def _pairs(tables: Tables) -> pl.DataFrame:
@@ -61,7 +46,7 @@ def _tested(tables: Tables) -> pl.DataFrame:
 
 
 VIEWS: dict[str, View] = {
-    "timeline": View(("curves", "ability_levels"), _timeline),
+    "lines": View(("timeline",), _timeline),
     "pairs": View(("role_onsets", "ability_onsets"), _pairs),
     "coupled": View(("coupling",), _tested),
 }
@@ -113,7 +98,7 @@ def _over_time(context: Context) -> Section:
 
 
 def _lines(context: Context) -> Figure:
-    table, sizes = "timeline", _sizes(context)
+    table, sizes = "lines", _sizes(context)
     n_abilities = len(context.levels("curves", "ability"))
     more = f" {_MOST_LINES} of {n_abilities} abilities are drawn." if n_abilities > _MOST_LINES else ""
     x, y = axes.step_x(), axes.value_y("scaled", "From least to most", zero=True)

@@ -93,7 +93,7 @@ def _onsets(context: Context, factor: str) -> Figure:
     )
     y = axes.rows_y("level", levels, _words(factor).capitalize())
     offset = alt.YOffset("place:O")
-    most = max(context.tables["runs"].group_by(factor).len()["len"].to_list())
+    most = max(context.tables["runs"][factor].value_counts()["count"].to_list())
     x = alt.X("start:Q", title=axes.STEP_TITLE, scale=alt.Scale(type="log", nice=False, padding=6))
     bars = chart.transform_filter("datum.to_step != null").mark_bar(height=7, cornerRadius=3).encode(
         x=x, x2="end:Q", y=y, yOffset=offset, color=_by_level(context, factor), tooltip=tooltip

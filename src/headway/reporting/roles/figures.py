@@ -248,11 +248,10 @@ def _matrix(context: Context) -> Figure:
 
 
 def _stays(context: Context) -> Table:
-    kept = context.tables["stays"].group_by("size", "role", maintain_order=True)
     return Table(
         "stays",
         "Heads that keep a role",
-        kept.agg(pl.col("n_before", "n_kept", "n_last").sum()),
+        context.tables["stays_by_size"],
         {
             "size": "Size",
             "role": "Role",

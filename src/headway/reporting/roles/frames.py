@@ -29,13 +29,11 @@ def _spans(tables: Tables) -> pl.DataFrame:
 
 def _shares(tables: Tables) -> pl.DataFrame:
     """Holders of each run, and their mean over the runs of a size (`kind`)."""
-    of_runs = tables["holders"].select("run", "size", "seed", "step", "role", "n_heads", "share", kind=pl.lit("run"))
-    means = of_runs.group_by("size", "step", "role", maintain_order=True).agg(pl.col("n_heads", "share").mean())
-    means = means.with_columns(run=pl.lit(None, pl.String), seed=pl.lit(None, pl.String), kind=pl.lit("mean"))
-    both = pl.concat(
-        [of_runs.cast({"n_heads": pl.Float64}), means.select(of_runs.columns).cast({"n_heads": pl.Float64})]
-    )
-    return both.with_columns(step_modded=pl.col("step") + 1)
+    columns = ("run", "size", "seed", "step", "role", "n_heads", "share")
+    of_runs = tables["holders"].select(*columns, kind=pl.lit("run")).cast({"n_heads": pl.Float64})
+    no_run = {name: pl.lit(None, pl.String) for name in ("run", "seed")}
+    means = tables["holder_means"].with_columns(**no_run, kind=pl.lit("mean")).select(of_runs.columns)
+    return pl.concat([of_runs, means]).with_columns(step_modded=pl.col("step") + 1)
 
 
 def _changes(tables: Tables) -> pl.DataFrame:
@@ -47,6 +45,6 @@ def _changes(tables: Tables) -> pl.DataFrame:
 
 VIEWS: dict[str, View] = {
     "spans": View(("firsts",), _spans),
-    "shares": View(("holders",), _shares),
+    "shares": View(("holders", "holder_means"), _shares),
     "change_cells": View(("changes",), _changes),
 }

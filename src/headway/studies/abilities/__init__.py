@@ -18,7 +18,7 @@ from headway.stats.corrections import holm, over
 from headway.store.directory import RunDirectory
 from headway.store.partitions import columns_of
 from headway.studies.abilities.coupling import coupling, timing
-from headway.studies.abilities.curves import curves, levels, onsets
+from headway.studies.abilities.curves import curves, levels, onsets, timeline
 from headway.studies.abilities.findings import findings
 from headway.studies.development.heads import read_heads
 from headway.studies.result import Result
@@ -117,6 +117,7 @@ def study(
         result.leave_out(
             "coupling", "there is no table of heads: `headway measure` or `headway import-heads` makes one", _JOINT
         )
+    result.tables["timeline"] = timeline(result.tables)
     progress.advance(note="roles")
     findings(result)
     progress.advance(note="findings")

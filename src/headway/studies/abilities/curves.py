@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,27 @@ def onsets(values: pl.DataFrame, half: pl.DataFrame) -> pl.DataFrame:
             row |= {"lower": step[-1], "censoring": "right"}
         rows.append(row)
     return pl.DataFrame(rows, schema=FIRSTS_SCHEMA)
+
+
+def timeline(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Means over the runs of a size of abilities and, if they are there, of the largest head of roles: what, name, size, step, value, scaled.
+
+    `scaled` goes from 0 at the least to 1 at the most mean of a name in any size, turned over for abilities that fall as they
+    get better. Abilities of runs with roles come first.
+    """
+    beside_roles = tables["order"]["ability"].unique(maintain_order=True).to_list() if "order" in tables else []
+    abilities = tables["curves"].select("size", "step", "value", name="ability", what=pl.lit("ability"))
+    parts = [
+        abilities.filter(pl.col("name").is_in(beside_roles)),
+        abilities.filter(~pl.col("name").is_in(beside_roles)),
+    ]
+    if "role_curves" in tables:
+        roles = tables["role_curves"].select(
+            "size", "step", "value", name=pl.col("role") + " heads", what=pl.lit("role")
+        )
+        parts.append(roles)
+    means = pl.concat(parts).group_by("what", "name", "size", "step", maintain_order=True).agg(pl.col("value").mean())
+    falling = tables["ability_levels"].filter(~pl.col("rising"))["ability"].unique().to_list()
+    low, high = pl.col("value").min().over("name"), pl.col("value").max().over("name")
+    scaled = pl.when(high > low).then((pl.col("value") - low) / (high - low))
+    return means.with_columns(scaled=pl.when(pl.col("name").is_in(falling)).then(1 - scaled).otherwise(scaled))

@@ -29,6 +29,13 @@ def holders(roles: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def holder_means(counted: pl.DataFrame) -> pl.DataFrame:
+    """The means of `holders` over the runs of a size: size, step, role, n_heads, share, n_runs."""
+    return counted.group_by("size", "step", "role", maintain_order=True).agg(
+        pl.col("n_heads", "share").mean(), n_runs=pl.len().cast(pl.Int64)
+    )
+
+
 def by_layer(roles: pl.DataFrame) -> pl.DataFrame:
     """Mean number of holders by size, step, role and layer, over the size's runs."""
     of_run = roles.group_by(*RUN, "step", "role", "layer", maintain_order=True).agg(pl.col("holds").sum())
@@ -49,6 +56,11 @@ def stays(roles: pl.DataFrame) -> pl.DataFrame:
         n_kept=(pl.col("before") & pl.col("now")).sum().cast(pl.Int64),
         n_last=pl.col("now").sum().cast(pl.Int64),
     )
+
+
+def stays_by_size(kept: pl.DataFrame) -> pl.DataFrame:
+    """The sums of `stays` over the runs of a size: size, role, n_before, n_kept, n_last."""
+    return kept.group_by("size", "role", maintain_order=True).agg(pl.col("n_before", "n_kept", "n_last").sum())
 
 
 def main_roles(roles: pl.DataFrame) -> pl.DataFrame:
