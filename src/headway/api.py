@@ -545,7 +545,7 @@ def analyze(
     if roles and not studies and "roles" not in chosen:
         chosen.append("roles")
     if not chosen:
-        rundir.read("heads")  # raises the error that says what to do
+        rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
     # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
     contents = {
         table: rundir.contents(table) for table in sorted(there & frozenset().union(*[TABLES[name] for name in chosen]))

@@ -33,6 +33,22 @@ def test_each_sentence_is_short_and_each_role_is_defined(result):
     assert "from 384 untrained heads" in terms["Induction head"]
 
 
+def test_one_role_has_a_chapter_without_an_order():
+    frame = table(in_order, scores=("prev",), runs=2)
+    alone = roles.study(SimpleNamespace(read=lambda name: frame))
+    missing = [item for section in chapter(alone).sections for item in section.items if isinstance(item, Missing)]
+    assert len(missing) == 2
+    assert all("there is one role with a level" in item.reason for item in missing)
+
+
+def test_runs_without_any_role_have_a_chapter_too(tmp_path):
+    frame = table(lambda size, run, score: None, runs=2)
+    empty = roles.study(SimpleNamespace(read=lambda name: frame))
+    missing = [item for section in chapter(empty).sections for item in section.items if isinstance(item, Missing)]
+    assert [item.reason for item in missing] == ["no head passes the level of a role at any step"]
+    assert write(run_directory(tmp_path / "made", empty), figures=False).stat().st_size
+
+
 @pytest.mark.browser
 def test_every_chart_is_drawn(result, tmp_path):
     path = write(run_directory(tmp_path / "made", result), figures=False)

@@ -31,6 +31,9 @@ def order(context: Context) -> Section:
 
 def _order_items(context: Context) -> Iterator[Item]:
     yield _onsets(context)
+    if missing := context.missing("The order of every two roles within runs", "order"):
+        yield missing
+        return
     overall = context.tables["order"].filter(pl.col("size").is_null())
     yield Table(
         "order-table",
@@ -152,9 +155,8 @@ def _layers(context: Context) -> Figure:
 
 
 def places(context: Context) -> Section:
-    return context.section(
-        "several", "Which heads hold which role?", [_map(context), _several(context)], about="several"
-    )
+    of_heads = context.missing("The role of every head", "main_roles") or _map(context)
+    return context.section("several", "Which heads hold which role?", [of_heads, _several(context)], about="several")
 
 
 def _map(context: Context) -> Figure:
@@ -193,10 +195,11 @@ def _map(context: Context) -> Figure:
     )
 
 
-def _several(context: Context) -> Table:
-    return Table(
+def _several(context: Context) -> Item:
+    title = "Heads that hold two roles at some step"
+    return context.missing(title, "several") or Table(
         "several",
-        "Heads that hold two roles at some step",
+        title,
         context.tables["several"],
         {
             "one": "One role",

@@ -80,6 +80,9 @@ def study(
         raise StatisticsError(
             "no role has a level: no head was measured at step 0. Measure step 0, or give levels such as --role 'induction=induction>0.4'"
         )
+    if len(names) < 2:
+        only = f"there is one role with a level, {names[0]}, and nothing to compare it with"
+        result.leave_out("order", only, ("order", "order_by_level", "several"))
     roles_held = held(frame, criteria)
     progress.advance(note="levels")
     result.tables["firsts"] = first = onsets.firsts(roles_held)
@@ -92,6 +95,8 @@ def study(
     result.tables["stays"] = kept = heads.stays(roles_held)
     result.tables["stays_by_size"] = heads.stays_by_size(kept)
     result.tables["main_roles"] = heads.main_roles(roles_held)
+    if result.tables["main_roles"].is_empty():
+        result.leave_out("main_roles", "no head passes the level of a role at any step", ("main_roles",))
     result.tables["several"] = heads.several(roles_held, names)
     result.tables["changes"] = heads.changes(roles_held, names)
     findings(result)
