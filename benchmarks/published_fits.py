@@ -46,7 +46,7 @@ def analyses(heads: Path) -> list[Analysis]:
     """The study's models with the rows that they take."""
     with tempfile.TemporaryDirectory() as folder:
         headway.import_heads([heads], out=folder)
-        (result,) = headway.analyze(folder, bootstraps=0).values()
+        result = headway.analyze(folder, studies=["development"], bootstraps=0)["development/prev_self_ratio"]
     tables = _with_seeds(result)
     run = "log10(n_params) + (1 | seed_name)"
     layers = tables["final_layer_seed"].rename({"max_z": "max_attention"})
