@@ -754,7 +754,12 @@ def pattern(
     options.PATTERN.require(layer=layer, head=head)
     require_table_name(out)
     _require_runnable(dtype, device, None)
-    (checkpoint,) = open_suite(suite).checkpoints(f"run={run} step={step}")
+    checkpoints = open_suite(suite).checkpoints(f"run={run} step={step}")
+    if len(checkpoints) != 1:
+        raise UsageError(
+            f"--run {run} and --step {step} name {len(checkpoints)} checkpoints: name one run and one step"
+        )
+    checkpoint = checkpoints[0]
     with suites.files(checkpoint, frozenset({"config", "weights", "tokenizer"})) as files:
         geometry = models.read_geometry(files.folder)
         tokenizer = models.load_tokenizer(files.tokenizer_folder)

@@ -71,6 +71,7 @@ def test_a_pattern_has_its_tokens_and_its_table(suite, tmp_path):
     [
         ({"run": "toy-9m"}, SelectionError, "has no run 'toy-9m'"),
         ({"step": "7"}, SelectionError, "7"),
+        ({"step": "0,1"}, UsageError, "name 2 checkpoints: name one run and one step"),
         ({"layer": 99}, UsageError, "there is no layer 99: the model has"),
         ({"head": 99}, UsageError, "there is no head 99"),
         ({"text": ""}, UsageError, "the text has 0 tokens"),
