@@ -59,9 +59,9 @@ def _trajectories(context: Context, factor: str) -> Figure:
         ("run:N", "run"), ("level:N", _words(factor)), ("step:Q", "step", ",d"), ("value:Q", "value", ".3~g")
     )
     runs = forms.base("trajectories", where)
-    thin = runs.mark_line(strokeWidth=1, opacity=0.45).encode(x=x, y=y, color=color, detail="run:N")
+    thin = runs.mark_line(strokeWidth=1, opacity=0.45).encode(x=x, y=y, color=color, detail=alt.Detail("run:N"))
     means = forms.base("trajectory_means", where).mark_line(strokeWidth=3).encode(x=x, y=y, color=color)
-    hover = forms.hoverable(runs, x, y, tooltip, detail="run:N")
+    hover = forms.hoverable(runs, x, y, tooltip, detail=alt.Detail("run:N"))
     return Figure(
         name=f"trajectories-{slug(factor)}",
         title=f"Every run, by {_words(factor)}",
@@ -96,7 +96,7 @@ def _onsets(context: Context, factor: str) -> Figure:
     most = max(context.tables["runs"][factor].value_counts()["count"].to_list())
     x = alt.X("start:Q", title=axes.STEP_TITLE, scale=alt.Scale(type="log", nice=False, padding=6))
     bars = chart.transform_filter("datum.to_step != null").mark_bar(height=7, cornerRadius=3).encode(
-        x=x, x2="end:Q", y=y, yOffset=offset, color=_by_level(context, factor), tooltip=tooltip
+        x=x, x2=alt.X2("end:Q"), y=y, yOffset=offset, color=_by_level(context, factor), tooltip=tooltip
     )  # fmt: skip
     open_ends = chart.transform_filter("datum.to_step == null").mark_point(
         shape="triangle-right", size=60, filled=True, opacity=0.9
@@ -146,9 +146,9 @@ def _forest(
     chart = forms.base(table)
     order = context.levels(table, "comparison")
     y = axes.rows_y("comparison", order)
-    lines = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2="drawn_upper:Q", y=y, tooltip=tooltip)
+    lines = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2=alt.X2("drawn_upper:Q"), y=y, tooltip=tooltip)
     dots = chart.transform_filter("datum.dot != null").mark_point(size=75, filled=True, opacity=1, style="accent")
-    dots = dots.encode(x="dot:Q", y=y, tooltip=tooltip)
+    dots = dots.encode(x=alt.X("dot:Q"), y=y, tooltip=tooltip)
     return Figure(
         name=name,
         title=title,
@@ -199,8 +199,8 @@ def _values(context: Context, factor: str) -> Figure:
         x=x, y=axes.value_y("value", "Value"), color=_by_level(context, factor), tooltip=tooltip
     )  # fmt: skip
     means = forms.base("means", where)
-    spans = means.mark_rule(strokeWidth=2.5, style="ink").encode(x=x, y="lower:Q", y2="upper:Q")
-    ticks = means.mark_tick(thickness=3, width=26, style="ink").encode(x=x, y="mean:Q")
+    spans = means.mark_rule(strokeWidth=2.5, style="ink").encode(x=x, y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"))
+    ticks = means.mark_tick(thickness=3, width=26, style="ink").encode(x=x, y=alt.Y("mean:Q"))
     return Figure(
         name=f"values-{slug(factor)}",
         title=f"Peak or final value of each run, by {_words(factor)}",
