@@ -778,6 +778,69 @@ def pattern(
     return found
 
 
+@documented(options.PATTERNS)
+def patterns(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = options.WHERE_LAST.default,
+    corpus: str | None = options.FIRST_TEXTS.default,
+    n_texts: int = options.PATTERN_TEXTS.default,
+    repeated_length: int = options.PATTERN_REPEATED.default,
+    heads: Sequence[str] = options.PATTERN_HEADS.default,
+    add_bos: bool = options.ADD_BOS.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> Summary:
+    """Keep attention patterns on a few texts, for the viewer in the report.
+
+    They become the table `patterns` of the run directory. A text is read up to its token 128.
+
+    Args:
+        {options}
+
+    Returns:
+        How many checkpoints were computed and reused, and which ones failed.
+
+    Raises:
+        SelectionError: The suite, a size, a seed or a step is unknown.
+        CorpusError: The corpus cannot be read.
+        UsageError: `out` is empty or a file, or another value is not one that can be asked for.
+        RunDirectoryError: `out` holds patterns of other settings, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    from headway import sweep
+    from headway.attention.pattern_job import KeptPatterns, named_heads
+    from headway.corpora import open_corpus
+
+    require_folder(out)
+    _require_runnable(dtype, device, executor)
+    options.PATTERNS.require(n_texts=n_texts, repeated_length=repeated_length)
+    names = _each(heads)
+    named_heads(names)  # before anything is fetched
+    opened = open_suite(suite)
+    corpus = corpus or opened.corpus or "nano"
+    job = KeptPatterns(
+        open_corpus(corpus),
+        n_texts=n_texts,
+        repeated_length=repeated_length,
+        heads=names,
+        add_bos=add_bos,
+        dtype=dtype,
+        device=device,
+        keep_files=keep_files,
+    )
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
+    checkpoints = opened.checkpoints(where)
+    return sweep.run(
+        job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
+    )
+
+
 @documented(options.DEMO)
 def demo(
     out: str | PathLike[str] = options.DEMO_OUT.default, *, progress: Progress | None = options.PROGRESS.default
@@ -808,6 +871,7 @@ def demo(
     _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
     for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
         _require_whole(summary)
+    _require_whole(patterns("nano", out=out, where=f"seed=1 {clustered.partition(' ')[2]}", progress=progress))
     results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)

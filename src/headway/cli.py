@@ -396,6 +396,15 @@ def pattern(out: str | None, **given: Any) -> None:
         _echo(f"All pairs of tokens are in {out}")
 
 
+@_command(options.PATTERNS)
+def patterns(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        summary = api.patterns(out=out, progress=progress, **given)
+    _end([summary], out)
+
+
 @_command(options.DEMO)
 def demo(**given: Any) -> None:
     from headway import api

@@ -774,6 +774,44 @@ PATTERN = Command(
         ),
     ),
 )
+PATTERN_TEXTS = Option(
+    "n_texts", 3, "How many texts of the corpus to show.", Takes.NUMBER, "texts", at_least=0, flag="--texts"
+)
+PATTERN_REPEATED = replace(
+    REPEATED_LENGTH,
+    default=12,
+    help="Show also so many random tokens, repeated once, as induction heads need them; 0 for none.",
+    at_least=0,
+)
+PATTERN_HEADS = Option[tuple[str, ...]](
+    "heads", ("all",), "The heads to keep: all, or heads such as L3H1,L5H0.", Takes.WORDS, "heads"
+)
+PATTERNS = Command(
+    "patterns",
+    "Keep attention patterns on a few texts, for the viewer in the report.",
+    (
+        SUITE,
+        OUT,
+        WHERE_LAST,
+        FIRST_TEXTS,
+        PATTERN_TEXTS,
+        PATTERN_REPEATED,
+        PATTERN_HEADS,
+        ADD_BOS,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        ('patterns nano --where "seed=1 step=0,128,last" --out runs/nano', "Keep all heads of one run at three steps."),
+        (
+            'patterns pythia --where "size=160m step=512,last" --heads L4H6,L5H0 --corpus texts.txt --out runs/mine',
+            "Keep two heads on texts of your own.",
+        ),
+    ),
+)
 DEMO_OUT = replace(OUT, default="headway-demo")
 DEMO = Command(
     "demo",
@@ -797,5 +835,6 @@ COMMANDS = (
     NANO_TRAIN,
     NANO_DATA,
     PATTERN,
+    PATTERNS,
     DEMO,
 )

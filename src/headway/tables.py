@@ -109,6 +109,21 @@ def score_columns(frame: pl.DataFrame) -> list[str]:
     return [name for name in SCORES if name in frame.columns]
 
 
+# One row per checkpoint, head and text: a whole attention pattern, for the report's viewer.
+PATTERNS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    *HEAD_COLUMNS,
+    Column("text", pl.Int32(), "", "the text, counted from 0"),
+    Column("title", pl.String(), "", "how the text begins"),
+    Column("tokens", pl.List(pl.String()), "", "its T tokens, as text"),
+    Column(
+        "attention",
+        pl.List(pl.Float32()),
+        "probability",
+        "A[i, j] for j = 0..i, row after row: T (T + 1) / 2 numbers",
+    ),
+)
+
 # One row per checkpoint, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
 # k = 1, with all heads in one cluster. Nulls and tests that were not computed are null.
 CLUSTERS_COLUMNS = (

@@ -56,16 +56,19 @@ def write(
     results = read_results(directory)
     chapters = chapters_of(results)
 
-    from headway.reporting import export, markdown, measured, page
+    from headway.reporting import export, markdown, measured, page, viewer
 
     measurement = measured.measurement(directory, outdated(results, directory))
     for sentence in measurement.outdated:
         warnings.warn(sentence, stacklevel=2)
     if figures or format == "md":
         export.write_figures(chapters, directory, progress or Silent())
-    render = page.render if format == "html" else markdown.render
+    if format == "html":
+        text = page.render(chapters, measurement, viewer.viewer(directory))
+    else:
+        text = markdown.render(chapters, measurement)
     path = directory.path / f"report.{format}"
-    write_whole(path, render(chapters, measurement).encode())
+    write_whole(path, text.encode())
     return path
 
 
