@@ -42,6 +42,7 @@ FUNCTIONS = {
     "status": api.status,
     "nano train": train,
     "nano data": read_data,
+    "nano statistics": api.nano_statistics,
     "pattern": api.pattern,
     "patterns": api.patterns,
     "demo": api.demo,

@@ -778,6 +778,53 @@ def pattern(
     return found
 
 
+@documented(options.NANO_STATISTICS)
+def nano_statistics(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> int:
+    """Describe what every run of a nano suite read, for the study of causes.
+
+    The batches are drawn again from each run's recipe and seed. Their statistics, as means over the steps between two
+    checkpoints, become the table `data` of the run directory.
+
+    Args:
+        {options}
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: `suite` is no folder of nano, or was made with another text; `out` is empty or a file.
+        RunDirectoryError: `out` holds data of another suite, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    import polars as pl
+
+    from headway import sweep, tables
+    from headway.nano.replay import between_checkpoints
+
+    require_folder(out)
+    opened = open_suite(suite)
+    first = {checkpoint.run: checkpoint for checkpoint in reversed(opened.checkpoints(""))}
+    progress = progress or Silent()
+    progress.start(f"data of {opened.name}", len(first))
+    frames = []
+    for run, checkpoint in first.items():
+        seen = between_checkpoints(Path(suite).expanduser() / run)
+        columns = {name: pl.lit(value) for name, value in checkpoint.columns.items() if name != "step"}
+        frames.append(seen.with_columns(**columns))
+        progress.advance(note=run)
+    types = tables.schema(tables.DATA_COLUMNS, opened.axes)
+    frame = pl.concat(frames).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+    identity = {"suite": opened.name, "rows": str(frame.hash_rows().sum())}
+    sweep.store(frame, "data", RunDirectory(out), identity=identity, asked={"suite": str(suite)}, force=force)
+    return frame.height
+
+
 @documented(options.PATTERNS)
 def patterns(
     suite: str | PathLike[str],

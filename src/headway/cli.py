@@ -383,6 +383,15 @@ def data(out: str | None, **given: Any) -> None:
         _echo(f"{shown.height} of {table.height} steps are shown. --out writes all")
 
 
+@_command(options.NANO_STATISTICS)
+def statistics(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        rows = api.nano_statistics(out=out, progress=progress, **given)
+    _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
+
+
 @_command(options.PATTERN)
 def pattern(out: str | None, **given: Any) -> None:
     from headway import api

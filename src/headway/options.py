@@ -755,6 +755,15 @@ NANO_DATA = Command(
         ),
     ),
 )
+NANO_SUITE = Option[str](
+    "suite", REQUIRED, "The folder of a nano suite, such as labs/repeats.", positional=True, unit="folder"
+)
+NANO_STATISTICS = Command(
+    "nano statistics",
+    "Describe what every run of a nano suite read, for the study of causes.",
+    (NANO_SUITE, OUT, FORCE),
+    (("nano statistics labs/repeats --out runs/repeats", "Put statistics of the data beside the trajectories."),),
+)
 PATTERN_RUN = Option[str]("run", REQUIRED, "The run, as `headway suites` or a table names it.", unit="name")
 PATTERN_STEP = Option("step", "last", "The step, or first or last.", unit="step")
 PATTERN_LAYER = Option[int]("layer", REQUIRED, "The layer, counted from 0.", Takes.NUMBER, "number", at_least=0)
@@ -834,6 +843,7 @@ COMMANDS = (
     STATUS,
     NANO_TRAIN,
     NANO_DATA,
+    NANO_STATISTICS,
     PATTERN,
     PATTERNS,
     DEMO,

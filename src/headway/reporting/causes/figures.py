@@ -47,7 +47,11 @@ def _by_level(context: Context, factor: str, *, explained: bool = False) -> alt.
 
 
 def over_steps(context: Context) -> Section:
-    items = [_trajectories(context, factor) for factor in _factors(context)]
+    items: list[Item] = []
+    for factor in _factors(context):
+        items.append(_trajectories(context, factor))
+        if context.has("data"):
+            items.append(_data(context, factor))
     return context.section("over-steps", "How does each level develop?", items, about="windows")
 
 
@@ -70,6 +74,29 @@ def _trajectories(context: Context, factor: str) -> Figure:
         chart=alt.layer(thin, means, hover),
         tables=("trajectories", "trajectory_means"),
         controls=(_outcome(context, "trajectories"),),
+    )
+
+
+def _data(context: Context, factor: str) -> Figure:
+    levels = _factors(context)[factor]
+    rows = forms.base("data", f"datum.factor == '{factor}'")
+    x, y = axes.step_x(), axes.value_y("value", "Mean over the steps to the next checkpoint")
+    tooltip = forms.tips(
+        ("level:N", _words(factor)), ("step:Q", "from step", ",d"), ("value:Q", "value", ".3~g"), ("n_runs:Q", "runs")
+    )
+    # Levels that read the same lie on one line: the later ones are drawn thinner, so that all are seen.
+    width = alt.StrokeWidth("level:O", scale=alt.Scale(domain=levels, range=[5, 1.6]), legend=None)
+    color = _by_level(context, factor, explained=True)
+    lines = rows.mark_line(interpolate="step-after").encode(x=x, y=y, color=color, strokeWidth=width)
+    return Figure(
+        name=f"data-{slug(factor)}",
+        title=f"What runs read, by {_words(factor)}",
+        sentence="Statistics of the batches from each checkpoint to the next, as means over the runs of a level. N-grams are of 4 "
+        "tokens.",
+        alt=f"A stepped line over training steps for each level of {_words(factor)}.",
+        chart=alt.layer(lines, forms.hoverable(rows, x, y, tooltip)),
+        tables=("data",),
+        controls=(context.control("data", "statistic", "Statistic"),),
     )
 
 
