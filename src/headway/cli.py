@@ -112,7 +112,19 @@ def headway(
 
 
 class _Command(TyperCommand):
-    """Writes what follows the options as it stands, because a wrapped example could not be copied."""
+    """Writes what follows the options as it stands, because a wrapped example could not be copied.
+
+    An option that takes one value and is given twice is an error, because the first value would be lost unseen.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = [word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]]
+        for parameter in self.params:
+            if parameter.nargs == 1 and not parameter.multiple and not getattr(parameter, "is_flag", False):
+                for name in parameter.opts:
+                    if name.startswith("--") and given.count(name) > 1:
+                        raise UsageError(f"{name} is given twice. Give it once; commas separate several values")
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         formatter.write(f"\n{self.epilog}\n" if self.epilog else "")
