@@ -25,8 +25,9 @@ docs: .venv/docs
 parity: .venv/tests
 	$(BIN)/python tests/stats/parity.py
 
+# One table of every benchmark, with the machine. It takes an hour or more.
 bench: .venv/tests
-	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf .venv headway-demo site .cache

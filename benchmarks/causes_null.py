@@ -3,13 +3,14 @@
 Six runs of each level, log-normal onsets, the steps of nano's preset `quick`.
 """
 
-import sys
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from headway.nano import PRESETS
 from headway.studies.causes.shifts import shift
+from table import Row, main
 
 GRID = np.array(PRESETS["quick"].steps) + 1.0
 
@@ -24,16 +25,14 @@ def intervals(rng: np.random.Generator, sd: float, mean: float, effect: float, n
     )
 
 
-def main(draws: int) -> None:
-    rng = np.random.default_rng(0)
+def rows(quick: bool = False) -> Iterator[Row]:
+    rng, draws = np.random.default_rng(0), 5 if quick else 2000
     for mean, sd in ((5.2, 0.05), (5.2, 0.15), (5.2, 0.3), (6.0, 0.2)):
         for effect in (0.0, 0.2, 0.4):
             p = np.array([shift(intervals(rng, sd, mean, effect), "f", "b", "a").p for _ in range(draws)])
-            found = (p < 0.05).mean()
-            print(
-                f"median {np.exp(mean):5.0f}, sd of log {sd:4}, factor {np.exp(effect):.2f}: p < 0.05 in {found:.1%} of {draws}"
-            )
+            work = f"onsets about step {np.exp(mean):.0f}, sd of log {sd}, factor {np.exp(effect):.2f}: p < 0.05"
+            yield Row(work, f"{(p < 0.05).mean():.1%}", f"{draws} draws", "" if effect else "at most 5%")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(rows, __doc__)

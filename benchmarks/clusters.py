@@ -6,28 +6,28 @@ the same busy machine; the least time of each is shown.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from table import Row, parser_of, seconds, show
+
 LAYERS, HIDDEN, HEADS, VOCAB = 12, 768, 12, 50_304
 
 
-def write_checkpoint(folder: Path, *, groups: bool = False) -> None:
+def write_checkpoint(folder: Path, *, layers: int = LAYERS, vocab: int = VOCAB, groups: bool = False) -> None:
     """Random weights; with `groups`, even and odd heads of all layers and kinds lie apart, and every p takes all its draws."""
     import torch
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(0)
     config = GPTNeoXConfig(
-        vocab_size=VOCAB, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=4 * HIDDEN
+        vocab_size=vocab, hidden_size=HIDDEN, num_hidden_layers=layers, vocab=vocab, num_attention_heads=HEADS, intermediate_size=4 * HIDDEN
     )  # fmt: skip
     model = GPTNeoXForCausalLM(config)
     if groups:
@@ -83,12 +83,6 @@ def ours(folder: Path, **options: Any) -> list[dict[str, Any]]:
 LEAN = {"features": ("raw",), "methods": ("kmeans",), "ks": (2,), "nulls": 0}
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def peak_memory(folder: Path) -> int:
     """Bytes by which a process that holds the libraries grows while it does the lean work, pages of the mapped file
     included."""
@@ -109,35 +103,48 @@ def peak_memory(folder: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    parser.add_argument("--memory", help="for this script's own use")
     asked = parser.parse_args()
     if asked.memory:
         print(peak_memory(Path(asked.memory)))
         return
+    show(rows(asked.quick, asked.rounds), bare=asked.bare)
+
+
+def rows(quick: bool = False, n_rounds: int = 5) -> Iterator[Row]:
+    again, layers, vocab, options = 2, LAYERS, VOCAB, {}
+    if quick:
+        n_rounds, again, layers, vocab, options = 1, 1, 1, 64, LEAN | {"nulls": 19}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_checkpoint(folder)
+        write_checkpoint(folder, layers=layers, vocab=vocab)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         rounds = [
-            (seconds(lambda: published_way(folder)), seconds(lambda: ours(folder, **LEAN))) for _ in range(asked.rounds)
+            (seconds(lambda: published_way(folder, layers // 2)), seconds(lambda: ours(folder, **LEAN)))
+            for _ in range(n_rounds)
         ]
         published, lean = map(min, zip(*rounds, strict=True))
-        full = min(seconds(lambda: ours(folder)) for _ in range(2))
-        write_checkpoint(folder / "groups", groups=True)
-        grouped = min(seconds(lambda: ours(folder / "groups")) for _ in range(2))
+        full = min(seconds(lambda: ours(folder, **options)) for _ in range(again))
+        write_checkpoint(folder / "groups", layers=layers, vocab=vocab, groups=True)
+        grouped = min(seconds(lambda: ours(folder / "groups", **options)) for _ in range(again))
         told = subprocess.run(
             [sys.executable, __file__, "--memory", str(folder)], check=True, capture_output=True, text=True
         )
         peak = int(told.stdout)
-    print("| 160m shape | here | target |\n|---|---|---|")
-    print(f"| 12 layers, Q K V O, metrics and tests without nulls, against the published way for one layer's Q K V | {lean / published:.2f} "
-          f"({lean:.2f} s against {published:.2f} s) | at most 2 |")  # fmt: skip
-    print(f"| peak memory of the same, share of the checkpoint | {peak / size:.2f} ({peak / 1e6:.0f} MB of "
-          f"{size / 1e6:.0f} MB) | below 0.5 |")  # fmt: skip
-    print(f"| all features, methods and k, default nulls | {full:.1f} s | at most 10 s |")
-    print(f"| the same with groups in every layer and kind | {grouped:.1f} s | |")
+    yield Row(
+        f"Q K V O of {layers} layers, metrics and tests without nulls, 160m shape",
+        f"{lean / published:.2f}",
+        "the published way for Q K V of one layer",
+        "at most 2",
+        f"{lean:.2f} s against {published:.2f} s",
+    )
+    yield Row(
+        "peak memory of the same", f"{peak / size:.2f}", "the checkpoint's bytes", "below 0.5", f"{peak / 1e6:.0f} MB"
+    )
+    yield Row(f"Q K V O of {layers} layers, default nulls, 160m shape", f"{full:.1f} s", "", "at most 3 s")
+    yield Row("the same with groups in every layer and kind", f"{grouped:.1f} s")
 
 
 if __name__ == "__main__":

@@ -4,19 +4,21 @@ Onsets come from four sizes that scatter about a line, and are seen through the 
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from headway.studies.development.size_scatter import size_line
+from table import Row, main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "studies"))
 
 SLOPE = -0.5
 
 
-def main(n_sets: int) -> None:
+def rows(quick: bool = False) -> Iterator[Row]:
     from test_size_scatter import planted
 
-    print("size_sd  seeds  covered  median width  open")
+    n_sets = 3 if quick else 200
     for size_sd in (0.0, 0.1, 0.2, 0.4):
         for n_seeds in (3, 6, 9):
             sets = (planted(i, n_seeds, slope=SLOPE, size_sd=size_sd) for i in range(n_sets))
@@ -24,10 +26,14 @@ def main(n_sets: int) -> None:
             covered = sum(line.lower <= SLOPE <= line.upper for line in lines) / n_sets
             widths = sorted(line.upper - line.lower for line in lines)
             is_open = sum(width == float("inf") for width in widths)
-            print(
-                f"{size_sd:7}  {n_seeds:5}  {covered:7.1%}  {widths[len(widths) // 2]:12.2f}  {is_open / n_sets:4.0%}"
+            yield Row(
+                f"95% interval of onset on size: sizes scatter by {size_sd}, {n_seeds} seeds",
+                f"{covered:.1%} covered",
+                f"{n_sets} sets",
+                "at least 95%",
+                f"median width {widths[len(widths) // 2]:.2f}, open in {is_open / n_sets:.0%}",
             )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main(rows, __doc__)

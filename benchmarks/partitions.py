@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 
 from headway.store.directory import RunDirectory
 from headway.sweep.run import claim
+from table import Row, main
 
 SIZES = (100, 1_000, 10_000)
 FAILURES = 200
@@ -51,12 +52,17 @@ def costs(folder: Path, n: int) -> list[float]:
     ]
 
 
-def main() -> None:
-    print("milliseconds a partition  fsync  write  failure  read metadata")
-    for n in SIZES:
+def rows(quick: bool = False) -> Iterator[Row]:
+    for n in (20,) if quick else SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            print(f"{n:>24,}" + "".join(f"{cost:>7.2f}" for cost in costs(Path(folder), n)))
+            sync, *found = costs(Path(folder), n)
+        for what, cost in zip(
+            ("write a partition", "record a failure", "read a partition's metadata"), found, strict=True
+        ):
+            yield Row(
+                f"{what}, {n:,} partitions", f"{cost:.2f} ms", "", "the same for any number", f"fsync {sync:.2f} ms"
+            )
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

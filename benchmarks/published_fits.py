@@ -1,8 +1,8 @@
-"""Every model of the published study of previous-token attention, beside R: `python benchmarks/published_fits.py HEADS.csv.gz`.
+"""Every model of the published study of previous-token attention, beside R: `python benchmarks/published_fits.py`.
 
-HEADS.csv.gz is the study's table of heads. Prints a Markdown table, a line per analysis: the number of fits, the median
-seconds of fit and summary of headway and of R in turns, and the largest relative difference between their estimates (the
-coefficients, and the effective degrees of freedom of curves). Without R these columns stay empty.
+It reads the study's table of heads, pythia_1back/pythia_heads.csv.gz in the folder HEADWAY_REFERENCE. A row per analysis: the median
+time of fit and summary of R over that of headway, in turns, and the largest relative difference between their estimates
+(the coefficients, and the effective degrees of freedom of curves).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ import numpy as np
 import polars as pl
 
 import headway
-from headway import stats
+import published
+from headway import stats, sweep
+from headway.store import RunDirectory
 from headway.studies.result import Result
+from table import ABSENT, Row, main, reference
 
 ROUNDS = 5
 
@@ -42,10 +45,14 @@ class Analysis:
     by: str | None = None
 
 
-def analyses(heads: Path) -> list[Analysis]:
-    """The study's models with the rows that they take."""
+def analyses(heads: Path | None) -> list[Analysis]:
+    """The study's models with the rows that they take; those of a made-up table if there is none."""
     with tempfile.TemporaryDirectory() as folder:
-        headway.import_heads([heads], out=folder)
+        if heads is None:
+            made = published.made_up(9, 6, 2, 2)
+            sweep.store(made, "heads", RunDirectory(folder), identity={"suite": "toy"})
+        else:
+            headway.import_heads([heads], out=folder)
         result = headway.analyze(folder, studies=["development"], bootstraps=0)["development/prev_self_ratio"]
     tables = _with_seeds(result)
     run = "log10(n_params) + (1 | seed_name)"
@@ -117,32 +124,35 @@ def theirs(models: list[Analysis]) -> list[dict[str, Any]]:
         return list(json.loads(answer.read_text()))
 
 
-def main() -> None:
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        print("skipped: name the study's table of heads (pythia_heads.csv.gz)")
+def rows(quick: bool = False) -> Iterator[Row]:
+    heads, n_rounds = reference("pythia_1back/pythia_heads.csv.gz"), ROUNDS
+    if quick:
+        heads, n_rounds = None, 1
+    elif heads is None:
+        yield Row("every model of the published study", "", "R: times faster", "", ABSENT)
         return
-    models = analyses(Path(sys.argv[1]))
+    models = analyses(heads)[: 1 if quick else None]
     for one in models:
         ours(one)  # imports
-    rounds = [([ours(one) for one in models], theirs(models)) for _ in range(ROUNDS)]
-    print(
-        "| analysis | rows | fits | headway, ms | R, ms | R / headway | largest difference |\n|---|---|---|---|---|---|---|"
-    )
+    turns = [([ours(one) for one in models], theirs(models)) for _ in range(n_rounds)]
     totals = np.zeros(2)
     for place, one in enumerate(models):
-        mine = 1000 * float(np.median([of[place][0] for of, _ in rounds]))
-        fits = one.data[one.by].n_unique() if one.by else 1
-        beside = " |  | "
-        if rounds[0][1]:
-            r = 1000 * float(np.median([of[place]["seconds"] for _, of in rounds]))
-            estimates, reference = rounds[0][0][place][1], np.array(rounds[0][1][place]["estimates"])
-            difference = np.max(np.abs(estimates - reference) / np.abs(reference))
-            beside = f"{r:.0f} | {r / mine:.1f} | {difference:.0e}"
-            totals += mine, r
-        print(f"| {one.name} | {one.data.height:,} | {fits} | {mine:.1f} | {beside} |")
+        mine = 1000 * float(np.median([of[place][0] for of, _ in turns]))
+        fits = f"{one.data[one.by].n_unique()} fits" if one.by else "1 fit"
+        work = f"published study: {one.name}, {one.data.height:,} rows, {fits}"
+        if not turns[0][1]:
+            yield Row(work, f"{mine:.1f} ms", "R is absent")
+            continue
+        r = 1000 * float(np.median([of[place]["seconds"] for _, of in turns]))
+        estimates, theirs_ = turns[0][0][place][1], np.array(turns[0][1][place]["estimates"])
+        difference = np.max(np.abs(estimates - theirs_) / np.abs(theirs_))
+        totals += mine, r
+        note = f"{mine:.1f} ms against {r:.0f} ms; estimates differ by {difference:.0e} at most"
+        yield Row(work, f"{r / mine:.1f}", "R: times faster", "", note)
     if totals[0]:
-        print(f"| all |  |  | {totals[0]:.0f} | {totals[1]:.0f} | {totals[1] / totals[0]:.1f} |  |")
+        note = f"{totals[0]:.0f} ms against {totals[1]:.0f} ms"
+        yield Row("published study: all models", f"{totals[1] / totals[0]:.1f}", "R: times faster", "", note)
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

@@ -1,16 +1,16 @@
-"""Coverage of bands, and planted autocorrelation: `python benchmarks/smooths.py [SETS]`.
+"""Coverage of bands, and planted autocorrelation: `python benchmarks/smooths.py`.
 
-The first table is the share of sets in which a band at 95% holds the whole planted curve, or its whole derivative. The
-second is the mean and the standard deviation of the autocorrelation that additive models find.
+The first rows are the share of sets in which a band at 95% holds the whole planted curve, or its whole derivative. The
+others are the mean and the standard deviation of the autocorrelation that additive models find.
 """
 
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 from headway import stats
+from table import Row, main
 
 CURVES = {
     "one wave": (lambda x: np.sin(2 * np.pi * x), lambda x: 2 * np.pi * np.cos(2 * np.pi * x)),
@@ -55,19 +55,25 @@ def found_rho(data: pl.DataFrame, way: str) -> float:
     return stats.gam(formula, data, method="REML", rho=way, ar_start="start").rho
 
 
-def main(n_sets: int) -> None:
-    print(f"{'curve':9}  {'rows':>5}  simultaneous  pointwise  derivative")
+def rows(quick: bool = False) -> Iterator[Row]:
+    n_sets = 2 if quick else 500
     for curve in CURVES:
-        for n in (40, 100, 400):
+        for n in (40,) if quick else (40, 100, 400):
             shares = np.mean([list(covered(curve, n, seed)) for seed in range(n_sets)], axis=0)
-            print(f"{curve:9}  {n:5}  {shares[0]:12.1%}  {shares[1]:9.1%}  {shares[2]:10.1%}")
-    print("\nrho  runs  estimate       REML")
+            for share, band in zip(
+                shares, ("simultaneous band", "pointwise band", "band of the derivative"), strict=True
+            ):
+                aim = "" if band == "pointwise band" else "95%"
+                yield Row(f"{band} at 95%, {curve}, {n} rows", f"{share:.1%} hold all", f"{n_sets} sets", aim)
+    n_sets = 1 if quick else n_sets // 10
     for n_runs in (1, 6):
-        for rho in (0.0, 0.5, 0.8):
-            sets = [runs_with(rho, n_runs, seed) for seed in range(max(n_sets // 10, 20))]
-            cells = [[found_rho(data, way) for data in sets] for way in ("estimate", "REML")]
-            print(f"{rho:3}  {n_runs:4}  " + "  ".join(f"{np.mean(cell):5.2f} ({np.std(cell):.2f})" for cell in cells))
+        for rho in (0.5,) if quick else (0.0, 0.5, 0.8):
+            sets = [runs_with(rho, n_runs, seed) for seed in range(n_sets)]
+            for way in ("estimate", "REML"):
+                cell = [found_rho(data, way) for data in sets]
+                work = f"autocorrelation by {way!r}, {n_runs} runs of 40 steps"
+                yield Row(work, f"{np.mean(cell):.2f} (sd {np.std(cell):.2f})", f"{n_sets} sets", f"{rho}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    main(rows, __doc__)

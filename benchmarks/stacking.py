@@ -7,33 +7,40 @@ to be what the runs give alone.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.func import functional_call, stack_module_state, vmap
 
 import attention as benchmark
 from headway.attention import heads
+from table import Row, parser_of, show
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--shapes", default="14m")
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
+    show(rows(asked.quick, asked.shapes.split(","), asked.runs, asked.rounds, asked.device), bare=asked.bare)
+
+
+def rows(
+    quick: bool = False, shapes: Sequence[str] = ("14m",), runs: int = 8, n_rounds: int = 5, device: str = "cpu"
+) -> Iterator[Row]:
     warnings.filterwarnings("ignore", message=".*batching rule")  # that some operators are looped is part of the answer
-    print(f"| {asked.runs} runs on {asked.device} | attention | stacked / one after another |\n|---|---|---|")
-    for shape in asked.shapes.split(","):
+    shapes, runs, n_rounds = (("tiny",), 2, 1) if quick else (shapes, runs, n_rounds)
+    for shape in shapes:
         for attention in ("sdpa", "eager"):
-            ratio = statistics.median(ratios(shape, attention, asked.runs, asked.rounds, asked.device))
-            print(f"| {shape} shape | {attention} | {ratio:.2f} |", flush=True)
+            ratio = statistics.median(ratios(shape, attention, runs, n_rounds, device))
+            work = f"{runs} runs stacked, {shape} shape, {attention}, on {device}"
+            yield Row(work, f"{ratio:.2f}", "one run after another", "at most 0.67, to be built")
 
 
 def ratios(shape: str, attention: str, n: int, rounds: int, device: str) -> list[float]:

@@ -1,6 +1,6 @@
 """Fit and summary, beside R: `python benchmarks/stats.py`.
 
-Prints a Markdown table of medians. Rounds of headway and of R take turns, so that both see the same busy machine. Where
+The rows are medians. Rounds of headway and of R take turns, so that both see the same busy machine. Where
 R is absent its columns stay empty.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from headway import stats
+from table import Row, main
 
 ROUNDS = 3
 
@@ -129,26 +130,31 @@ def import_seconds() -> float:
     return min(float(run.stdout) for run in runs)
 
 
-def main() -> None:
-    all_cases = cases()
+def rows(quick: bool = False) -> Iterator[Row]:
+    all_cases, n_rounds = (cases()[:1], 1) if quick else (cases(), ROUNDS)
     for case in all_cases:
         FIT[case.kind](Case(case.name, case.kind, case.formula, case.data.head(2000), case.reml))  # imports
     mine: list[list[float]] = [[] for _ in all_cases]
     rs: list[list[float]] = [[] for _ in all_cases]
-    for _ in range(ROUNDS):
+    for _ in range(n_rounds):
         for times, case in zip(mine, all_cases, strict=True):
             times += ours(case)
         for times, more in zip(rs, theirs(all_cases), strict=True):
             times += more
-    print("| fit + summary | headway, ms | R, ms | R / headway |\n|---|---|---|---|")
     for case, a, b in zip(all_cases, mine, rs, strict=True):
         median = 1000 * float(np.median(a))
         r = 1000 * float(np.median(b)) if b else None
-        beside = f"{r:.0f} | {r / median:.1f}" if r else " | "
-        print(f"| {case.name} | {median:.1f} | {beside} |")
-    print(f"\nimport headway.stats: {import_seconds():.2f} s")
-    print(f"peak memory of all of headway's fits: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        work = f"fit and summary, {case.name}"
+        yield (
+            Row(work, f"{r / median:.1f}", "R: times faster", "", f"{median:.1f} ms against {r:.0f} ms")
+            if r
+            else Row(work, f"{median:.1f} ms", "R is absent, or would take minutes")
+        )
+    if not quick:
+        yield Row("import headway.stats", f"{import_seconds():.2f} s", "", "at most 0.5 s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    yield Row("peak memory of all of headway's fits", f"{peak:.2f} GiB")
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

@@ -8,9 +8,9 @@ read the scores, write the parts.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,16 @@ from transformers.utils import logging
 
 import attention as benchmark
 import headway
+from table import Row, parser_of, show
 
 WORDS = 50_000
 
 
-def write_suite(folder: Path, n_checkpoints: int) -> None:
+def write_suite(folder: Path, n_checkpoints: int, shape: str = "14m") -> None:
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
     words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(folder)
-    model = benchmark.random_model("14m", "sdpa", "cpu")
+    model = benchmark.random_model(shape, "sdpa", "cpu")
     for step in range(n_checkpoints):
         # Each checkpoint has weights of its own, or it would be reported as equal to another.
         with torch.no_grad():
@@ -48,9 +49,9 @@ def read_bytes(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def plain_forwards(texts: list[np.ndarray], n: int) -> float:
+def plain_forwards(texts: list[np.ndarray], n: int, shape: str = "14m") -> float:
     """Seconds of `n` plain forwards over all texts."""
-    model = benchmark.random_model("14m", "sdpa", "cpu")
+    model = benchmark.random_model(shape, "sdpa", "cpu")
     benchmark.plain_forward(model, texts)
     start = time.perf_counter()
     for _ in range(n):
@@ -59,30 +60,34 @@ def plain_forwards(texts: list[np.ndarray], n: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--checkpoints", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    texts = benchmark.sentences()
+    show(rows(asked.quick, asked.checkpoints, asked.rounds), bare=asked.bare)
+
+
+def rows(quick: bool = False, checkpoints: int = 64, rounds: int = 2) -> Iterator[Row]:
+    texts, shape = benchmark.sentences(), "14m"
+    if quick:
+        texts, shape, checkpoints, rounds = texts[:8], "tiny", 2, 1
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place) / "toy"
-        write_suite(suite, asked.checkpoints)
+        write_suite(suite, checkpoints, shape)
         corpus = Path(place) / "texts.txt"
         corpus.write_text("\n".join(" ".join(f"w{token}" for token in text) for text in texts))
         found = []
-        for number in range(asked.rounds):
+        for number in range(rounds):
             start = time.perf_counter()
             headway.measure(suite, corpus=str(corpus), out=Path(place) / f"out{number}", scores=benchmark.SCORES)
             took = time.perf_counter() - start
-            found.append((took, read_bytes(suite), plain_forwards(texts, asked.checkpoints)))
+            found.append((took, read_bytes(suite), plain_forwards(texts, checkpoints, shape)))
     took, read, forwards = min(found, key=lambda row: row[0] / (row[1] + row[2]))
-    print("| work | against | ratio | floor | |\n|---|---|---|---|---|")
-    print(
-        f"| sweep of {asked.checkpoints} checkpoints, 14m shape | bytes read once and plain forwards | "
-        f"{took / (read + forwards):.2f} | at most 1.3 | {took:.1f} s against {read:.1f} s + {forwards:.1f} s |"
-    )
+    work = f"sweep of {checkpoints} checkpoints, {shape} shape"
+    note = f"{took:.1f} s against {read:.1f} s + {forwards:.1f} s"
+    yield Row(work, f"{took / (read + forwards):.2f}", "bytes read once and plain forwards", "at most 1.15", note)
 
 
 if __name__ == "__main__":

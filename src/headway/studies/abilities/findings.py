@@ -42,9 +42,7 @@ def _order(result: Result) -> None:
         if first:
             answer = f"{row['role'].capitalize()} heads arise before {_named(row['ability'])} has made half of its way in {n_early} of {known}."
         else:
-            answer = (
-                f"{capital(_named(row['ability']))} has made half of its way before {row['role']} heads arise in {n_early} of {known}."
-            )
+            answer = f"{capital(_named(row['ability']))} has made half of its way before {row['role']} heads arise in {n_early} of {known}."
         result.find(
             "order",
             f"{row['role']}, {row['ability']}",
