@@ -80,6 +80,14 @@ def written(result, tmp_path_factory):
     return directory, path, path.read_text(encoding="utf-8"), progress
 
 
+@pytest.fixture
+def with_result(tmp_path, result, written):
+    """A directory of the result, with its pictures, which take long to draw."""
+    directory = run_directory(tmp_path / "made", result)
+    shutil.copytree(written[0].figures, directory.figures)
+    return directory
+
+
 def test_the_page_stands_alone(written):
     _, path, text, _ = written
     assert path.name == "report.html"
@@ -179,8 +187,8 @@ def test_the_report_separates_settings_from_provenance(written):
     assert (said["corpus sha256"], said["asked corpus"]) == ("c0ffee", "/data/texts.txt")
 
 
-def test_two_studies_are_summed_up_at_the_top_and_each_is_a_chapter_of_its_own(result, tmp_path):
-    directory = run_directory(tmp_path / "made", result)
+def test_two_studies_are_summed_up_at_the_top_and_each_is_a_chapter_of_its_own(result, with_result):
+    directory = with_result
     clusters = Result("weight_clusters", "weights")
     clusters.find("groups", "groups", "No clusters were found.")
     clusters.save(directory)
@@ -307,9 +315,9 @@ def test_a_damaged_result(tmp_path, result):
 
 
 @pytest.mark.parametrize("format", ["html", "md"])
-def test_a_report_of_an_older_analysis_says_so(tmp_path, result, format):
+def test_a_report_of_an_older_analysis_says_so(with_result, tmp_path, result, format):
     sources = {"heads": RunDirectory(tmp_path).contents("heads")}
-    directory = run_directory(tmp_path / "older", replace(result, sources=sources))
+    directory = run_directory(with_result.path, replace(result, sources=sources))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "Out of date" not in write(directory, format=format, figures=False).read_text(encoding="utf-8")
@@ -365,8 +373,9 @@ def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written,
         assert "facet" not in drawn[f"{name}-small-{place}"]["spec"], "one panel"
 
 
-def test_each_score_is_a_chapter_with_addresses_of_its_own(result, tmp_path):
+def test_each_score_is_a_chapter_with_addresses_of_its_own(result, tmp_path, monkeypatch):
     """Two scores of one table: as alike as chapters can be."""
+    monkeypatch.setattr(export, "_pictures", lambda spec: (b"<svg/>", b"png"))  # which files there are is asked here
     directory = run_directory(tmp_path / "made", result)
     other = heads_frame(sizes=("1m", "5m"), seeds=("1", "2"), steps=(0, 8, 64, 512)).rename(
         {"prev_self_ratio": "first"}
@@ -449,11 +458,6 @@ def test_importing_the_report_loads_nothing_heavy():
 def audit_of(findings, where="", deep=False, flags=("equal_weights", "equal_weights", None)):
     table = pl.DataFrame({"findings": flags, "reference": [False, False, False]})
     return Audit("toy", tuple(findings), table, {}, where=where, deep=deep)
-
-
-@pytest.fixture
-def with_result(tmp_path):
-    return run_directory(tmp_path / "made", studied(heads_frame(seeds=("1", "2"))))
 
 
 def test_an_audit_in_the_run_directory_is_shown_and_escaped(with_result):
