@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import headway
 from headway import api, cli, models, options, studies
+from headway.abilities import CheckpointAbilities
 from headway.attention import HeadScores
 from headway.clusters import WeightClusters
 from headway.clusters.features import KINDS
@@ -44,7 +45,11 @@ FUNCTIONS = {
     "pattern": api.pattern,
     "demo": api.demo,
 }
-JOBS = {"measure": (HeadScores,), "cluster": (WeightClusters,), "intervene": (ClusterEffects, PromptAnswers)}
+JOBS = {
+    "measure": (HeadScores, CheckpointAbilities),
+    "cluster": (WeightClusters,),
+    "intervene": (ClusterEffects, PromptAnswers),
+}
 
 # --- the exceptions -------------------------------------------------------------------------------------------------
 
@@ -77,6 +82,9 @@ NOT_IN_JOB = {
     **{
         (job, name): _CHOICE for job in JOBS["intervene"] for name in ("kinds", "clustering", "k", "layers", "together")
     },
+    (HeadScores, "abilities"): "CheckpointAbilities measures them",
+    (CheckpointAbilities, "scores"): "HeadScores computes them",
+    **{(job, "loss"): "it stands for two abilities" for job in JOBS["measure"]},
     (ClusterEffects, "prompts"): "the job reads the corpus; PromptAnswers reads the prompts",
     **{
         (PromptAnswers, name): "the job reads prompts; ClusterEffects reads the corpus"
@@ -94,6 +102,7 @@ ONLY_IN_JOB = {
 }
 OTHER_DEFAULT_IN_JOB = {
     (HeadScores, "corpus"): "the suite's own corpus is taken before the job is made",
+    (CheckpointAbilities, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
     (PromptAnswers, "prompts"): "the built-in prompts are taken before the job is made",
 }
@@ -318,16 +327,15 @@ def test_workers_and_ray_become_an_executor(name, words, made, monkeypatch):
 def job_of(monkeypatch, call):
     """The jobs that a function hands to the sweep."""
     got = []
-    monkeypatch.setattr("headway.sweep.run", lambda job, *_, **__: got.append(job))
+    monkeypatch.setattr("headway.sweep.run", lambda job, *_, **__: got.extend(job if isinstance(job, list) else [job]))
     monkeypatch.setattr("headway.sweep.begun", lambda *_: True)
     call()
     return got
 
 
 def test_every_option_of_measure_reaches_the_job(tmp_path, monkeypatch):
+    of_heads = {"scores": ("induction",)}
     given = {
-        "scores": ("induction",),
-        "loss": True,
         "add_bos": True,
         "repeated_length": 8,
         "repeated_texts": 3,
@@ -336,11 +344,21 @@ def test_every_option_of_measure_reaches_the_job(tmp_path, monkeypatch):
         "device": "cpu",
         "keep_files": False,
     }
-    assert set(given) == set(parameters(options.MEASURE)) & {field.name for field in fields(HeadScores)} - {"corpus"}
+    asked = set(parameters(options.MEASURE))
+    own = [{field.name for field in fields(job)} & asked - {"corpus"} for job in JOBS["measure"]]
+    assert own == [set(given | of_heads), {*given, "abilities"}]
     call = {"where": "size=14m seed=1 step=0", "corpus": "nano", "out": tmp_path / "out"}
-    (job,) = job_of(monkeypatch, lambda: api.measure("polypythias", **call, **given))
-    assert {name: getattr(job, name) for name in given} == given
-    assert job.corpus.name == "nano"
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"sentence_good": "a b", "sentence_bad": "a c"}')
+    heads, abilities = job_of(
+        monkeypatch,
+        lambda: api.measure("polypythias", abilities=["icl", pairs], loss=True, **call, **given, **of_heads),
+    )
+    assert {name: getattr(heads, name) for name in (given | of_heads)} == given | of_heads
+    assert {name: getattr(abilities, name) for name in given} == given
+    assert heads.corpus.name == abilities.corpus.name == "nano"
+    icl, items, *loss = abilities.abilities
+    assert (icl, items.name, loss) == ("icl", "pairs.jsonl", ["loss", "repeat"])
 
 
 def test_every_option_of_cluster_reaches_the_job(tmp_path, monkeypatch):
