@@ -55,6 +55,8 @@ def measure(
     where: str = options.WHERE.default,
     scores: Sequence[str] = options.SCORES.default,
     abilities: Sequence[str | PathLike[str]] = options.ABILITIES.default,
+    keep: Sequence[str] = options.KEEP.default,
+    spans: str | PathLike[str] | None = options.SPANS.default,
     loss: bool = options.LOSS.default,
     add_bos: bool = options.ADD_BOS.default,
     repeated_length: int = options.REPEATED_LENGTH.default,
@@ -69,8 +71,8 @@ def measure(
 ) -> Summary:
     """Score every head of every checkpoint on a corpus.
 
-    The scores become the table `heads` of the run directory, and abilities the table `abilities`. A checkpoint is read once
-    for both. Results that are there, whole and computed from the same inputs, are kept. A checkpoint that fails is
+    The scores become the table `heads` of the run directory, and abilities the table `abilities`. `keep` and `spans` add the
+    tables `texts` and `spans`. A checkpoint is read once for all of them. Results that are there, whole and computed from the same inputs, are kept. A checkpoint that fails is
     recorded, and the others go on.
 
     Args:
@@ -89,11 +91,13 @@ def measure(
     from headway import sweep
     from headway.abilities import CheckpointAbilities, asked_abilities
     from headway.attention.job import HeadScores
+    from headway.attention.spans import SpanScores, read_spans
+    from headway.attention.texts import TextScores
     from headway.corpora import open_corpus
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
-    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts)
+    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts, keep=_each(keep))
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
     if corpus is None:
@@ -113,9 +117,15 @@ def measure(
         "device": device,
         "keep_files": keep_files,
     }
-    jobs: list[HeadScores | CheckpointAbilities] = [HeadScores(texts, scores=_score_names(scores), **common)]
+    scored = HeadScores(texts, scores=_score_names(scores), **common)
+    jobs: list[HeadScores | TextScores | SpanScores | CheckpointAbilities] = [scored]
+    if _each(keep):
+        jobs.append(TextScores(scored))
+    if spans is not None:
+        own = {name: common[name] for name in ("add_bos", "dtype", "device", "keep_files")}
+        jobs.append(SpanScores(read_spans(spans), **own))
     words = dict.fromkeys([*_each(abilities), *(("loss", "repeat") if loss else ())])
-    if words:
+    if words:  # last, because it reads the language-model head, too
         jobs.append(CheckpointAbilities(texts, abilities=asked_abilities(tuple(words)), **common))
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
@@ -123,9 +133,10 @@ def measure(
     for job in jobs:
         if isinstance(job, CheckpointAbilities):
             job.require_own_names(rundir)
-        if checkpoints and not sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
-            for sentence in job.require_measurable(checkpoints[0]):
-                progress.say(sentence)
+        if not checkpoints or sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
+            continue
+        for sentence in job.look_before(checkpoints):
+            progress.say(sentence)
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     return sweep.run(jobs, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
 

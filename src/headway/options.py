@@ -279,6 +279,16 @@ ABILITIES = Option[tuple[str, ...]](
     Takes.WORDS,
 )
 LOSS = Option("loss", False, "The same as --abilities loss,repeat.", Takes.SWITCH)
+KEEP = Option[tuple[str, ...]](
+    "keep",
+    (),
+    "What to keep besides the means over texts: texts, a row per head and text.",
+    Takes.WORDS,
+    choices=("texts",),
+)
+SPANS = Option[str | None](
+    "spans", None, "JSON lines with two spans of a text each; the attention between them is kept.", unit="file"
+)
 ADD_BOS = Option("add_bos", False, "Put the tokenizer's BOS token before each text.", Takes.SWITCH)
 REPEATED_LENGTH = Option(
     "repeated_length",
@@ -301,6 +311,8 @@ MEASURE = Command(
         WHERE,
         SCORES,
         ABILITIES,
+        KEEP,
+        SPANS,
         LOSS,
         ADD_BOS,
         REPEATED_LENGTH,

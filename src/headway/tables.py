@@ -83,6 +83,29 @@ ABILITIES_COLUMNS = (
 )
 
 
+# One row per checkpoint, head and text, then one Float32 column per score. What else identifies a checkpoint is in `heads`,
+# so that the many rows stay small. A score has no number on texts that it is not computed on.
+TEXTS_COLUMNS = (
+    Column("run", pl.String(), "", "one training run, as in `heads`"),
+    Column("step", pl.Int64(), "optimizer steps", "training step, as in `heads`"),
+    *HEAD_COLUMNS,
+    Column("repeated", pl.Boolean(), "", "whether the text is one of the repeated random tokens, not of the corpus"),
+    Column("text", pl.Int32(), "", "number of the text in the corpus, or among the repeated ones, counted from 0"),
+)
+
+# One row per checkpoint, item and head.
+SPANS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    *HEAD_COLUMNS,
+    Column("item", pl.Int32(), "", "line of the item in the file, counted from 1"),
+    Column("label", pl.String(), "", "label of the item"),
+    Column("distance", pl.Int32(), "tokens", "from the last token of the key to the first of the query"),
+    Column("n_query", pl.Int32(), "tokens", "tokens of the query"),
+    Column("n_key", pl.Int32(), "tokens", "tokens of the key"),
+    Column("attention", pl.Float64(), "probability", "mean over query tokens of the attention to all key tokens"),
+)
+
+
 def samples_column(score: str) -> str:
     """Name of the column that counts the samples averaged for a score that was imported; null if unknown."""
     return f"{score}_samples"

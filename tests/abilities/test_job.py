@@ -291,7 +291,8 @@ def test_one_checkpoint_that_cannot_read_an_item_fails_alone(place, tmp_path):
     short = tmp_path / "suite" / "toy-1m-seed1"
     saved_suite(tmp_path, 1)
     toy_checkpoint(short / "step1", max_position_embeddings=50)
-    summary = measured(tmp_path, tmp_path / "out", abilities=(long,))
+    with pytest.warns(UserWarning, match="max_position_embeddings differs between steps"):
+        summary = measured(tmp_path, tmp_path / "out", abilities=(long,))
     assert [one.table for one in summary.failed] == ["abilities"]
     assert "long.jsonl, line 1" in summary.failed[0].error
     assert RunDirectory(tmp_path / "out").read("heads")["step"].unique().sort().to_list() == [0, 1]

@@ -1,10 +1,13 @@
 """Abilities and their standard errors, against closed forms and planted losses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
-from headway.abilities import measures
+from headway.abilities import measures, next_token_predictions
 from headway.errors import CorpusError
 
 
@@ -62,6 +65,35 @@ def test_the_in_context_score_is_the_planted_one():
     assert found.ability.name == "icl_50_500"
     assert (found.value, found.std_error) == pytest.approx((gains.mean(), stats.sem(gains)))
     assert found.ability.higher_is_better is False
+
+
+class Knowing:
+    """A model that gives the right next token a probability that is planted for its place in the text."""
+
+    device = torch.device("cpu")
+    config = SimpleNamespace(vocab_size=11, hidden_size=1, get_text_config=lambda: Knowing.config)
+
+    def __init__(self, probability):
+        self.probability = probability
+
+    def __call__(self, input_ids, use_cache):
+        right = torch.nn.functional.one_hot(torch.roll(input_ids, -1, 1), 11).double()
+        p = torch.tensor(self.probability)[: input_ids.shape[1]].roll(-1)[None, :, None]
+        return SimpleNamespace(logits=(right * p + (1 - right) * (1 - p) / 10).log())
+
+
+def test_the_in_context_score_of_a_planted_model():
+    """Token n, counted from 1, has the probability 0.1 up to 100 and 0.8 after that: the score is log(0.1 / 0.8)."""
+    probability = np.where(np.arange(1, 601) <= 100, 0.1, 0.8)
+    texts = list(np.random.default_rng(3).integers(0, 11, (4, 600)))
+    found = next_token_predictions(Knowing(probability), texts)
+    (score,) = measures.in_context_score(found.loss, np.arange(4))
+    assert score.ability.name == "icl_50_500"
+    assert score.value == pytest.approx(np.log(0.1 / 0.8), abs=1e-6)  # float32
+    by_position = {one.ability.name: one.value for one in measures.loss_by_position(found.loss, np.arange(4))}
+    assert by_position["loss_at_32_63"] == pytest.approx(-np.log(0.1), abs=1e-6)
+    assert by_position["loss_at_128_255"] == pytest.approx(-np.log(0.8), abs=1e-6)
+    assert by_position["loss_at_64_127"] == pytest.approx(-(37 * np.log(0.1) + 27 * np.log(0.8)) / 64, abs=1e-6)
 
 
 def test_windows_of_a_text_count_once_for_the_in_context_score():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,10 @@ class CheckpointAbilities:
                     f"{directory.path} holds the ability {name!r} as imported from {source}, so it cannot be measured, too. "
                     "Choose another --out, or leave it out of --abilities"
                 )
+
+    def look_before(self, checkpoints: Sequence[Checkpoint]) -> list[str]:
+        """Check with the first checkpoint's tokenizer that all can be read, and say what a user should know before."""
+        return self.require_measurable(checkpoints[0])
 
     def require_measurable(self, checkpoint: Checkpoint) -> list[str]:
         """Check that everything can be read with `checkpoint`'s tokenizer, before any weights are fetched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -77,13 +78,15 @@ class HeadScores:
         own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
         return {"formulas": own} if own else {}
 
-    def require_measurable(self, checkpoint: Checkpoint) -> list[str]:
+    def look_before(self, checkpoints: Sequence[Checkpoint]) -> list[str]:
+        """Check with the first checkpoint's tokenizer that the corpus can be read; there is nothing to say."""
+        self.require_measurable(checkpoints[0])
+        return []
+
+    def require_measurable(self, checkpoint: Checkpoint) -> None:
         """Check that the corpus can be read with `checkpoint`'s tokenizer, before any weights are fetched.
 
         Other faults of the checkpoint are left to the sweep, which records them and continues with the others.
-
-        Returns:
-            Sentences to say before the sweep; none.
 
         Raises:
             CorpusError: no text has two tokens, or the tokenizer makes tokens that the model does not have.
@@ -95,7 +98,6 @@ class HeadScores:
         before_the_sweep(
             checkpoint, lambda tokenizer, geometry: tokenized(self.corpus, tokenizer, geometry, self.add_bos)
         )
-        return []
 
     def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
         """Fetch the files and read the weights."""
@@ -110,35 +112,40 @@ class HeadScores:
         Raises:
             CheckpointError: a score is not finite, or the device has too little memory.
         """
+        texts = input.texts(self.corpus, self.add_bos)
+        on_texts, on_repeated = self.by_text(checkpoint, input)
+        means = {name: _mean_over_texts(values.astype(np.float64), texts.text) for name, values in on_texts.items()}
+        means |= {name: values.mean(0, dtype=np.float64) for name, values in on_repeated.items()}
+        return self._frame(checkpoint, input, texts, means)
+
+    def by_text(self, checkpoint: Checkpoint, input: Opened) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Each score (windows of texts, layers, heads) on the corpus, and on repeated tokens; computed once for an input.
+
+        Raises:
+            CheckpointError: a score is not finite, or the device has too little memory.
+        """
         import torch
 
+        from headway.attention.heads import head_scores
         from headway.models.opened import too_large
 
-        texts = input.texts(self.corpus, self.add_bos)
+        def scored() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+            on_texts = [name for name in self.scores if not DEFINITIONS[name].repeated]
+            on_repeated = [name for name in self.scores if DEFINITIONS[name].repeated]
+            texts = input.texts(self.corpus, self.add_bos)
+            return (
+                head_scores(input.model, texts.ids, on_texts) if on_texts else {},
+                head_scores(input.model, self._repeated(input), on_repeated) if on_repeated else {},
+            )
+
         try:
-            means = self._means(input, texts)
+            return input.once(("scores", self), scored)
         except torch.OutOfMemoryError as error:
             raise too_large(checkpoint, input.model) from error
-        return self._frame(checkpoint, input, texts, means)
 
     @property
     def _reads_repeated(self) -> bool:
         return any(DEFINITIONS[name].repeated for name in self.scores)
-
-    def _means(self, input: Opened, texts: Sequences) -> dict[str, np.ndarray]:
-        """Mean of each score over texts: (layers, heads)."""
-        from headway.attention.heads import head_scores
-
-        means: dict[str, np.ndarray] = {}
-        on_texts = [name for name in self.scores if not DEFINITIONS[name].repeated]
-        if on_texts:
-            for name, values in head_scores(input.model, texts.ids, on_texts).items():
-                means[name] = _mean_over_texts(values.astype(np.float64), texts.text)
-        on_repeated = [name for name in self.scores if DEFINITIONS[name].repeated]
-        if on_repeated:
-            for name, values in head_scores(input.model, self._repeated(input), on_repeated).items():
-                means[name] = values.mean(0, dtype=np.float64)
-        return means
 
     def _repeated(self, input: Opened) -> list[np.ndarray]:
         return input.repeated(self.repeated_length, self.repeated_texts, self.seed)
