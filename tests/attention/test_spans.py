@@ -177,7 +177,7 @@ def test_spans_are_kept_in_a_sweep_and_a_changed_file_is_refused(tmp_path):
 
 
 def test_items_as_random_effects_find_the_planted_effects():
-    """The columns of the table, for one head: 6 runs, 40 items of two labels, 5 steps; docs/abilities.md fits this model."""
+    """The columns of the table, for one head: 6 runs, 40 items of two labels, 5 steps; docs/kept-rows.md fits this model."""
     rng = np.random.default_rng(4)
     of_item, of_run = rng.normal(0, 0.05, 41), rng.normal(0, 0.03, 6)
     rows = [
