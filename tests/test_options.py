@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 import headway
 from headway import api, cli, models, options, studies
+from headway.abilities import CheckpointAbilities
 from headway.attention import HeadScores
 from headway.attention.pattern_job import KeptPatterns
+from headway.attention.spans import SpanScores
 from headway.clusters import WeightClusters
 from headway.clusters.features import KINDS
 from headway.errors import UsageError
@@ -48,7 +50,7 @@ FUNCTIONS = {
     "demo": api.demo,
 }
 JOBS = {
-    "measure": (HeadScores,),
+    "measure": (HeadScores, CheckpointAbilities, SpanScores),
     "cluster": (WeightClusters,),
     "intervene": (ClusterEffects, PromptAnswers),
     "patterns": (KeptPatterns,),
@@ -85,6 +87,15 @@ NOT_IN_JOB = {
     **{
         (job, name): _CHOICE for job in JOBS["intervene"] for name in ("kinds", "clustering", "k", "layers", "together")
     },
+    (HeadScores, "abilities"): "CheckpointAbilities measures them",
+    (CheckpointAbilities, "scores"): "HeadScores computes them",
+    **{(job, "loss"): "it stands for two abilities" for job in JOBS["measure"]},
+    **{(job, "keep"): "it makes TextScores of HeadScores" for job in JOBS["measure"]},
+    **{(job, "spans"): "SpanScores reads them" for job in JOBS["measure"][:2]},
+    **{
+        (SpanScores, name): "the job reads the texts of the spans"
+        for name in ("corpus", "scores", "abilities", "repeated_length", "repeated_texts", "seed")
+    },
     (ClusterEffects, "prompts"): "the job reads the corpus; PromptAnswers reads the prompts",
     **{
         (PromptAnswers, name): "the job reads prompts; ClusterEffects reads the corpus"
@@ -102,6 +113,8 @@ ONLY_IN_JOB = {
 }
 OTHER_DEFAULT_IN_JOB = {
     (HeadScores, "corpus"): "the suite's own corpus is taken before the job is made",
+    (SpanScores, "spans"): "the file is read before the job is made",
+    (CheckpointAbilities, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
     (KeptPatterns, "corpus"): "the suite's own corpus is taken before the job is made",
     (PromptAnswers, "prompts"): "the built-in prompts are taken before the job is made",
@@ -188,7 +201,7 @@ def test_the_job_and_the_python_function_have_equal_defaults(command, job):
             continue
         assert field.default == parameter.default, field.name
         compared += 1
-    assert compared >= 5
+    assert compared >= 4
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
@@ -327,16 +340,15 @@ def test_workers_and_ray_become_an_executor(name, words, made, monkeypatch):
 def job_of(monkeypatch, call):
     """The jobs that a function hands to the sweep."""
     got = []
-    monkeypatch.setattr("headway.sweep.run", lambda job, *_, **__: got.append(job))
+    monkeypatch.setattr("headway.sweep.run", lambda job, *_, **__: got.extend(job if isinstance(job, list) else [job]))
     monkeypatch.setattr("headway.sweep.begun", lambda *_: True)
     call()
     return got
 
 
 def test_every_option_of_measure_reaches_the_job(tmp_path, monkeypatch):
+    of_heads = {"scores": ("induction",)}
     given = {
-        "scores": ("induction",),
-        "loss": True,
         "add_bos": True,
         "repeated_length": 8,
         "repeated_texts": 3,
@@ -345,11 +357,26 @@ def test_every_option_of_measure_reaches_the_job(tmp_path, monkeypatch):
         "device": "cpu",
         "keep_files": False,
     }
-    assert set(given) == set(parameters(options.MEASURE)) & {field.name for field in fields(HeadScores)} - {"corpus"}
+    asked = set(parameters(options.MEASURE))
+    own = [asked & {field.name for field in fields(job)} - {"corpus"} for job in JOBS["measure"]]
+    of_spans = {"add_bos", "dtype", "device", "keep_files"}
+    assert own == [{*given, *of_heads}, {*given, "abilities"}, {*of_spans, "spans"}]
     call = {"where": "size=14m seed=1 step=0", "corpus": "nano", "out": tmp_path / "out"}
-    (job,) = job_of(monkeypatch, lambda: api.measure("polypythias", **call, **given))
-    assert {name: getattr(job, name) for name in given} == given
-    assert job.corpus.name == "nano"
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"sentence_good": "a b", "sentence_bad": "a c"}')
+    (tmp_path / "spans.jsonl").write_text('{"text": "a b", "query": [2, 3], "key": [0, 1], "label": "x"}')
+    new = {"abilities": ["icl", pairs], "loss": True, "keep": "texts", "spans": tmp_path / "spans.jsonl"}
+    heads, texts, spans, abilities = job_of(
+        monkeypatch, lambda: api.measure("polypythias", **new, **call, **given, **of_heads)
+    )
+    assert texts.heads == heads
+    assert {name: getattr(spans, name) for name in of_spans} == {name: given[name] for name in of_spans}
+    assert [tuple(item) for item in spans.spans.items] == [(1, "a b", (2, 3), (0, 1), "x")]
+    assert {name: getattr(heads, name) for name in (given | of_heads)} == given | of_heads
+    assert {name: getattr(abilities, name) for name in given} == given
+    assert heads.corpus.name == abilities.corpus.name == "nano"
+    icl, items, *loss = abilities.abilities
+    assert (icl, items.name, loss) == ("icl", "pairs.jsonl", ["loss", "repeat"])
 
 
 def test_every_option_of_cluster_reaches_the_job(tmp_path, monkeypatch):
@@ -409,6 +436,7 @@ def test_one_word_is_a_list_of_one(tmp_path, monkeypatch):
     [
         (lambda out: api.measure("nano", out=out, repeated_length=1), "--repeated-length must be at least 2, not 1"),
         (lambda out: api.measure("nano", out=out, repeated_texts=0), "--repeated-texts must be at least 1, not 0"),
+        (lambda out: api.measure("nano", out=out, keep="text"), "--keep: unknown value 'text', did you mean 'texts'?"),
         (lambda out: api.cluster("nano", out=out, layout="publised"), "'publised', did you mean 'published'?"),
         (lambda out: api.cluster("nano", out=out, most_draws=0), "--most-draws must be at least 1, not 0"),
         (lambda out: api.intervene("nano", out=out, operations=["zero", "swop"]), "'swop', did you mean 'swap'?"),

@@ -54,6 +54,9 @@ def measure(
     corpus: str | None = options.CORPUS.default,
     where: str = options.WHERE.default,
     scores: Sequence[str] = options.SCORES.default,
+    abilities: Sequence[str | PathLike[str]] = options.ABILITIES.default,
+    keep: Sequence[str] = options.KEEP.default,
+    spans: str | PathLike[str] | None = options.SPANS.default,
     loss: bool = options.LOSS.default,
     add_bos: bool = options.ADD_BOS.default,
     repeated_length: int = options.REPEATED_LENGTH.default,
@@ -68,8 +71,9 @@ def measure(
 ) -> Summary:
     """Score every head of every checkpoint on a corpus.
 
-    The scores become the table `heads` of the run directory. Results that are there, whole and computed from the same
-    inputs, are kept. A checkpoint that fails is recorded, and the others go on.
+    The scores become the table `heads` of the run directory, and abilities the table `abilities`. `keep` and `spans` add the
+    tables `texts` and `spans`. A checkpoint is read once for all of them. Results that are there, whole and computed from the same inputs, are kept. A checkpoint that fails is
+    recorded, and the others go on.
 
     Args:
         {options}
@@ -85,12 +89,15 @@ def measure(
         StorageError: `out` cannot be written to.
     """
     from headway import sweep
+    from headway.abilities import CheckpointAbilities, asked_abilities
     from headway.attention.job import HeadScores
+    from headway.attention.spans import SpanScores, read_spans
+    from headway.attention.texts import TextScores
     from headway.corpora import open_corpus
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
-    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts)
+    options.MEASURE.require(repeated_length=repeated_length, repeated_texts=repeated_texts, keep=_each(keep))
     opened = open_suite(suite)
     corpus = corpus or opened.corpus
     if corpus is None:
@@ -101,25 +108,37 @@ def measure(
     progress = progress or Silent()
     texts = open_corpus(corpus)
     progress.say(texts.describe())
-    job = HeadScores(
-        texts,
-        scores=_score_names(scores),
-        loss=loss,
-        add_bos=add_bos,
-        repeated_length=repeated_length,
-        repeated_texts=repeated_texts,
-        seed=seed,
-        dtype=dtype,
-        device=device,
-        keep_files=keep_files,
-    )
+    common: dict[str, Any] = {
+        "add_bos": add_bos,
+        "repeated_length": repeated_length,
+        "repeated_texts": repeated_texts,
+        "seed": seed,
+        "dtype": dtype,
+        "device": device,
+        "keep_files": keep_files,
+    }
+    scored = HeadScores(texts, scores=_score_names(scores), **common)
+    jobs: list[HeadScores | TextScores | SpanScores | CheckpointAbilities] = [scored]
+    if _each(keep):
+        jobs.append(TextScores(scored))
+    if spans is not None:
+        own = {name: common[name] for name in ("add_bos", "dtype", "device", "keep_files")}
+        jobs.append(SpanScores(read_spans(spans), **own))
+    words = dict.fromkeys([*_each(abilities), *(("loss", "repeat") if loss else ())])
+    if words:  # last, because it reads the language-model head, too
+        jobs.append(CheckpointAbilities(texts, abilities=asked_abilities(tuple(words)), **common))
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
     rundir = RunDirectory(out)
-    if checkpoints and not sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
-        job.require_measurable(checkpoints[0])
+    for job in jobs:
+        if isinstance(job, CheckpointAbilities):
+            job.require_own_names(rundir)
+        if not checkpoints or sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
+            continue
+        for sentence in job.look_before(checkpoints):
+            progress.say(sentence)
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
-    return sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
+    return sweep.run(jobs, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
 
 
 def _score_names(scores: Sequence[str]) -> tuple[str, ...]:
@@ -130,7 +149,7 @@ def _score_names(scores: Sequence[str]) -> tuple[str, ...]:
     return tuple(SCORES) if names == ("all",) else names
 
 
-def _each(values: Sequence[str] | str | PathLike[str]) -> tuple[str, ...]:
+def _each(values: Sequence[str | PathLike[str]] | str | PathLike[str]) -> tuple[str, ...]:
     """A tuple of words. A single word counts as one, because a string is a sequence of letters, too."""
     return (str(values),) if isinstance(values, str | PathLike) else tuple(map(str, values))
 
@@ -408,7 +427,7 @@ def import_heads(
 
     Rows of several files are joined by run, step, layer and head, and become the table `heads` of the run directory. A
     head that a file lacks has null there. Rows of samples are averaged. Numbers that all heads of a checkpoint share
-    become rows of the table `abilities`. `progress` is told how each file was read. Values that disagree or are missing
+    become rows of the table `imported_abilities`. `progress` is told how each file was read. Values that disagree or are missing
     are warned of.
 
     Args:
@@ -463,19 +482,19 @@ def import_abilities(
 ) -> int:
     """Read what others measured of checkpoints: evaluations, losses, accuracies.
 
-    They become rows of the table `abilities`, one per checkpoint and ability. Rows of earlier imports stay. `progress` is
+    They become rows of the table `imported_abilities`, one per checkpoint and ability. Rows of earlier imports stay. `progress` is
     told how the files were read. Runs and steps that the table `heads` does not have are kept, and warned of.
 
     Args:
         {options}
 
     Returns:
-        How many rows the table `abilities` has.
+        How many rows the table `imported_abilities` has.
 
     Raises:
         UsageError: A file is damaged, lacks a column or holds a wrong value; an ability has the name of a score; two files
-            disagree; or `out` is empty or a file.
-        RunDirectoryError: `out` holds another file of such a name, or measured abilities, and `force` is not given.
+            disagree; `out` holds a measured ability of such a name; or `out` is empty or a file.
+        RunDirectoryError: `out` holds another file of such a name, and `force` is not given.
         StorageError: `out` cannot be written to.
     """
     from headway.published import open_sources, read_abilities
@@ -913,7 +932,7 @@ def demo(
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
     scores = (*options.SCORES.default, "induction")
-    _require_whole(measure("nano", out=out, scores=scores, loss=True, progress=progress))
+    _require_whole(measure("nano", out=out, scores=scores, abilities=("loss", "repeat"), progress=progress))
     clustered = "seed=1,2 step=0,64,128,256,last"  # two seeds, to see whether they agree
     _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
     for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):

@@ -291,7 +291,7 @@ def import_abilities(out: str, **given: Any) -> None:
 
     with showing() as progress:
         rows = api.import_abilities(out=out, progress=progress, **given)
-    _echo(f"{count(rows, 'row is', 'rows are')} in the table abilities of {out}")
+    _echo(f"{count(rows, 'row is', 'rows are')} in the table imported_abilities of {out}")
 
 
 @_command(options.ANALYZE)

@@ -272,7 +272,23 @@ SCORES = Option[tuple[str, ...]](
     choices=("all", *KNOWN_SCORES),
 )
 REPEATED_SEED = replace(SEED, help="The seed of the repeated random tokens.")
-LOSS = Option("loss", False, "Record the loss and the accuracy on repeated random tokens, too.", Takes.SWITCH)
+ABILITIES = Option[tuple[str, ...]](
+    "abilities",
+    (),
+    "What to measure of a checkpoint: loss, positions, icl, repeat, or files of minimal pairs or cloze items.",
+    Takes.WORDS,
+)
+LOSS = Option("loss", False, "The same as --abilities loss,repeat.", Takes.SWITCH)
+KEEP = Option[tuple[str, ...]](
+    "keep",
+    (),
+    "What to keep besides the means over texts: texts, a row per head and text.",
+    Takes.WORDS,
+    choices=("texts",),
+)
+SPANS = Option[str | None](
+    "spans", None, "JSON lines with two spans of a text each; the attention between them is kept.", unit="file"
+)
 ADD_BOS = Option("add_bos", False, "Put the tokenizer's BOS token before each text.", Takes.SWITCH)
 REPEATED_LENGTH = Option(
     "repeated_length",
@@ -294,6 +310,9 @@ MEASURE = Command(
         CORPUS,
         WHERE,
         SCORES,
+        ABILITIES,
+        KEEP,
+        SPANS,
         LOSS,
         ADD_BOS,
         REPEATED_LENGTH,
@@ -312,8 +331,12 @@ MEASURE = Command(
             "Score three steps of three runs.",
         ),
         (
-            "measure pythia --corpus stories.xlsx:Sentence --scores all --loss --workers 2 --out runs/all",
-            "Compute every score and the loss, in two processes.",
+            "measure pythia --corpus stories.xlsx:Sentence --scores all --workers 2 --out runs/all",
+            "Compute every score, in two processes.",
+        ),
+        (
+            "measure pythia --corpus texts.txt --abilities loss,icl,repeat,blimp.jsonl --out runs/able",
+            "Measure abilities beside the heads: the table abilities.",
         ),
         (
             "measure hf:OWNER/NAME --corpus texts.txt --keep-files no --out runs/own",
@@ -515,7 +538,7 @@ IMPORT_HEADS = Command(
         ),
     ),
     "Rows of samples are averaged. Numbers that all heads of a checkpoint share, such as accuracy on repeated sequences, "
-    "go to the table abilities. The command says how it read each file, and what is missing.",
+    "go to the table imported_abilities. The command says how it read each file, and what is missing.",
 )
 
 # --- import-abilities -----------------------------------------------------------------------------------------------

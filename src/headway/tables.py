@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from headway import known_scores
+from headway import known_abilities, known_scores
 
 # Scores are declared in a separate module, which loads without polars.
 Score = known_scores.Score
@@ -61,18 +61,16 @@ HEAD_COLUMNS = (
 # One row per checkpoint and head, then one Float64 column per requested score.
 HEADS_COLUMNS = CHECKPOINT_COLUMNS + HEAD_COLUMNS
 
-# Abilities: one number per checkpoint, repeated on the rows of its heads.
-MODEL_COLUMNS = (
-    Column("loss", pl.Float64(), "nats per token", "language-model loss on the corpus"),
-    Column(
-        "repeat_accuracy",
-        pl.Float64(),
-        "fraction",
-        "share of correct next-token predictions within the second copy of repeated random tokens",
-    ),
+# Abilities that heads tables state of their checkpoints, if they were measured before there was a table of abilities.
+MODEL_COLUMNS = tuple(
+    Column(name, pl.Float64(), known_abilities.ABILITIES[name].unit, known_abilities.ABILITIES[name].meaning)
+    for name in ("loss", "repeat_accuracy")
 )
 
-# One row per checkpoint and ability. A checkpoint has one value of each ability.
+# What was measured lies in the table `abilities`, and what was imported beside it: a table has one job.
+MEASURED_ABILITIES, IMPORTED_ABILITIES = "abilities", "imported_abilities"
+
+# One row per checkpoint and ability, in both tables. A checkpoint has one value of each ability.
 ABILITIES_COLUMNS = (
     *CHECKPOINT_COLUMNS,
     Column("ability", pl.String(), "", "name of the ability, such as repeat_accuracy or arc_easy.acc (task.metric)"),
@@ -81,7 +79,30 @@ ABILITIES_COLUMNS = (
     Column("unit", pl.String(), "", "the ability's unit; null if unknown"),
     Column("higher_is_better", pl.Boolean(), "", "whether a larger number is better; null if unknown or neither"),
     Column("n_samples", pl.Int64(), "samples", "sequences or questions that were averaged; null if unknown"),
-    Column("source", pl.String(), "", "name of the file that the number was read from"),
+    Column("source", pl.String(), "", "the corpus that was read, or the file of the items or of the number"),
+)
+
+
+# One row per checkpoint, head and text, then one Float32 column per score. What else identifies a checkpoint is in `heads`,
+# so that the many rows stay small. A score has no number on texts that it is not computed on.
+TEXTS_COLUMNS = (
+    Column("run", pl.String(), "", "one training run, as in `heads`"),
+    Column("step", pl.Int64(), "optimizer steps", "training step, as in `heads`"),
+    *HEAD_COLUMNS,
+    Column("repeated", pl.Boolean(), "", "whether the text is one of the repeated random tokens, not of the corpus"),
+    Column("text", pl.Int32(), "", "number of the text in the corpus, or among the repeated ones, counted from 0"),
+)
+
+# One row per checkpoint, item and head.
+SPANS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    *HEAD_COLUMNS,
+    Column("item", pl.Int32(), "", "line of the item in the file, counted from 1"),
+    Column("label", pl.String(), "", "label of the item"),
+    Column("distance", pl.Int32(), "tokens", "from the last token of the key to the first of the query"),
+    Column("n_query", pl.Int32(), "tokens", "tokens of the query"),
+    Column("n_key", pl.Int32(), "tokens", "tokens of the key"),
+    Column("attention", pl.Float64(), "probability", "mean over query tokens of the attention to all key tokens"),
 )
 
 

@@ -3,14 +3,12 @@ import pickle
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headway import tables
-from headway.abilities import next_token_predictions
 from headway.attention import HeadScores, head_scores
 from headway.corpora import Corpus, repeated_random
-from headway.errors import CheckpointError, UsageError
+from headway.errors import UsageError
 from headway.suites import Checkpoint, FolderSource
 from support_models import LAYERS, saved
 
@@ -39,9 +37,9 @@ def compute(job, checkpoint):
 
 
 def test_a_row_per_head(checkpoint, corpus):
-    job = HeadScores(corpus, scores=("entropy", "prev", "induction"), loss=True)
+    job = HeadScores(corpus, scores=("entropy", "prev", "induction"))
     frame, input = compute(job, checkpoint)
-    columns = tables.HEADS_COLUMNS + tables.MODEL_COLUMNS + tables.CORPUS_COLUMNS
+    columns = tables.HEADS_COLUMNS + tables.CORPUS_COLUMNS
     assert frame.schema == {
         **tables.schema(tables.HEADS_COLUMNS),
         **dict.fromkeys(job.scores, pl.Float64()),
@@ -72,42 +70,12 @@ def test_repeated_tokens_are_ones_that_the_tokenizer_has(checkpoint, corpus):
         np.testing.assert_allclose(frame[name], values.mean(0).ravel(), rtol=1e-6)
 
 
-def test_loss_and_accuracy(checkpoint, corpus):
-    frame, input = compute(HeadScores(corpus, scores=("prev",), loss=True), checkpoint)
-    windows = [np.arange(1, 4), np.arange(7, 12), *np.array_split(np.arange(83), 3)]
-    total = tokens = 0.0
-    for ids in (torch.from_numpy(window)[None].to(input.model.device) for window in windows):
-        with torch.no_grad():
-            total += float(input.model(input_ids=ids, labels=ids).loss) * (ids.numel() - 1)
-        tokens += ids.numel() - 1
-    assert frame["loss"].unique().item() == pytest.approx(total / tokens, rel=1e-5)  # sums in another order
-    hits = []
-    for text in repeated_random(np.arange(len(WORDS)), CONTEXT // 2, 32, 0):
-        with torch.no_grad():
-            ids = torch.from_numpy(text)[None].to(input.model.device)
-            guesses = input.model(input_ids=ids).logits[0].argmax(-1).cpu().numpy()
-        # The second copy is 20 .. 39; its tokens but the first are predicted at 20 .. 38.
-        hits.append(guesses[20:39] == text[21:40])
-    assert frame["repeat_accuracy"].unique().item() == pytest.approx(np.mean(hits))
-
-
-def test_loss_that_is_not_finite(checkpoint):
-    from headway import models
-
-    model = models.load(checkpoint.source.path, lm_head=True)
-    with torch.no_grad():
-        model.lm_head.weight[3] = torch.nan
-    with pytest.raises(CheckpointError, match="loss of 2 of 2 texts is not finite"):
-        next_token_predictions(model, [np.arange(5), np.arange(7)])
-
-
 def test_identity_is_what_decides_the_numbers(corpus):
     job = HeadScores(corpus)
     same = HeadScores(corpus, device="cpu", keep_files=False)
     assert job.identity() == same.identity()
     others = [
         HeadScores(corpus, scores=("prev",)),
-        HeadScores(corpus, loss=True),
         HeadScores(corpus, add_bos=True),
         HeadScores(corpus, dtype="bfloat16"),
         HeadScores(Corpus.of("texts", ["other"])),
@@ -116,6 +84,10 @@ def test_identity_is_what_decides_the_numbers(corpus):
     ]
     identities = [repr(other.identity()) for other in [job, *others]]
     assert len(set(identities)) == len(identities)
+
+
+def test_directories_from_before_the_table_of_abilities_go_on(corpus):
+    assert HeadScores(corpus).identity()["loss"] is False
 
 
 def test_travels_to_workers(checkpoint, corpus):

@@ -44,7 +44,7 @@ def test_factors_are_axes_of_the_suite_and_of_its_tables(lab, tmp_path):
     assert (chosen[0].size, chosen[0].seed, chosen[0].axes) == ("4k", "2", (("repeated", "0.5"), ("window", "0-6")))
     headway.measure(lab, out=tmp_path, corpus="nano", scores=("prev",), where="seed=1 step=0,last", loss=True)
     headway.cluster(lab, out=tmp_path, where="seed=1 step=last", ks=(2,), nulls=0)
-    for table in ("heads", "clusters"):
+    for table in ("heads", "abilities", "clusters"):
         frame = RunDirectory(tmp_path).read(table)
         assert axes_of(frame.columns) == ("repeated", "window")
         assert frame.select("axis_repeated", "axis_window").unique().height == 4

@@ -198,6 +198,8 @@ def story(folder, out):
 
     headway.measure(folder, out=out, corpus="nano", scores=("prev_self_ratio", "induction"), loss=True)
     best = RunDirectory(out).read("heads").group_by("run", "step").max().sort("run", "step")
+    able = RunDirectory(out).read("abilities").filter(ability="repeat_accuracy").select("run", "step", accuracy="value")
+    best = best.join(able, on=["run", "step"], maintain_order="left")
     found = {}
     for (run,), own in best.group_by("run", maintain_order=True):
         untrained = own["prev_self_ratio"][0]
@@ -207,7 +209,7 @@ def story(folder, out):
                 "previous": pl.col("prev_self_ratio") >= 1.5 * untrained,
                 "induction begins": pl.col("induction") > 0.1,  # 0.02 at initialisation
                 "induction": pl.col("induction") > 0.5,
-                "accuracy": pl.col("repeat_accuracy") > 0.5,
+                "accuracy": pl.col("accuracy") > 0.5,
             }.items()
         }
     return found

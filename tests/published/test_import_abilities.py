@@ -241,7 +241,7 @@ def test_abilities_stand_beside_heads_and_imports_add_up(tmp_path, recwarn):
         "the table heads lacks 1 checkpoint that have abilities: 1 step (1000) of pythia-70m-seed1",
     ]
     rundir = RunDirectory(out)
-    table = rundir.read("abilities")
+    table = rundir.read("imported_abilities")
     assert table.schema == {column.name: column.dtype for column in ABILITIES_COLUMNS}
     assert set(table["n_params"]) == {70_426_624}
     joined = rundir.read("heads").join(table, on=["run", "step"])
@@ -249,7 +249,7 @@ def test_abilities_stand_beside_heads_and_imports_add_up(tmp_path, recwarn):
 
     losses = csv(tmp_path / "losses.csv", {"run": "pythia-70m-seed1", "step": 512, "loss": 3.5})
     assert headway.import_abilities(losses, out=out) == 10
-    assert set(rundir.read("abilities")["source"]) == {"a.json", "b.json", "c.json", "losses.csv"}
+    assert set(rundir.read("imported_abilities")["source"]) == {"a.json", "b.json", "c.json", "losses.csv"}
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file() and path.name != ".lock"}
     assert headway.import_abilities(losses, out=out) == 10  # nothing is done for what is there
     assert headway.import_abilities(files, out=out) == 10
@@ -265,7 +265,7 @@ def test_a_changed_file_replaces_its_rows_only_with_force(tmp_path):
     with pytest.raises(RunDirectoryError, match=r"from a file x\.csv with other contents"):
         headway.import_abilities(path, out=out)
     assert headway.import_abilities(path, out=out, force=True) == 2
-    assert RunDirectory(out).read("abilities").select("step", "value").rows() == [(8, 5.0), (9, 1.0)]
+    assert RunDirectory(out).read("imported_abilities").select("step", "value").rows() == [(8, 5.0), (9, 1.0)]
 
 
 def test_equal_values_are_kept_once_and_others_refused(tmp_path):
@@ -286,7 +286,7 @@ def test_a_table_that_was_not_finished_asks_for_its_files(tmp_path):
     two = csv(tmp_path / "y.csv", {"run": "r-5m-seed1", "step": 9, "a": 1})
     out = tmp_path / "out"
     headway.import_abilities(one, out=out)
-    next(out.glob("abilities/*")).write_bytes(b"cut")
+    next(out.glob("imported_abilities/*")).write_bytes(b"cut")
     with pytest.warns(UserWarning, match=r"not finished. Import these again: x\.csv"):
         assert headway.import_abilities(two, out=out) == 1
     assert headway.import_abilities(one, out=out) == 2

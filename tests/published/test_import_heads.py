@@ -234,16 +234,16 @@ def test_both_tables_are_stored_and_a_second_import_does_nothing(tmp_path, recwa
     assert told(recwarn) == ["induction of pythia-14m is missing in 1 of 2 rows: 1 run, 1 of 1 step (512)"]
     rundir = RunDirectory(out)
     assert rundir.read("heads")["induction"].to_list() == [None, 0.5]
-    (ability,) = rundir.read("abilities").rows(named=True)
+    (ability,) = rundir.read("imported_abilities").rows(named=True)
     assert (ability["suite"], ability["n_params"], ability["n_heads"]) == ("published", 14_067_712, 4)
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
     assert headway.import_heads(files, out=out) == 2
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert rundir.manifest().tables["heads"].asked["doubts"] == told(recwarn)[:1]
 
-    next(out.glob("abilities/*")).unlink()  # what is lost is imported again
+    next(out.glob("imported_abilities/*")).unlink()  # what is lost is imported again
     assert headway.import_heads(files, out=out) == 2
-    assert rundir.read("abilities").height == 1
+    assert rundir.read("imported_abilities").height == 1
 
 
 def test_other_files_or_options_are_refused_without_force(tmp_path):
@@ -254,10 +254,10 @@ def test_other_files_or_options_are_refused_without_force(tmp_path):
         headway.import_heads(two, out=out)
     with pytest.raises(RunDirectoryError, match="computed with other settings"):
         headway.import_heads(one, out=out, first_layer=0)
-    assert RunDirectory(out).read("abilities")["value"].to_list() == [0.75]  # a refused import changes nothing
+    assert RunDirectory(out).read("imported_abilities")["value"].to_list() == [0.75]  # a refused import changes nothing
     csv(one, INDUCTION | {"mean_ar_acc": 0.5})
     assert headway.import_heads(one, out=out, force=True) == 1
-    assert RunDirectory(out).read("abilities")["value"].to_list() == [0.5]
+    assert RunDirectory(out).read("imported_abilities")["value"].to_list() == [0.5]
     with pytest.raises(UsageError, match="--first-layer is 0 or 1, not 2"):
         headway.import_heads(one, out=out, first_layer=2)
 
@@ -276,7 +276,7 @@ def test_two_files_of_one_name_are_told_apart(tmp_path):
         (tmp_path / folder).mkdir()
     files = [csv(tmp_path / "x" / "a.csv", INDUCTION), csv(tmp_path / "y" / "a.csv", INDUCTION | {"seed": 8})]
     headway.import_heads(files, out=tmp_path / "out")
-    assert set(RunDirectory(tmp_path / "out").read("abilities")["source"]) == {"x/a.csv", "y/a.csv"}
+    assert set(RunDirectory(tmp_path / "out").read("imported_abilities")["source"]) == {"x/a.csv", "y/a.csv"}
 
 
 def test_the_reference_is_joined_whole(reference, tmp_path):

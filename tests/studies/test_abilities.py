@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.stats import kendalltau
 
-from headway.errors import StatisticsError
+from headway.errors import RunDirectoryError, StatisticsError
 from headway.studies import abilities
 from headway.studies.abilities.coupling import correlations, coupling, timing
 from headway.studies.abilities.curves import curves, levels, onsets
@@ -134,3 +134,26 @@ def test_abilities_that_were_measured_with_the_heads_are_read_from_their_table()
         "loss": False, "repeat_accuracy": True,
     }  # fmt: skip
     assert result.tables["order"]["ability"].unique().sort().to_list() == ["loss", "repeat_accuracy"]
+
+
+def test_measured_and_imported_abilities_are_studied_together_but_never_mixed():
+    heads, values = made(3, tied=True, seed=5)
+    imported = values.with_columns(ability=pl.lit("arc.acc"))
+    tables = {"heads": heads, "abilities": values, "imported_abilities": imported}
+    rundir = SimpleNamespace(read=tables.__getitem__, tables=lambda: tables)
+    assert abilities.study(rundir, bootstraps=0).tables["curves"]["ability"].unique().sort().to_list() == [
+        "arc.acc",
+        "repeat",
+    ]
+    tables["imported_abilities"] = values
+    with pytest.raises(RunDirectoryError, match="the ability 'repeat' was both measured and imported"):
+        abilities.study(rundir, bootstraps=0)
+
+
+def test_a_table_of_abilities_comes_before_the_columns_of_an_older_heads_table():
+    heads, values = made(3, tied=True, seed=5)
+    old = values.select("run", "step", loss=pl.lit(9.0), repeat_accuracy=pl.lit(0.5))
+    new = values.with_columns(ability=pl.lit("loss"), higher_is_better=pl.lit(False))
+    curves_ = studied(heads.join(old, on=["run", "step"]), new, bootstraps=0).tables["curves"]
+    assert curves_.filter(ability="loss")["value"].max() < 9
+    assert set(curves_.filter(ability="repeat_accuracy")["value"]) == {0.5}

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy import stats as scipy_stats
 
 from headway.errors import StatisticsError
@@ -10,6 +11,7 @@ from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, applying, causes
 from headway.studies.causes.effects import detectable
 from headway.studies.causes.shifts import shift
+from headway.sweep import store
 from support_causes import STEPS, laboratory, store_data
 from support_studies import heads_table, write_heads
 
@@ -240,3 +242,16 @@ def test_every_table_and_column_is_documented(tmp_path):
     assert set(documented) == set(result.tables)
     for name, frame in result.tables.items():
         assert set(frame.columns) <= documented[name], name
+
+
+def test_abilities_of_their_own_table_are_compared_as_columns_of_the_heads_were(tmp_path):
+    table = laboratory(np.random.default_rng(2))
+    before = study(table, tmp_path / "columns")
+    rundir = write_heads(RunDirectory(tmp_path / "table"), table.drop("repeat_accuracy"))
+    once = table.group_by("run", "step").agg(value=pl.col("repeat_accuracy").max())  # it differs between these heads
+    rows = once.select("run", "step", ability=pl.lit("repeat_accuracy"), value="value")
+    others = rows.with_columns(ability=pl.lit("icl_50_500"), value=pl.lit(0.0))
+    store(pl.concat([rows, others]), "abilities", rundir, identity={})
+    after = causes.study(rundir)
+    assert_frame_equal(after.tables["effects"], before.tables["effects"])
+    assert "repeat_accuracy" in after.tables["effects"]["outcome"]

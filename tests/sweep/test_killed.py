@@ -19,6 +19,7 @@ from support_sweep import measure_command
 
 pytestmark = pytest.mark.slow
 KILLS, CHECKPOINTS = 20, 48
+TABLES = ("heads", "abilities")  # both from one reading of a checkpoint
 OPTIONS = {"scores": ("prev", "self", "first", "induction"), "loss": True}
 
 
@@ -33,7 +34,12 @@ def place(tmp_path_factory):
 def whole(place):
     """The tables of a sweep that nothing befell."""
     assert measured(place, "whole").done == CHECKPOINTS
-    return RunDirectory(place / "whole").read("heads")
+    return {table: RunDirectory(place / "whole").read(table) for table in TABLES}
+
+
+def assert_same(directory, whole):
+    for table in TABLES:
+        assert_frame_equal(directory.read(table), whole[table], check_exact=True)
 
 
 def measured(place: Path, out: str, **options) -> sweep.Summary:
@@ -41,7 +47,7 @@ def measured(place: Path, out: str, **options) -> sweep.Summary:
 
 
 def files(directory: RunDirectory, pattern: str) -> set[Path]:
-    return set((directory.path / "heads").glob(pattern))
+    return set((directory.path / TABLES[-1]).glob(pattern))
 
 
 def test_killed_at_twenty_random_moments(place, whole):
@@ -76,14 +82,14 @@ def test_killed_at_twenty_random_moments(place, whole):
         in_work += len(files(resumed, "*.parquet")) < CHECKPOINTS
         half_written += len(files(resumed, ".*.tmp")) > 0
     assert in_work == KILLS  # every one of them hit an unfinished sweep
-    assert len(resumed.partitions("heads")) > 0  # and what earlier ones finished was kept
+    assert len(resumed.partitions(TABLES[-1])) > 0  # and what earlier ones finished was kept
     assert half_written > 0  # what such kills leave is removed by the sweeps that follow: see below
 
     last = start(resumed.path)
     last.join()
     assert last.exitcode == 0
-    assert_frame_equal(resumed.read("heads"), whole, check_exact=True)
-    assert [one.damaged for one in sweep.status(resumed, verify=True)] == [{}]
+    assert_same(resumed, whole)
+    assert [one.damaged for one in sweep.status(resumed, verify=True)] == [{}, {}]
     assert not list(resumed.path.rglob("*.tmp"))
 
 
@@ -103,4 +109,4 @@ def test_a_worker_is_killed(place, whole):
     killing.join()
     assert killed[0].exitcode == -signal.SIGKILL
     assert (summary.done, summary.failed) == (CHECKPOINTS, [])
-    assert_frame_equal(directory.read("heads"), whole, check_exact=True)
+    assert_same(directory, whole)

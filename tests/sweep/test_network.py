@@ -43,5 +43,6 @@ def test_a_sweep_over_a_network_at_fault(hub: HubServer, tmp_path, monkeypatch, 
         hub.plant(kind, "tokenizer.json")
     at_fault = measured("at fault")
     assert [fault for fault in hub.faults if fault.times] == []
-    assert [state.damaged for state in sweep.status(at_fault, verify=True)] == [{}]
-    assert_frame_equal(at_fault.read("heads"), faultless.read("heads"), check_exact=True)
+    assert [state.damaged for state in sweep.status(at_fault, verify=True)] == [{}, {}]
+    for table in ("heads", "abilities"):
+        assert_frame_equal(at_fault.read(table), faultless.read(table), check_exact=True)

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from headway import options, suites, tables
+from headway import options, tables
 from headway.attention.scores import DEFINITIONS, unknown_score
-from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
-from headway.errors import CheckpointError, StorageError, UsageError
+from headway.corpora import Corpus, Sequences
+from headway.errors import UsageError
 from headway.options import documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from headway.models import Geometry, Tokenizer
-
-log = logging.getLogger("headway.attention")
+    from headway.models.opened import Opened
 
 # Part of the job's identity. Raise it when a score's numbers change: then old partitions are not reused.
 DEFINITIONS_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Input:
-    """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run."""
-
-    model: PreTrainedModel
-    tokenizer: Tokenizer
-    geometry: Geometry
-    identities: dict[str, str]
-    settings: dict[str, Any]
 
 
 @documented(options.MEASURE)
@@ -56,7 +39,6 @@ class HeadScores:
 
     corpus: Corpus
     scores: tuple[str, ...] = options.SCORES.default
-    loss: bool = options.LOSS.default
     add_bos: bool = options.ADD_BOS.default
     dtype: str = options.DTYPE.default
     device: str = field(default=options.DEVICE.default, compare=False)
@@ -83,7 +65,7 @@ class HeadScores:
         return {
             "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256},
             "scores": list(self.scores),
-            "loss": self.loss,
+            "loss": False,  # once a setting of this table; directories from before the table abilities go on
             "add_bos": self.add_bos,
             "dtype": self.dtype,
             "repeated": repeated if self._reads_repeated else None,
@@ -96,6 +78,11 @@ class HeadScores:
         own = {name: DEFINITIONS[name].digest for name in self.scores if not DEFINITIONS[name].built_in}
         return {"formulas": own} if own else {}
 
+    def look_before(self, checkpoints: Sequence[Checkpoint]) -> list[str]:
+        """Check with the first checkpoint's tokenizer that the corpus can be read; there is nothing to say."""
+        self.require_measurable(checkpoints[0])
+        return []
+
     def require_measurable(self, checkpoint: Checkpoint) -> None:
         """Check that the corpus can be read with `checkpoint`'s tokenizer, before any weights are fetched.
 
@@ -106,101 +93,71 @@ class HeadScores:
             UsageError: the tokenizer has no BOS, which `add_bos` asks for, or the context has no room for a text.
             StorageError: the disk is full.
         """
-        from headway import models
+        from headway.models.opened import before_the_sweep, tokenized
 
-        try:
-            with suites.files(checkpoint, self.needs - {"weights"}) as files:
-                geometry = models.read_geometry(files.folder)
-                _tokenized(self.corpus, models.load_tokenizer(files.tokenizer_folder), *_limits(geometry), self.add_bos)
-        except (UsageError, StorageError):
-            raise
-        except Exception as error:  # the sweep will meet the error again and record it
-            log.debug("%s was not looked at before the sweep: %s", checkpoint.key, error)
+        before_the_sweep(
+            checkpoint, lambda tokenizer, geometry: tokenized(self.corpus, tokenizer, geometry, self.add_bos)
+        )
 
-    @contextmanager
-    def read(self, checkpoint: Checkpoint) -> Iterator[Input]:
+    def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
         """Fetch the files and read the weights."""
-        from headway import models
+        from headway.models.opened import opened
 
-        device = models.choose_device(self.device)
-        with suites.files(checkpoint, self.needs, keep=self.keep_files) as files:
-            geometry = models.read_geometry(files.folder)
-            model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self.loss)
-            tokenizer = models.load_tokenizer(files.tokenizer_folder)
-            settings = {"tokenizer": tokenizer.identity, **models.settings_of(model)}
-            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
+        of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}
+        return opened(checkpoint, self.needs, **of)
 
-    def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
+    def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
         """Return one row per head, ordered by layer and head.
+
+        Raises:
+            CheckpointError: a score is not finite, or the device has too little memory.
+        """
+        texts = input.texts(self.corpus, self.add_bos)
+        on_texts, on_repeated = self.by_text(checkpoint, input)
+        means = {name: _mean_over_texts(values.astype(np.float64), texts.text) for name, values in on_texts.items()}
+        means |= {name: values.mean(0, dtype=np.float64) for name, values in on_repeated.items()}
+        return self._frame(checkpoint, input, texts, means)
+
+    def by_text(self, checkpoint: Checkpoint, input: Opened) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Each score (windows of texts, layers, heads) on the corpus, and on repeated tokens; computed once for an input.
 
         Raises:
             CheckpointError: a score is not finite, or the device has too little memory.
         """
         import torch
 
+        from headway.attention.heads import head_scores
+        from headway.models.opened import too_large
+
+        def scored() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+            on_texts = [name for name in self.scores if not DEFINITIONS[name].repeated]
+            on_repeated = [name for name in self.scores if DEFINITIONS[name].repeated]
+            texts = input.texts(self.corpus, self.add_bos)
+            return (
+                head_scores(input.model, texts.ids, on_texts) if on_texts else {},
+                head_scores(input.model, self._repeated(input), on_repeated) if on_repeated else {},
+            )
+
         try:
-            texts = _tokenized(self.corpus, input.tokenizer, *_limits(input.geometry), self.add_bos)
-            means = self._means(input, texts)
-            model_columns = self._capability(input, texts) if self.loss else {}
+            return input.once(("scores", self), scored)
         except torch.OutOfMemoryError as error:
-            raise CheckpointError(
-                f"{checkpoint.key} does not fit into the memory of {input.model.device}: use --dtype bfloat16, or cpu"
-            ) from error
-        return self._frame(checkpoint, input.geometry, texts, means, model_columns)
+            raise too_large(checkpoint, input.model) from error
 
     @property
     def _reads_repeated(self) -> bool:
-        return self.loss or any(DEFINITIONS[name].repeated for name in self.scores)
+        return any(DEFINITIONS[name].repeated for name in self.scores)
 
-    def _means(self, input: Input, texts: Sequences) -> dict[str, np.ndarray]:
-        """Mean of each score over texts: (layers, heads)."""
-        from headway.attention.heads import head_scores
-
-        means: dict[str, np.ndarray] = {}
-        on_texts = [name for name in self.scores if not DEFINITIONS[name].repeated]
-        if on_texts:
-            for name, values in head_scores(input.model, texts.ids, on_texts).items():
-                means[name] = _mean_over_texts(values.astype(np.float64), texts.text)
-        on_repeated = [name for name in self.scores if DEFINITIONS[name].repeated]
-        if on_repeated:
-            for name, values in head_scores(input.model, self._repeated(input), on_repeated).items():
-                means[name] = values.mean(0, dtype=np.float64)
-        return means
-
-    def _capability(self, input: Input, texts: Sequences) -> dict[str, float]:
-        """Return the columns of `tables.MODEL_COLUMNS`: how well the checkpoint predicts repeated tokens."""
-        from headway.abilities.next_tokens import next_token_predictions
-
-        on_texts = next_token_predictions(input.model, texts.ids)
-        repeated = self._repeated(input)
-        on_repeated = next_token_predictions(input.model, repeated)
-        # Prediction i is of token i + 1; the second copy's first token cannot be known.
-        second = [right[len(text) // 2 :] for text, right in zip(repeated, on_repeated.right, strict=True)]
-        return {
-            "loss": float(np.concatenate(on_texts.loss).mean(dtype=np.float64)),
-            "repeat_accuracy": float(np.concatenate(second).mean()),
-        }
-
-    def _repeated(self, input: Input) -> list[np.ndarray]:
-        context, vocab_size = _limits(input.geometry)
-        usable = usable_tokens(input.tokenizer, vocab_size)
-        length = min(self.repeated_length, context // 2, len(usable))
-        return repeated_random(usable, length, self.repeated_texts, self.seed)
+    def _repeated(self, input: Opened) -> list[np.ndarray]:
+        return input.repeated(self.repeated_length, self.repeated_texts, self.seed)
 
     def _frame(
-        self,
-        checkpoint: Checkpoint,
-        geometry: Geometry,
-        texts: Sequences,
-        means: dict[str, np.ndarray],
-        model_columns: dict[str, float],
+        self, checkpoint: Checkpoint, input: Opened, texts: Sequences, means: dict[str, np.ndarray]
     ) -> pl.DataFrame:
+        geometry = input.geometry
         layer, head = np.divmod(np.arange(geometry.n_layers * geometry.n_heads), geometry.n_heads)
         of_heads = {"layer": layer, "head": head} | {name: means[name].ravel() for name in self.scores}
         of_checkpoint = {
-            **checkpoint.columns,
-            **{name: getattr(geometry, name) for name in ("n_params", "n_layers", "n_heads")},
-            **model_columns,
+            **input.columns(checkpoint),
             "n_texts": len(np.unique(texts.text)),
             "n_tokens": texts.n_tokens,
             "n_short": texts.n_short,
@@ -208,24 +165,9 @@ class HeadScores:
         }
         types = tables.schema(tables.HEADS_COLUMNS)
         types |= dict.fromkeys(self.scores, pl.Float64())
-        types |= tables.schema(
-            (tables.MODEL_COLUMNS if self.loss else ()) + tables.CORPUS_COLUMNS, dict(checkpoint.axes)
-        )
+        types |= tables.schema(tables.CORPUS_COLUMNS, dict(checkpoint.axes))
         frame = pl.DataFrame(of_heads).with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
-
-
-def _limits(geometry: Geometry) -> tuple[int, int]:
-    return geometry.context_length, geometry.vocab_size
-
-
-@lru_cache(maxsize=8)
-def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_size: int, add_bos: bool) -> Sequences:
-    """Tokenize the corpus once for all checkpoints that share a tokenizer, so that warnings are given once, too."""
-    texts = tokenize(corpus, tokenizer, context_length=context_length, vocab_size=vocab_size, add_bos=add_bos)
-    for note in texts.notes():
-        log.warning("%s: %s", corpus.name, note)
-    return texts
 
 
 def _mean_over_texts(values: np.ndarray, text: np.ndarray) -> np.ndarray:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from headway import options, suites, tables
-from headway.attention.job import Input
+from headway import options, tables
 from headway.corpora import Corpus, repeated_random, usable_tokens
 from headway.errors import CorpusError, UsageError
 from headway.options import documented
@@ -20,6 +19,7 @@ from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
     from headway.models import Tokenizer
+    from headway.models.opened import Opened
 
 MOST_TOKENS = 128  # of a text: beyond, a reader sees no single token
 REPEATED = "random tokens, repeated once"
@@ -75,20 +75,13 @@ class KeptPatterns:
             "dtype": self.dtype,
         }
 
-    @contextmanager
-    def read(self, checkpoint: Checkpoint) -> Iterator[Input]:
+    def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
         """Fetch the files and read the weights."""
-        from headway import models
+        from headway.models.opened import opened
 
-        device = models.choose_device(self.device)
-        with suites.files(checkpoint, self.needs, keep=self.keep_files) as files:
-            geometry = models.read_geometry(files.folder)
-            model = models.load(files.folder, dtype=self.dtype, device=device)
-            tokenizer = models.load_tokenizer(files.tokenizer_folder)
-            settings = {"tokenizer": tokenizer.identity, **models.settings_of(model)}
-            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
+        return opened(checkpoint, self.needs, dtype=self.dtype, device=self.device, keep_files=self.keep_files)
 
-    def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
+    def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
         """Return one row per text and head.
 
         Raises:
@@ -99,10 +92,7 @@ class KeptPatterns:
 
         geometry = input.geometry
         heads = named_heads(self.heads) or tuple(np.ndindex(geometry.n_layers, geometry.n_heads))
-        of_checkpoint = {
-            **checkpoint.columns,
-            **{name: getattr(geometry, name) for name in ("n_params", "n_layers", "n_heads")},
-        }
+        of_checkpoint = input.columns(checkpoint)
         rows = []
         for number, (title, ids) in enumerate(self._texts(input)):
             tokens = [input.tokenizer.decode([one]) for one in ids]
@@ -112,7 +102,7 @@ class KeptPatterns:
                 rows.append(of_checkpoint | of_head | {"attention": matrix[lower].tolist()})
         return pl.DataFrame(rows, schema=tables.schema(tables.PATTERNS_COLUMNS, dict(checkpoint.axes)))
 
-    def _texts(self, input: Input) -> list[tuple[str, list[int]]]:
+    def _texts(self, input: Opened) -> list[tuple[str, list[int]]]:
         """The title and the tokens of each text."""
         most = min(MOST_TOKENS, input.geometry.context_length)
         found: list[tuple[str, list[int]]] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from headway.errors import UsageError
+from headway.known_abilities import safe_ability_name, unit_of
 from headway.published.evaluations import Evaluation, read_evaluation
 from headway.published.files import finite_numbers, read_csv, require_files, require_filled, whole_numbers
 from headway.published.layout import (
@@ -26,7 +27,7 @@ from headway.published.layout import (
     left_out,
     parse_columns,
 )
-from headway.published.rows import ABILITY_ROWS, require_ability_name, safe_ability_name, unit_of, with_sizes
+from headway.published.rows import ABILITY_ROWS, require_ability_name, with_sizes
 from headway.text import count, listed
 
 _EXAMPLE = "run=mpath+seed, step=step, accuracy=acc, accuracy_std_error=acc_se"

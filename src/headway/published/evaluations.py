@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from headway.errors import UsageError
-from headway.known_abilities import METRICS
-from headway.published.rows import Row, safe_ability_name
+from headway.known_abilities import METRICS, safe_ability_name
+from headway.published.rows import Row
 from headway.suites.names import parse_run, parse_step
 
 _STDERR = "_stderr"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from headway.errors import UsageError
-from headway.known_abilities import ABILITIES, METRICS
+from headway.known_abilities import unit_of
 from headway.published.layout import GEOMETRY, Layout
 from headway.tables import ABILITIES_COLUMNS, SCORES, schema
 
@@ -38,18 +38,6 @@ class Row(NamedTuple):
     higher_is_better: bool | None
     n_samples: int | None
     source: str
-
-
-def unit_of(name: str) -> tuple[str | None, bool | None]:
-    """Unit of an ability, and whether higher is better; None where that is not known."""
-    if name in ABILITIES:
-        return ABILITIES[name].unit, ABILITIES[name].higher_is_better
-    return next((METRICS[part] for part in reversed(name.split(".")) if part in METRICS), (None, None))
-
-
-def safe_ability_name(name: str) -> str:
-    """`name` with an underscore for every run of characters that a file's name should not have."""
-    return re.sub(r"\.{2,}", ".", re.sub(r"[^A-Za-z0-9._+-]+", "_", name)).strip("_.+-") or "unnamed"
 
 
 def no_abilities() -> pl.DataFrame:

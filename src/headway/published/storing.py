@@ -14,15 +14,15 @@ from headway.published.layout import GEOMETRY
 from headway.store.directory import RunDirectory
 from headway.store.manifest import TableRecord
 from headway.sweep import store, stored_rows
-from headway.tables import ABILITIES_COLUMNS, schema
+from headway.tables import ABILITIES_COLUMNS, IMPORTED_ABILITIES, MEASURED_ABILITIES, schema
 from headway.text import count, listed
 
-TABLE = "abilities"
+TABLE = IMPORTED_ABILITIES
 _KEY = ["run", "step", "ability"]
 
 
 def have_sources(rundir: RunDirectory, names: Any) -> bool:
-    """Whether the table `abilities` is whole and holds what was imported from the files with these names."""
+    """Whether the table `imported_abilities` is whole and holds what was imported from the files with these names."""
     if not isinstance(names, list) or not names:  # a manifest may have been edited
         return True
     record = rundir.manifest().tables.get(TABLE)
@@ -42,7 +42,7 @@ def _is_whole(rundir: RunDirectory, record: TableRecord) -> bool:
 
 
 def stored_rows_of(rundir: RunDirectory, sources: Sequence[Source], reading: Mapping[str, Any]) -> int | None:
-    """The number of rows of the table `abilities`; None unless it is whole and all of `sources` were read into it so."""
+    """The number of rows of the table `imported_abilities`; None unless it is whole and all of `sources` were read into it so."""
     record = rundir.manifest().tables.get(TABLE)
     if record is None:
         return None
@@ -60,7 +60,7 @@ def store_abilities(
     geometry: pl.DataFrame | None = None,
     force: bool = False,
 ) -> int:
-    """Add rows to the table `abilities`. What was imported from other files stays.
+    """Add rows to the table `imported_abilities`. What was imported from other files stays.
 
     Args:
         rows: the columns `ABILITY_ROWS`.
@@ -72,12 +72,13 @@ def store_abilities(
         The number of rows that the table has.
 
     Raises:
-        UsageError: two files state different values of one ability of a checkpoint.
-        RunDirectoryError: the table holds what was not imported, or a file of such a name with other contents or other
-            options, and `force` is not given.
+        UsageError: two files state different values of one ability of a checkpoint, or an ability was measured there.
+        RunDirectoryError: the table holds a file of such a name with other contents or other options, and `force` is not
+            given.
     """
     if not sources:
         return 0
+    _require_not_measured(rows, rundir)
     own = {source.name: {**source.identity(), **reading} for source in sources}
     before, rows_before = _before(rundir, own, force)
     types = schema(ABILITIES_COLUMNS)
@@ -89,6 +90,22 @@ def store_abilities(
     return every.height
 
 
+def _require_not_measured(rows: pl.DataFrame, rundir: RunDirectory) -> None:
+    """Check that no ability of `rows` was measured into this directory: two numbers of one name would mix.
+
+    Raises:
+        UsageError: one was.
+    """
+    if not rundir.partitions(MEASURED_ABILITIES):
+        return
+    measured = set(rundir.read(MEASURED_ABILITIES)["ability"])
+    if both := [name for name in rows["ability"].unique(maintain_order=True) if name in measured]:
+        raise UsageError(
+            f"{rundir.path} holds the ability {both[0]!r} as measured by headway, so another one of that name cannot be "
+            "imported. Give it another name with --columns, or choose another --out"
+        )
+
+
 def _before(
     rundir: RunDirectory, own: Mapping[str, Mapping[str, Any]], force: bool
 ) -> tuple[dict[str, dict[str, Any]], pl.DataFrame]:
@@ -98,11 +115,6 @@ def _before(
     if record is None or not rundir.partitions(TABLE):
         return nothing
     there = _imports(record)
-    if not there and not force:
-        raise RunDirectoryError(
-            f"{rundir.path} holds a table {TABLE!r} that was measured, not imported. Choose another --out, or replace it "
-            "with --force"
-        )
     changed = [name for name, one in own.items() if name in there and there[name] != one]
     if changed and not force:
         raise RunDirectoryError(

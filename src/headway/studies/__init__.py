@@ -20,9 +20,9 @@ STUDIES: dict[str, Callable[..., Result]] = {
 TABLES: dict[str, frozenset[str]] = {
     "development": frozenset({"heads"}),
     "roles": frozenset({"heads"}),
-    "abilities": frozenset({"abilities", "heads"}),
+    "abilities": abilities.TABLES,
     "weight_clusters": weight_clusters.TABLES,
-    "causes": frozenset({"heads"}),
+    "causes": frozenset({"heads", "abilities"}),
 }
 
 # The studies that look at one score at a time. The others have one subject.

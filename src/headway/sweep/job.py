@@ -1,4 +1,4 @@
-"""Processing one checkpoint: read it, compute its table, write the partition."""
+"""Processing one checkpoint: read it, compute its tables, write the partitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -66,28 +66,55 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of one checkpoint. `error` is empty if its partition was written."""
+    """The outcome of one checkpoint. `error` is empty if its partitions were written.
+
+    Attributes:
+        table: the table that `error` concerns; empty if it concerns all that were to be computed.
+        others: the outcomes of further tables that failed.
+    """
 
     checkpoint: Checkpoint
     seconds: float = 0.0
     error: str = ""
     kind: str = ""
     trace: str = ""
+    table: str = ""
+    others: tuple[Outcome, ...] = ()
 
     @property
     def failed(self) -> bool:
         return bool(self.error)
 
 
+Compute = Callable[[Job, Checkpoint, Any], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job of a sweep, and the checkpoints that lack its partition.
+
+    Attributes:
+        made_from: the hash of the job.
+        left: the keys of these checkpoints.
+    """
+
+    job: Job
+    made_from: str
+    left: frozenset[str]
+
+
 @dataclass
 class Work:
     """`work(checkpoint)` processes one checkpoint and returns its outcome.
+
+    A checkpoint is read once for all its tables, by the last job that has to be computed for it: later jobs read what
+    earlier ones read, and more. A table that fails does not keep the others from being written.
 
     Two threads may share it: they read and write, and a third one computes for both. Each partition records its inputs,
     which decide later whether it is reused.
 
     Attributes:
-        made_from: the hash of the job.
+        tasks: the jobs, in order of what they read.
         revisions: the checkpoints' revisions, from before they are read.
 
     Raises:
@@ -95,9 +122,8 @@ class Work:
         RunDirectoryError: another command has replaced the table.
     """
 
-    job: Job
+    tasks: tuple[Task, ...]
     directory: str
-    made_from: str
     revisions: Mapping[str, str]
     _computing: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, "headway-computes"), repr=False
@@ -110,7 +136,7 @@ class Work:
         # at once. The computing thread does all of it, because no other thread may run parallel loops.
         with self._starting:
             if not self._started:
-                outcome = self._computing.submit(self._do, checkpoint, self.job.compute).result()
+                outcome = self._computing.submit(self._do, checkpoint, _here).result()
                 self._started = True
                 return outcome
         with on_one_core():
@@ -120,41 +146,64 @@ class Work:
     def _rundir(self) -> RunDirectory:
         return RunDirectory(self.directory)
 
-    def _in_the_computing_thread(self, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
-        return self._computing.submit(self.job.compute, checkpoint, input).result()
+    def _in_the_computing_thread(self, job: Job, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
+        return self._computing.submit(job.compute, checkpoint, input).result()
 
-    def _do(self, checkpoint: Checkpoint, compute: Callable[[Checkpoint, Any], pl.DataFrame]) -> Outcome:
+    def _do(self, checkpoint: Checkpoint, compute: Compute) -> Outcome:
         start = time.perf_counter()
+        failed: list[Outcome] = []
+        tasks = [task for task in self.tasks if checkpoint.key in task.left]
         try:
-            with self.job.read(checkpoint) as input:
-                frame = compute(checkpoint, input)
-                identities = input.identities
-                settings = getattr(input, "settings", {})
-            metadata = self._metadata(identities, settings, time.perf_counter() - start)
-            self._rundir.write_partition(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
+            with tasks[-1].job.read(checkpoint) as input:
+                for task in tasks:
+                    failed += self._write(task, checkpoint, input, compute, start)
         except (StorageError, RunDirectoryError):
             raise
-        except HeadwayError as error:
-            return Outcome(checkpoint, time.perf_counter() - start, str(error), type(error).__name__)
         except Exception as error:
-            # An unforeseen error must not end the sweep over the other checkpoints.
-            words = f"{type(error).__name__}: {error}"
-            return Outcome(checkpoint, time.perf_counter() - start, words, "unexpected", traceback.format_exc())
-        return Outcome(checkpoint, time.perf_counter() - start)
+            failed.append(_failed(checkpoint, error, start))
+        if not failed:
+            return Outcome(checkpoint, time.perf_counter() - start)
+        return replace(failed[0], others=tuple(failed[1:]))
 
-    def _metadata(self, identities: Mapping[str, str], settings: Mapping[str, Any], seconds: float) -> dict[str, str]:
+    def _write(self, task: Task, checkpoint: Checkpoint, input: Any, compute: Compute, start: float) -> list[Outcome]:
+        """Compute one table and write its partition; return the failure, if there is one."""
+        job = task.job
+        try:
+            frame = compute(job, checkpoint, input)
+            metadata = self._metadata(task, input, time.perf_counter() - start)
+            self._rundir.write_partition(job.table, checkpoint.run, checkpoint.step, frame, metadata)
+        except (StorageError, RunDirectoryError):
+            raise
+        except Exception as error:
+            return [replace(_failed(checkpoint, error, start), table=job.table)]
+        return []
+
+    def _metadata(self, task: Task, input: Any, seconds: float) -> dict[str, str]:
         """The metadata of the partition. `seconds` come from a clock that never jumps."""
-        inputs = {key: [self.revisions.get(key, ""), identity] for key, identity in identities.items()}
+        inputs = {key: [self.revisions.get(key, ""), identity] for key, identity in input.identities.items()}
         return {
-            "job": self.made_from,
+            "job": task.made_from,
             "inputs": json.dumps(inputs),
-            "settings": json.dumps(settings),
+            "settings": json.dumps(getattr(input, "settings", {})),
             "versions": json.dumps(versions()),
             "seconds": f"{seconds:.3f}",
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "directory": self.directory, "made_from": self.made_from, "revisions": self.revisions}
+        return {"tasks": self.tasks, "directory": self.directory, "revisions": self.revisions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _here(job: Job, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
+    return job.compute(checkpoint, input)
+
+
+def _failed(checkpoint: Checkpoint, error: Exception, start: float) -> Outcome:
+    """The outcome of an error. An unforeseen one must not end the sweep over the other checkpoints."""
+    seconds = time.perf_counter() - start
+    if isinstance(error, HeadwayError):
+        return Outcome(checkpoint, seconds, str(error), type(error).__name__)
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(checkpoint, seconds, f"{type(error).__name__}: {error}", "unexpected", trace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,19 +19,22 @@ from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, fingerprint, safe_name
 from headway.store.manifest import TableRecord
 from headway.store.partitions import SUFFIX
-from headway.suites import Checkpoint, revisions
+from headway.suites import Checkpoint, Revisions, revisions
 from headway.sweep.executors import Executor, InProcess
-from headway.sweep.job import Job, Outcome, Work
+from headway.sweep.job import Job, Outcome, Task, Work
 from headway.sweep.reuse import Reuse
 from headway.sweep.settings import differing_settings
 from headway.sweep.sources import moved, settle, sources
 from headway.sweep.versions import versions
-from headway.text import count, plain
+from headway.text import count, listed, plain
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a sweep ended: how many checkpoints were computed, reused, and failed."""
+    """How a sweep ended: how many checkpoints were computed, reused, and failed.
+
+    `table` is the first one if the sweep made several. A checkpoint is reused if all its tables were there.
+    """
 
     table: str
     done: int
@@ -43,7 +46,7 @@ class Summary:
 
 
 def run(
-    job: Job,
+    job: Job | Sequence[Job],
     checkpoints: Sequence[Checkpoint],
     directory: RunDirectory,
     *,
@@ -58,12 +61,14 @@ def run(
     the others continue.
 
     Args:
+        job: one job, or several with a table each. A checkpoint is read once for all of them, by the last one that must
+            be computed: its input must serve those before it, too.
         asked: provenance for the manifest, which does not affect results: selection, device and the like.
         force: replace partitions that were computed with other settings or package versions.
 
     Raises:
-        RunDirectoryError: `directory` holds this table computed with other settings, or another command has replaced
-            the table with `force` meanwhile.
+        RunDirectoryError: `directory` holds one of the tables computed with other settings, or another command has
+            replaced it with `force` meanwhile.
         StorageError: the directory cannot be written to.
         SelectionError: there are no checkpoints.
     """
@@ -71,33 +76,61 @@ def run(
         raise SelectionError("no checkpoint is selected: widen --where, or leave it out")
     for checkpoint in checkpoints:
         safe_name(checkpoint.run, "run name")
+    jobs = list(job) if isinstance(job, Sequence) else [job]
     progress = progress or Silent()
-    identity = _identity(job, checkpoints)
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
     if not force:  # before the Hub is asked anything
-        _refuse_if_claimed(directory, job.table, identity)
-        directory.require_own(job.table, directory.jobs(job.table), fingerprint(identity))
-    made_from, stamped = fingerprint(identity), revisions(checkpoints, job.needs)
-    given, located = getattr(job, "given", {}), sources(checkpoints)
-    reuse = Reuse(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
-    if elsewhere := moved(directory, job.table, located):
-        settle(directory, job.table, elsewhere, located, reuse.partitions(), force)
-    record = {"asked": dict(asked or {}), "sources": located, "commits": stamped.commits}
-    claim(job.table, identity, list(by_key), directory, record, force=force)
-    reused = reuse.partitions()
-    left = [checkpoint for key, checkpoint in by_key.items() if key not in reused]
+        for one in jobs:
+            require_free(one.table, directory, _identity(one, checkpoints))
+    stamped = revisions(checkpoints, frozenset().union(*(one.needs for one in jobs)))
+    record = {"asked": dict(asked or {}), "sources": sources(checkpoints), "commits": stamped.commits}
+    tasks = tuple(_task(one, by_key, directory, stamped, record, force) for one in jobs)
+    left = [checkpoint for key, checkpoint in by_key.items() if any(key in task.left for task in tasks)]
     failed: list[Outcome] = []
-    progress.start(f"{job.table} of {checkpoints[0].suite}", len(by_key), len(reused))
-    work = Work(job, str(directory.path), made_from, stamped.known)
-    for outcome in (executor or InProcess()).run(work, left):
+    failed_keys: dict[str, set[str]] = {task.job.table: set() for task in tasks}
+    tables = listed([task.job.table for task in tasks])
+    progress.start(f"{tables} of {checkpoints[0].suite}", len(by_key), len(by_key) - len(left))
+    for outcome in (executor or InProcess()).run(Work(tasks, str(directory.path), stamped.known), left):
         if outcome.failed:
             failed.append(outcome)
-            directory.add_failure(_failure(job.table, made_from, outcome))
+            for task, why in _failures(tasks, outcome):
+                failed_keys[task.job.table].add(why.checkpoint.key)
+                directory.add_failure(_failure(task, why))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
-    _require_written(directory, job.table, by_key.keys() - {outcome.checkpoint.key for outcome in failed})
-    for sentence in differing_settings(directory, job.table):
+    for table, keys in failed_keys.items():
+        _require_written(directory, table, by_key.keys() - keys)
+    said = (sentence for table in failed_keys for sentence in differing_settings(directory, table))
+    for sentence in dict.fromkeys(said):  # the tables were computed from the same files
         warnings.warn(sentence, stacklevel=3)
-    return Summary(job.table, done=len(left) - len(failed), reused=len(reused), failed=failed)
+    reused = len(by_key) - len(left)
+    return Summary(jobs[0].table, done=len(left) - len(failed), reused=reused, failed=failed)
+
+
+def _task(
+    job: Job,
+    by_key: Mapping[str, Checkpoint],
+    directory: RunDirectory,
+    stamped: Revisions,
+    record: Mapping[str, Any],
+    force: bool,
+) -> Task:
+    """Claim the table of a job, and look which of its partitions are reused."""
+    identity = _identity(job, list(by_key.values()))
+    made_from, given = fingerprint(identity), getattr(job, "given", {})
+    reuse = Reuse(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
+    if elsewhere := moved(directory, job.table, record["sources"]):
+        settle(directory, job.table, elsewhere, record["sources"], reuse.partitions(), force)
+    claim(job.table, identity, list(by_key), directory, record, force=force)
+    return Task(job, made_from, frozenset(by_key.keys() - reuse.partitions().keys()))
+
+
+def _failures(tasks: Sequence[Task], outcome: Outcome) -> Iterator[tuple[Task, Outcome]]:
+    """Each table that a checkpoint failed for, with the outcome that says why."""
+    key = outcome.checkpoint.key
+    for one in (outcome, *outcome.others):
+        for task in tasks:
+            if key in task.left and one.table in ("", task.job.table):
+                yield task, one
 
 
 def _require_written(directory: RunDirectory, table: str, keys: Collection[str]) -> None:
@@ -252,10 +285,10 @@ def _short(value: Any) -> str:
     return words if len(words) <= 80 else words[:79] + "…"
 
 
-def _failure(table: str, made_from: str, outcome: Outcome) -> dict[str, Any]:
+def _failure(task: Task, outcome: Outcome) -> dict[str, Any]:
     return {
-        "table": table,
-        "job": made_from,
+        "table": task.job.table,
+        "job": task.made_from,
         "checkpoint": outcome.checkpoint.key,
         "revision": outcome.checkpoint.revision,
         "kind": outcome.kind,

@@ -16,17 +16,17 @@ from headway.errors import StatisticsError
 from headway.progress import Progress, Silent
 from headway.stats.corrections import holm, over
 from headway.store.directory import RunDirectory
-from headway.store.partitions import columns_of
 from headway.studies.abilities.coupling import coupling, timing
 from headway.studies.abilities.curves import curves, levels, onsets, timeline
 from headway.studies.abilities.findings import findings
+from headway.studies.abilities.reading import TABLES, applies, read_abilities
 from headway.studies.development.heads import read_heads
 from headway.studies.result import Result
 from headway.studies.roles.criteria import asked_roles, held
 from headway.studies.roles.criteria import levels as role_levels
-from headway.studies.roles.onsets import RUN, counted, firsts
+from headway.studies.roles.onsets import counted, firsts
 
-__all__ = ["NAME", "SUBJECT", "applies", "study"]
+__all__ = ["NAME", "SUBJECT", "TABLES", "applies", "study"]
 
 NAME = "abilities"
 SUBJECT = "roles"
@@ -38,41 +38,6 @@ _TESTED = {
 }
 
 
-def applies(rundir: RunDirectory) -> bool:
-    """Whether there is a table of abilities, or a table of heads that was measured with them (`headway measure --loss`)."""
-    if "abilities" in rundir.tables():
-        return True
-    parts = rundir.partitions("heads")
-    return bool(parts) and bool(set(columns_of(parts[0])) & _MEASURED.keys())
-
-
-_MEASURED = {"loss": False, "repeat_accuracy": True}  # columns of the heads table, and whether higher is better
-
-
-def read_abilities(rundir: RunDirectory) -> pl.DataFrame:
-    """The table of abilities, with those that the heads table states of its checkpoints.
-
-    Raises:
-        RunDirectoryError: there is neither.
-    """
-    tables = rundir.tables()
-    imported = [rundir.read("abilities")] if "abilities" in tables else []
-    heads = rundir.read("heads") if "heads" in tables else pl.DataFrame()
-    measured = [name for name in _MEASURED if name in heads.columns]
-    if not measured and not imported:
-        return rundir.read("abilities")  # raises the error that says what to do
-    columns = [*RUN, "step", "ability", "value", "std_error", "higher_is_better"]
-    parts = [table.select(columns) for table in imported]
-    if measured:
-        once = heads.unique(["run", "step"], keep="first", maintain_order=True).select(*RUN, "step", *measured)
-        long = once.unpivot(on=measured, index=[*RUN, "step"], variable_name="ability", value_name="value")
-        better = pl.col("ability").replace_strict(_MEASURED, return_dtype=pl.Boolean)
-        parts.append(long.with_columns(std_error=pl.lit(None, pl.Float64), higher_is_better=better).select(columns))
-    return pl.concat([part.cast({"step": pl.Int64, "value": pl.Float64}) for part in parts]).unique(
-        ["run", "step", "ability"], keep="first", maintain_order=True
-    )
-
-
 def study(
     rundir: RunDirectory,
     *,
@@ -81,7 +46,7 @@ def study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """Analyse the table `abilities`, or the abilities of the table `heads`, and roles beside them; nothing is written before `Result.save`.
+    """Analyse the abilities of a run directory, and roles beside them; nothing is written before `Result.save`.
 
     Args:
         rundir: a run directory with a table of abilities.

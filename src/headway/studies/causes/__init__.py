@@ -14,9 +14,11 @@ from headway.errors import StatisticsError
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
 from headway.store.partitions import columns_of
+from headway.studies.abilities.reading import with_measured
 from headway.studies.causes.effects import interactions, onset_effects, value_effects
 from headway.studies.causes.findings import say
 from headway.studies.causes.trajectories import (
+    ABILITIES,
     Laboratory,
     Outcome,
     ends,
@@ -64,7 +66,8 @@ def study(
         RunDirectoryError: there is no heads table.
         StatisticsError: it lacks the score, or its runs differ in no factor.
     """
-    lab = read_laboratory(rundir.read("heads"), score)
+    heads = with_measured(rundir.read("heads"), rundir, [one.name for one in ABILITIES])
+    lab = read_laboratory(heads, score)
     result = Result("causes", score)
     result.values["score"] = {"name": score, "title": SCORES[score].title if score in SCORES else score}
     result.values["factors"] = {name: list(levels) for name, levels in lab.factors.items()}
