@@ -32,13 +32,17 @@ DEFINITIONS_VERSION = 1
 
 @dataclass(frozen=True)
 class Input:
-    """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run."""
+    """A checkpoint that is ready to be measured.
+
+    Its `settings` must be the same at all steps of a run. `used` goes to the manifest: what became of what was asked for.
+    """
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     geometry: Geometry
     identities: dict[str, str]
     settings: dict[str, Any]
+    used: dict[str, Any] = field(default_factory=dict)
 
 
 @documented(options.MEASURE)
@@ -47,8 +51,8 @@ class HeadScores:
     """The job that scores every head of a checkpoint on a corpus, table `heads`.
 
     A text that was split into windows counts once, with the mean of its windows. Scores such as `induction` are computed
-    on random tokens that are repeated once; `seed` draws them, and `add_bos` does not concern them. Scores are computed
-    in float32, or in float64 if that is the dtype. `device` and `keep_files` are no part of the job's identity.
+    on random tokens that are repeated once; `seed` draws them, and `add_bos` does not concern them. Scores of weights,
+    such as `copying`, read no text. Scores are computed in float32, or in float64 if that is the dtype. `device` and `keep_files` are no part of the job's identity.
 
     Attributes:
         {options}
@@ -125,10 +129,14 @@ class HeadScores:
         device = models.choose_device(self.device)
         with suites.files(checkpoint, self.needs, keep=self.keep_files) as files:
             geometry = models.read_geometry(files.folder)
-            model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self.loss)
+            model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self._reads_logits)
             tokenizer = models.load_tokenizer(files.tokenizer_folder)
             settings = {"tokenizer": tokenizer.identity, **models.settings_of(model)}
-            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
+            input = Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
+            if self._reads_repeated:
+                length = len(self._repeated(input)[0]) // 2
+                input.used["repeated"] = {"length": length, "texts": self.repeated_texts}
+            yield input
 
     def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
         """Return one row per head, ordered by layer and head.
@@ -151,6 +159,10 @@ class HeadScores:
     @property
     def _reads_repeated(self) -> bool:
         return self.loss or any(DEFINITIONS[name].repeated for name in self.scores)
+
+    @property
+    def _reads_logits(self) -> bool:
+        return self.loss or any(DEFINITIONS[name].needs.unembedding for name in self.scores)
 
     def _means(self, input: Input, texts: Sequences) -> dict[str, np.ndarray]:
         """Mean of each score over texts: (layers, heads)."""
