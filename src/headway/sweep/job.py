@@ -26,7 +26,8 @@ class Input(Protocol):
     """A checkpoint as a job reads it.
 
     `identities` holds a hash of the files of each checkpoint that was read, by key, as `suites.files` gives it, and of
-    what the job was `given`. An input may have `settings`: JSON values, by name, that must not differ between steps.
+    what the job was `given`. An input may have `settings`: JSON values, by name, that must not differ between steps. It
+    may have `used`, too: JSON values by name that the manifest shall state, such as a length that a context has cut.
     """
 
     @property
@@ -129,8 +130,8 @@ class Work:
             with self.job.read(checkpoint) as input:
                 frame = compute(checkpoint, input)
                 identities = input.identities
-                settings = getattr(input, "settings", {})
-            metadata = self._metadata(identities, settings, time.perf_counter() - start)
+                settings, used = getattr(input, "settings", {}), getattr(input, "used", {})
+            metadata = self._metadata(identities, settings, used, time.perf_counter() - start)
             self._rundir.write_partition(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
             raise
@@ -142,13 +143,16 @@ class Work:
             return Outcome(checkpoint, time.perf_counter() - start, words, "unexpected", traceback.format_exc())
         return Outcome(checkpoint, time.perf_counter() - start)
 
-    def _metadata(self, identities: Mapping[str, str], settings: Mapping[str, Any], seconds: float) -> dict[str, str]:
+    def _metadata(
+        self, identities: Mapping[str, str], settings: Mapping[str, Any], used: Mapping[str, Any], seconds: float
+    ) -> dict[str, str]:
         """The metadata of the partition. `seconds` come from a clock that never jumps."""
         inputs = {key: [self.revisions.get(key, ""), identity] for key, identity in identities.items()}
         return {
             "job": self.made_from,
             "inputs": json.dumps(inputs),
             "settings": json.dumps(settings),
+            "used": json.dumps(used),
             "versions": json.dumps(versions()),
             "seconds": f"{seconds:.3f}",
         }

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from headway.suites import Checkpoint, revisions
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.reuse import Reuse
-from headway.sweep.settings import differing_settings
+from headway.sweep.settings import differing_settings, settings_used
 from headway.sweep.sources import moved, settle, sources
 from headway.sweep.versions import versions
 from headway.text import count, plain
@@ -95,9 +95,20 @@ def run(
             directory.add_failure(_failure(job.table, made_from, outcome))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
     _require_written(directory, job.table, by_key.keys() - {outcome.checkpoint.key for outcome in failed})
+    _record_used(directory, job.table, made_from)
     for sentence in differing_settings(directory, job.table):
         warnings.warn(sentence, stacklevel=3)
     return Summary(job.table, done=len(left) - len(failed), reused=len(reused), failed=failed)
+
+
+def _record_used(directory: RunDirectory, table: str, made_from: str) -> None:
+    """State in the manifest what the partitions say was used, unless another command has replaced the table."""
+    used = settings_used(directory, table)
+    if directory.manifest().tables[table].used == used:
+        return
+    with directory.changing_manifest() as manifest:
+        if fingerprint(manifest.tables[table].identity) == made_from:
+            manifest.tables[table] = replace(manifest.tables[table], used=used)
 
 
 def _require_written(directory: RunDirectory, table: str, keys: Collection[str]) -> None:
@@ -215,6 +226,7 @@ def claim(
             begun=before.begun,
             continued=now(),
             versions=_with_those_of_now(before.versions),
+            used=before.used,
         )
         manifest.headway = __version__
     directory.remove_abandoned()
