@@ -87,7 +87,8 @@ SCORES = {
             "qk_matching",
             "QK matching of equal tokens",
             "ratio",
-            "sum(λ) / sum(|λ|) of the eigenvalues λ of the full QK circuit W_E' W_Q' W_K W_E, norms folded, at distance 0",
+            "sum(λ) / sum(|λ|) of the eigenvalues λ of the full QK circuit W_E' W_Q' W_K W_E at distance 0, norms folded, "
+            "the mean key left out",
             -1,
             1,
         ),

@@ -197,6 +197,7 @@ def circuits(folder, model):
             own = head // group
             ov = x @ v[own].T @ o[head] @ after @ folded(final) @ U.T
             qk = (x @ q[head].T) @ (x @ k[own].T).T
+            qk = qk - qk.mean(1, keepdims=True)  # what softmax does not see
             yield number, head, ov, qk
 
 

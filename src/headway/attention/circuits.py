@@ -5,6 +5,9 @@ Mathematical Framework for Transformer Circuits"): V × V matrices of the logits
 output or as attention. Their nonzero eigenvalues are those of a D × D matrix, because AB and BA have the same ones. What
 embedding and unembedding contribute to it, W_E W_U and W_E W_E', is M × M and the same for all heads.
 
+Attention does not change if all keys move by one vector. So the mean key is left out of QK circuits: else a head that adds
+the same to all logits, such as one that attends by position, would seem to prefer equal tokens.
+
 Gains and centring of norms are folded into the weights. Their scales, which differ between texts, are left out, and so are
 biases, positions and everything that other layers write. Rotary positions are those of a token attending to itself.
 
@@ -41,7 +44,8 @@ def eigenvalues(paths: Paths, needs: Collection[Needs]) -> Iterator[dict[Needs, 
     if Needs.OV in needs:
         between[Needs.OV] = paths.readout(products(paths.embedding, paths.unembedding))
     if Needs.QK in needs:
-        between[Needs.QK] = products(paths.embedding, paths.embedding)
+        mean = paths.embedding.double().mean(0)
+        between[Needs.QK] = products(paths.embedding, paths.embedding) - len(paths.embedding) * mean.outer(mean)
     for layer in range(paths.geometry.n_layers):
         yield {need: _of_layer(paths, layer, need, between[need]) for need in between}
 
