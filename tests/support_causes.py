@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 
-from headway.tables import HEADS_COLUMNS, MODEL_COLUMNS, schema
+from headway import sweep
+from headway.tables import DATA_COLUMNS, HEADS_COLUMNS, MODEL_COLUMNS, schema
 
 STEPS = (0, 1, 8, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 448)
 
@@ -30,3 +31,15 @@ def laboratory(rng, effect=0.0, *, factor="repeated", levels=("0.1", "0.5", "0.9
                         ]  # fmt: skip
     types = schema((*HEADS_COLUMNS, MODEL_COLUMNS[1]), [factor, *(["second"] if other else [])])
     return pl.DataFrame(rows, schema={**types, "prev_self_ratio": pl.Float64})
+
+
+def store_data(rundir, heads):
+    """The table `data` of a laboratory whose runs read `repeated` of repeats, and of whose entropy seeds decide."""
+    frame = heads.select(*schema(DATA_COLUMNS[:6]), "axis_repeated").unique(maintain_order=True)
+    share = pl.col("axis_repeated").cast(pl.Float64)
+    numbers = {"sequences": 32.0, "tokens": 2048.0, "repeats": share, "repeated_ngrams": share / 2, "novel_ngrams": 1.0}
+    frame = frame.filter(pl.col("step") < STEPS[-1]).with_columns(
+        **{name: value if isinstance(value, pl.Expr) else pl.lit(value) for name, value in numbers.items()},
+        entropy=pl.col("seed").cast(pl.Float64),
+    )
+    sweep.store(frame.select(*schema(DATA_COLUMNS, ["repeated"])), "data", rundir, identity={"suite": "made"})

@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -84,6 +85,14 @@ def random_model(architecture: str, seed: int = 0, **changes: Any) -> PreTrained
         for parameter in model.parameters():
             parameter.normal_(std=0.3)
     return model.to(DEVICE)  # drawn on the CPU, so that every device has the same weights
+
+
+def eager(model, ids):
+    """The attention of transformers' eager implementation on one text: (layers, heads, T, T), in float32."""
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor([ids], device=model.device), output_attentions=True, use_cache=False)
+    return np.stack([layer[0].float().cpu().numpy() for layer in found.attentions])
 
 
 def saved(folder: Path, architecture: str, seed: int = 0, **changes: Any) -> PreTrainedModel:

@@ -373,6 +373,13 @@ def test_interventions_say_what_came_of_each_of_their_tables(place, monkeypatch,
     assert errors.count("toy-1m-seed1@8") == 1, errors  # though both tables lack it, for the same reason
 
 
+@pytest.mark.parametrize("words", [("--study", "roles", "--study", "abilities"), ("--study=roles", "--study=roles")])
+def test_an_option_given_twice_is_refused(place, monkeypatch, capsys, words):
+    code, said = run(monkeypatch, capsys, "analyze", place / "none", *words)
+    assert code == 2
+    assert said.strip() == "headway: --study is given twice. Give it once; commas separate several values"
+
+
 def test_the_version_is_said(monkeypatch, capsys):
     assert run_and_read(monkeypatch, capsys, "--version") == (0, f"headway {headway.__version__}\n", "")
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import headway
 from headway import api, cli, models, options, studies
 from headway.attention import HeadScores
+from headway.attention.pattern_job import KeptPatterns
 from headway.clusters import WeightClusters
 from headway.clusters.features import KINDS
 from headway.errors import UsageError
@@ -41,10 +42,17 @@ FUNCTIONS = {
     "status": api.status,
     "nano train": train,
     "nano data": read_data,
+    "nano statistics": api.nano_statistics,
     "pattern": api.pattern,
+    "patterns": api.patterns,
     "demo": api.demo,
 }
-JOBS = {"measure": (HeadScores,), "cluster": (WeightClusters,), "intervene": (ClusterEffects, PromptAnswers)}
+JOBS = {
+    "measure": (HeadScores,),
+    "cluster": (WeightClusters,),
+    "intervene": (ClusterEffects, PromptAnswers),
+    "patterns": (KeptPatterns,),
+}
 
 # --- the exceptions -------------------------------------------------------------------------------------------------
 
@@ -95,6 +103,7 @@ ONLY_IN_JOB = {
 OTHER_DEFAULT_IN_JOB = {
     (HeadScores, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
+    (KeptPatterns, "corpus"): "the suite's own corpus is taken before the job is made",
     (PromptAnswers, "prompts"): "the built-in prompts are taken before the job is made",
 }
 

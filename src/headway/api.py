@@ -778,6 +778,116 @@ def pattern(
     return found
 
 
+@documented(options.NANO_STATISTICS)
+def nano_statistics(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> int:
+    """Describe what every run of a nano suite read, for the study of causes.
+
+    The batches are drawn again from each run's recipe and seed. Their statistics, as means over the steps between two
+    checkpoints, become the table `data` of the run directory.
+
+    Args:
+        {options}
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: `suite` is no folder of nano, or was made with another text; `out` is empty or a file.
+        RunDirectoryError: `out` holds data of another suite, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    import polars as pl
+
+    from headway import sweep, tables
+    from headway.nano.replay import between_checkpoints
+
+    require_folder(out)
+    opened = open_suite(suite)
+    first = {checkpoint.run: checkpoint for checkpoint in reversed(opened.checkpoints(""))}
+    progress = progress or Silent()
+    progress.start(f"data of {opened.name}", len(first))
+    frames = []
+    for run, checkpoint in first.items():
+        seen = between_checkpoints(Path(suite).expanduser() / run)
+        columns = {name: pl.lit(value) for name, value in checkpoint.columns.items() if name != "step"}
+        frames.append(seen.with_columns(**columns))
+        progress.advance(note=run)
+    types = tables.schema(tables.DATA_COLUMNS, opened.axes)
+    frame = pl.concat(frames).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+    identity = {"suite": opened.name, "rows": str(frame.hash_rows().sum())}
+    sweep.store(frame, "data", RunDirectory(out), identity=identity, asked={"suite": str(suite)}, force=force)
+    return frame.height
+
+
+@documented(options.PATTERNS)
+def patterns(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = options.WHERE_LAST.default,
+    corpus: str | None = options.FIRST_TEXTS.default,
+    n_texts: int = options.PATTERN_TEXTS.default,
+    repeated_length: int = options.PATTERN_REPEATED.default,
+    heads: Sequence[str] = options.PATTERN_HEADS.default,
+    add_bos: bool = options.ADD_BOS.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> Summary:
+    """Keep attention patterns on a few texts, for the viewer in the report.
+
+    They become the table `patterns` of the run directory. A text is read up to its token 128.
+
+    Args:
+        {options}
+
+    Returns:
+        How many checkpoints were computed and reused, and which ones failed.
+
+    Raises:
+        SelectionError: The suite, a size, a seed or a step is unknown.
+        CorpusError: The corpus cannot be read.
+        UsageError: `out` is empty or a file, or another value is not one that can be asked for.
+        RunDirectoryError: `out` holds patterns of other settings, and `force` is not given.
+        StorageError: `out` cannot be written to.
+    """
+    from headway import sweep
+    from headway.attention.pattern_job import KeptPatterns, named_heads
+    from headway.corpora import open_corpus
+
+    require_folder(out)
+    _require_runnable(dtype, device, executor)
+    options.PATTERNS.require(n_texts=n_texts, repeated_length=repeated_length)
+    names = _each(heads)
+    named_heads(names)  # before anything is fetched
+    opened = open_suite(suite)
+    corpus = corpus or opened.corpus or "nano"
+    job = KeptPatterns(
+        open_corpus(corpus),
+        n_texts=n_texts,
+        repeated_length=repeated_length,
+        heads=names,
+        add_bos=add_bos,
+        dtype=dtype,
+        device=device,
+        keep_files=keep_files,
+    )
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
+    checkpoints = opened.checkpoints(where)
+    return sweep.run(
+        job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
+    )
+
+
 @documented(options.DEMO)
 def demo(
     out: str | PathLike[str] = options.DEMO_OUT.default, *, progress: Progress | None = options.PROGRESS.default
@@ -808,6 +918,7 @@ def demo(
     _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
     for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
         _require_whole(summary)
+    _require_whole(patterns("nano", out=out, where=f"seed=1 {clustered.partition(' ')[2]}", progress=progress))
     results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)

@@ -112,7 +112,19 @@ def headway(
 
 
 class _Command(TyperCommand):
-    """Writes what follows the options as it stands, because a wrapped example could not be copied."""
+    """Writes what follows the options as it stands, because a wrapped example could not be copied.
+
+    An option that takes one value and is given twice is an error, because the first value would be lost unseen.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = [word.partition("=")[0] for word in args[: args.index("--") if "--" in args else None]]
+        for parameter in self.params:
+            if parameter.nargs == 1 and not parameter.multiple and not getattr(parameter, "is_flag", False):
+                for name in parameter.opts:
+                    if name.startswith("--") and given.count(name) > 1:
+                        raise UsageError(f"{name} is given twice. Give it once; commas separate several values")
+        return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         formatter.write(f"\n{self.epilog}\n" if self.epilog else "")
@@ -383,6 +395,15 @@ def data(out: str | None, **given: Any) -> None:
         _echo(f"{shown.height} of {table.height} steps are shown. --out writes all")
 
 
+@_command(options.NANO_STATISTICS)
+def statistics(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        rows = api.nano_statistics(out=out, progress=progress, **given)
+    _echo(f"{count(rows, 'row is', 'rows are')} in {out}. Next: headway analyze {out}")
+
+
 @_command(options.PATTERN)
 def pattern(out: str | None, **given: Any) -> None:
     from headway import api
@@ -394,6 +415,15 @@ def pattern(out: str | None, **given: Any) -> None:
         _echo(f"  {query:>4} {found.tokens[query]!r:>16} → {key:>4} {found.tokens[key]!r:<16} {row[key]:.3f}")
     if out:
         _echo(f"All pairs of tokens are in {out}")
+
+
+@_command(options.PATTERNS)
+def patterns(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        summary = api.patterns(out=out, progress=progress, **given)
+    _end([summary], out)
 
 
 @_command(options.DEMO)

@@ -762,6 +762,15 @@ NANO_DATA = Command(
         ),
     ),
 )
+NANO_SUITE = Option[str](
+    "suite", REQUIRED, "The folder of a nano suite, such as labs/repeats.", positional=True, unit="folder"
+)
+NANO_STATISTICS = Command(
+    "nano statistics",
+    "Describe what every run of a nano suite read, for the study of causes.",
+    (NANO_SUITE, OUT, FORCE),
+    (("nano statistics labs/repeats --out runs/repeats", "Put statistics of the data beside the trajectories."),),
+)
 PATTERN_RUN = Option[str]("run", REQUIRED, "The run, as `headway suites` or a table names it.", unit="name")
 PATTERN_STEP = Option("step", "last", "The step, or first or last.", unit="step")
 PATTERN_LAYER = Option[int]("layer", REQUIRED, "The layer, counted from 0.", Takes.NUMBER, "number", at_least=0)
@@ -778,6 +787,44 @@ PATTERN = Command(
         (
             "pattern pythia --run pythia-14m --layer 3 --head 1 --text 'The cat sat on the mat'",
             "Print the token to which each token attends most.",
+        ),
+    ),
+)
+PATTERN_TEXTS = Option(
+    "n_texts", 3, "How many texts of the corpus to show.", Takes.NUMBER, "texts", at_least=0, flag="--texts"
+)
+PATTERN_REPEATED = replace(
+    REPEATED_LENGTH,
+    default=12,
+    help="Show also so many random tokens, repeated once, as induction heads need them; 0 for none.",
+    at_least=0,
+)
+PATTERN_HEADS = Option[tuple[str, ...]](
+    "heads", ("all",), "The heads to keep: all, or heads such as L3H1,L5H0.", Takes.WORDS, "heads"
+)
+PATTERNS = Command(
+    "patterns",
+    "Keep attention patterns on a few texts, for the viewer in the report.",
+    (
+        SUITE,
+        OUT,
+        WHERE_LAST,
+        FIRST_TEXTS,
+        PATTERN_TEXTS,
+        PATTERN_REPEATED,
+        PATTERN_HEADS,
+        ADD_BOS,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        ('patterns nano --where "seed=1 step=0,128,last" --out runs/nano', "Keep all heads of one run at three steps."),
+        (
+            'patterns pythia --where "size=160m step=512,last" --heads L4H6,L5H0 --corpus texts.txt --out runs/mine',
+            "Keep two heads on texts of your own.",
         ),
     ),
 )
@@ -803,6 +850,8 @@ COMMANDS = (
     STATUS,
     NANO_TRAIN,
     NANO_DATA,
+    NANO_STATISTICS,
     PATTERN,
+    PATTERNS,
     DEMO,
 )

@@ -109,6 +109,32 @@ def score_columns(frame: pl.DataFrame) -> list[str]:
     return [name for name in SCORES if name in frame.columns]
 
 
+# One row per checkpoint, head and text: a whole attention pattern, for the report's viewer.
+PATTERNS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    *HEAD_COLUMNS,
+    Column("text", pl.Int32(), "", "the text, counted from 0"),
+    Column("title", pl.String(), "", "how the text begins"),
+    Column("tokens", pl.List(pl.String()), "", "its T tokens, as text"),
+    Column(
+        "attention",
+        pl.List(pl.Float32()),
+        "probability",
+        "A[i, j] for j = 0..i, row after row: T (T + 1) / 2 numbers",
+    ),
+)
+
+# One row per checkpoint of a nano run but its last: means over the steps from it to the next checkpoint.
+DATA_COLUMNS = (
+    *CHECKPOINT_COLUMNS[:6],
+    Column("sequences", pl.Float64(), "sequences", "sequences that the run read in a step"),
+    Column("tokens", pl.Float64(), "tokens", "tokens that it read in a step"),
+    Column("repeats", pl.Float64(), "fraction", "share of sequences that repeat one passage over and over"),
+    Column("repeated_ngrams", pl.Float64(), "fraction", "share of 4-grams that stand earlier in their sequence, too"),
+    Column("novel_ngrams", pl.Float64(), "fraction", "share of a batch's different 4-grams that no earlier batch has"),
+    Column("entropy", pl.Float64(), "nats", "entropy of the frequencies of single tokens in a batch"),
+)
+
 # One row per checkpoint, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
 # k = 1, with all heads in one cluster. Nulls and tests that were not computed are null.
 CLUSTERS_COLUMNS = (

@@ -10,15 +10,7 @@ from headway.attention import attention, kernels
 from headway.attention.patterns import pattern_of
 from headway.cli import main
 from headway.errors import CheckpointError, SelectionError, UsageError
-from support_models import CONFIGS, random_model, saved_suite
-
-
-def eager(model, ids):
-    """(layers, heads, T, T) in the model's dtype."""
-    model.set_attn_implementation("eager")
-    with torch.no_grad():
-        found = model(input_ids=torch.tensor([ids], device=model.device), output_attentions=True, use_cache=False)
-    return np.stack([layer[0].float().cpu().numpy() for layer in found.attentions])
+from support_models import CONFIGS, eager, random_model, saved_suite
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

@@ -6,10 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+import headway.api
 from headway import nano
 from headway.errors import SelectionError, UsageError
 from headway.nano import laboratory, location, replay, stacked, worker
 from headway.nano.replay import NgramStatistics
+from headway.store import RunDirectory
 
 RECIPE = nano.Recipe(
     sizes=(nano.Size(1, n_heads=2, hidden_size=8, mlp_size=16),),
@@ -67,6 +69,18 @@ def test_statistics_follow_the_window(trained, tmp_path):
     late = nano.read_data(run, (4, 5), out=tmp_path / "data.parquet")
     assert late.table.equals(found.table.filter(pl.col("step") >= 4))
     assert pl.read_parquet(tmp_path / "data.parquet").equals(late.table)
+
+
+def test_every_run_of_a_laboratory_is_described_between_its_checkpoints(trained, tmp_path):
+    folder, _ = trained
+    assert headway.api.nano_statistics(folder, out=tmp_path / "out") == 8  # one interval of six steps each
+    table = RunDirectory(tmp_path / "out").read("data")
+    assert sorted(table["axis_window"].unique()) == ["2-4", "none"]
+    row = table.filter(run="nano-2k-window2-4-vocabulary80-seed2").row(0, named=True)
+    steps = nano.read_data(folder / row["run"]).table
+    for name in ("sequences", "tokens", "repeats", "repeated_ngrams", "novel_ngrams", "entropy"):
+        assert row[name] == pytest.approx(steps[name].mean()), name
+    assert row["step"] == 0
 
 
 def test_ngrams_are_counted_as_by_hand():

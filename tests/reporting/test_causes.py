@@ -8,7 +8,7 @@ from headway.reporting.causes import chapter
 from headway.reporting.parts import Figure, Missing, Table
 from headway.store.directory import RunDirectory
 from headway.studies import causes
-from support_causes import laboratory
+from support_causes import laboratory, store_data
 from support_report import run_directory
 from support_studies import write_heads
 
@@ -40,6 +40,14 @@ def test_every_question_has_its_figure(result):
     facts = dict(made.facts)
     assert facts["Factor repeated"] == "0.1, 0.5, 0.9"
     assert facts["Runs"] == "18 runs, 6 seeds"
+
+
+def test_what_runs_read_stands_below_their_trajectories(tmp_path):
+    heads = laboratory(np.random.default_rng(2))
+    rundir = write_heads(RunDirectory(tmp_path), heads)
+    store_data(rundir, heads)
+    names = list(items(chapter(causes.study(rundir))))
+    assert names.index("data-repeated") == names.index("trajectories-repeated") + 1
 
 
 def test_intervals_without_an_end_are_drawn_up_to_one(result):

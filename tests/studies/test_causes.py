@@ -10,7 +10,7 @@ from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, applying, causes
 from headway.studies.causes.effects import detectable
 from headway.studies.causes.shifts import shift
-from support_causes import STEPS, laboratory
+from support_causes import STEPS, laboratory, store_data
 from support_studies import heads_table, write_heads
 
 GRID = np.array(STEPS) + 1.0
@@ -205,6 +205,23 @@ def test_the_study_of_development_names_levels(tmp_path):
     ]  # fmt: skip
 
 
+def test_what_runs_read_is_averaged_over_the_runs_of_a_level(tmp_path):
+    heads = laboratory(np.random.default_rng(0))
+    rundir = write_heads(RunDirectory(tmp_path), heads)
+    found = causes.study(rundir)
+    assert "data" not in found.tables
+    assert any("headway nano statistics" in left["reason"] for left in found.values["left_out"])
+    store_data(rundir, heads)
+    table = causes.study(rundir).tables["data"]
+    assert table.height == 3 * 4 * (len(STEPS) - 1)
+    at = table.filter(level="0.5", step=8)
+    means = dict(at.select("statistic", "value").iter_rows())
+    assert list(means) == list(causes.STATISTICS.values())
+    # entropy is the number of the seed, 1 to 6
+    assert list(means.values()) == pytest.approx([0.5, 0.25, 1.0, 3.5])
+    assert at["n_runs"].unique().to_list() == [6]
+
+
 def test_every_table_and_column_is_documented(tmp_path):
     import re
     from pathlib import Path
@@ -216,7 +233,10 @@ def test_every_table_and_column_is_documented(tmp_path):
     }
     documented["onsets"] |= documented["values"]
     documented["runs"] |= {"repeated"}
-    result = study(laboratory(np.random.default_rng(0)), tmp_path)
+    heads = laboratory(np.random.default_rng(0))
+    rundir = write_heads(RunDirectory(tmp_path), heads)
+    store_data(rundir, heads)
+    result = causes.study(rundir)
     assert set(documented) == set(result.tables)
     for name, frame in result.tables.items():
         assert set(frame.columns) <= documented[name], name

@@ -390,6 +390,13 @@ def test_the_headline_says_what_was_planted(tmp_path, name):
         assert not any("departed from the others" in said for said in headline)
 
 
+def test_the_false_discovery_rate_is_that_of_scipy():
+    from scipy.stats import false_discovery_control
+
+    p = np.random.default_rng(0).random(200) ** 3
+    np.testing.assert_allclose(benjamini_hochberg(p), false_discovery_control(p), rtol=1e-12)  # rounding
+
+
 def test_families_are_corrected_before_their_tests():
     """Four families of four: by hand, Simes gives 0.004 for the first, 0.5 for the others."""
     p = np.array([0.001, 0.002, 0.003, 0.9, *[0.5] * 12])

@@ -1,8 +1,8 @@
-"""The attention pattern of one head on one text."""
+"""Attention patterns: the whole matrix of a head on a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,33 +56,47 @@ class Pattern:
 def pattern_of(
     model: PreTrainedModel, ids: Sequence[int] | NDArray[np.integer], layer: int, head: int
 ) -> NDArray[np.float64]:
-    """Return A of one head on one text: (T, T), zero above the diagonal.
+    """Return A of one head on one text: (T, T), zero above the diagonal. Errors are those of `patterns_of`."""
+    return patterns_of(model, ids, [(layer, head)])[layer, head]
 
-    The text is read in one pass. Of a long one the matrix is made some rows at a time, in memory of the order of T².
+
+def patterns_of(
+    model: PreTrainedModel, ids: Sequence[int] | NDArray[np.integer], heads: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """Return A of each of the heads (layer, head) on one text: (T, T), zero above the diagonal.
+
+    The text is read in one pass. Of a long one a matrix is made some rows at a time, in memory of the order of T².
 
     Raises:
         UsageError: the model has no such layer or head.
         UnsupportedModel: the model's attention cannot be read.
         CheckpointError: an entry is not finite.
     """
-    found: list[torch.Tensor] = []
-
-    def read(number: int, attention: Attention) -> None:
-        if number == layer:
-            found.append(attention.matrix_of(head)[0])
-            raise EnoughError
-
     config = model.config.get_text_config()
     n_layers, n_heads = config.num_hidden_layers, config.num_attention_heads
-    for what, number, most in (("layer", layer, n_layers), ("head", head, n_heads)):
-        if not 0 <= number < most:
-            raise UsageError(f"there is no {what} {number}: the model has {most}, counted from 0 to {most - 1}")
+    wanted: dict[int, list[int]] = {}
+    for layer, head in heads:
+        for what, number, most in (("layer", layer, n_layers), ("head", head, n_heads)):
+            if not 0 <= number < most:
+                raise UsageError(f"there is no {what} {number}: the model has {most}, counted from 0 to {most - 1}")
+        wanted.setdefault(layer, []).append(head)
+    found: dict[tuple[int, int], NDArray[np.float64]] = {}
+
+    def read(number: int, attention: Attention) -> None:
+        for head in wanted.get(number, []):
+            found[number, head] = _finite(attention.matrix_of(head)[0].double().cpu().numpy(), number, head)
+        if number == max(wanted):
+            raise EnoughError
+
     text = torch.as_tensor(np.asarray(ids, dtype=np.int64))[None].to(model.device)
     with torch.inference_mode(), reading(model, read), suppress(EnoughError):
         model.base_model(input_ids=text, use_cache=False)
-    if not found:
-        raise UsageError(f"layer {layer} has no attention to read")
-    matrix = found[0].double().cpu().numpy()
+    if unread := sorted(wanted.keys() - {layer for layer, _ in found}):
+        raise UsageError(f"layer {unread[0]} has no attention to read")
+    return found
+
+
+def _finite(matrix: NDArray[np.float64], layer: int, head: int) -> NDArray[np.float64]:
     if not np.isfinite(matrix).all():
         raise CheckpointError(
             f"the attention of layer {layer}, head {head} is not finite: the run diverged here, or the weights are damaged"

@@ -43,7 +43,7 @@ class NgramStatistics:
 
     def __init__(self, n: int = N) -> None:
         self.n = n
-        self._seen = np.empty(0, dtype=np.uint64)
+        self._seen: set[int] = set()
 
     def add(self, ids: np.ndarray) -> dict[str, float]:
         """Statistics of the next batch.
@@ -58,9 +58,9 @@ class NgramStatistics:
         """
         grams = self._grams(ids)
         distinct_in_rows = sum(len(np.unique(row)) for row in grams)
-        distinct = np.unique(grams)
-        novel = distinct[~np.isin(distinct, self._seen, assume_unique=True)]
-        self._seen = np.union1d(self._seen, novel)
+        distinct = set(grams.ravel().tolist())
+        novel = distinct - self._seen
+        self._seen |= novel
         shares = np.unique(ids, return_counts=True)[1] / ids.size
         return {
             "repeated_ngrams": 1 - distinct_in_rows / grams.size,
@@ -96,6 +96,30 @@ def replayed(run: str | os.PathLike[str], last: int | None = None) -> Iterator[t
     end = recipe.steps[-1] if last is None else min(last + 1, recipe.steps[-1])
     drawn = enumerate(batches(recipe, stream, planned.seed))
     yield from islice(drawn, recipe.first_step, end)
+
+
+def between_checkpoints(run: str | os.PathLike[str]) -> pl.DataFrame:
+    """What a run read from each of its checkpoints to the next, as means over the steps between them.
+
+    Returns:
+        A row per checkpoint but the last: step, and sequences, tokens, repeats, repeated_ngrams, novel_ngrams and entropy
+        as in `Seen.table`.
+
+    Raises:
+        UsageError, SelectionError: as `replayed`.
+    """
+    import polars as pl
+
+    steps = run_of(Path(run))[1].recipe.steps
+    statistics = NgramStatistics()
+    rows = pl.DataFrame([_row(step, batch, statistics) for step, batch in replayed(run)])
+    since = [steps[place - 1] for place in np.searchsorted(steps, rows["step"], side="right")]
+    return rows.with_columns(step=pl.Series(since)).group_by("step", maintain_order=True).mean()
+
+
+def _row(step: int, batch: Batch, statistics: NgramStatistics) -> dict[str, float]:
+    counts = {"step": step, "sequences": len(batch.ids), "tokens": batch.ids.size}
+    return {**counts, "repeats": float(batch.repeats.mean()), **statistics.add(batch.ids)}
 
 
 @options.documented(options.NANO_DATA)
@@ -136,13 +160,12 @@ def read_data(
     rows: list[dict[str, float]] = []
     texts: list[str] = []
     for step, batch in replayed(run, max(wanted)):
-        own = statistics.add(batch.ids)  # also of other steps, whose n-grams are no longer novel
+        row = _row(step, batch, statistics)  # also of other steps, whose n-grams are no longer novel
         if step not in wanted:
             continue
         if not rows:
             texts = [tokenizer.decode(ids.tolist(), skip_special_tokens=False) for ids in batch.ids[:show]]
-        counts = {"step": step, "sequences": len(batch.ids), "tokens": batch.ids.size}
-        rows.append({**counts, "repeats": float(batch.repeats.mean()), **own})
+        rows.append(row)
     table = pl.DataFrame(rows)
     if out is not None:
         write_table(table, Path(out))

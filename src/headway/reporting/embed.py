@@ -23,7 +23,7 @@ def packed(tables: Mapping[str, pl.DataFrame]) -> str:
     """Tables as base64 of gzipped JSON, column by column. The browser unpacks them with DecompressionStream."""
     columns = {name: {column.name: _encoded(column) for column in frame} for name, frame in tables.items()}
     text = json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
 def rows(frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from headway.reporting.charts import forms, theme
 from headway.reporting.measured import Measurement
 from headway.reporting.numbers import cells, headings
 from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Missing, Model, Section, Table
+from headway.reporting.viewer import Viewer
 from headway.store.cache import own_cache
 from headway.store.files import write_whole
 
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
+def render(chapters: Sequence[Chapter], measurement: Measurement, viewer: Viewer | None = None) -> str:
     """Return the HTML of the page."""
     from markupsafe import Markup
 
-    library, script = vega(), template_text("page.js")
+    library, script, viewer_script = vega(), template_text("page.js"), template_text("viewer.js")
     return (
         environment()
         .get_template("page.html.j2")
@@ -45,7 +46,7 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
             title=chapters[0].title if len(chapters) == 1 else f"Attention heads of {measurement.suite}",
             subtitle=measurement.subtitle,
             version=__version__,
-            policy=policy(library, script),
+            policy=policy(library, script, *([viewer_script] if viewer else [])),
             chapters=[chapter_view(chapter) for chapter in chapters],
             measurement=measurement,
             css=Markup(template_text("page.css")),
@@ -53,6 +54,9 @@ def render(chapters: Sequence[Chapter], measurement: Measurement) -> str:
             data=embed.packed(tables(chapters)),
             library=Markup(library),
             script=Markup(script),
+            viewer=viewer,
+            viewer_index=Markup(viewer.index) if viewer else "",
+            viewer_script=Markup(viewer_script),
             colophon=f"Made with headway {__version__}. This page needs no network; its charts are drawn by Vega-Lite.",
         )
     )

@@ -56,16 +56,19 @@ def write(
     results = read_results(directory)
     chapters = chapters_of(results)
 
-    from headway.reporting import export, markdown, measured, page
+    from headway.reporting import export, markdown, measured, page, viewer
 
     measurement = measured.measurement(directory, outdated(results, directory))
     for sentence in measurement.outdated:
         warnings.warn(sentence, stacklevel=2)
     if figures or format == "md":
         export.write_figures(chapters, directory, progress or Silent())
-    render = page.render if format == "html" else markdown.render
+    if format == "html":
+        text = page.render(chapters, measurement, viewer.viewer(directory))
+    else:
+        text = markdown.render(chapters, measurement)
     path = directory.path / f"report.{format}"
-    write_whole(path, render(chapters, measurement).encode())
+    write_whole(path, text.encode())
     return path
 
 
@@ -101,7 +104,11 @@ def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
 
 
 def chapters_of(results: Sequence[Result]) -> list[Chapter]:
-    return [_builder(result.study)(result) for result in results]
+    """The chapters, with figures that Altair has not validated: it would do so for each part, at a fifth of the time."""
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):
+        return [_builder(result.study)(result) for result in results]
 
 
 def _builder(study: str) -> Callable[[Result], Chapter]:

@@ -16,9 +16,11 @@ LEVEL = 0.05
 
 def benjamini_hochberg(p: Floats) -> Floats:
     """Smallest false discovery rate at which each test would be a discovery (Benjamini & Hochberg 1995)."""
-    from scipy.stats import false_discovery_control
-
-    return np.asarray(false_discovery_control(p), dtype=float)
+    order = np.argsort(p)[::-1]
+    stepped = np.minimum.accumulate(p[order] * len(p) / np.arange(len(p), 0, -1)).clip(max=1)
+    corrected = np.empty_like(stepped)
+    corrected[order] = stepped
+    return corrected
 
 
 def holm(p: Floats) -> Floats:

@@ -106,8 +106,12 @@ def _lines(context: Context) -> Figure:
     color = alt.Color("name:N", title=None, sort=names, legend=alt.Legend(orient="top", columns=3, labelLimit=260))
     dash = alt.StrokeDash("what:N", scale=alt.Scale(domain=[_ROLE, _ABILITY], range=[[1, 0], [6, 3]]), legend=None)
     tooltip = forms.tips(("name:N", ""), ("step:Q", "step", ",d"), ("value:Q", "mean", ".4~g"))
-    lines = forms.base(table).mark_line(strokeWidth=2.2).encode(x=x, y=y, color=color, strokeDash=dash, detail="name:N")
-    hover = forms.hoverable(forms.base(table), x, y, tooltip, detail="name:N")
+    lines = (
+        forms.base(table)
+        .mark_line(strokeWidth=2.2)
+        .encode(x=x, y=y, color=color, strokeDash=dash, detail=alt.Detail("name:N"))
+    )
+    hover = forms.hoverable(forms.base(table), x, y, tooltip, detail=alt.Detail("name:N"))
     return Figure(
         name="timeline",
         title="Roles and abilities on one time axis",
@@ -129,14 +133,14 @@ def _curves(context: Context) -> Figure:
     y = axes.value_y("value", "Value")
     tooltip = forms.tips(("run:N", "run"), ("step:Q", "step", ",d"), ("value:Q", "value", ".4~g"))
     lines = chart.mark_line(strokeWidth=1.3).encode(
-        x=x, y=y, detail="run:N", color=forms.by_size(sizes), opacity=forms.shown(0.7, 0.08, "size", "seed")
+        x=x, y=y, detail=alt.Detail("run:N"), color=forms.by_size(sizes), opacity=forms.shown(0.7, 0.08, "size", "seed")
     )
     return Figure(
         name="ability-curves",
         title="An ability in every run",
         sentence="Each line is a run.",
         alt="Curves of the chosen ability over training steps, a line a run.",
-        chart=forms.focusable(alt.layer(lines, forms.hoverable(chart, x, y, tooltip, detail="run:N"))),
+        chart=forms.focusable(alt.layer(lines, forms.hoverable(chart, x, y, tooltip, detail=alt.Detail("run:N")))),
         tables=(table,),
         controls=(context.control(table, "ability", "Ability"),),
         legend=True,

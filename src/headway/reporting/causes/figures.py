@@ -47,7 +47,11 @@ def _by_level(context: Context, factor: str, *, explained: bool = False) -> alt.
 
 
 def over_steps(context: Context) -> Section:
-    items = [_trajectories(context, factor) for factor in _factors(context)]
+    items: list[Item] = []
+    for factor in _factors(context):
+        items.append(_trajectories(context, factor))
+        if context.has("data"):
+            items.append(_data(context, factor))
     return context.section("over-steps", "How does each level develop?", items, about="windows")
 
 
@@ -59,9 +63,9 @@ def _trajectories(context: Context, factor: str) -> Figure:
         ("run:N", "run"), ("level:N", _words(factor)), ("step:Q", "step", ",d"), ("value:Q", "value", ".3~g")
     )
     runs = forms.base("trajectories", where)
-    thin = runs.mark_line(strokeWidth=1, opacity=0.45).encode(x=x, y=y, color=color, detail="run:N")
+    thin = runs.mark_line(strokeWidth=1, opacity=0.45).encode(x=x, y=y, color=color, detail=alt.Detail("run:N"))
     means = forms.base("trajectory_means", where).mark_line(strokeWidth=3).encode(x=x, y=y, color=color)
-    hover = forms.hoverable(runs, x, y, tooltip, detail="run:N")
+    hover = forms.hoverable(runs, x, y, tooltip, detail=alt.Detail("run:N"))
     return Figure(
         name=f"trajectories-{slug(factor)}",
         title=f"Every run, by {_words(factor)}",
@@ -70,6 +74,29 @@ def _trajectories(context: Context, factor: str) -> Figure:
         chart=alt.layer(thin, means, hover),
         tables=("trajectories", "trajectory_means"),
         controls=(_outcome(context, "trajectories"),),
+    )
+
+
+def _data(context: Context, factor: str) -> Figure:
+    levels = _factors(context)[factor]
+    rows = forms.base("data", f"datum.factor == '{factor}'")
+    x, y = axes.step_x(), axes.value_y("value", "Mean over the steps to the next checkpoint")
+    tooltip = forms.tips(
+        ("level:N", _words(factor)), ("step:Q", "from step", ",d"), ("value:Q", "value", ".3~g"), ("n_runs:Q", "runs")
+    )
+    # Levels that read the same lie on one line: the later ones are drawn thinner, so that all are seen.
+    width = alt.StrokeWidth("level:O", scale=alt.Scale(domain=levels, range=[5, 1.6]), legend=None)
+    color = _by_level(context, factor, explained=True)
+    lines = rows.mark_line(interpolate="step-after").encode(x=x, y=y, color=color, strokeWidth=width)
+    return Figure(
+        name=f"data-{slug(factor)}",
+        title=f"What runs read, by {_words(factor)}",
+        sentence="Statistics of the batches from each checkpoint to the next, as means over the runs of a level. N-grams are of 4 "
+        "tokens.",
+        alt=f"A stepped line over training steps for each level of {_words(factor)}.",
+        chart=alt.layer(lines, forms.hoverable(rows, x, y, tooltip)),
+        tables=("data",),
+        controls=(context.control("data", "statistic", "Statistic"),),
     )
 
 
@@ -96,7 +123,7 @@ def _onsets(context: Context, factor: str) -> Figure:
     most = max(context.tables["runs"][factor].value_counts()["count"].to_list())
     x = alt.X("start:Q", title=axes.STEP_TITLE, scale=alt.Scale(type="log", nice=False, padding=6))
     bars = chart.transform_filter("datum.to_step != null").mark_bar(height=7, cornerRadius=3).encode(
-        x=x, x2="end:Q", y=y, yOffset=offset, color=_by_level(context, factor), tooltip=tooltip
+        x=x, x2=alt.X2("end:Q"), y=y, yOffset=offset, color=_by_level(context, factor), tooltip=tooltip
     )  # fmt: skip
     open_ends = chart.transform_filter("datum.to_step == null").mark_point(
         shape="triangle-right", size=60, filled=True, opacity=0.9
@@ -146,9 +173,9 @@ def _forest(
     chart = forms.base(table)
     order = context.levels(table, "comparison")
     y = axes.rows_y("comparison", order)
-    lines = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2="drawn_upper:Q", y=y, tooltip=tooltip)
+    lines = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2=alt.X2("drawn_upper:Q"), y=y, tooltip=tooltip)
     dots = chart.transform_filter("datum.dot != null").mark_point(size=75, filled=True, opacity=1, style="accent")
-    dots = dots.encode(x="dot:Q", y=y, tooltip=tooltip)
+    dots = dots.encode(x=alt.X("dot:Q"), y=y, tooltip=tooltip)
     return Figure(
         name=name,
         title=title,
@@ -199,8 +226,8 @@ def _values(context: Context, factor: str) -> Figure:
         x=x, y=axes.value_y("value", "Value"), color=_by_level(context, factor), tooltip=tooltip
     )  # fmt: skip
     means = forms.base("means", where)
-    spans = means.mark_rule(strokeWidth=2.5, style="ink").encode(x=x, y="lower:Q", y2="upper:Q")
-    ticks = means.mark_tick(thickness=3, width=26, style="ink").encode(x=x, y="mean:Q")
+    spans = means.mark_rule(strokeWidth=2.5, style="ink").encode(x=x, y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"))
+    ticks = means.mark_tick(thickness=3, width=26, style="ink").encode(x=x, y=alt.Y("mean:Q"))
     return Figure(
         name=f"values-{slug(factor)}",
         title=f"Peak or final value of each run, by {_words(factor)}",

@@ -15,6 +15,7 @@ from headway.reporting.charts import axes
 
 SMALL_HEIGHT = 110  # pixels of a small chart beside a line of the summary
 _GRADIENT = alt.Legend(type="gradient")
+_DATUM = {"x": alt.XDatum, "y": alt.YDatum}
 _IN_FOCUS = {
     "size": "(!focus_size || datum.size == focus_size)",
     "seed": "(!focus_seed || datum.seed == focus_seed)",
@@ -68,12 +69,16 @@ def diverging(field: str, title: str, **scale: Any) -> alt.Color:
 
 def shown(full: float, faded: float, *columns: str) -> Any:
     """Opacity `full` where the row's size and seed (of `columns`) are in focus, else `faded`."""
-    return alt.condition(" && ".join(_IN_FOCUS[column] for column in columns), alt.value(full), alt.value(faded))
+    in_focus = " && ".join(_IN_FOCUS[column] for column in columns)
+    return alt.OpacityValue(faded, condition={"test": in_focus, "value": full})
 
 
 def focusable(chart: Any) -> Any:
     """`chart` with the parameters that its fading marks refer to."""
-    return chart.add_params(alt.param(name="focus_size", value=""), alt.param(name="focus_seed", value=""))
+    whole = chart.copy(deep=False)  # add_params would copy every part
+    before = [] if chart.params is alt.Undefined else chart.params
+    whole.params = [*before, *(alt.VariableParameter(name, value="") for name in ("focus_size", "focus_seed"))]
+    return whole
 
 
 def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[alt.Tooltip]:
@@ -98,7 +103,7 @@ def guide(table: str, panel: str = "", **at: float) -> Any:
     """A dotted line at `x` or `y`, once in each panel. It uses the panels' own data, as small multiples require."""
     rows = alt.Chart(named(table)).transform_aggregate(rows="count()", groupby=[panel] if panel else [])
     return rows.mark_rule(strokeDash=[2, 3], style="soft").encode(
-        **{axis: alt.datum(value) for axis, value in at.items()}
+        **{axis: _DATUM[axis](value) for axis, value in at.items()}
     )
 
 
@@ -112,20 +117,20 @@ def lines(
 ) -> Any:
     """One curve for each value of `by`, with tooltips."""
     chart = base(table)
-    curves = chart.mark_line(strokeWidth=width).encode(x=x, y=y, detail=f"{by}:N", **encodings)
-    return alt.layer(curves, hoverable(chart, x, y, tooltip, detail=f"{by}:N"))
+    curves = chart.mark_line(strokeWidth=width).encode(x=x, y=y, detail=alt.Detail(f"{by}:N"), **encodings)
+    return alt.layer(curves, hoverable(chart, x, y, tooltip, detail=alt.Detail(f"{by}:N")))
 
 
 def band(chart: Any, x: Any, *, opacity: Any, interpolate: str = "linear", **encodings: Any) -> Any:
     """The area between the columns `lower` and `upper`."""
     area = chart.mark_area(interpolate=interpolate)
-    return area.encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q", opacity=opacity, **encodings)
+    return area.encode(x=x, y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"), opacity=opacity, **encodings)
 
 
 def band_and_line(table: str, x: Any, y: Any, where: str = "") -> Any:
     """A fitted line with its interval: columns `lower`, `upper`, and that of `y`."""
     chart = base(table, where)
-    area = chart.mark_area(opacity=0.14, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    area = chart.mark_area(opacity=0.14, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q"))
     return area + chart.mark_line(strokeWidth=1.8, style="ink").encode(x=x, y=y)
 
 
@@ -162,7 +167,7 @@ def run_spans(
         .mark_bar(height=7, cornerRadius=3)
         .encode(
             x=x,
-            x2=f"{end}:Q",
+            x2=alt.X2(f"{end}:Q"),
             y=axes.seed_y(seeds),
             color=by_size(sizes),
             tooltip=tooltip,
@@ -194,10 +199,12 @@ def against_chance(
     chart = base(table)
     rows = axes.rows_y(y, order, y_title)
     bar = chart.mark_bar(height=11, opacity=0.35, style="soft").encode(
-        x=alt.X("chance_lower:Q", title=x_title), x2="chance_upper:Q", y=rows, tooltip=tooltip
+        x=alt.X("chance_lower:Q", title=x_title), x2=alt.X2("chance_upper:Q"), y=rows, tooltip=tooltip
     )
-    middle = chart.mark_tick(thickness=1.5, height=13, style="soft").encode(x="chance:Q", y=rows)
-    dot = chart.mark_point(size=75, filled=True, opacity=1, style="accent").encode(x=f"{x}:Q", y=rows, tooltip=tooltip)
+    middle = chart.mark_tick(thickness=1.5, height=13, style="soft").encode(x=alt.X("chance:Q"), y=rows)
+    dot = chart.mark_point(size=75, filled=True, opacity=1, style="accent").encode(
+        x=alt.X(f"{x}:Q"), y=rows, tooltip=tooltip
+    )
     return bar + middle + dot
 
 
@@ -212,8 +219,8 @@ def shares_and_chance(
     )
     if ranges:
         rule = chart.mark_rule(strokeWidth=2, style="soft")
-        return bars + rule.encode(x=x, y="chance_lower:Q", y2="chance_upper:Q", tooltip=tooltip)
-    return bars + chart.mark_line(strokeDash=[3, 3], style="soft", strokeWidth=1.2).encode(x=x, y="chance:Q")
+        return bars + rule.encode(x=x, y=alt.Y("chance_lower:Q"), y2=alt.Y2("chance_upper:Q"), tooltip=tooltip)
+    return bars + chart.mark_line(strokeDash=[3, 3], style="soft", strokeWidth=1.2).encode(x=x, y=alt.Y("chance:Q"))
 
 
 def tidy(spec: dict[str, Any]) -> dict[str, Any]:

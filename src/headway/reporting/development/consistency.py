@@ -114,8 +114,8 @@ def _map(context: Context) -> Figure:
         forms.base("mds_centroids")
         .mark_point(shape="cross", size=150, filled=True, stroke="white", strokeWidth=1)
         .encode(
-            x="centroid_x:Q",
-            y="centroid_y:Q",
+            x=alt.X("centroid_x:Q"),
+            y=alt.Y("centroid_y:Q"),
             color=forms.by_size(context.sizes),
             opacity=forms.shown(1, 0.15, "size"),
             tooltip=forms.tips(

@@ -95,7 +95,7 @@ def _mean_and_se(context: Context, table: str, x: Any, place: tuple[str, str]) -
     )
     y = axes.value_y("mean", context.axis, zero=True)
     means = forms.size_means(chart, x, y, context.sizes, dots=True)
-    return means + forms.hoverable(chart, x, "mean:Q", tooltip, detail="size:N")
+    return means + forms.hoverable(chart, x, "mean:Q", tooltip, detail=alt.Detail("size:N"))
 
 
 def _by_layer(context: Context) -> Figure:

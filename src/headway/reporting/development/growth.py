@@ -50,7 +50,7 @@ def _trajectories(context: Context) -> Figure:
     thick = means.mark_line(strokeWidth=3).encode(x=x, y=y, color=color, opacity=forms.shown(1, 0.2, "size"))
     layers = [
         seeds.mark_line(strokeWidth=1.1).encode(
-            x=x, y=y, detail="seed:N", color=color, opacity=forms.shown(0.55, 0.07, "size", "seed")
+            x=x, y=y, detail=alt.Detail("seed:N"), color=color, opacity=forms.shown(0.55, 0.07, "size", "seed")
         ),
         thick,
     ]
@@ -61,7 +61,7 @@ def _trajectories(context: Context) -> Figure:
         sentence += " The dashed curve is one additive model of all runs, the same in every panel."
     layers += steps.mark(context, "over_time", "size")
     sentence += steps.said(context)
-    layers.append(forms.hoverable(seeds, x, y, tooltip, detail="seed:N"))
+    layers.append(forms.hoverable(seeds, x, y, tooltip, detail=alt.Detail("seed:N")))
     return Figure(
         name="trajectories",
         title="The largest head of every run over training",
@@ -104,8 +104,10 @@ def _heads_of_a_layer(context: Context, size: str, layer: int, tooltip: list[alt
     color = alt.Color("head:Q", title="Head", scale=alt.Scale(range="ramp"), legend=legend)
     opacity = forms.shown(0.85, 0.12, "seed")
     chart = forms.base("heads")
-    curves = chart.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=color, detail="head:N", opacity=opacity)
-    hover = forms.hoverable(chart, x, y, tooltip, detail="head:N")
+    curves = chart.mark_line(strokeWidth=1.6).encode(
+        x=x, y=y, color=color, detail=alt.Detail("head:N"), opacity=opacity
+    )
+    hover = forms.hoverable(chart, x, y, tooltip, detail=alt.Detail("head:N"))
     layers = alt.layer(*steps.mark(context, "heads", "seed"), curves, hover).properties(height=130)
     return Figure(
         name="heads-of-a-layer",
@@ -158,10 +160,10 @@ def against_size(
         published = forms.base(line, "datum.kind == 'published'").mark_line(
             strokeWidth=1.2, strokeDash=[5, 4], style="accent"
         )
-        chart = alt.layer(*(published.encode(x=x, y=f"{name}:Q") for name in ("fit", "lower", "upper")), chart)
+        chart = alt.layer(*(published.encode(x=x, y=alt.Y(f"{name}:Q")) for name in ("fit", "lower", "upper")), chart)
         sentence += " Dashed: the published model’s line and band, which take each run for a size of its own."
     if "robust" in kinds:
-        chart = forms.band_and_line(line, x, y="fit:Q", where="datum.kind == 'robust'") + chart
+        chart = forms.band_and_line(line, x, y=alt.Y("fit:Q"), where="datum.kind == 'robust'") + chart
         sentence += " Solid: the line over sizes’ means, with its 95% band."
     tables += [line] if kinds else []
     return Figure(
@@ -188,9 +190,9 @@ def _peak_definitions(context: Context) -> Figure:
         ("p:Q", "p", ".2~g"),
     )
     x = alt.X("lower:Q", title="Change of the peak per tenfold parameters")
-    spans = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2="upper:Q", y=y, tooltip=tooltip)
+    spans = chart.mark_rule(strokeWidth=2, style="ink").encode(x=x, x2=alt.X2("upper:Q"), y=y, tooltip=tooltip)
     dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(
-        x="estimate:Q", y=y, tooltip=tooltip
+        x=alt.X("estimate:Q"), y=y, tooltip=tooltip
     )
     return Figure(
         name="peak-definitions",

@@ -62,7 +62,7 @@ def _leads(context: Context) -> Figure:
     line = chart.mark_line(strokeWidth=2.2, point=alt.OverlayMarkDef(size=24, filled=True)).encode(
         x=x, y=y, color=forms.by_size(context.sizes), opacity=forms.shown(1, 0.12, "size")
     )
-    hover = forms.hoverable(chart, x, y, tooltip, detail="size:N")
+    hover = forms.hoverable(chart, x, y, tooltip, detail=alt.Detail("size:N"))
     return Figure(
         name="share-leads",
         title="How often the final top head already leads",
@@ -128,7 +128,9 @@ def _duplicates(context: Context) -> Item:
     opacity = forms.shown(1, 0.15, "size", "seed")
     measured = context.tables["runs"]
     domain = [ends(measured["first_step"])[0] + 1, ends(measured["last_step"])[1] + 1]
-    spans = chart.mark_rule(strokeWidth=2).encode(x="start:Q", x2="end:Q", y=y, color=color, opacity=opacity)
+    spans = chart.mark_rule(strokeWidth=2).encode(
+        x=alt.X("start:Q"), x2=alt.X2("end:Q"), y=y, color=color, opacity=opacity
+    )
     dots = [
         chart.mark_point(size=45, filled=True).encode(
             x=axes.step_x(end, domain=domain), y=y, color=color, tooltip=tooltip, opacity=opacity

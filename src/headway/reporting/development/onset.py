@@ -76,10 +76,16 @@ def _thresholds(context: Context) -> Figure:
     tooltip = forms.tips(("run:N", "run"), ("threshold:Q", "threshold"), ("step:Q", "first step past it", ",d"))
     chart = forms.base(table)
     lines = chart.mark_line(strokeWidth=1.3, interpolate="step-after").encode(
-        x=x, y=y, detail="seed:N", color=forms.by_size(context.sizes), opacity=forms.shown(0.65, 0.08, "size", "seed")
+        x=x,
+        y=y,
+        detail=alt.Detail("seed:N"),
+        color=forms.by_size(context.sizes),
+        opacity=forms.shown(0.65, 0.08, "size", "seed"),
     )
     marked = steps.mark(context, table, "size", axis="y")
-    layers = alt.layer(*marked, lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")).properties(height=170)
+    layers = alt.layer(*marked, lines, forms.hoverable(chart, x, y, tooltip, detail=alt.Detail("seed:N"))).properties(
+        height=170
+    )
     return Figure(
         name="onset-thresholds",
         title="Onset at each threshold",
@@ -105,8 +111,8 @@ def _emergence(context: Context) -> Figure:
     )
     spans = chart.mark_rule(strokeWidth=1.2).encode(
         x=x,
-        y="lower_modded:Q",
-        y2="upper_modded:Q",
+        y=alt.Y("lower_modded:Q"),
+        y2=alt.Y2("upper_modded:Q"),
         color=forms.by_size(context.sizes),
         opacity=forms.shown(0.3, 0.04, "size", "seed"),
     )
@@ -139,19 +145,27 @@ def _derivatives(context: Context) -> Figure:
         ("derivative_upper:Q", "to", ".3~g"),
     )
     lines = chart.mark_line(strokeWidth=1.3).encode(
-        x=x, y=y, detail="seed:N", color=forms.by_size(context.sizes), opacity=forms.shown(0.6, 0.07, "size", "seed")
+        x=x,
+        y=y,
+        detail=alt.Detail("seed:N"),
+        color=forms.by_size(context.sizes),
+        opacity=forms.shown(0.6, 0.07, "size", "seed"),
     )
     bands = chart.mark_area().encode(
         x=x,
-        y="derivative_lower:Q",
-        y2="derivative_upper:Q",
-        detail="seed:N",
+        y=alt.Y("derivative_lower:Q"),
+        y2=alt.Y2("derivative_upper:Q"),
+        detail=alt.Detail("seed:N"),
         color=forms.by_size(context.sizes),
         opacity=forms.shown(0.07, 0.01, "size", "seed"),
     )
     zero = forms.guide(table, "size", y=0)
     layers = alt.layer(
-        bands, zero, *steps.mark(context, table, "size"), lines, forms.hoverable(chart, x, y, tooltip, detail="seed:N")
+        bands,
+        zero,
+        *steps.mark(context, table, "size"),
+        lines,
+        forms.hoverable(chart, x, y, tooltip, detail=alt.Detail("seed:N")),
     ).properties(height=170)
     return Figure(
         name="derivatives",
@@ -217,7 +231,7 @@ def _shares(context: Context, control: tuple[Control, ...]) -> Figure:
         ("upper:Q", "to", ".0%"),
     )
     means = forms.size_means(chart, x, axes.share_y("share", "Share of runs"), context.sizes, interpolate="step-after")
-    hover = forms.hoverable(chart, x, "share:Q", tooltip, detail="size:N")
+    hover = forms.hoverable(chart, x, "share:Q", tooltip, detail=alt.Detail("size:N"))
     return Figure(
         name="onset-shares",
         title="Share of runs that have started by each step",
@@ -248,7 +262,7 @@ def _by_definition(context: Context, definitions: list[str]) -> Figure:
     )
     thin = chart.mark_bar(height=2).encode(
         x=axes.step_x("lower_modded"),
-        x2="upper_modded:Q",
+        x2=alt.X2("upper_modded:Q"),
         y=y,
         yOffset=offset,
         color=color,
@@ -256,8 +270,8 @@ def _by_definition(context: Context, definitions: list[str]) -> Figure:
         tooltip=tooltip,
     )
     thick = chart.mark_bar(height=7, cornerRadius=3).encode(
-        x="median_lower_modded:Q",
-        x2="median_upper_modded:Q",
+        x=alt.X("median_lower_modded:Q"),
+        x2=alt.X2("median_upper_modded:Q"),
         y=y,
         yOffset=offset,
         color=color,
@@ -297,9 +311,15 @@ def _relations(context: Context, definitions: list[str]) -> Figure:
         ("step_gain:Q", "log-likelihood of that step less the line’s", ".3~f"),
     )
     x = alt.X("grid_lower:Q", title="Slope of log10(onset) on log10(parameters)")
-    wide = chart.mark_bar(height=9, opacity=0.3, style="soft").encode(x=x, x2="grid_upper:Q", y=y, tooltip=tooltip)
-    narrow = chart.mark_rule(strokeWidth=2, style="ink").encode(x="lower:Q", x2="upper:Q", y=y, tooltip=tooltip)
-    dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(x="slope:Q", y=y, tooltip=tooltip)
+    wide = chart.mark_bar(height=9, opacity=0.3, style="soft").encode(
+        x=x, x2=alt.X2("grid_upper:Q"), y=y, tooltip=tooltip
+    )
+    narrow = chart.mark_rule(strokeWidth=2, style="ink").encode(
+        x=alt.X("lower:Q"), x2=alt.X2("upper:Q"), y=y, tooltip=tooltip
+    )
+    dots = chart.mark_point(size=70, filled=True, opacity=1, style="accent").encode(
+        x=alt.X("slope:Q"), y=y, tooltip=tooltip
+    )
     return Figure(
         name="onset-relations",
         title="Onset and size, by definition",

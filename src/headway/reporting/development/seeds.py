@@ -55,10 +55,10 @@ def _widths(context: Context) -> Figure:
         x=x, y=y, color=color, opacity=forms.shown(0.8, 0.08, "size")
     )
     found = chart.mark_point(size=36, filled=True).encode(
-        x=x, y="width:Q", color=color, opacity=forms.shown(0.95, 0.1, "size")
+        x=x, y=alt.Y("width:Q"), color=color, opacity=forms.shown(0.95, 0.1, "size")
     )
     tooltip = forms.tips(("size:N", "size"), *_WIDTHS)
-    hover = forms.hoverable(chart, x, "expected_width:Q", tooltip, detail="size:N")
+    hover = forms.hoverable(chart, x, "expected_width:Q", tooltip, detail=alt.Detail("size:N"))
     return Figure(
         name="seed-intervals",
         title="More seeds narrow the interval of a size’s mean",
@@ -76,7 +76,7 @@ def _relation_widths(context: Context) -> Figure:
     chart = forms.base(table)
     x, y = axes.seeds_x("Seeds of every size"), axes.log_y("expected_width", "Width of the 95% interval")
     expected = chart.mark_line(strokeDash=[4, 3], strokeWidth=1.2, style="ink").encode(x=x, y=y)
-    found = chart.mark_point(size=36, filled=True, style="accent").encode(x=x, y="width:Q")
+    found = chart.mark_point(size=36, filled=True, style="accent").encode(x=x, y=alt.Y("width:Q"))
     hover = forms.hoverable(chart, x, "expected_width:Q", forms.tips(*_WIDTHS))
     return Figure(
         name="relation-intervals",
@@ -159,9 +159,11 @@ def _extrapolated(context: Context, title: str, outcome: str, points: str, colum
     # step that was measured they say nothing
     last = ends(context.tables["runs"]["last_step"])[1] + 1
     y = axes.log_y(column, axis, domainMin=1, domainMax=10 * last) if log else axes.value_y(column, axis)
-    of_size = chart.mark_area(opacity=0.16, style="soft", clip=True).encode(x=x, y=alt.Y("lower:Q"), y2="upper:Q")
+    of_size = chart.mark_area(opacity=0.16, style="soft", clip=True).encode(
+        x=x, y=alt.Y("lower:Q"), y2=alt.Y2("upper:Q")
+    )
     dotted = chart.mark_line(strokeDash=[1, 3], strokeWidth=1.4, style="ink", clip=True)
-    of_run = [dotted.encode(x=x, y=f"{end}:Q") for end in ("run_lower", "run_upper")]
+    of_run = [dotted.encode(x=x, y=alt.Y(f"{end}:Q")) for end in ("run_lower", "run_upper")]
     tooltip = forms.tips(
         ("n_params:Q", "parameters", ".3~s"),
         ("fit:Q", "predicted", ".4~g"),
@@ -170,7 +172,11 @@ def _extrapolated(context: Context, title: str, outcome: str, points: str, colum
         ("run_lower:Q", "one run: from", ".4~g"),
         ("run_upper:Q", "to ", ".4~g"),
     )
-    inside = chart.transform_filter("!datum.extrapolated").mark_line(strokeWidth=2, style="ink").encode(x=x, y="fit:Q")
+    inside = (
+        chart.transform_filter("!datum.extrapolated")
+        .mark_line(strokeWidth=2, style="ink")
+        .encode(x=x, y=alt.Y("fit:Q"))
+    )
     outside = chart.transform_filter("datum.extrapolated").mark_line(strokeWidth=1.6, strokeDash=[5, 4], style="accent")
     about = forms.tips(("run:N", "run"), (f"{column}:Q", axis, ".4~g"))
     dots = forms.run_dots(forms.base(points), axes.parameters_x(APART), y, context.sizes, about, size=45)
@@ -181,7 +187,7 @@ def _extrapolated(context: Context, title: str, outcome: str, points: str, colum
         sentence="The dashed part lies beyond the sizes measured: a guess that the line holds. "
         "The band is the 95% prediction of a size’s mean. Dotted lines are that of one run if the line is right.",
         alt=f"{axis} against parameters, extrapolated with prediction intervals.",
-        chart=forms.focusable(alt.layer(of_size, *of_run, inside, outside.encode(x=x, y="fit:Q"), hover, dots)),
+        chart=forms.focusable(alt.layer(of_size, *of_run, inside, outside.encode(x=x, y=alt.Y("fit:Q")), hover, dots)),
         tables=(table, points),
         legend=True,
     )

@@ -83,7 +83,7 @@ def _onsets(context: Context) -> Figure:
     )  # fmt: skip
     placed = {"y": y, "yOffset": offset, "color": _colour(context), "tooltip": tooltip}
     bars = chart.mark_bar(height=7, cornerRadius=3).encode(
-        x=x, x2="end:Q", opacity=forms.shown(0.95, 0.15, "size", "seed"), **placed
+        x=x, x2=alt.X2("end:Q"), opacity=forms.shown(0.95, 0.15, "size", "seed"), **placed
     )
     # Hidden rather than filtered: a layer without rows has no range, of which Vega warns.
     later = chart.mark_point(shape="triangle-right", size=55, filled=True).encode(
@@ -122,9 +122,11 @@ def _shares(context: Context) -> Figure:
     tooltip = forms.tips(
         ("role:N", "role"), ("step:Q", "step", ",d"), ("n_heads:Q", "heads", ".1~f"), ("share:Q", "share", ".1%")
     )
-    thin = runs.mark_line(strokeWidth=0.8, opacity=0.3).encode(x=x, y=y, color=color, detail=["run:N", "role:N"])
-    thick = means.mark_line(strokeWidth=2.4).encode(x=x, y=y, color=color, detail="role:N")
-    hover = forms.hoverable(means, x, y, tooltip, detail="role:N")
+    thin = runs.mark_line(strokeWidth=0.8, opacity=0.3).encode(
+        x=x, y=y, color=color, detail=[alt.Detail("run:N"), alt.Detail("role:N")]
+    )
+    thick = means.mark_line(strokeWidth=2.4).encode(x=x, y=y, color=color, detail=alt.Detail("role:N"))
+    hover = forms.hoverable(means, x, y, tooltip, detail=alt.Detail("role:N"))
     return Figure(
         name="holders",
         title="The share of heads that hold each role over training",
@@ -167,9 +169,9 @@ def _map(context: Context) -> Figure:
     whole = alt.Axis(tickMinStep=1, format="d")
     tiles = chart.mark_rect(stroke="white", strokeWidth=0.4).encode(
         x=alt.X("left:Q", title="Head", axis=whole, scale=alt.Scale(nice=False)),
-        x2="right:Q",
+        x2=alt.X2("right:Q"),
         y=alt.Y("below:Q", title="Layer", axis=whole, scale=alt.Scale(nice=False)),
-        y2="above:Q",
+        y2=alt.Y2("above:Q"),
         color=_colour(context),
         opacity=forms.shown(1, 0.2, "seed"),
         tooltip=forms.tips(
@@ -237,7 +239,10 @@ def _matrix(context: Context) -> Figure:
         .transform_calculate(words="format(datum.n, ',d') + ' (' + format(datum.expected, ',.0f') + ')'")
         .mark_text(fontSize=11)
         .encode(
-            x=x, y=y, text="words:N", color=alt.condition("datum.share > 0.55", alt.value("white"), alt.value("#333"))
+            x=x,
+            y=y,
+            text=alt.Text("words:N"),
+            color=alt.condition("datum.share > 0.55", alt.value("white"), alt.value("#333")),
         )
     )
     return Figure(

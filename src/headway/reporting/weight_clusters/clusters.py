@@ -128,9 +128,9 @@ def _silhouettes(context: Context) -> Figure:
     table = "bands"
     chart = forms.base(table)
     x, y = axes.measured_x(context.levels(table, "step")), axes.value_y("value", "Value of the metric")
-    band = chart.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
-    middle = chart.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y="median:Q")
-    start = chart.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y="start:Q")
+    band = chart.mark_area(opacity=0.25, style="soft").encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
+    middle = chart.mark_line(style="soft", strokeDash=[4, 3], strokeWidth=1.2).encode(x=x, y=alt.Y("median:Q"))
+    start = chart.mark_line(style="ink", strokeDash=[1, 3], strokeWidth=1.2).encode(x=x, y=alt.Y("start:Q"))
     line = chart.mark_line(style="accent", strokeWidth=2).encode(x=x, y=y)
     dots = chart.mark_point(style="accent", filled=True, size=30).encode(x=x, y=y)
     tooltip = forms.tips(
@@ -175,14 +175,20 @@ def _each_null(context: Context) -> Figure:
     x = axes.measured_x(context.levels(table, "step"))
     color = forms.by_name("null", "Null", _NULL_COLOURS)
     chart = forms.base(table)
-    band = chart.mark_area(opacity=0.16).encode(x=x, y=alt.Y("low:Q", title="Silhouette"), y2="high:Q", color=color)
+    band = chart.mark_area(opacity=0.16).encode(
+        x=x, y=alt.Y("low:Q", title="Silhouette"), y2=alt.Y2("high:Q"), color=color
+    )
     tooltip = forms.tips(
         ("null:N", "null"), ("step:Q", "step", ",d"), ("low:Q", "5%", ".3f"), ("median:Q", "median", ".3f"),
         ("high:Q", "95%", ".3f"),
     )  # fmt: skip
-    edge = chart.mark_line(strokeWidth=1.6).encode(x=x, y="high:Q", color=color, detail="null:N")
-    observed = chart.mark_line(style="ink", strokeWidth=2, point=True).encode(x=x, y="silhouette:Q", detail="null:N")
-    layers = alt.layer(band, edge, observed, forms.hoverable(chart, x, alt.Y("high:Q"), tooltip, detail="null:N"))
+    edge = chart.mark_line(strokeWidth=1.6).encode(x=x, y=alt.Y("high:Q"), color=color, detail=alt.Detail("null:N"))
+    observed = chart.mark_line(style="ink", strokeWidth=2, point=True).encode(
+        x=x, y=alt.Y("silhouette:Q"), detail=alt.Detail("null:N")
+    )
+    layers = alt.layer(
+        band, edge, observed, forms.hoverable(chart, x, alt.Y("high:Q"), tooltip, detail=alt.Detail("null:N"))
+    )
     return Figure(
         name="each-null",
         title="The silhouette beside each null on its own",
@@ -210,14 +216,18 @@ def _power(context: Context) -> Figure:
     x = alt.X("distance:Q", title="Distance of the groups (1: as long as what is a head’s own)")
     y = axes.share_y("share", "Share of layers in which they are found")
     color = alt.Color("size:N", title="Size", legend=alt.Legend(orient="top"))
-    lines = forms.base(table).mark_line(strokeWidth=2, point=True).encode(x=x, y=y, color=color, detail="size:N")
+    lines = (
+        forms.base(table)
+        .mark_line(strokeWidth=2, point=True)
+        .encode(x=x, y=y, color=color, detail=alt.Detail("size:N"))
+    )
     return Figure(
         name="power",
         title="How far apart groups must lie to be found",
         sentence="Two equal groups of heads were planted in simulated layers with as many heads as the models have, "
         "and norms as uneven. The share is that with p of at most 0.05, before correction for many layers.",
         alt="Curves of the share of simulated layers whose groups are found, by their distance, a line a size.",
-        chart=lines + forms.hoverable(forms.base(table), x, y, tooltip, detail="size:N"),
+        chart=lines + forms.hoverable(forms.base(table), x, y, tooltip, detail=alt.Detail("size:N")),
         tables=(table,),
     )
 

@@ -86,7 +86,7 @@ def _rings(table: str, order: Sequence[str], tooltip: Sequence[alt.Tooltip]) -> 
     there = "isValid(datum.kl_first_step)"
     chart = forms.base(table).transform_calculate(ring=f"{there} ? datum.kl_first_step : datum.kl")
     rings: alt.Chart = chart.mark_point(size=75, filled=False, style="soft").encode(
-        x="ring:Q",
+        x=alt.X("ring:Q"),
         y=axes.rows_y("label", order),
         opacity=alt.condition(there, alt.value(1), alt.value(0)),
         tooltip=tooltip,

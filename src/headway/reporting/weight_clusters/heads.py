@@ -52,7 +52,7 @@ def _points(table: str, x: str, y: str, x_title: str, y_title: str) -> list[Any]
                          (f"{y}:Q", y_title, ".3~g"))  # fmt: skip
     dots = base.mark_point(size=240, filled=True, opacity=0.85).encode(**place, color=_by_group(), tooltip=tooltip)
     names = base.mark_text(fontSize=10, color="#ffffff", fontWeight="bold").encode(
-        **place, text="head:O", tooltip=tooltip
+        **place, text=alt.Text("head:O"), tooltip=tooltip
     )
     return [dots, names]
 
@@ -66,7 +66,7 @@ def _pca(context: Context) -> Figure:
     shares = (
         forms.base(_TABLE, "datum.head == 0")
         .mark_text(align="left", baseline="top", style="soft", fontSize=11)
-        .encode(x=alt.value(4), y=alt.value(2), text="words:N")
+        .encode(x=alt.value(4), y=alt.value(2), text=alt.Text("words:N"))
     )
     dots = _points(_TABLE, "pc1", "pc2", "First component", "Second component")
     return _head_map(

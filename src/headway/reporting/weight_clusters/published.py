@@ -86,7 +86,11 @@ def _timeline(context: Context) -> Figure:
         axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False),
     )
     y = alt.Y("step:O", title="Training step", axis=alt.Axis(format=",d"))
-    cells = forms.base(table).mark_text(fontSize=12, limit=190).encode(x=x, y=y, text="text:N", tooltip=["text:N"])
+    cells = (
+        forms.base(table)
+        .mark_text(fontSize=12, limit=190)
+        .encode(x=x, y=y, text=alt.Text("text:N"), tooltip=["text:N"])
+    )
     marked = forms.base(table, "datum.bold").mark_rect(opacity=0.16, style="accent").encode(x=x, y=y)
     opens = context.values.get("most_eventful") or {}
     run, layer = context.control(table, "run", "Run"), context.control(table, "layer", "Layer")

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from headway.known_abilities import ABILITIES
 from headway.studies.prose import LEVEL, capital, digits, p_text
 from headway.studies.result import Result
 from headway.text import count
@@ -25,17 +26,24 @@ def findings(result: Result) -> None:
 def _order(result: Result) -> None:
     if "order" not in result.tables:
         return
-    table = result.tables["order"].sort("p_holm", nulls_last=True, maintain_order=True)
+    # The clear pairs first; of these, roles before abilities, and the closest ones: they tell the order most finely.
+    table = result.tables["order"].sort(
+        pl.col("p_holm") > LEVEL,
+        pl.col("n_first") < pl.col("n_second"),
+        (pl.col("lag_lower") + pl.col("lag_upper")).abs(),
+        nulls_last=True,
+        maintain_order=True,
+    )
     for place, row in enumerate(table.iter_rows(named=True)):
         first = row["n_first"] >= row["n_second"]
         n_early = max(row["n_first"], row["n_second"])
         n_late = min(row["n_first"], row["n_second"])
         known = count(row["n"] - row["n_unknown"], "run")
         if first:
-            answer = f"{row['role'].capitalize()} heads arise before {row['ability']} has made half of its way in {n_early} of {known}."
+            answer = f"{row['role'].capitalize()} heads arise before {_named(row['ability'])} has made half of its way in {n_early} of {known}."
         else:
             answer = (
-                f"{row['ability']} has made half of its way before {row['role']} heads arise in {n_early} of {known}."
+                f"{capital(_named(row['ability']))} has made half of its way before {row['role']} heads arise in {n_early} of {known}."
             )
         result.find(
             "order",
@@ -49,6 +57,12 @@ def _order(result: Result) -> None:
             key=place < _KEY_ORDERS and row["p_holm"] is not None and row["p_holm"] <= LEVEL,
             **row,
         )
+
+
+def _named(ability: str) -> str:
+    """`accuracy on repeated tokens`, or the ability's own name if headway does not know it."""
+    known = ABILITIES.get(ability)
+    return known.title[:1].lower() + known.title[1:] if known else ability
 
 
 def _coupling(result: Result) -> None:
@@ -94,7 +108,7 @@ def _timing(result: Result) -> None:
 
 def _against(row: dict[str, Any], statistic: str) -> str:
     return (
-        f"{row['role'].capitalize()} heads and {row['ability']}: {row[statistic]:.2f}, by chance {row['chance']:.2f} "
+        f"{row['role'].capitalize()} heads and {_named(row['ability'])}: {row[statistic]:.2f}, by chance {row['chance']:.2f} "
         f"({p_text(row['p_holm'])}, {count(row['n_runs'], 'run')})."
     )
 
@@ -117,7 +131,7 @@ def _rises(result: Result) -> None:
         result.find(
             "abilities",
             str(ability),
-            f"{capital(str(ability))} goes from {digits(_mean(own['start']))} to {digits(_mean(own['best']))} at best, averaged over "
+            f"{capital(_named(str(ability)))} goes from {digits(_mean(own['start']))} to {digits(_mean(own['best']))} at best, averaged over "
             f"{count(len(own), 'run')}.",
             range_,
             f"In {len(of) - len(reached)} it does not get that far." if len(reached) < len(of) else None,

@@ -26,8 +26,14 @@ from headway.studies.causes.trajectories import (
     varied,
 )
 from headway.studies.result import Result
-from headway.tables import SCORES, axes_of
+from headway.tables import SCORES, axes_of, axis_column
 
+STATISTICS = {
+    "repeats": "Sequences that repeat a passage (share)",
+    "repeated_ngrams": "4-grams that stand earlier in their sequence (share)",
+    "novel_ngrams": "4-grams that no earlier batch has (share)",
+    "entropy": "Entropy of tokens (nats)",
+}
 _RUN_COLUMNS = ("run", "size", "seed")
 
 
@@ -85,8 +91,28 @@ def study(
             made.setdefault(name, []).append(labelled)
         progress.advance(note=outcome.name)
     result.tables.update({name: pl.concat(frames, how="diagonal_relaxed") for name, frames in made.items()})
+    _add_data(result, rundir)
     say(result, lab)
     return result
+
+
+def _add_data(result: Result, rundir: RunDirectory) -> None:
+    """Add what the runs read, by level: the mean of each statistic over runs, from each checkpoint to the next."""
+    if not rundir.partitions("data"):
+        reason = "the run directory has no table of what runs read; `headway nano statistics` makes it"
+        result.leave_out("what runs read", reason, ["data"])
+        return
+    read = rundir.read("data").rename({axis_column(name): name for name in result.values["factors"]})
+    long = read.unpivot(
+        on=list(STATISTICS), index=["run", "step", *result.values["factors"]], variable_name="statistic"
+    ).with_columns(pl.col("statistic").replace(STATISTICS))
+    of_factor = [
+        long.group_by(level=pl.col(factor), statistic="statistic", step="step", maintain_order=True)
+        .agg(pl.mean("value"), n_runs=pl.len())
+        .select(pl.lit(factor).alias("factor"), pl.all())
+        for factor in result.values["factors"]
+    ]
+    result.tables["data"] = pl.concat(of_factor).with_columns(step_modded=pl.col("step") + 1)
 
 
 def _of_outcome(lab: Laboratory, outcome: Outcome, result: Result) -> dict[str, pl.DataFrame]:

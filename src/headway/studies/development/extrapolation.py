@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from headway.stats.distributions import t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.seeds import outcomes
 from headway.studies.prose import digits
@@ -90,15 +91,13 @@ def line_with_intervals(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _predict(frame: pl.DataFrame, x_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The line at `x_new` and the half width of its 95% prediction interval: t s sqrt(1 + 1/n + (x - mean)² / Sxx)."""
-    from scipy.stats import t
-
     x, y = np.log10(frame["n_params"].to_numpy().astype(float)), frame["y"].to_numpy()
     n, dx = len(x), x - x.mean()
     slope = dx @ y / (dx @ dx)
     residual = y - y.mean() - slope * dx
     s = np.sqrt(residual @ residual / (n - 2))
     leverage = 1 / n + (x_new - x.mean()) ** 2 / (dx @ dx)
-    return y.mean() + slope * (x_new - x.mean()), t.ppf(0.975, n - 2) * s * np.sqrt(1 + leverage)
+    return y.mean() + slope * (x_new - x.mean()), t_quantile(0.975, n - 2) * s * np.sqrt(1 + leverage)
 
 
 def _say(draft: ResultBuilder, numbers: dict[str, dict[str, Any]], n_sizes: int) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
+from headway.stats.distributions import t_p
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import with_standard_error
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
@@ -55,21 +58,28 @@ def slopes(heads: Heads) -> pl.DataFrame:
     A run of one step has no line, nor has one that stops early, whose line would be of another stretch of training;
     one of two steps has no standard error: None.
     """
-    from scipy.stats import linregress
-
     early = stopped_early(heads)
     rows = []
     for (run,), of_run in heads.trajectories.group_by("run", maintain_order=True):
         x, y = of_run["log_step"].to_numpy(), of_run["value"].to_numpy()
-        row = {"estimate": None, "std_error": None, "t": None, "p": None, "n_steps": len(x)}
+        row: dict[str, Any] = {"estimate": None, "std_error": None, "t": None, "p": None, "n_steps": len(x)}
         if len(x) > 1 and run not in early:
-            line = linregress(x, y)
-            row["estimate"] = line.slope
-            if len(x) > 2 and line.stderr > 0:
-                row |= {"std_error": line.stderr, "t": line.slope / line.stderr, "p": line.pvalue}
+            slope, error = _line(x, y)
+            row["estimate"] = slope
+            if error > 0:
+                row |= {"std_error": error, "t": slope / error, "p": float(t_p(slope / error, len(x) - 2))}
         rows.append(of_run.select(RUN_COLUMNS).row(0, named=True) | row)
     types = dict.fromkeys(("estimate", "std_error", "t", "p"), pl.Float64)
     return pl.DataFrame(rows, schema_overrides=types)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The least-squares slope and its standard error, NaN for two places."""
+    dx = x - x.mean()
+    slope = dx @ y / (dx @ dx)
+    residual = y - y.mean() - slope * dx
+    variance = residual @ residual / (len(x) - 2) if len(x) > 2 else np.nan
+    return float(slope), float(np.sqrt(variance / (dx @ dx)))
 
 
 def mean_by_model(frame: pl.DataFrame, column: str) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from headway.stats.distributions import t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
 from headway.studies.development.position import NO_TOP_HEAD, top_heads
@@ -87,9 +88,7 @@ def final_head_means(rise: pl.DataFrame) -> pl.DataFrame:
 
 def _t_quantile() -> pl.Expr:
     """The 97.5% quantile of t for the group's number of percentiles."""
-    from scipy.stats import t
-
-    return pl.col("percentile").count().map_elements(lambda n: t.ppf(0.975, n - 1), return_dtype=pl.Float64)
+    return pl.col("percentile").count().map_elements(lambda n: t_quantile(0.975, n - 1), return_dtype=pl.Float64)
 
 
 def lead(heads: Heads, tops: pl.DataFrame, rise: pl.DataFrame) -> pl.DataFrame:
@@ -184,11 +183,9 @@ def _tenths(value: float) -> str:
 def _of_size(leads: pl.DataFrame) -> dict[str, object]:
     """Of a size: mean number of changes, the step by which half of its runs are led for good, and the mean percentile
     of the final top head at the start with its 95% t interval, which is not let out of 0 to 1."""
-    from scipy.stats import t
-
     first = leads["percentile_first"].drop_nulls().to_numpy()
     n = len(first)
-    half = t.ppf(0.975, n - 1) * first.std(ddof=1) / n**0.5 if n > 1 else None
+    half = t_quantile(0.975, n - 1) * first.std(ddof=1) / n**0.5 if n > 1 else None
     return {
         "n_changes_mean": float(leads["n_changes"].to_numpy().mean()),
         "takes_lead_by": leads["takes_lead_step"].quantile(0.5, "higher"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from headway.stats.distributions import t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.censored import resampled_weights, shares_until
 from headway.studies.development.heads import RUN_COLUMNS, SIZE_COLUMNS, Heads
@@ -215,8 +216,6 @@ def _slope_bounds(size: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> dic
     The slope is a weighted sum of onsets, so at its extremes each onset is at one end of its interval. Its sampling error
     is that of the line through these ends: t with two degrees of freedom less than sizes, as each size may be off the line.
     """
-    from scipy.stats import t
-
     places, index, runs = np.unique(size, return_inverse=True, return_counts=True)
     centred = places - places.mean()
     pull = (centred / (centred @ centred))[index] / runs[index]  # slope = sum of pull * y
@@ -231,7 +230,7 @@ def _slope_bounds(size: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> dic
             residual = means - means.mean() - slope * centred
             df = len(places) - 2
             error = np.sqrt(residual @ residual / df / (centred @ centred))
-            found[f"bound_{side}"] = slope + sign * t.ppf(0.975, df) * error
+            found[f"bound_{side}"] = slope + sign * t_quantile(0.975, df) * error
     return found
 
 

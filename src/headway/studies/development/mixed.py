@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.stats.distributions import t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.fits import coefficients, lmm_values, quantiles
 
@@ -115,9 +116,7 @@ def _least_squares_values(fit: Any, formula: str, n_obs: int) -> dict[str, Any]:
 
 def fixed_line(fit: Any, df: float, x: np.ndarray) -> pl.DataFrame:
     """The line of a fit with an intercept and one slope at `x`, with its 95% t interval: fit, lower, upper."""
-    from scipy.stats import t
-
     rows = np.stack([np.ones_like(x), x], axis=1)
     line = rows @ fit.beta
-    half = t.ppf(0.975, df) * np.sqrt(np.einsum("np,pq,nq->n", rows, fit.vcov, rows))
+    half = t_quantile(0.975, df) * np.sqrt(np.einsum("np,pq,nq->n", rows, fit.vcov, rows))
     return pl.DataFrame({"fit": line, "lower": line - half, "upper": line + half})

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from headway.stats.distributions import t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.growth import stopped_early
 from headway.studies.development.heads import RUN_COLUMNS, Heads
@@ -23,8 +24,6 @@ _QUANTILES = (0.95, 0.75, 0.5)
 
 def peak_definitions(draft: ResultBuilder) -> None:
     """Adds each run's peak by definition, and how it goes with size by each; a sentence where the definitions disagree."""
-    from scipy.stats import t
-
     heads = draft.heads
     peaks = by_definition(heads)
     if not peaks.height:
@@ -36,7 +35,7 @@ def peak_definitions(draft: ResultBuilder) -> None:
     for (definition,), of in peaks.group_by("definition", maintain_order=True):
         line = line_over_sizes(of.filter(pl.col("n_params") > 0).with_columns(y="peak"))
         if line is not None:
-            half = float(t.ppf(0.975, line["df"])) * line["std_error"]
+            half = float(t_quantile(0.975, line["df"])) * line["std_error"]
             ends = {"lower": line["estimate"] - half, "upper": line["estimate"] + half}
             rows.append({"definition": definition, **{name: (line | ends)[name] for name in _NUMBERS}})
     if not rows:

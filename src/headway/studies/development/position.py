@@ -77,8 +77,6 @@ def _rank_matrices(heads: Heads) -> dict[str, tuple[pl.DataFrame, np.ndarray]]:
 
     Layers that a run lacks are left out for all; a size without a common layer is left out.
     """
-    from scipy.stats import rankdata
-
     found = {}
     for (model,), of in layer_maxima(heads).group_by("model", maintain_order=True):
         wide = of.pivot("run", index="layer", values="max").drop_nulls().sort("layer")
@@ -86,8 +84,13 @@ def _rank_matrices(heads: Heads) -> dict[str, tuple[pl.DataFrame, np.ndarray]]:
             continue
         maxima = wide.drop("layer").to_numpy().T
         place = wide.select("layer").join(of.select("layer", "Layer", "prop_layer").unique(), on="layer")
-        found[str(model)] = (place.sort("layer"), rankdata(-maxima, axis=1))
+        found[str(model)] = (place.sort("layer"), np.array([_ranks(run) for run in maxima]))
     return found
+
+
+def _ranks(maxima: np.ndarray) -> np.ndarray:
+    """1 for the largest; equal ones share the mean of their ranks."""
+    return pl.Series(maxima).rank("average", descending=True).to_numpy()
 
 
 def kendalls_w(ranks: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.errors import StatisticsError
-from headway.stats.distributions import t_p
+from headway.stats.distributions import f_p, t_p, t_quantile
 from headway.studies.development.builder import ResultBuilder
 from headway.studies.development.final import layer_maxima
 from headway.studies.development.seeds import outcomes
@@ -98,14 +98,12 @@ def line_over_sizes(frame: pl.DataFrame) -> dict[str, Any] | None:
 
 def line_at(frame: pl.DataFrame, x: Array) -> pl.DataFrame | None:
     """The line over sizes at `x`, in log10(parameters), with its 95% t interval: fit, lower, upper. None as above."""
-    from scipy.stats import t
-
     line = _fit_means(frame)
     if line is None:
         return None
     fit = line.mean_y + line.slope * (x - line.mean_x)
     error = np.sqrt(line.variance / line.n + (line.slope_error * (x - line.mean_x)) ** 2)
-    half = t.ppf(0.975, line.n - 2) * error
+    half = t_quantile(0.975, line.n - 2) * error
     return pl.DataFrame({"fit": fit, "lower": fit - half, "upper": fit + half})
 
 
@@ -164,12 +162,10 @@ def _variance_by_runs(means: pl.DataFrame) -> float:
 
 
 def _t_test(estimate: float, error: float, df: int) -> dict[str, float | None]:
-    from scipy.stats import t
-
     if not error > 0:  # without scatter there is no test
         return {"estimate": estimate, "std_error": error, "df": df, "t": None, "p": None}
     ratio = estimate / error
-    return {"estimate": estimate, "std_error": error, "df": df, "t": ratio, "p": float(2 * t.sf(abs(ratio), df))}
+    return {"estimate": estimate, "std_error": error, "df": df, "t": ratio, "p": float(t_p(ratio, df))}
 
 
 def line_checks(frame: pl.DataFrame) -> dict[str, Any]:
@@ -178,8 +174,6 @@ def line_checks(frame: pl.DataFrame) -> dict[str, Any]:
     `lack_f`, `lack_p`: F test of the sizes' distances from their line against the scatter of runs within sizes.
     `line_share`, `step_share`: of the variance between sizes' means, what a line and what the best single step explain.
     """
-    from scipy.stats import f
-
     means = _means(frame).sort("n_params", maintain_order=True)
     x, y = np.log10(means["n_params"].to_numpy().astype(float)), means["y"].to_numpy()
     runs = means["n"].to_numpy().astype(float)
@@ -191,7 +185,7 @@ def line_checks(frame: pl.DataFrame) -> dict[str, Any]:
     least = len(y) * (_ROUNDING * float(np.abs(y).max())) ** 2  # smaller sums of squares are rounding
     if found["lack_df2"] > 0 and within > least:
         found["lack_f"] = float(off @ off / found["lack_df1"] / (within / found["lack_df2"]))
-        found["lack_p"] = float(f.sf(found["lack_f"], found["lack_df1"], found["lack_df2"]))
+        found["lack_p"] = float(f_p(found["lack_f"], found["lack_df1"], found["lack_df2"]))
     total = np.sum((y - y.mean()) ** 2)
     if total > least:
         left = [np.sum((part - part.mean()) ** 2) for k in range(1, len(y)) for part in (y[:k], y[k:])]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+from bisect import bisect_left
 from itertools import combinations
 from math import comb
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from headway.stats.corrections import holm
+from headway.stats.distributions import t_p, t_quantile
 from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.heads import SIZE_COLUMNS
 from headway.text import count, listed
@@ -90,12 +91,6 @@ def _subsets(n: int, k: int, rng: np.random.Generator) -> np.ndarray:
     return np.argsort(rng.random((SUBSETS, n)), axis=1)[:, :k]
 
 
-def _t(quantile: float, df: np.ndarray | float) -> np.ndarray:
-    from scipy.stats import t
-
-    return t.ppf(quantile, df)
-
-
 def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) -> list[dict[str, Any]]:
     """The width of the mean's 95% t interval from k seeds: over subsets of those there are, and as expected for any k.
 
@@ -107,10 +102,10 @@ def interval_widths(y: np.ndarray, subsample: bool, rng: np.random.Generator) ->
     sd = y.std(ddof=1)
     rows = []
     for k in range(2, max(20, 2 * n) + 1):
-        row = {"n_seeds": k, "expected_width": 2 * _t(0.975, k - 1) * sd / np.sqrt(k)}
+        row = {"n_seeds": k, "expected_width": 2 * t_quantile(0.975, k - 1) * sd / np.sqrt(k)}
         if subsample and k <= n:
             drawn = y[_subsets(n, k, rng)]
-            row |= _spread(2 * _t(0.975, k - 1) * drawn.std(axis=1, ddof=1) / np.sqrt(k))
+            row |= _spread(2 * t_quantile(0.975, k - 1) * drawn.std(axis=1, ddof=1) / np.sqrt(k))
         rows.append(_NO_SPREAD | row)
     return rows
 
@@ -135,7 +130,7 @@ def _relation_widths(frame: pl.DataFrame, subsample: bool, rng: np.random.Genera
     rows = []
     for k in range(2, max(20, 2 * len(labels)) + 1):
         n, n_all = len(y_all) * k / len(labels), len(y_all)
-        ratio = np.sqrt(n_all / n) * _t(0.975, n - 2) / _t(0.975, n_all - 2) if n > 2 else np.nan
+        ratio = np.sqrt(n_all / n) * t_quantile(0.975, n - 2) / t_quantile(0.975, n_all - 2) if n > 2 else np.nan
         row = {"n_seeds": k, "expected_width": whole * ratio}
         if subsample and k <= len(labels):
             kept = [np.isin(index, subset) for subset in _subsets(len(labels), k, rng)]
@@ -153,7 +148,7 @@ def _slope_width(x: np.ndarray, y: np.ndarray) -> float:
         return np.nan
     slope = dx @ y / (dx @ dx)
     residual = y - y.mean() - slope * dx
-    return float(2 * _t(0.975, n - 2) * np.sqrt(residual @ residual / (n - 2) / (dx @ dx)))
+    return float(2 * t_quantile(0.975, n - 2) * np.sqrt(residual @ residual / (n - 2) / (dx @ dx)))
 
 
 def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -167,9 +162,10 @@ def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Ge
     if min(len(y1), len(y2)) < 2 or not y1.var() + y2.var() > 0:
         return found
     test = _welch(y2, y1)
-    interval = test.confidence_interval()
+    half = t_quantile(0.975, test.df) * test.error
     effect = float(_hedges_g(y1[None], y2[None])[0])
-    found |= {"p": test.pvalue, "lower": interval.low, "upper": interval.high, "effect": effect}
+    ends = {"lower": test.difference - half, "upper": test.difference + half}
+    found |= {"p": float(test.p), "effect": effect} | {name: float(end) for name, end in ends.items()}
     found["seeds_needed"] = _needed(effect)
     if bootstraps:
         drawn = [y[rng.integers(len(y), size=(bootstraps, len(y)))] for y in (y1, y2)]
@@ -179,13 +175,23 @@ def two_sizes(y1: np.ndarray, y2: np.ndarray, bootstraps: int, rng: np.random.Ge
     return found
 
 
-def _welch(first: np.ndarray, second: np.ndarray) -> Any:
-    """Welch's t test along the last axis; samples without spread give NaN, and scipy's warning of it is not shown."""
-    from scipy.stats import ttest_ind
+class Welch(NamedTuple):
+    """Welch's t test of first less second: (...) each."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return ttest_ind(first, second, axis=-1, equal_var=False)
+    difference: np.ndarray
+    error: np.ndarray
+    df: np.ndarray
+    p: np.ndarray
+
+
+def _welch(first: np.ndarray, second: np.ndarray) -> Welch:
+    """Welch's t test along the last axis (Welch 1947, Biometrika 34, 28-35); samples without spread give NaN."""
+    squares = [y.var(axis=-1, ddof=1) / y.shape[-1] for y in (first, second)]
+    difference, error = first.mean(axis=-1) - second.mean(axis=-1), np.sqrt(sum(squares))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [square**2 / (y.shape[-1] - 1) for square, y in zip(squares, (first, second), strict=True)]
+        df = error**4 / sum(parts)
+        return Welch(difference, error, df, t_p(difference / error, df))
 
 
 def _hedges_g(y1: np.ndarray, y2: np.ndarray) -> np.ndarray:
@@ -199,19 +205,19 @@ def _hedges_g(y1: np.ndarray, y2: np.ndarray) -> np.ndarray:
 
 def _needed(effect: float) -> float | None:
     """Seeds per size for 80% power at 5%, two-sided: the smallest number whose power suffices, None beyond 1,000."""
-    n = np.arange(2, LARGEST + 1)
-    enough = t_power(abs(effect), n) >= 0.8
-    return float(n[enough.argmax()]) if enough.any() else None
+    numbers = range(2, LARGEST + 1)
+    first = bisect_left(numbers, 0.8, key=lambda n: float(t_power(abs(effect), np.array(n))))  # power grows with n
+    return float(numbers[first]) if first < len(numbers) else None
 
 
 def t_power(effect: float, n: np.ndarray) -> np.ndarray:
     """The power of a two-sided t test at 5% of two samples of n each, `effect` SDs apart, by the noncentral t."""
-    from scipy.stats import nct
+    from scipy.special import nctdtr
 
-    df, critical = 2 * n - 2, _t(0.975, 2 * n - 2)
+    df, critical = 2 * n - 2, t_quantile(0.975, 2 * n - 2)
     shift = np.minimum(effect * np.sqrt(n / 2), 30.0)  # beyond 30 the power is 1 and the series overflows
-    lower = np.nan_to_num(nct.cdf(-critical, df, shift))  # underflows to NaN where it is 0
-    return 1 - nct.cdf(critical, df, shift) + lower
+    lower = np.nan_to_num(nctdtr(df, shift, -critical))  # underflows to NaN where it is 0
+    return 1 - nctdtr(df, shift, critical) + lower
 
 
 def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -219,7 +225,7 @@ def detected(y1: np.ndarray, y2: np.ndarray, rng: np.random.Generator) -> list[d
     rows = []
     for k in range(2, min(len(y1), len(y2)) + 1):
         first, second = (y[np.argsort(rng.random((SUBSETS, len(y))), axis=1)[:, :k]] for y in (y1, y2))
-        p = _welch(first, second).pvalue
+        p = _welch(first, second).p
         rows.append({"n_seeds": k, "share_detected": float((p < 0.05).mean()), "n_subsets": SUBSETS})
     return rows
 

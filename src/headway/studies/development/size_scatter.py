@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.stats.distributions import t_quantile
 from headway.studies.development.censored import normal_regression
 
 Array = NDArray[np.float64]
@@ -55,8 +56,6 @@ def size_line(x: Array, lower: Array, upper: Array) -> SizeLine | None:
         x: (n,) log10 of the parameters; runs of equal x are one size.
         lower, upper: (n,) the onset lies in (lower, upper]; infinite where an end is open.
     """
-    from scipy.stats import t
-
     places, size = np.unique(x, return_inverse=True)
     n_sizes = len(places)
     if n_sizes < 2 or not np.isfinite(upper - lower).any():
@@ -64,7 +63,9 @@ def size_line(x: Array, lower: Array, upper: Array) -> SizeLine | None:
     within = _sd_within(size, lower, upper)
     likelihood = _Likelihood(places - places.mean(), size, lower, upper, within or _least_sd(lower, upper))
     steepest = _REACH * likelihood.span / np.ptp(places)
-    limit = n_sizes * np.log1p(t.ppf(0.975, n_sizes - 2) ** 2 / (n_sizes - 2)) / 2 if n_sizes > 2 else np.nan
+    limit = np.nan
+    if n_sizes > 2:
+        limit = float(n_sizes * np.log1p(t_quantile(0.975, n_sizes - 2) ** 2 / (n_sizes - 2)) / 2)
     # a coarse look at all slopes, then a fine one at those that the interval may hold
     slopes = np.linspace(-steepest, steepest, _N_SLOPES)
     found = likelihood.of_lines(slopes).max(axis=0)

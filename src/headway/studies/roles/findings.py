@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.studies.prose import LEVEL, between, capital, digits, p_text, percent
+from headway.studies.prose import LEVEL, capital, digits, from_to, p_text, percent
 from headway.studies.result import Result
 from headway.studies.roles.heads import NONE
 from headway.text import count, listed
@@ -139,7 +139,7 @@ def _number(result: Result) -> None:
     for role, of in _by(last, "role"):
         means = of.group_by("size", maintain_order=True).agg(pl.col("share").mean(), pl.col("n_heads").mean())
         numbers[role] = means.to_dicts()
-        said.append(f"{between(means.select('size', 'share').rows(), percent)} of heads pass the level of {role} heads")
+        said.append(f"{from_to(means.select('size', 'share').rows(), percent)} of heads pass the level of {role} heads")
     if said:
         result.find(
             "number",
