@@ -32,17 +32,13 @@ DEFINITIONS_VERSION = 1
 
 @dataclass(frozen=True)
 class Input:
-    """A checkpoint that is ready to be measured.
-
-    Its `settings` must be the same at all steps of a run. `used` goes to the manifest: what became of what was asked for.
-    """
+    """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     geometry: Geometry
     identities: dict[str, str]
     settings: dict[str, Any]
-    used: dict[str, Any] = field(default_factory=dict)
 
 
 @documented(options.MEASURE)
@@ -132,11 +128,7 @@ class HeadScores:
             model = models.load(files.folder, dtype=self.dtype, device=device, lm_head=self._reads_logits)
             tokenizer = models.load_tokenizer(files.tokenizer_folder)
             settings = {"tokenizer": tokenizer.identity, **models.settings_of(model)}
-            input = Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
-            if self._reads_repeated:
-                length = len(self._repeated(input)[0]) // 2
-                input.used["repeated"] = {"length": length, "texts": self.repeated_texts}
-            yield input
+            yield Input(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
 
     def compute(self, checkpoint: Checkpoint, input: Input) -> pl.DataFrame:
         """Return one row per head, ordered by layer and head.
@@ -155,6 +147,12 @@ class HeadScores:
                 f"{checkpoint.key} does not fit into the memory of {input.model.device}: use --dtype bfloat16, or cpu"
             ) from error
         return self._frame(checkpoint, input.geometry, texts, means, model_columns)
+
+    def used(self, input: Input) -> dict[str, Any]:
+        """What the manifest states: the length of the repeated texts, which context and vocabulary limit."""
+        if not self._reads_repeated:
+            return {}
+        return {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
 
     @property
     def _reads_repeated(self) -> bool:

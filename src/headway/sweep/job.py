@@ -26,8 +26,7 @@ class Input(Protocol):
     """A checkpoint as a job reads it.
 
     `identities` holds a hash of the files of each checkpoint that was read, by key, as `suites.files` gives it, and of
-    what the job was `given`. An input may have `settings`: JSON values, by name, that must not differ between steps. It
-    may have `used`, too: JSON values by name that the manifest shall state, such as a length that a context has cut.
+    what the job was `given`. An input may have `settings`: JSON values, by name, that must not differ between steps.
     """
 
     @property
@@ -40,6 +39,9 @@ class Job(Protocol):
     A job may be given inputs for single checkpoints that are no files of theirs, such as labels of heads. They are not
     part of its identity, so that changing one recomputes only the checkpoints that use it: `given` holds their hashes
     by name, and `identities` of each input repeats those that it uses. Other jobs have no `given`.
+
+    A job may say what it `used` of an input: JSON values by name that the manifest states, such as a length that a context
+    has cut.
     """
 
     @property
@@ -130,7 +132,8 @@ class Work:
             with self.job.read(checkpoint) as input:
                 frame = compute(checkpoint, input)
                 identities = input.identities
-                settings, used = getattr(input, "settings", {}), getattr(input, "used", {})
+                settings = getattr(input, "settings", {})
+                used = self.job.used(input) if hasattr(self.job, "used") else {}
             metadata = self._metadata(identities, settings, used, time.perf_counter() - start)
             self._rundir.write_partition(self.job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
