@@ -434,8 +434,8 @@ def test_one_word_is_a_list_of_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda out: api.measure("nano", out=out, repeated_length=1), "--repeated-length must be at least 2, not 1"),
-        (lambda out: api.measure("nano", out=out, repeated_texts=0), "--repeated-texts must be at least 1, not 0"),
+        (lambda out: api.measure("nano", out=out, repeated_length=1), "--repeat-length must be at least 2, not 1"),
+        (lambda out: api.measure("nano", out=out, repeated_texts=0), "--repeat-texts must be at least 1, not 0"),
         (lambda out: api.measure("nano", out=out, keep="text"), "--keep: unknown value 'text', did you mean 'texts'?"),
         (lambda out: api.cluster("nano", out=out, layout="publised"), "'publised', did you mean 'published'?"),
         (lambda out: api.cluster("nano", out=out, most_draws=0), "--most-draws must be at least 1, not 0"),

@@ -232,8 +232,8 @@ def _value(option: Option[Any], given: Any) -> Any:
 
 def _scores() -> str:
     """The scores with one line each, for `headway measure --help`."""
-    width = max(map(len, SCORES)) + 2
-    lines = [f"  {score.name:{width}}{score.title} ({score.unit})" for score in SCORES.values()]
+    # As wide as most names. The longest ones would leave no room for titles.
+    lines = [f"  {score.name:15}  {score.title} ({score.unit})" for score in SCORES.values()]
     return "\n".join(["Scores:", *lines, "", ""])
 
 

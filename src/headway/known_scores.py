@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """A number for one head on one corpus. `title` labels axes; `formula` is for one text of T tokens.
+    """A number for one head of one checkpoint. `title` labels axes; `formula` is for one text of T tokens, or for weights.
+
+    A is the attention of a head. Its direct effect on a token's centred logit is what its output adds to that logit minus
+    the mean logit, through the final norm with the scale that the norm has there (`headway.attention.effects`).
 
     `low` and `high` are the least and the greatest number that it can be; None where there is no such end.
     `numerator` is the score that a ratio without an upper end divides: where the divisor nears 0 the ratio is large
-    although this is not.
+    although this is not. `kind` is "attention" for where a head attends, "output" for what it writes there, and "circuit"
+    for what its weights alone say.
     """
 
     name: str
@@ -21,6 +25,7 @@ class Score:
     low: float | None = None
     high: float | None = None
     numerator: str | None = None
+    kind: str = "attention"
 
 
 SCORES = {
@@ -71,6 +76,49 @@ SCORES = {
             0,
             1,
         ),
+        # Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits": copying and QK circuits.
+        Score(
+            "copying",
+            "Copying by OV eigenvalues",
+            "ratio",
+            "sum(λ) / sum(|λ|) of the eigenvalues λ of the full OV circuit W_U W_O W_V W_E, norms folded",
+            -1,
+            1,
+            kind="circuit",
+        ),
+        Score(
+            "qk_matching",
+            "QK matching of equal tokens",
+            "ratio",
+            "sum(λ) / sum(|λ|) of the eigenvalues λ of the full QK circuit W_E' W_Q' W_K W_E at distance 0, norms folded, "
+            "the mean key left out",
+            -1,
+            1,
+            kind="circuit",
+        ),
+        # Elhage et al. 2021; with the final norm's scale frozen, as in Wang et al. 2022, "Interpretability in the Wild".
+        Score(
+            "direct_logit_attribution",
+            "Direct logit attribution",
+            "logits",
+            "L distinct random tokens, repeated once: mean over i = L..2L-2 of the direct effect on token i+1's centred logit",
+            kind="output",
+        ),
+        Score(
+            "direct_logit_attribution_corpus",
+            "Direct logit attribution on texts",
+            "logits",
+            "mean over i = 0..T-2 of the direct effect on token i+1's centred logit",
+            kind="output",
+        ),
+        # After McDougall et al. 2023, "Copy Suppression: Comprehensively Understanding an Attention Head".
+        Score(
+            "copy_suppression",
+            "Copy suppression",
+            "logits",
+            "minus the mean over i of sum_j A[i, j] (direct effect of token j's value alone on token j's centred logit)",
+            kind="output",
+        ),
     )
 }
 
@@ -95,5 +143,6 @@ ROLES = {
         Role("first-token", "first"),
         Role("duplicate-token", "duplicate"),
         Role("induction", "induction"),
+        Role("copying", "copying"),
     )
 }

@@ -293,13 +293,20 @@ ADD_BOS = Option("add_bos", False, "Put the tokenizer's BOS token before each te
 REPEATED_LENGTH = Option(
     "repeated_length",
     64,
-    "How many random tokens are repeated for induction and duplicate; fewer if the context is short.",
+    "How many random tokens are repeated, as for induction; fewer if the context or the vocabulary is small.",
     Takes.NUMBER,
     "tokens",
     at_least=2,
+    flag="--repeat-length",
 )
 REPEATED_TEXTS = Option(
-    "repeated_texts", 32, "How many sequences of repeated random tokens a model reads.", Takes.NUMBER, "texts", (), 1
+    "repeated_texts",
+    32,
+    "How many sequences of repeated random tokens a model reads.",
+    Takes.NUMBER,
+    "texts",
+    at_least=1,
+    flag="--repeat-texts",
 )
 MEASURE = Command(
     "measure",

@@ -30,9 +30,11 @@ def test_the_example_runs_and_is_right():
             attentions = model(torch.as_tensor(text)[None], output_attentions=True).attentions
             expected = [A[0, :, 1:, 1].mean(1).detach().numpy() for A in attentions]
             np.testing.assert_allclose(found, np.stack(expected), atol=1e-6)
+        assert said["shares"].shape == (2, 2, 3)
     finally:
-        scores.DEFINITIONS.pop("second", None)
-        tables.SCORES.pop("second", None)
+        for name in ("second", "helps"):
+            scores.DEFINITIONS.pop(name, None)
+            tables.SCORES.pop(name, None)
 
 
 FORMULA = """

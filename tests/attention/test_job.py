@@ -1,14 +1,18 @@
 import pickle
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from headway import tables
+from headway import sweep, tables
 from headway.attention import HeadScores, head_scores
 from headway.corpora import Corpus, repeated_random
-from headway.errors import UsageError
+from headway.errors import CheckpointError, UsageError
+from headway.reporting.measured import measurement
+from headway.store.directory import RunDirectory
 from headway.suites import Checkpoint, FolderSource
 from support_models import LAYERS, saved
 
@@ -70,6 +74,62 @@ def test_repeated_tokens_are_ones_that_the_tokenizer_has(checkpoint, corpus):
         np.testing.assert_allclose(frame[name], values.mean(0).ravel(), rtol=1e-6)
 
 
+def test_the_manifest_says_how_long_the_repeated_texts_were(checkpoint, corpus, tmp_path):
+    """The length that the context allows, not the one that was asked for; by checkpoint where they differ."""
+    rundir = RunDirectory(tmp_path / "out")
+    job = HeadScores(corpus, scores=("induction",), repeated_length=64, repeated_texts=5)
+    sweep.run(job, [checkpoint], rundir)
+    record = rundir.manifest().tables["heads"]
+    assert record.identity["repeated"] == {"length": 64, "texts": 5, "seed": 0}
+    assert record.used == {"repeated": {"length": CONTEXT // 2, "texts": 5}}
+    assert ("used repeated length", "20") in measurement(rundir).records[0][1]
+
+    shutil.copytree(checkpoint.source.path, tmp_path / "long", ignore=shutil.ignore_patterns("out"))
+    saved(tmp_path / "long", "gpt_neox", max_position_embeddings=307)
+    longer = replace(checkpoint, run="toy-seed2", seed="2", source=FolderSource(tmp_path / "long"))
+    sweep.run(job, [checkpoint, longer], rundir)
+    of_each = {"toy-seed1@7": {"length": CONTEXT // 2, "texts": 5}, "toy-seed2@7": {"length": 64, "texts": 5}}
+    assert rundir.manifest().tables["heads"].used == {"repeated": of_each}
+    assert sweep.run(job, [checkpoint, longer], rundir).reused == 2
+    assert rundir.manifest().tables["heads"].used == {"repeated": of_each}
+
+    sweep.run(HeadScores(corpus), [checkpoint], RunDirectory(tmp_path / "other"))
+    assert RunDirectory(tmp_path / "other").manifest().tables["heads"].used == {}  # it repeats nothing
+
+
+def test_the_vocabulary_limits_the_length_too(checkpoint, corpus):
+    job = HeadScores(corpus, scores=("induction",), repeated_length=64, repeated_texts=2)
+    with job.read(checkpoint) as input:
+        few = replace(input, geometry=replace(input.geometry, vocab_size=11))
+        assert [len(text) for text in job._repeated(few)] == [22, 22]
+
+
+def test_every_score_of_a_checkpoint(checkpoint, corpus):
+    """What `--scores all` computes: scores of weights once, those of effects with the same pass as the pattern."""
+    frame, input = compute(HeadScores(corpus, scores=tuple(tables.SCORES), repeated_texts=3), checkpoint)
+    assert frame.select(*tables.SCORES).null_count().sum_horizontal().item() == 0
+    weights = head_scores(input.model, [np.arange(5)], ["copying", "qk_matching"])
+    for name, values in weights.items():
+        np.testing.assert_allclose(frame[name], values[0].ravel(), rtol=1e-6)
+    windows = [np.arange(1, 4), np.arange(7, 12), *np.array_split(np.arange(83), 3)]
+    effects = head_scores(input.model, windows, ["copy_suppression"])["copy_suppression"]
+    np.testing.assert_allclose(
+        frame["copy_suppression"],
+        np.mean([effects[0], effects[1], effects[2:].mean(0)], 0).ravel(),
+        rtol=1e-5,
+        atol=1e-8,
+    )
+
+
+def test_a_checkpoint_without_unembedding_is_refused_by_name(tmp_path, checkpoint, corpus):
+    """As a base model that was saved alone. Scores that need no unembedding are computed."""
+    model = saved(tmp_path, "gpt_neox", max_position_embeddings=CONTEXT)
+    model.base_model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"lack tensor lm_head.weight"):
+        compute(HeadScores(corpus, scores=("copying",)), checkpoint)
+    compute(HeadScores(corpus, scores=("prev", "qk_matching")), checkpoint)
+
+
 def test_identity_is_what_decides_the_numbers(corpus):
     job = HeadScores(corpus)
     same = HeadScores(corpus, device="cpu", keep_files=False)
@@ -112,7 +172,7 @@ def test_the_corpus_is_tokenized_once(checkpoint, corpus, monkeypatch):
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        (("prev", "later"), "unknown score 'later': known are prev, self, first, .*, duplicate"),
+        (("prev", "later"), "unknown score 'later': known are prev, self, first, .*, duplicate, copying"),
         (("prv",), "unknown score 'prv', perhaps 'prev' was meant: known are prev, self"),
         (("Entropy_Norm",), "perhaps 'entropy_norm' was meant"),
         ((), "no score is asked for: known are prev"),

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest, hypergeom
 
 from headway.errors import StatisticsError, UsageError
-from headway.known_scores import ROLES
+from headway.known_scores import ROLES, Role
 from headway.studies import roles
 from headway.studies.roles.criteria import asked_roles, levels
 from headway.studies.roles.heads import overlap_law
@@ -70,6 +70,30 @@ def test_a_role_whose_score_stops_early_is_not_complete():
     row = result.tables["order"].row(0, named=True)
     assert (row["n_first"], row["n_complete"], row["n_first_complete"]) == (7, 0, 0)
     assert "Both were measured to the end in 0" in result.headline[0].text
+
+
+def test_a_head_that_copies_is_named_by_where_it_attends():
+    """Copying is exceeded more than induction in head (2, 2), which is an induction head; head (3, 2) only copies."""
+    frame = table(lambda size, run, score: 100, scores=("prev", "induction", "copying"))
+    frame = frame.with_columns(
+        copying=pl.when((pl.col("layer") == 2) & (pl.col("head") == 2) & (pl.col("step") >= 100))
+        .then(0.99)
+        .otherwise("copying")
+    )
+    main = (
+        studied(frame).tables["main_roles"].filter(pl.col("step") == 1000).select("layer", "role", "n_roles").unique()
+    )
+    expected = [(1, "previous-token", 1), (2, "induction", 2), (3, "copying", 1)]
+    assert sorted(main.rows()) == expected
+
+
+@pytest.mark.parametrize("score", ["prev", "copying"])
+def test_a_level_lies_above_all_untrained_heads_or_nowhere(score):
+    """Copying goes from -1 to 1: its median may be below 0. A level beyond 1 cannot be passed, so there is none."""
+    for untrained, level in (([-0.3, -0.1, 0.2], 0.5), ([0.1, 0.2, 0.7], None)):
+        heads = pl.DataFrame({"step": 0, score: untrained}, schema={"step": pl.Int64, score: pl.Float64})
+        found = levels(heads, [Role("one", score)])["level"].item()
+        assert found == (None if level is None else pytest.approx(level))
 
 
 @pytest.mark.parametrize("seed", range(20))

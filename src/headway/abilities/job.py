@@ -48,6 +48,7 @@ class CheckpointAbilities:
     seed: int = options.REPEATED_SEED.default
 
     table = "abilities"
+    reads_logits = True
     needs = frozenset({"config", "weights", "tokenizer"})
 
     def identity(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compute head scores in one forward pass: `scores` defines them, `attention` and `kernels` compute what they need.
+"""Compute head scores in one forward pass: `scores` defines them, `attention`, `effects` and `circuits` compute what they need.
 
 `headway.measure` applies them to a whole suite.
 """
@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from headway.options import SCORES
 
-__all__ = ["DEFAULT_SCORES", "HeadScores", "define", "head_scores"]
+__all__ = ["DEFAULT_SCORES", "HeadScores", "Needs", "define", "head_scores"]
 
 if TYPE_CHECKING:
     from headway.attention.heads import head_scores
     from headway.attention.job import HeadScores
+    from headway.attention.needs import Needs
     from headway.attention.scores import define
 
 DEFAULT_SCORES = SCORES.default
 
-_MODULES = {"head_scores": "heads", "HeadScores": "job", "define": "scores"}
+_MODULES = {"head_scores": "heads", "HeadScores": "job", "Needs": "needs", "define": "scores"}
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,15 @@ class Attention(ABC):
     def output(self) -> Tensor:
         """The layer's output (B, N, T, D), in the model's dtype."""
 
+    @property
+    @abstractmethod
+    def values(self) -> Tensor:
+        """The value that each query head reads at each token: (B, N, T, D), in the model's dtype."""
+
+    @abstractmethod
+    def averaged(self, numbers: Tensor) -> Tensor:
+        """sum over j of A[i, j] numbers[j], for one number per head and token: (B, N, T) to (B, N, T)."""
+
     @abstractmethod
     def of(self, texts: slice, n_tokens: int) -> Attention:
         """Attention of some of the texts, cut to their first tokens. Later tokens do not change it."""
@@ -145,7 +154,14 @@ class ShortAttention(Attention):
 
     @property
     def output(self) -> Tensor:
-        return self.matrix.to(self._v.dtype) @ repeated(self._v, self.matrix.shape[1])
+        return self.matrix.to(self._v.dtype) @ self.values
+
+    @property
+    def values(self) -> Tensor:
+        return repeated(self._v, self.matrix.shape[1])
+
+    def averaged(self, numbers: Tensor) -> Tensor:
+        return (self.matrix @ numbers.to(self.matrix.dtype)[..., None])[..., 0]
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return ShortAttention(self.matrix[texts, :, :n_tokens, :n_tokens], self._v[texts, :, :n_tokens])
@@ -182,7 +198,7 @@ class LongAttention(Attention):
 
     def __init__(self, q: Tensor, k: Tensor, v: Tensor, logits: Logits, sinks: Tensor | None) -> None:
         self.n_tokens = q.shape[2]
-        self._q, self._k, self._logits = q, k, logits
+        self._q, self._k, self._v, self._logits = q, k, v, logits
         output, self._log_sum_exp = attend(q, k, v, logits)
         self._share: Tensor | None = None  # of each row's attention that goes to tokens: (B, N, T)
         if sinks is not None:
@@ -196,6 +212,16 @@ class LongAttention(Attention):
     @property
     def output(self) -> Tensor:
         return self._output
+
+    @property
+    def values(self) -> Tensor:
+        return repeated(self._v, self._q.shape[1])
+
+    def averaged(self, numbers: Tensor) -> Tensor:
+        # Fused kernels want values as wide as keys. All columns are the same.
+        values = numbers.to(self._wide_q.dtype)[..., None].expand(*self._wide_q.shape).contiguous()
+        averages = attend(self._wide_q, self._keys_of_queries, values, self._logits).output[..., 0]
+        return averages if self._share is None else self._share * averages
 
     def of(self, texts: slice, n_tokens: int) -> Attention:
         return self  # scores that are read by length get unpadded batches, in which all texts have one length

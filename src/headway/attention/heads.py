@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,16 @@ import torch
 
 from headway.attention import attention
 from headway.attention.attention import Attention, Padding
+from headway.attention.circuits import eigenvalues
+from headway.attention.effects import Effects, Recorder
+from headway.attention.needs import Needs
 from headway.attention.reading import EnoughError, reading
 from headway.attention.scores import DEFINITIONS, Definition, unknown_score
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
 from headway.models import batches
 from headway.models.batches import Batch, Part
-from headway.text import count
+from headway.models.paths import Paths
+from headway.text import count, listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,42 +39,102 @@ def head_scores(
     """Score every head on every text. The model is left unchanged.
 
     Texts of similar length are padded and read together, because causal attention does not see padding at the end. The
-    forward pass stops after the attention of the last layer.
+    forward pass stops after the attention of the last layer, or before the logits if scores need the final norm. Scores
+    of weights alone need none.
 
     Args:
-        model: a causal language model of transformers, or its base model, on any device.
+        model: a causal language model of transformers, on any device. Its base model is enough for scores of attention.
         sequences: token ids of each text, at least 2.
-        scores: names in `headway.tables.SCORES`. `induction` and `duplicate` need tokens that are repeated once.
+        scores: names in `headway.tables.SCORES`. Those of repeated tokens, such as `induction`, need tokens that are
+            repeated once.
 
     Returns:
-        For each score (texts, layers, heads), in float32, or in float64 if the model is.
+        For each score (texts, layers, heads), in float32, or in float64 if the model is. A score of weights alone is
+        the same for all texts.
 
     Raises:
-        UsageError: a score is unknown, or needs repeated tokens.
+        UsageError: a score is unknown, needs repeated tokens, or needs the unembedding, which a base model lacks.
         CorpusError: there is no text, or one is too short, too long, or has tokens that the model does not know.
-        UnsupportedModel: the architecture's attention cannot be read truthfully.
+        UnsupportedModel: the architecture's attention cannot be read truthfully, or its weights are not known to headway
+            and a score needs them.
         CheckpointError: a score is not finite, which a damaged or diverged model gives.
     """
     definitions = _definitions(scores)
     config = model.config.get_text_config()
     texts = _checked(sequences, config)
     if any(definition.repeated for definition in definitions.values()):
-        _require_repeated(texts, [name for name in definitions if definitions[name].repeated])
-    found = _scores(model, texts, definitions, config.num_hidden_layers)
+        repeated = {name: definition for name, definition in definitions.items() if definition.repeated}
+        _require_repeated(texts, list(repeated))
+        _require_next_token(texts, [name for name in repeated if repeated[name].needs is Needs.NEXT_TOKEN])
+    paths = _paths(model, definitions)
+    of_weights = {name: definition for name, definition in definitions.items() if definition.needs.weights}
+    of_texts = {name: definition for name, definition in definitions.items() if name not in of_weights}
+    found = _scores(model, texts, of_texts, config.num_hidden_layers, paths) if of_texts else {}
+    if paths and of_weights:
+        found |= {name: _on_each_text(texts, values) for name, values in _weight_scores(paths, of_weights).items()}
     for name, values in found.items():
         _require_finite(name, values)
-    return found
+    return {name: found[name] for name in definitions}
+
+
+def _paths(model: PreTrainedModel, definitions: Mapping[str, Definition]) -> Paths | None:
+    """The weights on the heads' paths, if a score needs them.
+
+    Raises:
+        UsageError: a score needs the unembedding, and the model has none.
+        UnsupportedModel: headway does not know the model's weights.
+    """
+    names = [name for name, definition in definitions.items() if definition.needs is not Needs.PATTERN]
+    if not names:
+        return None
+    try:
+        paths = Paths(model)
+        if any(definition.needs.unembedding for definition in definitions.values()):
+            paths.unembedding  # noqa: B018
+        return paths
+    except (UnsupportedModel, UsageError) as error:
+        raise type(error)(
+            f"{listed(names)} cannot be computed: {error}. Scores of attention alone do not need it"
+        ) from error
+
+
+@torch.inference_mode()
+def _weight_scores(paths: Paths, definitions: Mapping[str, Definition]) -> dict[str, np.ndarray]:
+    """Scores of weights alone: (layers, heads)."""
+    needs = {definition.needs for definition in definitions.values()}
+    layers = [
+        {name: definition.formula(found[definition.needs]) for name, definition in definitions.items()}
+        for found in eigenvalues(paths, needs)
+    ]
+    dtype = torch.promote_types(paths.embedding.dtype, torch.float32)
+    return {name: torch.stack([layer[name] for layer in layers]).to(dtype).numpy() for name in definitions}
+
+
+def _on_each_text(texts: Sequence[np.ndarray], values: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(values, (len(texts), *values.shape))
 
 
 def _scores(
-    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: dict[str, Definition], n_layers: int
+    model: PreTrainedModel,
+    texts: Sequence[np.ndarray],
+    definitions: Mapping[str, Definition],
+    n_layers: int,
+    paths: Paths | None,
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     layers: dict[int, dict[str, Tensor]] = {}
     parts: list[Part] = []
     padding: list[Padding] = []
 
-    apart = not all(definition.padded for definition in definitions.values())
+    of_effects = {name: definition for name, definition in definitions.items() if definition.needs.effects}
+    of_patterns = {name: definition for name, definition in definitions.items() if name not in of_effects}
+    needs = {definition.needs for definition in of_effects.values()}
+    recorder = Recorder(paths, needs) if paths and needs else None
+
+    def scored(
+        definitions: Mapping[str, Definition], of: Callable[[Definition], Attention | Effects]
+    ) -> dict[str, Tensor]:
+        return {name: _of_batch(definition, of(definition), parts) for name, definition in definitions.items()}
 
     def read(layer: int, attention: Attention) -> None:
         if layer in layers or layer >= n_layers:
@@ -77,28 +142,39 @@ def _scores(
                 f"{type(model).__name__} calls layer {layer} more than once in a forward pass, so one head has several "
                 "attention patterns. headway measures models that call each layer once"
             )
+        if recorder:
+            recorder.record(layer, attention)
         together = attention.padded(padding[0]) if padding else attention
-        of_parts = [attention.of(*part) for part in parts] if apart else []
-        layers[layer] = {
-            name: definition.formula(together)
-            if definition.padded
-            else torch.cat([definition.formula(part) for part in of_parts])
-            for name, definition in definitions.items()
-        }
-        if (
-            layer == n_layers - 1 and found
-        ):  # only later batches stop here: in the first one, a looped model is found out
+        layers[layer] = scored(of_patterns, lambda definition: together if definition.padded else attention)
+        # Only later batches stop here: in the first one, a looped model is found out.
+        if layer == n_layers - 1 and found and not recorder:
             raise EnoughError
 
-    with torch.inference_mode(), reading(model, read):
+    with torch.inference_mode(), reading(model, read), recorder.recording(model) if recorder else nullcontext():
         for batch in read_together(model, texts, definitions.values()):
             layers.clear()
             parts[:], padding[:] = batch.parts, _padding(batch, model.device)
+            if recorder:
+                recorder.begin(batch.ids)
             with suppress(EnoughError):
                 model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
+            if recorder:
+                for layer, of_layer in layers.items():
+                    of_layer |= scored(of_effects, partial(_effects, recorder, layer, padding[0] if padding else None))
             for name, values in _stacked(model, layers, n_layers).items():
                 found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch.numbers] = values
     return found
+
+
+def _effects(recorder: Recorder, layer: int, padding: Padding | None, definition: Definition) -> Effects:
+    return recorder.effects(layer, definition.needs, padding if definition.padded else None)
+
+
+def _of_batch(definition: Definition, of: Attention | Effects, parts: Sequence[Part]) -> Tensor:
+    """A score on a batch: at once, or for the texts of each length by themselves."""
+    if definition.padded:
+        return definition.formula(of)
+    return torch.cat([definition.formula(of.of(*part)) for part in parts])
 
 
 def _padding(batch: Batch, device: torch.device) -> list[Padding]:
@@ -176,6 +252,15 @@ def _require_repeated(texts: Sequence[np.ndarray], names: Sequence[str]) -> None
                 f"{' and '.join(names)} are scores of tokens repeated once, and text {number} is not such a text: "
                 "`headway.corpora.repeated_random` makes them"
             )
+
+
+def _require_next_token(texts: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    """Check that the second copy of each text has a token whose next one can be known."""
+    shortest = min(range(len(texts)), key=lambda number: len(texts[number]))
+    if names and (length := len(texts[shortest]) // 2) < 2:
+        raise UsageError(
+            f"{' and '.join(names)} needs 2 tokens or more that are repeated, and text {shortest} has {length}"
+        )
 
 
 def _require_finite(name: str, values: np.ndarray) -> None:

@@ -30,8 +30,8 @@ class HeadScores:
     """The job that scores every head of a checkpoint on a corpus, table `heads`.
 
     A text that was split into windows counts once, with the mean of its windows. Scores such as `induction` are computed
-    on random tokens that are repeated once; `seed` draws them, and `add_bos` does not concern them. Scores are computed
-    in float32, or in float64 if that is the dtype. `device` and `keep_files` are no part of the job's identity.
+    on random tokens that are repeated once; `seed` draws them, and `add_bos` does not concern them. Scores of weights,
+    such as `copying`, read no text. Scores are computed in float32, or in float64 if that is the dtype. `device` and `keep_files` are no part of the job's identity.
 
     Attributes:
         {options}
@@ -104,7 +104,7 @@ class HeadScores:
         from headway.models.opened import opened
 
         of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}
-        return opened(checkpoint, self.needs, **of)
+        return opened(checkpoint, self.needs, lm_head=self.reads_logits, **of)
 
     def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
         """Return one row per head, ordered by layer and head.
@@ -143,12 +143,23 @@ class HeadScores:
         except torch.OutOfMemoryError as error:
             raise too_large(checkpoint, input.model) from error
 
+    def used(self, input: Opened) -> dict[str, Any]:
+        """What the manifest states: the length of the repeated texts, which context and vocabulary limit."""
+        if not self._reads_repeated:
+            return {}
+        return {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
+
     @property
     def _reads_repeated(self) -> bool:
         return any(DEFINITIONS[name].repeated for name in self.scores)
 
     def _repeated(self, input: Opened) -> list[np.ndarray]:
         return input.repeated(self.repeated_length, self.repeated_texts, self.seed)
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether a score needs the unembedding."""
+        return any(DEFINITIONS[name].needs.unembedding for name in self.scores)
 
     def _frame(
         self, checkpoint: Checkpoint, input: Opened, texts: Sequences, means: dict[str, np.ndarray]

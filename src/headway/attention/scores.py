@@ -1,8 +1,8 @@
-"""The formulas of the attention scores.
+"""The formulas of the head scores.
 
-Each function gets the attention A of one layer over a batch of texts of T tokens. It returns one number for each text and
-head: (texts, heads). Titles, units and the formulas in words are in `headway.tables.SCORES`. To add a score, add a function
-here and its words there.
+Each function gets what its score needs of one layer (`Needs`), and returns one number for each text and head: (texts,
+heads). Most get the attention A over a batch of texts of T tokens. Titles, units and the formulas in words are in
+`headway.tables.SCORES`. To add a score, add a function here and its words there.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headway import tables
+from headway.attention.needs import Needs
 from headway.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headway.attention.attention import Attention
+    from headway.attention.effects import Effects
 
-Formula = Callable[["Attention"], "Tensor"]
+Formula = Callable[[Any], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class Definition:
         repeated: whether the score is computed on random tokens that are repeated once.
         padded: whether the formula is correct for texts of several lengths in one batch. If not, it gets batches of one
             length.
+        needs: what the formula gets.
     """
 
     formula: Formula
     repeated: bool
     padded: bool = False
+    needs: Needs = Needs.PATTERN
 
     @property
     def built_in(self) -> bool:
@@ -64,18 +68,22 @@ class Definition:
 DEFINITIONS: dict[str, Definition] = {}
 
 
-def define(score: tables.Score, *, repeated: bool = False, padded: bool = False) -> Callable[[Formula], Formula]:
+def define(
+    score: tables.Score, *, repeated: bool = False, padded: bool = False, needs: Needs = Needs.PATTERN
+) -> Callable[[Formula], Formula]:
     """Make the decorated function the formula of `score`.
 
     Args:
         repeated: the score is computed on random tokens that are repeated once.
         padded: the formula averages over rows only with `A.mean` and `A.total`, and takes lengths only from `A.lengths`.
             Texts of several lengths can then be read at once, which is quicker, above all on a GPU.
+        needs: what the formula gets instead of the attention pattern.
     """
 
     def put(formula: Formula) -> Formula:
         tables.SCORES.setdefault(score.name, score)
-        DEFINITIONS[score.name] = Definition(formula, repeated, padded)
+        # Weights are the same for texts of any length.
+        DEFINITIONS[score.name] = Definition(formula, repeated, padded or needs.weights, needs)
         return formula
 
     return put
@@ -143,3 +151,34 @@ def induction(A: Attention) -> Tensor:
 @define(tables.SCORES["duplicate"], repeated=True)
 def duplicate(A: Attention) -> Tensor:
     return A.back(A.n_tokens // 2).mean(-1)
+
+
+@define(tables.SCORES["copying"], needs=Needs.OV)
+def copying(eigenvalues: Tensor) -> Tensor:
+    return positive_share(eigenvalues)
+
+
+@define(tables.SCORES["qk_matching"], needs=Needs.QK)
+def qk_matching(eigenvalues: Tensor) -> Tensor:
+    return positive_share(eigenvalues)
+
+
+def positive_share(eigenvalues: Tensor) -> Tensor:
+    """sum(λ) / sum(|λ|) of the eigenvalues (heads, D) of real matrices, which is real; 0 if all of them are 0."""
+    total, size = eigenvalues.sum(-1).real, eigenvalues.abs().sum(-1)
+    return total / size.where(size != 0, 1)
+
+
+@define(tables.SCORES["direct_logit_attribution"], repeated=True, needs=Needs.NEXT_TOKEN)
+def direct_logit_attribution(E: Effects) -> Tensor:
+    return E.values[..., E.n_tokens // 2 :].mean(-1)  # row L is the first that can know its next token
+
+
+@define(tables.SCORES["direct_logit_attribution_corpus"], padded=True, needs=Needs.NEXT_TOKEN)
+def direct_logit_attribution_corpus(E: Effects) -> Tensor:
+    return E.mean(E.values)
+
+
+@define(tables.SCORES["copy_suppression"], padded=True, needs=Needs.ATTENDED_TOKENS)
+def copy_suppression(E: Effects) -> Tensor:
+    return -E.mean(E.values)

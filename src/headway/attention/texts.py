@@ -33,6 +33,11 @@ class TextScores:
     table = "texts"
     needs = HeadScores.needs
 
+    @property
+    def reads_logits(self) -> bool:
+        """Whether a score needs the unembedding."""
+        return self.heads.reads_logits
+
     def identity(self) -> dict[str, Any]:
         """Return all settings that affect the numbers: those of the means."""
         return self.heads.identity()

@@ -40,6 +40,10 @@ class Architecture:
         layer: name of a layer's module in the causal language model, with `{layer}` for its number.
         weights: the stored weight of each of `KINDS`.
         output_projection: the module within a layer that projects the joined outputs (..., N * D) of the heads.
+        final_norm: name of the norm before the unembedding.
+        input_norm: the norm within a layer that queries, keys and values read; None if they read the residual stream.
+        output_norm: the norm within a layer between the output projection and the residual stream, if there is one.
+        norms: the norms within a layer of the queries `q` and the keys `k`, if there are any.
         per_head: for some of `KINDS`, further parameters within a layer that split equally into heads of that kind, in
             their order. Weights and their biases are not listed here.
         shared: attention parameters within a layer that all heads share.
@@ -51,6 +55,10 @@ class Architecture:
     layer: str
     weights: Mapping[str, StoredWeight]
     output_projection: str
+    final_norm: str
+    input_norm: str | None
+    output_norm: str | None = None
+    norms: Mapping[str, str] = field(default_factory=dict)
     per_head: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shared: frozenset[str] = frozenset()
     published: Mapping[str, StoredWeight] | None = None
@@ -98,13 +106,17 @@ def _fused(tensor: str, read: Callable[..., Tensor]) -> dict[str, StoredWeight]:
 _NEOX_QKV = "attention.query_key_value.weight"
 _NEOX_O = {"o": StoredWeight("attention.dense.weight", _columns)}
 
-_NORMS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+_NORMS = {"q": "self_attn.q_norm", "k": "self_attn.k_norm"}
+_GAINS = {kind: (f"{norm}.weight",) for kind, norm in _NORMS.items()}
+_AFTER = "post_attention_layernorm"  # in these models the norm of attention's output; in others the one before the MLP
 _LLAMA = Architecture(
-    model_types=frozenset({"llama", "mistral", "qwen2", "olmo", "gemma", "gemma2"}),
+    model_types=frozenset({"llama", "mistral", "qwen2", "olmo", "gemma"}),
     layer="model.layers.{layer}",
     weights={kind: StoredWeight(f"self_attn.{kind}_proj.weight", _rows) for kind in "qkv"}
     | {"o": StoredWeight("self_attn.o_proj.weight", _columns)},
     output_projection="self_attn.o_proj",
+    final_norm="model.norm",
+    input_norm="input_layernorm",
 )
 
 ARCHITECTURES = (
@@ -114,6 +126,8 @@ ARCHITECTURES = (
         weights=_fused(_NEOX_QKV, _heads_then_kinds) | _NEOX_O,
         published=_fused(_NEOX_QKV, _kinds_then_heads) | _NEOX_O,
         output_projection="attention.dense",
+        final_norm="gpt_neox.final_layer_norm",
+        input_norm="input_layernorm",
         renamed={"embed_out.": "lm_head."},
     ),
     Architecture(
@@ -121,11 +135,26 @@ ARCHITECTURES = (
         layer="transformer.h.{layer}",
         weights=_fused("attn.c_attn.weight", _conv1d_kinds) | {"o": StoredWeight("attn.c_proj.weight", _conv1d_rows)},
         output_projection="attn.c_proj",
+        final_norm="transformer.ln_f",
+        input_norm="ln_1",
     ),
     _LLAMA,
-    replace(_LLAMA, model_types=frozenset({"qwen3"}), shared=frozenset(_NORMS)),
+    replace(_LLAMA, model_types=frozenset({"gemma2"}), output_norm=_AFTER),
+    replace(
+        _LLAMA,
+        model_types=frozenset({"qwen3"}),
+        norms=_NORMS,
+        shared=frozenset(name for names in _GAINS.values() for name in names),
+    ),
     # The norms span all heads. Their mean square does not depend on the order of heads; the gains (N * D) move with them.
-    replace(_LLAMA, model_types=frozenset({"olmo2", "olmo3"}), per_head={"q": _NORMS[:1], "k": _NORMS[1:]}),
+    replace(
+        _LLAMA,
+        model_types=frozenset({"olmo2", "olmo3"}),
+        input_norm=None,
+        output_norm=_AFTER,
+        norms=_NORMS,
+        per_head=_GAINS,
+    ),
     # A sink is one logit for each query head, which competes with the logits of its keys: (N).
     replace(_LLAMA, model_types=frozenset({"gpt_oss"}), per_head={"q": ("self_attn.sinks",)}),
 )

@@ -101,7 +101,7 @@ def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, s
 
 def _record(record: TableRecord) -> list[tuple[str, str]]:
     """The manifest's record of a table, flattened: first the settings that affect its numbers, then how it was run."""
-    found = [*_flat("", record.identity), *_flat("asked", record.asked)]
+    found = [*_flat("", record.identity), *_flat("used", record.used), *_flat("asked", record.asked)]
     found += [(name, when) for name, when in (("begun", record.begun), ("continued", record.continued)) if when]
     versions = (", ".join(f"{name} {of}" for name, of in one.items()) for one in record.versions)
     return [*found, *(("versions", words) for words in versions)]

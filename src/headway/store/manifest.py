@@ -20,6 +20,8 @@ class TableRecord:
         commits: each Hub checkpoint's commit, by key.
         begun, continued: when the first and the last command started, in UTC as ISO 8601.
         versions: every set of package versions that the table was made with.
+        used: what became of settings that checkpoints may not allow, such as the length of repeated texts: by name the
+            value, or the value of each key where they differ.
     """
 
     identity: dict[str, Any]
@@ -30,6 +32,7 @@ class TableRecord:
     begun: str = ""
     continued: str = ""
     versions: list[dict[str, str]] = field(default_factory=list)
+    used: dict[str, Any] = field(default_factory=dict)
 
     @property
     def suite(self) -> str:
@@ -66,7 +69,7 @@ class Manifest:
 
 
 # The fields that hold an object, and those that hold a list, with what their values or elements are.
-_OBJECTS = {"identity": object, "asked": object, "sources": str, "commits": str}
+_OBJECTS = {"identity": object, "asked": object, "sources": str, "commits": str, "used": object}
 _LISTS = {"checkpoints": str, "versions": dict}
 _NEEDED = {"identity": "which says what it was made from", "checkpoints": "a list of names RUN@STEP"}
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,9 @@ class Job(Protocol):
     A job may be given inputs for single checkpoints that are no files of theirs, such as labels of heads. They are not
     part of its identity, so that changing one recomputes only the checkpoints that use it: `given` holds their hashes
     by name, and `identities` of each input repeats those that it uses. Other jobs have no `given`.
+
+    A job may say what it `used` of an input: JSON values by name that the manifest states, such as a length that a context
+    has cut.
     """
 
     @property
@@ -107,8 +110,8 @@ class Task:
 class Work:
     """`work(checkpoint)` processes one checkpoint and returns its outcome.
 
-    A checkpoint is read once for all its tables, by the last job that has to be computed for it: later jobs read what
-    earlier ones read, and more. A table that fails does not keep the others from being written.
+    A checkpoint is read once for all its tables: by a job that `reads_logits`, if there is one, since it reads what the
+    others read, and more. A table that fails does not keep the others from being written.
 
     Two threads may share it: they read and write, and a third one computes for both. Each partition records its inputs,
     which decide later whether it is reused.
@@ -154,7 +157,7 @@ class Work:
         failed: list[Outcome] = []
         tasks = [task for task in self.tasks if checkpoint.key in task.left]
         try:
-            with tasks[-1].job.read(checkpoint) as input:
+            with _reader(tasks).read(checkpoint) as input:
                 for task in tasks:
                     failed += self._write(task, checkpoint, input, compute, start)
         except (StorageError, RunDirectoryError):
@@ -185,6 +188,7 @@ class Work:
             "job": task.made_from,
             "inputs": json.dumps(inputs),
             "settings": json.dumps(getattr(input, "settings", {})),
+            "used": json.dumps(task.job.used(input) if hasattr(task.job, "used") else {}),
             "versions": json.dumps(versions()),
             "seconds": f"{seconds:.3f}",
         }
@@ -194,6 +198,11 @@ class Work:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
+
+
+def _reader(tasks: Sequence[Task]) -> Job:
+    """The job whose input serves all of them."""
+    return next((task.job for task in tasks if getattr(task.job, "reads_logits", False)), tasks[-1].job)
 
 
 def _here(job: Job, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from headway.suites import Checkpoint, Revisions, revisions
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Task, Work
 from headway.sweep.reuse import Reuse
-from headway.sweep.settings import differing_settings
+from headway.sweep.settings import differing_settings, settings_used
 from headway.sweep.sources import moved, settle, sources
 from headway.sweep.versions import versions
 from headway.text import count, listed, plain
@@ -61,8 +61,8 @@ def run(
     the others continue.
 
     Args:
-        job: one job, or several with a table each. A checkpoint is read once for all of them, by the last one that must
-            be computed: its input must serve those before it, too.
+        job: one job, or several with a table each. A checkpoint is read once for those that must be
+            computed, by one that `reads_logits` if there is any, or else by the last: its input must serve the others, too.
         asked: provenance for the manifest, which does not affect results: selection, device and the like.
         force: replace partitions that were computed with other settings or package versions.
 
@@ -97,8 +97,10 @@ def run(
                 failed_keys[task.job.table].add(why.checkpoint.key)
                 directory.add_failure(_failure(task, why))
         progress.advance(1, f"{len(failed)} failed" if failed else outcome.checkpoint.key)
-    for table, keys in failed_keys.items():
-        _require_written(directory, table, by_key.keys() - keys)
+    for task in tasks:
+        table = task.job.table
+        _require_written(directory, table, by_key.keys() - failed_keys[table])
+        _record_used(directory, table, task.made_from)
     said = (sentence for table in failed_keys for sentence in differing_settings(directory, table))
     for sentence in dict.fromkeys(said):  # the tables were computed from the same files
         warnings.warn(sentence, stacklevel=3)
@@ -131,6 +133,16 @@ def _failures(tasks: Sequence[Task], outcome: Outcome) -> Iterator[tuple[Task, O
         for task in tasks:
             if key in task.left and one.table in ("", task.job.table):
                 yield task, one
+
+
+def _record_used(directory: RunDirectory, table: str, made_from: str) -> None:
+    """State in the manifest what the partitions say was used, unless another command has replaced the table."""
+    used = settings_used(directory, table)
+    if directory.manifest().tables[table].used == used:
+        return
+    with directory.changing_manifest() as manifest:
+        if fingerprint(manifest.tables[table].identity) == made_from:
+            manifest.tables[table] = replace(manifest.tables[table], used=used)
 
 
 def _require_written(directory: RunDirectory, table: str, keys: Collection[str]) -> None:
@@ -248,6 +260,7 @@ def claim(
             begun=before.begun,
             continued=now(),
             versions=_with_those_of_now(before.versions),
+            used=before.used,
         )
         manifest.headway = __version__
     directory.remove_abandoned()

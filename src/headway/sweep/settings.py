@@ -2,6 +2,8 @@
 
 The checkpoints of a run are one model at several times. A step with another tokenizer or other rotary frequencies is a
 different model, and a jump there is not development.
+
+Partitions also state settings as they were used, such as lengths that a context has cut. The manifest collects these.
 """
 
 from __future__ import annotations
@@ -24,23 +26,44 @@ _MOST_STEPS = 6  # the most steps that a sentence lists
 
 def differing_settings(directory: RunDirectory, table: str) -> list[str]:
     """A sentence for each run and setting whose value differs between the steps of `table`."""
-    paths = directory.partitions(table)
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = list(zip(paths, threads.map(_settings, paths), strict=True))
     runs: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for path, settings in found:
-        run, _, step = path.name.removesuffix(SUFFIX).rpartition("@")
-        if settings:
-            runs[run][int(step)] = settings
+    for key, settings in _stated(directory, table, "settings").items():
+        run, _, step = key.rpartition("@")
+        runs[run][int(step)] = settings
     return [sentence for run, steps in runs.items() for sentence in _sentences(run, steps)]
 
 
-def _settings(part: Path) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = json.loads(read_partition_metadata(part).get("settings", "{}"))
-    except (StorageError, ValueError):
-        return {}
-    return settings
+def settings_used(directory: RunDirectory, table: str) -> dict[str, Any]:
+    """The settings that the partitions of `table` state as used, by name.
+
+    A setting that is the same in all partitions that state it has its value, another one the value of each `RUN@STEP`.
+    """
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key, used in _stated(directory, table, "used").items():
+        for name, value in used.items():
+            found[name][key] = value
+    return {name: _in_common(values) for name, values in found.items()}
+
+
+def _in_common(values: dict[str, Any]) -> Any:
+    first = next(iter(values.values()))
+    return first if all(value == first for value in values.values()) else values
+
+
+def _stated(directory: RunDirectory, table: str, name: str) -> dict[str, dict[str, Any]]:
+    """What the metadata of partitions state under `name`, by `RUN@STEP`; without those that state nothing."""
+
+    def of(part: Path) -> dict[str, Any]:
+        try:
+            stated: dict[str, Any] = json.loads(read_partition_metadata(part).get(name, "{}"))
+        except (StorageError, ValueError):
+            return {}
+        return stated
+
+    paths = directory.partitions(table)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        found = zip(paths, threads.map(of, paths), strict=True)
+        return {path.name.removesuffix(SUFFIX): stated for path, stated in found if stated}
 
 
 def _sentences(run: str, steps: Mapping[int, Mapping[str, Any]]) -> list[str]:

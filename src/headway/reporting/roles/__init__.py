@@ -19,11 +19,15 @@ _METHODS = [
     "between that step and the one before it.",
     "A role comes first in a run if its interval ends before the other’s begins. Runs whose intervals overlap are ties. The sign test "
     "over the other runs is exact; p is corrected over all pairs of roles (Holm).",
+    "One role per head is that whose level it exceeds most. Roles of attention come before copying, since every head both "
+    "attends somewhere and writes something.",
     "Overlaps and changes are compared with chance within each layer of each run: exact sums of hypergeometric counts, "
     "two-sided, corrected over all pairs or cells (Holm).",
 ]
 _LIMITS = [
-    "A role is a criterion on attention. Whether a head does what its role says needs an intervention.",
+    "A role is a criterion on scores of attention or, for copying, of weights. Whether a head does what its role says needs an "
+    "intervention.",
+    "Copying is read from weights: the scales of norms, biases and what other layers do to a token are left out.",
     "The level says that a head differs from untrained ones. A head above it may do other things most of the time.",
     "An order of onsets is no cause: what two roles need may arise in this order for other reasons.",
     "Heads of one run are not independent. The tests of overlaps and changes take the heads of a layer as exchangeable.",

@@ -182,7 +182,8 @@ def _map(context: Context) -> Figure:
     return Figure(
         name="head-map",
         title="The role of every head",
-        sentence="The colour is the role whose level the head exceeds most. Heads without a role are left blank. "
+        sentence="The colour is the role whose level the head exceeds most, of attention if it holds one. Heads without a role "
+        "are left blank. "
         "Move the slider to follow them through training.",
         alt="Maps of heads by layer, coloured by role, a panel for each seed, with a slider for the step.",
         chart=forms.focusable(

@@ -89,7 +89,7 @@ def held(heads: pl.DataFrame, criteria: pl.DataFrame) -> pl.DataFrame:
     """One row per run, step, layer, head and role with a level, where its score was measured: `holds`, and `excess`.
 
     `excess` is how far the score has come from the level to the largest value that it can have, or, without an end, to the
-    largest that was measured. It compares roles.
+    largest that was measured. It compares roles. `attends` says whether the score is one of attention.
     """
     parts = []
     place = ("run", "size", "seed", "step", "layer", "head")
@@ -102,6 +102,7 @@ def held(heads: pl.DataFrame, criteria: pl.DataFrame) -> pl.DataFrame:
                 value=pl.col(score),
                 holds=pl.col(score) > level,
                 excess=(pl.col(score) - level) / (end - level),
+                attends=pl.lit(SCORES[score].kind == "attention"),
             )
         )
     return pl.concat(parts) if parts else heads.select(*place).head(0)

@@ -66,10 +66,11 @@ def stays_by_size(kept: pl.DataFrame) -> pl.DataFrame:
 def main_roles(roles: pl.DataFrame) -> pl.DataFrame:
     """The role that a head holds at a step by the largest excess, and how many: run…, step, layer, head, role, n_roles.
 
-    Heads without a role have no row.
+    Every head attends somewhere and writes something. Where it attends comes first: another role, such as copying, is only
+    that of heads without a role of attention. Heads without any have no row.
     """
     there = roles.filter("holds").with_columns(n_roles=pl.len().over("run", "step", "layer", "head").cast(pl.Int64))
-    best = there.sort("excess", descending=True, maintain_order=True)
+    best = there.sort("attends", "excess", descending=True, maintain_order=True)
     return (
         best.unique(["run", "step", "layer", "head"], keep="first", maintain_order=True)
         .select(*RUN, "step", "layer", "head", "role", "value", "n_roles")
