@@ -161,16 +161,21 @@ def places(context: Context) -> Section:
     return context.section("several", "Which heads hold which role?", [of_heads, _several(context)], about="several")
 
 
+def _whole(context: Context, column: str) -> alt.Axis:
+    """Ticks at whole numbers, at most eight of the largest size."""
+    numbers = range(int(context.highest("main_roles", column)) + 1)
+    return alt.Axis(values=list(numbers[:: -(-len(numbers) // 8)]), format="d")
+
+
 def _map(context: Context) -> Figure:
     table = "main_roles"
     chart = forms.base(table).transform_calculate(
         left="datum.head - 0.5", right="datum.head + 0.5", below="datum.layer - 0.5", above="datum.layer + 0.5"
     )
-    whole = alt.Axis(tickMinStep=1, format="d")
     tiles = chart.mark_rect(stroke="white", strokeWidth=0.4).encode(
-        x=alt.X("left:Q", title="Head", axis=whole, scale=alt.Scale(nice=False)),
+        x=alt.X("left:Q", title="Head", axis=_whole(context, "head"), scale=alt.Scale(nice=False)),
         x2=alt.X2("right:Q"),
-        y=alt.Y("below:Q", title="Layer", axis=whole, scale=alt.Scale(nice=False)),
+        y=alt.Y("below:Q", title="Layer", axis=_whole(context, "layer"), scale=alt.Scale(nice=False)),
         y2=alt.Y2("above:Q"),
         color=_colour(context),
         opacity=forms.shown(1, 0.2, "seed"),
