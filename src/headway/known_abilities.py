@@ -37,14 +37,14 @@ ABILITIES = {
         ),
         Ability(
             "published_repeat_accuracy",
-            "Accuracy on repeated tokens, as published",
+            "Accuracy on repeated tokens (as published)",
             "fraction",
             True,
             "share of right predictions at positions L..2L-1; the last one is right if it predicts the first token again",
         ),
         Ability(
             "published_repeat_rank",
-            "Mean rank of repeated tokens, as published",
+            "Mean rank of repeated tokens (as published)",
             "rank from 0",
             False,
             "mean rank of the right token over the same positions; 0 is the most probable token",
@@ -70,7 +70,7 @@ def loss_between(first: int, last: int) -> Ability:
 def in_context(early: int, late: int) -> Ability:
     """The in-context score (Olsson et al. 2022) of two tokens, counted from 1; published for 50 and 500."""
     words = f"loss at token {late} of a text minus loss at token {early}; negative if the model uses what it has read"
-    return Ability(f"icl_{early}_{late}", f"In-context score, token {late} − {early}", "nats", False, words)
+    return Ability(f"icl_{early}_{late}", f"In-context score (token {late} − token {early})", "nats", False, words)
 
 
 _FAMILIES = ((re.compile(r"loss_at_(\d+)_(\d+)"), loss_between), (re.compile(r"icl_(\d+)_(\d+)"), in_context))

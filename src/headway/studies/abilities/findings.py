@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.known_abilities import ABILITIES
+from headway.known_abilities import known_ability
 from headway.studies.prose import LEVEL, capital, digits, p_text
 from headway.studies.result import Result
 from headway.text import count
@@ -59,7 +59,7 @@ def _order(result: Result) -> None:
 
 def _named(ability: str) -> str:
     """`accuracy on repeated tokens`, or the ability's own name if headway does not know it."""
-    known = ABILITIES.get(ability)
+    known = known_ability(ability)
     return known.title[:1].lower() + known.title[1:] if known else ability
 
 
