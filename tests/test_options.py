@@ -19,6 +19,7 @@ from headway.attention.spans import SpanScores
 from headway.clusters import WeightClusters
 from headway.clusters.features import KINDS
 from headway.errors import UsageError
+from headway.interventions.ablations import HeadAblations
 from headway.interventions.job import ClusterEffects
 from headway.interventions.prompts import PromptAnswers
 from headway.known_scores import SCORES
@@ -52,7 +53,7 @@ FUNCTIONS = {
 JOBS = {
     "measure": (HeadScores, CheckpointAbilities, SpanScores),
     "cluster": (WeightClusters,),
-    "intervene": (ClusterEffects, PromptAnswers),
+    "intervene": (ClusterEffects, PromptAnswers, HeadAblations),
     "patterns": (KeptPatterns,),
 }
 
@@ -96,6 +97,8 @@ NOT_IN_JOB = {
         (SpanScores, name): "the job reads the texts of the spans"
         for name in ("corpus", "scores", "abilities", "repeated_length", "repeated_texts", "seed")
     },
+    **{(job, name): "HeadAblations takes them" for job in JOBS["intervene"][:2] for name in ("heads", "effects")},
+    (HeadAblations, "prompts"): "PromptAnswers reads them",
     (ClusterEffects, "prompts"): "the job reads the corpus; PromptAnswers reads the prompts",
     **{
         (PromptAnswers, name): "the job reads prompts; ClusterEffects reads the corpus"
@@ -106,16 +109,18 @@ ONLY_IN_JOB = {
     (WeightClusters, "previous"): "it follows from the checkpoints of the sweep",
     **{
         (job, name): "it is read from the table of clusters"
-        for job in JOBS["intervene"]
+        for job in JOBS["intervene"][:2]
         for name in ("groupings", "lacking", "choice")
     },
-    **{(job, "table"): "the name of the table, which is no option" for job in JOBS["intervene"]},
+    **{(job, "table"): "the name of the table, which is no option" for job in JOBS["intervene"][:2]},
+    (HeadAblations, "groups"): "they are read from the table of heads",
 }
 OTHER_DEFAULT_IN_JOB = {
     (HeadScores, "corpus"): "the suite's own corpus is taken before the job is made",
     (SpanScores, "spans"): "the file is read before the job is made",
     (CheckpointAbilities, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
+    (HeadAblations, "corpus"): "the suite's own corpus is taken before the job is made",
     (KeptPatterns, "corpus"): "the suite's own corpus is taken before the job is made",
     (PromptAnswers, "prompts"): "the built-in prompts are taken before the job is made",
 }
@@ -410,7 +415,7 @@ def test_every_option_of_intervene_reaches_its_jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "_groupings", lambda rundir, selected, choice: ({one.run: [] for one in selected}, {}))
     call = {"where": "size=14m seed=1 step=last", "corpus": "nano", "prompts": str(tmp_path / "prompts.txt")}
     jobs = job_of(monkeypatch, lambda: api.intervene("polypythias", out=tmp_path / "out", **call, **(effects | choice)))
-    assert [type(job) for job in jobs] == list(JOBS["intervene"])
+    assert [type(job) for job in jobs] == [ClusterEffects, PromptAnswers]
     assert {name: getattr(jobs[0], name) for name in effects} == effects
     assert {name: getattr(jobs[1], name) for name in both} == both
     assert jobs[0].corpus.name == "nano"

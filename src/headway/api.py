@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headway.attention.patterns import Pattern
     from headway.corpora import Corpus
     from headway.integrity.audit import Audit
+    from headway.interventions.ablations import HeadAblations
     from headway.interventions.groups import Grouping
     from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
@@ -253,6 +254,8 @@ def intervene(
     *,
     out: str | PathLike[str],
     where: str = options.WHERE_LAST.default,
+    heads: str = options.ABLATED_HEADS.default,
+    effects: Sequence[str] = options.EFFECTS.default,
     corpus: str | None = options.FIRST_TEXTS.default,
     prompts: str | None = options.PROMPTS.default,
     kinds: Sequence[str] = options.KINDS.default,
@@ -273,6 +276,10 @@ def intervene(
 ) -> list[Summary]:
     """Ablate and swap the clusters of heads, beside random groups of heads.
 
+    With `heads`, the heads of a score or a role are ablated instead, at every selected step: the first one, the first two and
+    so on. `measure` must have scored them in the same run directory. The table `ablations` holds what each ability loses,
+    beside random heads of the same layers. Only `operations`, `n_texts`, `controls` and `seed` concern this.
+
     `cluster` must have found the clusters in the same run directory. Two tables are written: `interventions`, the
     effects on the corpus, and `prompts`, the answers of each cluster alone.
 
@@ -287,7 +294,7 @@ def intervene(
         {options}
 
     Returns:
-        For each of the two tables, how many checkpoints were computed and reused, and which ones failed.
+        For each table, how many checkpoints were computed and reused, and which ones failed.
 
     Raises:
         HeadwayError: As in `measure`.
@@ -304,6 +311,23 @@ def intervene(
     options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
+    if heads != options.ABLATED_HEADS.default:
+        job = _ablations(
+            rundir,
+            selected,
+            heads,
+            corpus=open_corpus(corpus or opened.corpus or "nano"),
+            effects=_each(effects),
+            operations=_each(operations),
+            n_texts=n_texts,
+            controls=controls,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            keep_files=keep_files,
+        )
+        asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
+        return [sweep.run(job, selected, rundir, asked=asked, executor=executor, force=force, progress=progress)]
     _require_one_step(selected, where)
     choice = Choice(_each(kinds), clustering, k if clustering in METHODS else None, layers, together)
     groupings, lacking = _groupings(rundir, selected, choice)
@@ -335,6 +359,36 @@ def intervene(
     ]
     _warn_of_left_out(rundir)
     return summaries
+
+
+def _ablations(rundir: RunDirectory, selected: Sequence[Checkpoint], heads: str, **given: Any) -> HeadAblations:
+    """The job that ablates the heads that `heads` names.
+
+    Raises:
+        UsageError: They cannot be chosen, an effect is unknown, or there is nothing to choose from.
+    """
+    from headway.interventions.ablations import KL, HeadAblations
+    from headway.interventions.head_choice import parse_heads
+    from headway.known_abilities import MEASURED
+    from headway.known_scores import ROLES
+    from headway.studies.roles.criteria import levels
+    from headway.tables import score_columns
+
+    if "heads" not in rundir.tables():
+        raise UsageError(f"{rundir.path} has no table of heads to choose from. Run `headway measure` into it first")
+    table = rundir.read("heads")
+    choice = parse_heads(heads, {name: role.score for name, role in ROLES.items()}, score_columns(table))
+    level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
+    if choice.role and level is None:
+        raise UsageError(
+            f"--heads {heads!r}: the role has no level, because no head was measured at step 0. Measure step 0 first"
+        )
+    for word in given["effects"]:
+        if word not in (KL, *MEASURED):
+            raise UsageError(f"--effects: unknown effect {word!r}. Known are {', '.join((KL, *MEASURED))}")
+    keys = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
+    groups = {keys[place]: group for place, group in choice.of(table, level).items() if place in keys}
+    return HeadAblations(groups=groups, heads=heads, **given)
 
 
 def _require_one_step(selected: Sequence[Checkpoint], where: str) -> None:

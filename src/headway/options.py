@@ -471,6 +471,19 @@ CONTROLS = Option(
     at_least=0,
 )
 CONTROLS_SEED = replace(SEED, help="The seed of the random groups.")
+ABLATED_HEADS = Option(
+    "heads",
+    "clusters",
+    "What to ablate: clusters, 'top N by SCORE' or 'role=NAME', with 'at each', 'at last' or 'at STEP' behind it.",
+    unit="heads",
+)
+EFFECTS = Option[tuple[str, ...]](
+    "effects",
+    ("repeat", "loss", "kl"),
+    "What to measure without heads of a score or role: kl, and abilities as in measure.",
+    Takes.WORDS,
+    "names",
+)
 INTERVENE = Command(
     "intervene",
     "Ablate and swap the clusters of heads, beside random groups of heads.",
@@ -478,6 +491,8 @@ INTERVENE = Command(
         SUITE,
         OUT,
         WHERE_LAST,
+        ABLATED_HEADS,
+        EFFECTS,
         FIRST_TEXTS,
         PROMPTS,
         KINDS,
@@ -500,6 +515,10 @@ INTERVENE = Command(
         (
             'intervene polypythias --where "size=160m step=last" --prompts prompts.txt --k 3 --out runs/clusters',
             "Use three clusters in each layer, and prompts of your own.",
+        ),
+        (
+            'intervene nano --where "size=75k" --heads "role=induction at last" --controls 20 --texts 4 --out runs/nano',
+            "Follow the final induction heads back through training: what is lost without them?",
         ),
         (
             'intervene nano --where "seed=1 step=last" --clustering even_odd --together --controls 50 --out runs/labels',

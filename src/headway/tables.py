@@ -277,6 +277,35 @@ INTERVENTIONS_COLUMNS = (
     Column("top_after_p", pl.List(pl.List(pl.Float64())), "probability", "their probabilities"),
 )
 
+# One row per checkpoint, dose, operation and effect: an ability without chosen heads. Controls stand beside the largest dose.
+ABLATIONS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    Column("group", pl.String(), "", "how the heads were chosen, such as top 3 by prev"),
+    Column("dose", pl.Int32(), "heads", "number of ablated heads: the first of the group"),
+    Column("heads", pl.String(), "", "the ablated heads, such as L3H1 L3H4"),
+    Column("operation", pl.String(), "", "zero or mean"),
+    Column(
+        "effect", pl.String(), "", "the ability that is measured, or kl: KL(before ‖ after) of the next token, in nats"
+    ),
+    Column("higher_is_better", pl.Boolean(), "", "whether a larger number of it is better; null if neither"),
+    Column("before", pl.Float64(), "its unit", "the ability of the unchanged model; 0 for kl"),
+    Column("after", pl.Float64(), "its unit", "the ability without the heads"),
+    Column("change", pl.Float64(), "its unit", "after less before"),
+    Column(
+        "control",
+        pl.String(),
+        "",
+        "random groups of as many heads beside it: of the same layers, or of the same norm of their outputs in any layer; null "
+        "beside a smaller dose",
+    ),
+    Column("n_controls", pl.Int32(), "groups", "distinct groups of this kind; 0 if there are no other heads"),
+    Column("control_low", pl.Float64(), "its unit", "5% quantile of the controls' changes"),
+    Column("control_median", pl.Float64(), "its unit", "their median"),
+    Column("control_high", pl.Float64(), "its unit", "their 95% quantile"),
+    Column("percentile", pl.Float64(), "percent", "percentage of controls that cost less"),
+    Column("p", pl.Float64(), "probability", "share of groups, itself included, that cost at least as much"),
+)
+
 # One row per checkpoint, grouping of heads, prompt and cluster: the layer's answer with only that cluster's heads.
 PROMPTS_COLUMNS = (
     *CHECKPOINT_COLUMNS,

@@ -87,8 +87,8 @@ def test_the_planted_heads_hold_each_role_at_the_end(rundir, result):
 
 
 def test_the_ability_to_repeat_comes_with_induction_and_not_with_the_decoy(rundir):
-    for (run, step), of in rundir.read("heads").group_by("run", "step"):
-        accuracy = of["repeat_accuracy"].unique().item()
+    measured = rundir.read("abilities").filter(ability="repeat_accuracy")
+    for run, step, accuracy in measured.select("run", "step", "value").iter_rows():
         start = RUNS[run]["induction"]
         assert (accuracy > 0.9) if step >= start else (accuracy < 0.6), (run, step, accuracy)
 

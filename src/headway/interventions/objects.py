@@ -342,6 +342,23 @@ def mean_outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers
     return {layer: torch.cat(pool).double().mean(0) for layer, pool in _outputs(model, sequences, layers).items()}
 
 
+def output_norms(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> dict[int, Tensor]:
+    """How much each head writes to the residual stream: for each layer (N,), the norm of W_O z, averaged over all tokens.
+
+    Raises:
+        UnsupportedModel: the architecture is unknown.
+    """
+    from headway.models.paths import Paths
+
+    paths, found = Paths(model), {}
+    for layer, pool in _outputs(model, sequences, range(geometry_of(model).n_layers)).items():
+        outputs, rows = torch.cat(pool).double(), paths.writes(layer).detach().double()
+        grams = rows @ rows.mT  # (N, D, D): ‖z W‖² = z W Wᵀ zᵀ
+        squares = torch.einsum("tnd,nde,tne->tn", outputs, grams, outputs)
+        found[layer] = squares.clamp_min(0).sqrt().mean(0)
+    return found
+
+
 def _outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, list[Tensor]]:
     """Outputs (T, N, D) of the heads on each of `sequences`, for each layer."""
     pools: dict[int, list[Tensor]] = {layer: [] for layer in layers}
