@@ -599,7 +599,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes"),
+    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](

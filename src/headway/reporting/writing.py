@@ -23,6 +23,7 @@ CHAPTERS = {
     "causes": "headway.reporting.causes",
     "roles": "headway.reporting.roles",
     "abilities": "headway.reporting.abilities",
+    "ablations": "headway.reporting.ablations",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import abilities, causes, development, roles, weight_clusters
+from headway.studies import abilities, ablations, causes, development, roles, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
@@ -14,6 +14,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "abilities": abilities.study,
     "weight_clusters": weight_clusters.study,
     "causes": causes.study,
+    "ablations": ablations.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
@@ -23,6 +24,7 @@ TABLES: dict[str, frozenset[str]] = {
     "abilities": abilities.TABLES,
     "weight_clusters": weight_clusters.TABLES,
     "causes": frozenset({"heads", "abilities"}),
+    "ablations": frozenset({"ablations"}),
 }
 
 # The studies that look at one score at a time. The others have one subject.
@@ -50,6 +52,7 @@ __all__ = [
     "Finding",
     "Result",
     "abilities",
+    "ablations",
     "applying",
     "causes",
     "development",
