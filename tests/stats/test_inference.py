@@ -100,14 +100,14 @@ def test_profile_intervals_name_what_they_bound():
 def test_bootstrap_intervals_cover_as_often_as_they_say():
     rng = np.random.default_rng(3)
     groups, covered = np.repeat(np.arange(12), 4), []
-    for number in range(60):
+    for number in range(40):
         y = 1 + rng.normal(size=12)[groups] + 0.7 * rng.normal(size=48)
         fit = stats.lmm("y ~ 1 + (1 | g)", pl.DataFrame({"y": y, "g": groups.astype(str)}))
-        interval = fit.confint(0.8, "bootstrap", n=60, seed=number)
+        interval = fit.confint(0.8, "bootstrap", n=40, seed=number)
         inside = (interval["lower"] <= np.array([1, 0.7, 1])) & (interval["upper"] >= np.array([1, 0.7, 1]))
         covered.append(inside.to_list())
-    # 60 trials at 80% have a standard error of 5 points; percentile intervals of variances are a little too short.
-    assert np.all(np.abs(np.mean(covered, axis=0) - 0.8) < 0.17)
+    # 40 trials at 80% have a standard error of 6 points; percentile intervals of variances are a little too short.
+    assert np.all(np.abs(np.mean(covered, axis=0) - 0.8) < 0.19)
     assert interval["term"].to_list() == ["sd_(Intercept)|g", "sigma", "(Intercept)"]
 
 

@@ -80,7 +80,16 @@ def test_no_table_makes_it_fall(tmp_path, case):
         assert len(entry["reason"]) > 20, entry
 
 
-@pytest.mark.parametrize("score", SCORES)
+# One of each kind: a share, a ratio without an upper end, one with no bound but 0, one from -1 to 1, one without ends.
+KINDS = ("prev", "prev_all_ratio", "entropy", "copying", "direct_logit_attribution")
+
+
+def test_the_kinds_of_scores_are_all_there_are():
+    ends = {(score.low, score.high, bool(score.numerator)) for score in SCORES.values()}
+    assert {(one.low, one.high, bool(one.numerator)) for one in map(SCORES.get, (*KINDS, SCORE))} == ends
+
+
+@pytest.mark.parametrize("score", KINDS)
 def test_any_score_can_be_studied(tmp_path, score):
     result = study(tmp_path, heads_table(score=score), score=score, bootstraps=0)
     assert result.values["score"]["name"] == score

@@ -227,11 +227,11 @@ def shared_throughout(random, step):
     "plant", [grown, shared_throughout, lambda random, step: {}], ids=["outlier", "shared", "noise"]
 )
 def test_no_group_arises_without_a_planted_one(tmp_path, plant):
-    """12 suites of 4 kinds: none jumps, and few are beyond every null from some step to the end, uncorrected: at most 5 % of
-    48 are expected, and 8 leave out 1 in 500 (binomial)."""
+    """8 suites of 4 kinds: none jumps, and few are beyond every null from some step to the end, uncorrected: at most 5 % of
+    32 are expected, and 6 leave out 1 in 1,000 (binomial)."""
     job = WeightClusters(features=("raw",), methods=("kmeans",), nulls=39, ks=(2,))
     since, changed, sudden = 0, 0, 0
-    for seed in range(12):
+    for seed in range(8):
         rundir = RunDirectory(tmp_path / str(seed))
         for at, step in enumerate((0, 4, 16, 32, 64, 256)):
             weights = PlantedWeights(plant(np.random.default_rng([seed, at]), step), seed=100 * seed + at)
@@ -241,7 +241,7 @@ def test_no_group_arises_without_a_planted_one(tmp_path, plant):
         since += tables["transitions"]["beyond_from"].count()
         changed += tables["transitions"]["change"].is_in(["abrupt", "gradual"]).sum()
         sudden += tables["published"]["corrected_sudden"].sum()
-    assert since <= 8
+    assert since <= 6
     assert (changed, sudden) == (0, 0)
 
 
