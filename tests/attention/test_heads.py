@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import support_architectures
 import support_models
 from headway import tables
 from headway.attention import attention, head_scores, heads, kernels
@@ -84,10 +85,10 @@ def eager(model, texts) -> dict[str, np.ndarray]:
     return {name: np.stack([scores[name] for scores in found]) for name in found[0]}
 
 
-def assert_equal(found, expected, texts, tolerance=TOLERANCE):
+def assert_equal(found, expected, texts, tolerance=TOLERANCE, layers=LAYERS):
     assert set(found) == set(expected)
     for name, values in found.items():
-        assert values.shape == expected[name].shape == (len(texts), LAYERS, values.shape[2])
+        assert values.shape == expected[name].shape == (len(texts), layers, values.shape[2])
         np.testing.assert_allclose(values, expected[name], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
@@ -99,6 +100,47 @@ def test_equal_to_eager_attention(architecture, texts):
     found = head_scores(model, texts, TABLE)
     assert all(values.dtype == np.float32 for values in found.values())
     assert_equal(found, eager(model, texts), texts)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("bloom", {}),  # ALiBi
+        ("mpt", {}),  # ALiBi
+        ("falcon", {}),  # rotary
+        ("falcon", {"alibi": True}),
+        ("gpt_neo", {}),  # a global and a local layer
+        ("stablelm", {"qk_layernorm": True}),
+        ("bart", {}),
+        ("deepseek_v3", {}),  # keys and values from a latent vector, through AttentionInterface
+        ("qwen3_moe", {}),
+        ("gemma3_text", {}),
+    ],
+)
+def test_attention_of_other_kinds(architecture, changes, texts):
+    """Texts of several lengths, padded and not; longer than the window of 7 tokens of gpt_neo and gemma3_text."""
+    model = support_architectures.random_model(support_architectures.tiny(architecture, **changes))
+    before = (model.config._attn_implementation, model.config.output_attentions)
+    some = [text % support_architectures.VOCAB for text in texts]
+    found = head_scores(model, some, TABLE)
+    assert (model.config._attn_implementation, model.config.output_attentions) == before
+    assert_equal(found, eager(model, some), some, layers=support_architectures.LAYERS)
+
+
+def test_one_layers_matrix_at_a_time(texts, monkeypatch):
+    """A model that hands out its attention is read layer by layer: transformers keeps none of the matrices."""
+    model = support_architectures.random_model(support_architectures.tiny("bloom"))
+    kept, forward = [], type(model.base_model).forward
+
+    def spy(self, *args, **options):
+        found = forward(self, *args, **options)
+        kept.extend(found.attentions or ())
+        return found
+
+    monkeypatch.setattr(type(model.base_model), "forward", spy)
+    head_scores(model, [text % support_architectures.VOCAB for text in texts], ["prev"])
+    assert kept
+    assert all(one is None for one in kept)
 
 
 @pytest.mark.parametrize("scaling", [{"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}])
@@ -390,11 +432,11 @@ class TestPlainKernel:
 
 
 class TestRefusals:
-    def test_architecture_without_the_interface(self, texts):
-        from transformers import BloomConfig, BloomForCausalLM
+    def test_attention_to_later_tokens(self, texts):
+        from transformers import XLMConfig, XLMWithLMHeadModel
 
-        model = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=12, n_layer=1, n_head=2))
-        with pytest.raises(UnsupportedModel, match=r"Bloom.* AttentionInterface, so headway cannot see its heads"):
+        model = XLMWithLMHeadModel(XLMConfig(vocab_size=VOCAB, emb_dim=12, n_layers=1, n_heads=2)).eval()
+        with pytest.raises(UnsupportedModel, match=r"MultiHeadAttention attends to later tokens"):
             head_scores(model, texts)
 
     @pytest.mark.parametrize("renumbered", [False, True])

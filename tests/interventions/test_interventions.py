@@ -17,6 +17,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+import support_architectures
 import support_models
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
@@ -493,6 +494,6 @@ def test_bad_input_is_named():
         pass
     with pytest.raises(UsageError, match="n_heads 6 into one with 5"), Patch(llama(), [(0, 0)]).on(model):
         pass
-    model.config.model_type = "unheard_of"
-    with pytest.raises(UnsupportedModel, match="To add it, write an `Architecture`"), Ablate([(0, 0)]).on(model):
+    latent = support_architectures.random_model(support_architectures.tiny("deepseek_v3"))
+    with pytest.raises(UnsupportedModel, match=r"'deepseek_v3' .* one latent vector"), Ablate([(0, 0)]).on(latent):
         pass

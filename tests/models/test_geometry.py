@@ -5,6 +5,7 @@ from transformers import GPTNeoXConfig
 
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.models import read_geometry
+from support_architectures import tiny
 from support_models import CONFIGS, CONTEXT, LAYERS, VOCAB, random_model, saved
 
 
@@ -66,24 +67,31 @@ def test_bad_configs(config, error, words, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "name"),
+    ("config", "context", "keys"),
     [
-        (
-            {"model_type": "bloom", "hidden_size": 10, "n_head": 2, "n_layer": 3, "vocab_size": VOCAB},
-            "BloomForCausalLM",
-        ),
-        ({"model_type": "mpt", "d_model": 10, "n_heads": 2, "n_layers": 3, "vocab_size": VOCAB}, "MptForCausalLM"),
+        ({"model_type": "bloom", "hidden_size": 10, "n_head": 2, "n_layer": 3, "vocab_size": VOCAB}, 2048, 2),
+        ({"model_type": "mpt", "d_model": 10, "n_heads": 2, "n_layers": 3, "max_seq_len": 77}, 77, 2),
+        ({"model_type": "gpt_bigcode", "n_embd": 10, "n_head": 2, "n_layer": 3, "multi_query": True}, 1024, 1),
     ],
 )
-def test_attention_that_cannot_be_seen_is_the_reason(config, name, tmp_path):
+def test_unusual_names_of_settings(config, context, keys, tmp_path):
+    """BLOOM's paper says 2048 tokens, the others' configs say theirs; GPT-BigCode's heads share one key."""
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedModel) as error:
+    geometry = read_geometry(tmp_path)
+    assert (geometry.n_layers, geometry.n_heads, geometry.head_dim, geometry.hidden_size) == (3, 2, 5, 10)
+    assert (geometry.context_length, geometry.n_kv_heads) == (context, keys)
+
+
+def test_infinities_that_transformers_wrote(tmp_path):
+    tiny("bamba").save_pretrained(tmp_path)
+    assert "Infinity" in (tmp_path / "config.json").read_text()
+    assert read_geometry(tmp_path).architecture == "bamba"
+
+
+def test_heads_of_different_sizes_are_refused(tmp_path):
+    tiny("gemma4_text").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="layers of architecture 'gemma4_text' have heads of different sizes"):
         read_geometry(tmp_path)
-    assert str(error.value) == (
-        f"the attention of {name} does not go through transformers' AttentionInterface, so headway cannot see its heads. "
-        "Use one of gemma, gemma2, gpt2, gpt_neox, gpt_oss, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, or another "
-        "decoder whose attention goes through it"
-    )
 
 
 def test_code_of_a_checkpoint_is_not_run(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from headway.errors import CheckpointError, UnsupportedModel, UsageError
-from headway.models import HeadWeights, architecture_of
+from headway.models import HeadWeights, architecture_for
+from support_architectures import random_model, tiny
 from support_models import CONFIGS, LAYERS, saved
 
 ROUNDINGS = {"rtol": 1e-4, "atol": 1e-4}  # float32 products of a few dozen numbers in another order
@@ -16,7 +17,7 @@ def heads_seen_by_attention(model, layer, hidden):
 
     Biases are zero, positions switched off (cos 1, sin 0) and q and k norms, where there are any, skipped.
     """
-    block = model.get_submodule(architecture_of(model.config.model_type).layer.format(layer=layer))
+    block = model.get_submodule(architecture_for(model).layer.format(layer=layer))
     attention = getattr(block, "self_attn", None) or getattr(block, "attention", None) or block.attn
     for name, parameter in attention.named_parameters():
         if name.endswith("bias"):
@@ -62,7 +63,7 @@ def test_heads_are_those_of_the_forward_pass(architecture, tmp_path):
         assert own.shape == (n_heads, geometry.head_dim, geometry.hidden_size)
         torch.testing.assert_close(torch.einsum("btm,hdm->bhtd", hidden, own), of_model, **ROUNDINGS)
     outputs = torch.randn(1, 11, geometry.n_heads, geometry.head_dim)
-    name = architecture_of(architecture).output_projection.partition(".")[2]
+    name = architecture_for(model).output_projection.partition(".")[2]
     with torch.no_grad():
         written = attention.get_submodule(name)(outputs.flatten(2))
     own = torch.from_numpy(weights.get("o", layer))
@@ -110,13 +111,9 @@ def test_returned_weights_are_the_readers_own(tmp_path):
 
 
 class TestRefusals:
-    def test_unknown_architecture(self, tmp_path):
-        from transformers import OPTConfig, OPTForCausalLM
-
-        OPTForCausalLM(
-            OPTConfig(vocab_size=101, hidden_size=12, num_hidden_layers=1, num_attention_heads=2, ffn_dim=7)
-        ).save_pretrained(tmp_path)
-        with pytest.raises(UnsupportedModel, match=r"'opt' .* To add it, write an `Architecture`"):
+    def test_latent_attention(self, tmp_path):
+        random_model(tiny("deepseek_v3")).save_pretrained(tmp_path)
+        with pytest.raises(UnsupportedModel, match=r"'deepseek_v3' .* one latent vector .* write an `Architecture`"):
             HeadWeights(tmp_path)
 
     def test_published_layout_elsewhere(self, tmp_path):

@@ -1,12 +1,13 @@
 """Read the attention of a transformers model during its forward pass.
 
-One attention function, registered with transformers' AttentionInterface, serves every architecture that uses it.
+One attention function, registered with transformers' AttentionInterface, serves every architecture that uses it. The
+others hand out their matrices (`headway.attention.handed_out`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import sdpa_mask
 
 from headway.attention.attention import Attention, attention_of
+from headway.attention.handed_out import handed_out
 from headway.attention.kernels import Logits
 from headway.errors import UnsupportedModel
-from headway.models.attention_interface import require_attention_interface
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -58,20 +59,23 @@ def reading(model: nn.Module, reader: Reader) -> Iterator[None]:
 
     However the block ends, the model is left unchanged.
 
+    A model whose attention does not go through AttentionInterface runs its eager attention instead.
+
     Raises:
-        UnsupportedModel: the architecture does not compute its attention through transformers' AttentionInterface.
+        UnsupportedModel: in a forward pass whose attention cannot be read truthfully.
     """
-    require_attention_interface(model)
+    replaced = getattr(model, "_supports_attention_backend", False)
     configs = _configs(model)
     before = [config._attn_implementation_internal for config in configs]
     training = [module for module in model.modules() if module.training]
     token = _reader.set(reader)
     try:
         for config in configs:
-            config._attn_implementation_internal = NAME
+            config._attn_implementation_internal = NAME if replaced else "eager"
         for module in training:
             module.training = False
-        yield
+        with nullcontext() if replaced else handed_out(model, configs, reader):
+            yield
     finally:
         _reader.reset(token)
         for config, implementation in zip(configs, before, strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from headway.errors import UnsupportedModel, UsageError
-from headway.models import Architecture, architecture_of
+from headway.models import Architecture, architecture_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,8 +74,8 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     Raises:
         UnsupportedModel: the output projection is unknown. The message says what to add.
     """
-    config = model.config
-    architecture = architecture_of(config.model_type)
+    config = model.config.get_text_config()
+    architecture = architecture_for(model)
     # The base model is an attribute of the causal language model. A base model alone lacks this prefix.
     prefix = "" if hasattr(model, architecture.layer.partition(".")[0]) else architecture.layer.partition(".")[0] + "."
     layers, projections = [], []

@@ -390,6 +390,11 @@ def _permuted_weights(
                         saved[parameter] = parameter.data
                         parameter.data = parameter.data.clone()
                     heads = heads_of(parameter.data)
+                    if heads.untyped_storage().data_ptr() != parameter.data.untyped_storage().data_ptr():
+                        raise UnsupportedModel(
+                            f"the heads of {kind} in {', '.join(body.architecture.model_types)} do not lie apart in its fused "
+                            "weight, so headway cannot reorder them. Reorder outputs instead: leave out the kinds"
+                        )
                     heads.copy_(heads[list(order)].clone())
         yield
     finally:
@@ -422,7 +427,7 @@ def _require_known(body: Anatomy, parameters: Mapping[str, torch.nn.Parameter]) 
     architecture = body.architecture
     weights = {weight.tensor for weight in architecture.weights.values()}
     known = weights | set(map(_bias, weights)) | architecture.shared | set().union(*architecture.per_head.values())
-    attention = architecture.output_projection.rpartition(".")[0] + "."
+    attention = f"{architecture.attention}."
     for name in parameters:
         if name.startswith(attention) and name not in known:
             raise UnsupportedModel(

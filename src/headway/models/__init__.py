@@ -1,10 +1,11 @@
 """Read a checkpoint: head geometry, per-head weights, a ready torch module, the tokenizer, and batches of texts."""
 
 from headway.devices import choose_device
-from headway.models.architectures import ARCHITECTURES, KINDS, Architecture, architecture_of
+from headway.models.architectures import ARCHITECTURES, KINDS, Architecture
 from headway.models.config import geometry_of, read_geometry, settings_of
 from headway.models.geometry import Geometry
 from headway.models.loading import DTYPES, load, torch_dtype
+from headway.models.structure import architecture_for
 from headway.models.tokenizers import Tokenizer, load_tokenizer
 from headway.models.weights import LAYOUTS, HeadWeights
 
@@ -17,7 +18,7 @@ __all__ = [
     "Geometry",
     "HeadWeights",
     "Tokenizer",
-    "architecture_of",
+    "architecture_for",
     "choose_device",
     "geometry_of",
     "load",

@@ -1,6 +1,7 @@
 """The names and layouts of the attention weights of each supported architecture.
 
-No other module knows them. Each architecture is one short entry in `ARCHITECTURES`.
+Each architecture that headway knows by name is one short entry in `ARCHITECTURES`. `headway.models.structure` finds the
+weights of many others.
 
 Shapes use these letters: N query heads, K key and value heads (K <= N with grouped queries), D head_dim, M hidden_size.
 Every reader returns (heads, D, M). Row d of head h is a direction that the head reads from the residual stream (q, k, v)
@@ -12,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
-
-from headway.errors import UnsupportedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Architecture:
         layer: name of a layer's module in the causal language model, with `{layer}` for its number.
         weights: the stored weight of each of `KINDS`.
         output_projection: the module within a layer that projects the joined outputs (..., N * D) of the heads.
-        final_norm: name of the norm before the unembedding.
+        final_norm: name of the norm before the unembedding; None if headway does not know the model's norms.
         input_norm: the norm within a layer that queries, keys and values read; None if they read the residual stream.
         output_norm: the norm within a layer between the output projection and the residual stream, if there is one.
         norms: the norms within a layer of the queries `q` and the keys `k`, if there are any.
@@ -55,7 +55,7 @@ class Architecture:
     layer: str
     weights: Mapping[str, StoredWeight]
     output_projection: str
-    final_norm: str
+    final_norm: str | None
     input_norm: str | None
     output_norm: str | None = None
     norms: Mapping[str, str] = field(default_factory=dict)
@@ -64,20 +64,29 @@ class Architecture:
     published: Mapping[str, StoredWeight] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def attention(self) -> str:
+        """Name of the attention module within a layer, which holds all weights."""
+        words = [weight.tensor.split(".")[:-2] for weight in self.weights.values()]
+        common = takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+        return ".".join(column[0] for column in common)
 
-def _rows(weight: Tensor, geometry: Geometry) -> Tensor:
+
+def rows(weight: Tensor, geometry: Geometry) -> Tensor:
     """Heads of a separate linear layer: (K * D, M)."""
     return weight.view(-1, geometry.head_dim, geometry.hidden_size)
 
 
-def _columns(weight: Tensor, geometry: Geometry) -> Tensor:
+def columns(weight: Tensor, geometry: Geometry) -> Tensor:
     """Heads of an output projection stored as a linear layer: (M, N * D)."""
     return weight.view(geometry.hidden_size, geometry.n_heads, geometry.head_dim).permute(1, 2, 0)
 
 
-def _heads_then_kinds(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
+def heads_then_kinds(weight: Tensor, geometry: Geometry, kind: int, turned: bool = False) -> Tensor:
     """Heads of GPT-NeoX's fused linear layer: (N * 3 * D, M)."""
-    return weight.view(geometry.n_heads, 3, geometry.head_dim, geometry.hidden_size)[:, kind]
+    fused = _linear(weight, geometry, turned)
+    heads: Tensor = fused.unflatten(0, (geometry.n_heads, 3, geometry.head_dim))
+    return heads[:, kind]
 
 
 def _kinds_then_heads(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
@@ -88,13 +97,33 @@ def _kinds_then_heads(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
     return weight.view(3, geometry.n_heads, geometry.head_dim, geometry.hidden_size)[kind]
 
 
-def _conv1d_kinds(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
-    """Heads of GPT-2's fused Conv1D, a transposed linear layer: (M, 3 * N * D)."""
-    fused = weight.view(geometry.hidden_size, 3, geometry.n_heads, geometry.head_dim)
-    return fused[:, kind].permute(1, 2, 0)
+def kinds_in_blocks(weight: Tensor, geometry: Geometry, kind: int, turned: bool = False) -> Tensor:
+    """Heads of a fused layer that holds all queries, then all keys, then all values: (N * D + 2 * K * D, M)."""
+    sizes = [heads * geometry.head_dim for heads in (geometry.n_heads, geometry.n_kv_heads, geometry.n_kv_heads)]
+    block = _linear(weight, geometry, turned).split(sizes)[kind]
+    heads: Tensor = block.unflatten(0, (-1, geometry.head_dim))
+    return heads
 
 
-def _conv1d_rows(weight: Tensor, geometry: Geometry) -> Tensor:
+def grouped_kinds(weight: Tensor, geometry: Geometry, kind: int, turned: bool = False) -> Tensor:
+    """Heads of a fused layer that holds, group by group, the queries, their key and their value: (K * (N / K + 2) * D, M)."""
+    group = geometry.n_heads // geometry.n_kv_heads
+    fused: Tensor = _linear(weight, geometry, turned).unflatten(0, (geometry.n_kv_heads, group + 2, geometry.head_dim))
+    return (fused[:, :group], fused[:, group : group + 1], fused[:, group + 1 :])[kind].flatten(0, 1)
+
+
+def partitioned_kinds(weight: Tensor, geometry: Geometry, kind: int) -> Tensor:
+    """Heads of CodeGen's fused layer: four parts, each with the queries, values and keys of a quarter of the heads."""
+    parts = weight.view(4, 3, geometry.n_heads // 4, geometry.head_dim, geometry.hidden_size)
+    return parts[:, (0, 2, 1)[kind]].flatten(0, 1)
+
+
+def _linear(weight: Tensor, geometry: Geometry, turned: bool) -> Tensor:
+    """A fused weight as (outputs, M). A Conv1D (`turned`) stores it as (M, outputs)."""
+    return weight.view(geometry.hidden_size, -1).T if turned else weight.view(-1, geometry.hidden_size)
+
+
+def conv1d_rows(weight: Tensor, geometry: Geometry) -> Tensor:
     """Heads of GPT-2's output Conv1D: (N * D, M)."""
     return weight.view(geometry.n_heads, geometry.head_dim, geometry.hidden_size)
 
@@ -104,7 +133,7 @@ def _fused(tensor: str, read: Callable[..., Tensor]) -> dict[str, StoredWeight]:
 
 
 _NEOX_QKV = "attention.query_key_value.weight"
-_NEOX_O = {"o": StoredWeight("attention.dense.weight", _columns)}
+_NEOX_O = {"o": StoredWeight("attention.dense.weight", columns)}
 
 _NORMS = {"q": "self_attn.q_norm", "k": "self_attn.k_norm"}
 _GAINS = {kind: (f"{norm}.weight",) for kind, norm in _NORMS.items()}
@@ -112,8 +141,8 @@ _AFTER = "post_attention_layernorm"  # in these models the norm of attention's o
 _LLAMA = Architecture(
     model_types=frozenset({"llama", "mistral", "qwen2", "olmo", "gemma"}),
     layer="model.layers.{layer}",
-    weights={kind: StoredWeight(f"self_attn.{kind}_proj.weight", _rows) for kind in "qkv"}
-    | {"o": StoredWeight("self_attn.o_proj.weight", _columns)},
+    weights={kind: StoredWeight(f"self_attn.{kind}_proj.weight", rows) for kind in "qkv"}
+    | {"o": StoredWeight("self_attn.o_proj.weight", columns)},
     output_projection="self_attn.o_proj",
     final_norm="model.norm",
     input_norm="input_layernorm",
@@ -123,7 +152,7 @@ ARCHITECTURES = (
     Architecture(
         model_types=frozenset({"gpt_neox"}),
         layer="gpt_neox.layers.{layer}",
-        weights=_fused(_NEOX_QKV, _heads_then_kinds) | _NEOX_O,
+        weights=_fused(_NEOX_QKV, heads_then_kinds) | _NEOX_O,
         published=_fused(_NEOX_QKV, _kinds_then_heads) | _NEOX_O,
         output_projection="attention.dense",
         final_norm="gpt_neox.final_layer_norm",
@@ -133,7 +162,8 @@ ARCHITECTURES = (
     Architecture(
         model_types=frozenset({"gpt2"}),
         layer="transformer.h.{layer}",
-        weights=_fused("attn.c_attn.weight", _conv1d_kinds) | {"o": StoredWeight("attn.c_proj.weight", _conv1d_rows)},
+        weights=_fused("attn.c_attn.weight", partial(kinds_in_blocks, turned=True))
+        | {"o": StoredWeight("attn.c_proj.weight", conv1d_rows)},
         output_projection="attn.c_proj",
         final_norm="transformer.ln_f",
         input_norm="ln_1",
@@ -156,6 +186,15 @@ ARCHITECTURES = (
         per_head=_GAINS,
     ),
     # A sink is one logit for each query head, which competes with the logits of its keys: (N).
+    Architecture(
+        model_types=frozenset({"codegen"}),
+        layer="transformer.h.{layer}",
+        weights=_fused("attn.qkv_proj.weight", partitioned_kinds)
+        | {"o": StoredWeight("attn.out_proj.weight", columns)},
+        output_projection="attn.out_proj",
+        final_norm=None,
+        input_norm=None,
+    ),
     replace(_LLAMA, model_types=frozenset({"gpt_oss"}), per_head={"q": ("self_attn.sinks",)}),
 )
 
@@ -170,24 +209,6 @@ def renamed(name: str, model_type: str) -> str:
     return name
 
 
-def architecture_of(model_type: str) -> Architecture:
-    """Return the entry for `model_type`.
-
-    Raises:
-        UnsupportedModel: there is no entry. The message says how to add one.
-    """
-    for architecture in ARCHITECTURES:
-        if model_type in architecture.model_types:
-            return architecture
-    raise UnsupportedModel(
-        f"headway does not know how the architecture {model_type!r} stores its attention weights (known: {known_architectures()}). "
-        "To add it, write an `Architecture` in headway/models/architectures.py: the name of its layers, the tensors of "
-        "q, k, v and o with the order of their axes, the output projection, and any other parameters of its heads. "
-        "tests/models/test_weights.py "
-        "then compares it with the model's own forward pass"
-    )
-
-
-def known_architectures() -> str:
-    """Names of the supported architectures, for messages."""
-    return ", ".join(sorted(name for entry in ARCHITECTURES for name in entry.model_types))
+def declared(model_type: str) -> Architecture | None:
+    """Return the entry for `model_type`, or None if there is none."""
+    return next((entry for entry in ARCHITECTURES if model_type in entry.model_types), None)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
-from headway.models.attention_interface import require_attention_interface
 from headway.models.geometry import Geometry
 from headway.suites.selection import deciding
 
@@ -49,12 +48,12 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         architecture=config.model_type,
         n_layers=_number(model, "num_hidden_layers", folder),
         n_heads=n_heads,
-        n_kv_heads=getattr(config, "num_key_value_heads", None) or n_heads,
-        head_dim=getattr(config, "head_dim", None) or hidden_size // n_heads,
+        n_kv_heads=_kv_heads(config, n_heads),
+        head_dim=_head_dim(config, folder) or hidden_size // n_heads,
         hidden_size=hidden_size,
         rotary_dim=_rotary_dim(model),
         n_params=sum(parameter.numel() for parameter in model.parameters()),
-        context_length=_number(model, "max_position_embeddings", folder),
+        context_length=_context_length(model, folder),
         vocab_size=_number(model, "vocab_size", folder),
     )
 
@@ -63,13 +62,51 @@ def _number(model: PreTrainedModel, name: str, folder: str) -> int:
     config = model.config.get_text_config()
     value = getattr(config, name, None)
     if not isinstance(value, int):
-        # First: unusual configs, such as BLOOM's, mostly come with unusual attention.
-        require_attention_interface(model)
         raise UnsupportedModel(
             f"{folder}: the config of architecture {config.model_type!r} has no {name}. headway supports causal "
             "language models with attention heads in every layer"
         )
     return value
+
+
+def _head_dim(config: Any, folder: str) -> int | None:
+    """The config's `head_dim`, if it has one.
+
+    Raises:
+        UnsupportedModel: it differs between layers.
+    """
+    try:
+        return getattr(config, "head_dim", None)
+    except Exception as error:  # transformers raises it for settings of single layers, from a module that may move
+        raise UnsupportedModel(
+            f"{folder}: the layers of architecture {config.model_type!r} have heads of different sizes. headway supports "
+            "models whose layers all have the same"
+        ) from error
+
+
+def _kv_heads(config: Any, n_heads: int) -> int:
+    """Key and value heads, by the names and switches that configs have for them."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1
+    if config.model_type == "falcon" and not config.new_decoder_architecture:
+        return n_heads  # its num_kv_heads counts only in the new architecture
+    inner = getattr(config, "attn_config", None)
+    names = ("num_key_value_heads", "num_kv_heads")
+    found = next((value for name in names if (value := getattr(config, name, None))), None)
+    return found or getattr(inner, "kv_n_heads", None) or n_heads
+
+
+# Positions that are biases of distances need no table, so BLOOM's config has no longest text. It was trained on 2,048 tokens
+# (BigScience 2022, "BLOOM").
+_TRAINED_ON = {"bloom": 2048}
+
+
+def _context_length(model: PreTrainedModel, folder: str) -> int:
+    config = model.config.get_text_config()
+    for name in ("max_seq_len", "max_target_positions"):
+        if isinstance(length := getattr(config, name, None), int):
+            return length
+    return _TRAINED_ON.get(config.model_type) or _number(model, "max_position_embeddings", folder)
 
 
 def _rotary_dim(model: PreTrainedModel) -> int:
@@ -117,9 +154,19 @@ def read_config(text: str, folder: str) -> PreTrainedConfig:
             "Try a newer transformers. headway never runs code that comes with a checkpoint"
         )
     try:
-        return CONFIG_MAPPING[model_type].from_dict(values)
+        return CONFIG_MAPPING[model_type].from_dict(_with_infinities(values))
     except Exception as error:  # each architecture validates its config in its own way
         raise CheckpointError(f"architecture {model_type!r} rejects {folder}/config.json: {error}") from error
+
+
+def _with_infinities(value: Any) -> Any:
+    """Values of a config in which transformers wrote an infinity as {"__float__": "Infinity"}."""
+    if isinstance(value, dict):
+        tagged = value.get("__float__") if len(value) == 1 else None
+        return (
+            float(tagged) if isinstance(tagged, str) else {name: _with_infinities(own) for name, own in value.items()}
+        )
+    return [_with_infinities(own) for own in value] if isinstance(value, list) else value
 
 
 def _json_object(text: str, folder: str) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headway.errors import UnsupportedModel, UsageError
-from headway.models.architectures import architecture_of
 from headway.models.config import geometry_of
 from headway.models.norms import Norm, norm_of
+from headway.models.structure import architecture_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,8 +32,14 @@ class Paths:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model, self._base = model, model.base_model
-        self.architecture = architecture_of(model.config.model_type)
+        self.architecture = architecture_for(model)
         self.geometry = geometry_of(model)
+        if self.architecture.final_norm is None:
+            raise UnsupportedModel(
+                f"headway does not know the norms of the architecture {model.config.model_type!r}, which scale what its heads "
+                "read and write. Write an `Architecture` with them in headway/models/architectures.py"
+            )
+        self._final_norm = self.architecture.final_norm
 
     @property
     def embedding(self) -> Tensor:
@@ -58,7 +64,7 @@ class Paths:
     @cached_property
     def final_norm(self) -> nn.Module:
         """The norm before the unembedding."""
-        return self._module(self._base, self._own_name(self.architecture.final_norm))
+        return self._module(self._base, self._own_name(self._final_norm))
 
     def output_norm(self, layer: int) -> nn.Module | None:
         """The norm through which the output of a layer's attention goes to the residual stream, if there is one."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headway.errors import UnsupportedModel, UsageError
-from headway.models.architectures import KINDS, architecture_of
-from headway.models.config import read_geometry
+from headway.models.architectures import KINDS
+from headway.models.config import config_text, read_geometry
+from headway.models.structure import architecture_of_config
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class HeadWeights:
 
     def __init__(self, folder: str | PathLike[str], layout: str = "true") -> None:
         self.geometry = read_geometry(folder)
-        self._architecture = architecture_of(self.geometry.architecture)
+        self._architecture = architecture_of_config(config_text(folder), str(folder))
         self._stored = self._architecture.weights
         if layout == "published":
             if self._architecture.published is None:
