@@ -346,7 +346,11 @@ def _at_first_step(where: str, axes: Sequence[str]) -> str:
     """The same selection, at the first step of each run."""
     from headway.suites.where import parse_where
 
-    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where, axes).items.items() if axis != "step")
+    kept = (
+        f"{axis}={','.join(items)}"
+        for axis, items in parse_where(where, axes).items.items()
+        if axis not in ("step", "tokens")
+    )
     return " ".join([*kept, "step=first"])
 
 
@@ -684,9 +688,10 @@ def audit(
 
 
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
-    """Warn of checkpoints that an audit has flagged."""
+    """Warn of checkpoints that an audit has flagged, or else that public reports say are wrong."""
     import warnings
 
+    from headway.integrity.known import standing
     from headway.integrity.memory import flags
 
     flagged = {checkpoint.key: flags(checkpoint) for checkpoint in checkpoints}
@@ -698,6 +703,52 @@ def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
             "They are computed all the same. To leave them out, select other checkpoints with --where",
             stacklevel=3,
         )
+    reported = {one.key: standing(one) for one in checkpoints if one.key not in flagged}
+    reported = {key: reports for key, reports in reported.items() if reports}
+    if reported:
+        key, reports = next(iter(reported.items()))
+        warnings.warn(
+            f"public reports say that {len(reported)} of {count(len(checkpoints), 'checkpoint')} may be wrong, such as {key}: "
+            f"{reports[0].what} ({reports[0].reported}). They are computed all the same. Run `headway audit` to confirm or "
+            "withdraw the reports",
+            stacklevel=3,
+        )
+
+
+@documented(options.SUITES)
+def describe_suites(
+    name: str | PathLike[str] | None = options.SUITE_NAME.default,
+    *,
+    tree: bool = options.TREE.default,
+    where: str = options.WHERE.default,
+) -> list[str]:
+    """List the known suites, or show one: sizes, seeds, steps, tokens, licence and origin.
+
+    What public reports say of a suite is shown with it.
+
+    Args:
+        {options}
+
+    Returns:
+        One text for each suite. Nothing is fetched for it, except for a tree.
+
+    Raises:
+        SelectionError: The suite or the selection is unknown.
+        CheckpointError: The Hub does not answer when it is asked for steps.
+        UsageError: A tree of all suites is asked for.
+    """
+    from headway.integrity.known import of_suite
+    from headway.suites import known_suites
+    from headway.suites.tree import tree as drawn
+
+    if name is None:
+        if tree:
+            raise UsageError("--tree needs the name of one suite, such as `headway suites pythia --tree`")
+        return [str(info) for info in known_suites()]
+    suite = open_suite(name)
+    reports = of_suite(suite.name) if suite.name == name else ()
+    said = "\n".join([str(suite.describe()), *(f"  reported      {report}" for report in reports)])
+    return [said, drawn(suite, where)] if tree else [said]
 
 
 @documented(options.STATUS)

@@ -116,6 +116,12 @@ def parse_step(revision: str) -> int | None:
     return stated.step if stated else None
 
 
+def tokens_in(revision: str) -> int | None:
+    """The number of tokens in a revision's name, or None."""
+    stated = parse_revision(revision)
+    return stated.tokens if stated else None
+
+
 def parse_run(run: str) -> RunName:
     """Model, size and seed in a run's name.
 
