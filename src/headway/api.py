@@ -661,6 +661,9 @@ def audit(
     An audit reads only what the Hub states of its files. With `deep` it reads the weights, too: NaN, odd shapes, steps
     out of place, and runs that do not descend from their own step 0. Weights that were read once are not read again.
 
+    If `out` is a run directory whose table of heads or of abilities has losses, steps whose loss is out of line with those
+    before and after them are found, too.
+
     Each checkpoint is compared with the last step of its run, whether `where` selects that or not. The findings are
     kept in the user's cache, and `measure` and `cluster` warn of flagged checkpoints.
 
@@ -678,13 +681,38 @@ def audit(
 
     if out is not None:
         require_folder(out)
+    opened = open_suite(suite)
+    losses = _measured_losses(RunDirectory(out), opened.name) if out is not None else {}
     found = audit_suite(
-        open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
+        opened,
+        where,
+        tensors=TensorFiles if deep else None,
+        keep=keep_files,
+        losses=losses,
+        progress=progress or Silent(),
     )
     if out is not None:
         found.save(RunDirectory(out).path)
     found.remember()
     return found
+
+
+def _measured_losses(rundir: RunDirectory, suite: str) -> dict[str, list[tuple[int, float]]]:
+    """Steps with their losses, by run of `suite`, from the table of heads or else of abilities; none if there are none."""
+    import polars as pl
+
+    rows = None
+    if rundir.partitions("heads"):
+        heads = rundir.read("heads")
+        rows = heads.select("suite", "run", "step", value="loss") if "loss" in heads.columns else None
+    if rows is None and rundir.partitions("abilities"):
+        rows = rundir.read("abilities").filter(pl.col("ability") == "loss").select("suite", "run", "step", "value")
+    if rows is None:
+        return {}
+    rows = (
+        rows.filter(pl.col("suite") == suite, pl.col("value").is_finite()).unique(["run", "step"]).sort("run", "step")
+    )
+    return {str(run): own.select("step", "value").rows() for (run,), own in rows.group_by("run", maintain_order=True)}
 
 
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:

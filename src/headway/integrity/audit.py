@@ -18,6 +18,7 @@ import polars as pl
 
 from headway.integrity.files import Facts, Finding, find, stated_facts
 from headway.integrity.known import Verdict, verdicts
+from headway.integrity.losses import Curve, loss_findings
 from headway.integrity.memory import cache_folder, place_of, remember
 from headway.integrity.signatures import Signatures, Tensors
 from headway.integrity.weights import weight_findings
@@ -130,6 +131,7 @@ def audit(
     *,
     tensors: Callable[[Path], Tensors] | None = None,
     keep: bool = True,
+    losses: Mapping[str, Curve] | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Compare the stated hashes, sizes and names of the checkpoints' files. Nothing is downloaded for that.
@@ -142,6 +144,8 @@ def audit(
             compare distances between steps, NaN, shapes and the similarity to step 0. A small signature of each
             checkpoint is saved in the user's cache folder, so that an interrupted audit can continue.
         keep: whether downloaded weights stay in the Hub's cache.
+        losses: steps with their losses on one text, by run, as they were measured. Those of audited steps are compared
+            with their neighbours.
 
     Raises:
         SelectionError: the selection names something unknown.
@@ -153,6 +157,9 @@ def audit(
     if tensors is not None:
         signatures = Signatures(cache_folder() / "signatures", tensors, keep_files=keep)
         findings += weight_findings(facts, signatures, progress=progress)
+    audited = {(fact.checkpoint.run, fact.checkpoint.step) for fact in facts}
+    for run, curve in (losses or {}).items():
+        findings += [one for one in loss_findings(run, curve) if (run, one.steps[0]) in audited]
     places = {fact.checkpoint.run: place_of(fact.checkpoint) for fact in facts}
     order = {run: i for i, run in enumerate(places)}
     findings.sort(key=lambda finding: order[finding.run])
