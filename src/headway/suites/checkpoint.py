@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headway.tables import axis_column
+from headway.tables import TOKENS_SEEN, axis_column
 
 # Names of axes with their values, in the suite's order, such as (("repeated", "0.5"), ("window", "none")).
 Axes = tuple[tuple[str, str], ...]
@@ -79,6 +79,7 @@ class Checkpoint:
     def columns(self) -> dict[str, Any]:
         """The columns that identify the checkpoint in a table, by name; those of its axes are the last."""
         named = {name: getattr(self, name) for name in ("suite", "run", "model", "size", "seed", "step")}
+        named[TOKENS_SEEN.name] = self.tokens
         return named | {axis_column(name): value for name, value in self.axes}
 
     @property
