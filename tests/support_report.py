@@ -54,7 +54,7 @@ def heads_frame(sizes=("1m", "5m", "31m"), seeds=("1", "2", "3"), steps=STEPS, n
                         rise = height / (1 + (middle / max(step, 1)) ** 2) if (layer, head) == riser and step > 1 else 0
                         rows.append(
                             ("made", f"{names(size)}-{names(seed)}", names(size), names(size), names(seed), step,
-                             n_params, n_layers, n_heads, layer, head, start[layer, head] + drift + rise)
+                             None, n_params, n_layers, n_heads, layer, head, start[layer, head] + drift + rise)
                         )  # fmt: skip
     return pl.DataFrame(
         rows, schema={**schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS), "prev_self_ratio": pl.Float64}, orient="row"

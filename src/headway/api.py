@@ -419,7 +419,11 @@ def _at_first_step(where: str, axes: Sequence[str]) -> str:
     """The same selection, at the first step of each run."""
     from headway.suites.where import parse_where
 
-    kept = (f"{axis}={','.join(items)}" for axis, items in parse_where(where, axes).items.items() if axis != "step")
+    kept = (
+        f"{axis}={','.join(items)}"
+        for axis, items in parse_where(where, axes).items.items()
+        if axis not in ("step", "tokens")
+    )
     return " ".join([*kept, "step=first"])
 
 
@@ -730,6 +734,9 @@ def audit(
     An audit reads only what the Hub states of its files. With `deep` it reads the weights, too: NaN, odd shapes, steps
     out of place, and runs that do not descend from their own step 0. Weights that were read once are not read again.
 
+    If `out` is a run directory whose table of heads or of abilities has losses, steps whose loss is out of line with those
+    before and after them are found, too.
+
     Each checkpoint is compared with the last step of its run, whether `where` selects that or not. The findings are
     kept in the user's cache, and `measure` and `cluster` warn of flagged checkpoints.
 
@@ -747,8 +754,15 @@ def audit(
 
     if out is not None:
         require_folder(out)
+    opened = open_suite(suite)
+    losses = _measured_losses(RunDirectory(out), opened.name) if out is not None else {}
     found = audit_suite(
-        open_suite(suite), where, tensors=TensorFiles if deep else None, keep=keep_files, progress=progress or Silent()
+        opened,
+        where,
+        tensors=TensorFiles if deep else None,
+        keep=keep_files,
+        losses=losses,
+        progress=progress or Silent(),
     )
     if out is not None:
         found.save(RunDirectory(out).path)
@@ -756,10 +770,29 @@ def audit(
     return found
 
 
+def _measured_losses(rundir: RunDirectory, suite: str) -> dict[str, list[tuple[int, float]]]:
+    """Steps with their losses, by run of `suite`, from the table of heads or else of abilities; none if there are none."""
+    import polars as pl
+
+    rows = None
+    if rundir.partitions("heads"):
+        heads = rundir.read("heads")
+        rows = heads.select("suite", "run", "step", value="loss") if "loss" in heads.columns else None
+    if rows is None and rundir.partitions("abilities"):
+        rows = rundir.read("abilities").filter(pl.col("ability") == "loss").select("suite", "run", "step", "value")
+    if rows is None:
+        return {}
+    rows = (
+        rows.filter(pl.col("suite") == suite, pl.col("value").is_finite()).unique(["run", "step"]).sort("run", "step")
+    )
+    return {str(run): own.select("step", "value").rows() for (run,), own in rows.group_by("run", maintain_order=True)}
+
+
 def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
-    """Warn of checkpoints that an audit has flagged."""
+    """Warn of checkpoints that an audit has flagged, or else that public reports say are wrong."""
     import warnings
 
+    from headway.integrity.known import standing
     from headway.integrity.memory import flags
 
     flagged = {checkpoint.key: flags(checkpoint) for checkpoint in checkpoints}
@@ -771,6 +804,52 @@ def _warn_of_flagged(checkpoints: Sequence[Checkpoint]) -> None:
             "They are computed all the same. To leave them out, select other checkpoints with --where",
             stacklevel=3,
         )
+    reported = {one.key: standing(one) for one in checkpoints if one.key not in flagged}
+    reported = {key: reports for key, reports in reported.items() if reports}
+    if reported:
+        key, reports = next(iter(reported.items()))
+        warnings.warn(
+            f"public reports say that {len(reported)} of {count(len(checkpoints), 'checkpoint')} may be wrong, such as {key}: "
+            f"{reports[0].what} ({reports[0].reported}). They are computed all the same. Run `headway audit` to confirm or "
+            "withdraw the reports",
+            stacklevel=3,
+        )
+
+
+@documented(options.SUITES)
+def describe_suites(
+    name: str | PathLike[str] | None = options.SUITE_NAME.default,
+    *,
+    tree: bool = options.TREE.default,
+    where: str = options.WHERE.default,
+) -> list[str]:
+    """List the known suites, or show one: sizes, seeds, steps, tokens, licence and origin.
+
+    What public reports say of a suite is shown with it.
+
+    Args:
+        {options}
+
+    Returns:
+        One text for each suite. Nothing is fetched for it, except for a tree.
+
+    Raises:
+        SelectionError: The suite or the selection is unknown.
+        CheckpointError: The Hub does not answer when it is asked for steps.
+        UsageError: A tree of all suites is asked for.
+    """
+    from headway.integrity.known import of_suite
+    from headway.suites import known_suites
+    from headway.suites.tree import tree as drawn
+
+    if name is None:
+        if tree:
+            raise UsageError("--tree needs the name of one suite, such as `headway suites pythia --tree`")
+        return [str(info) for info in known_suites()]
+    suite = open_suite(name)
+    reports = of_suite(suite.name) if suite.name == name else ()
+    said = "\n".join([str(suite.describe()), *(f"  reported      {report}" for report in reports)])
+    return [said, drawn(suite, where)] if tree else [said]
 
 
 @documented(options.STATUS)

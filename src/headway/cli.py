@@ -245,11 +245,11 @@ def _scores() -> str:
 
 
 @_command(options.SUITES)
-def suites() -> None:
-    from headway.suites import known_suites
+def suites(**given: Any) -> None:
+    from headway import api
 
-    for info in known_suites():
-        for line in f"{info}\n".split("\n"):
+    for text in api.describe_suites(**given):
+        for line in f"{text}\n".split("\n"):
             _echo(line)
 
 
@@ -336,6 +336,8 @@ def audit(**given: Any) -> None:
         found = api.audit(progress=progress, **given)
     for finding in found.findings:
         _echo(f"  {'note' if finding.note else 'flag'}  {finding.run}: {finding.message}")
+    for verdict in found.verdicts:
+        _echo(f"  {verdict.status}  public report of {verdict}")
     notes = sum(finding.note for finding in found.findings)
     _echo(
         f"{count(found.table.height, 'checkpoint')} looked at, {found.n_flagged} flagged; "

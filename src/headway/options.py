@@ -185,7 +185,7 @@ def _lines(own: Iterable[Option[Any]], indent: str) -> str:
 SUITE = Option[str](
     "suite",
     REQUIRED,
-    "A suite's name, a folder RUN/REVISION/ or FOLDER/RUN/REVISION/, or hf:OWNER/NAME for repositories of the Hub.",
+    "A suite's name, a folder RUN/REVISION/ or FOLDER/RUN/REVISION/, a suite file NAME.toml, or hf:OWNER/NAME.",
     unit="suite",
     choices=(
         "pythia",
@@ -194,6 +194,26 @@ SUITE = Option[str](
         "olmo2",
         "olmo2-stage2",
         "stanford-gpt2",
+        "amber",
+        "babylm",
+        "bloom",
+        "crystal",
+        "datadecide",
+        "fineweb-ablations",
+        "k2",
+        "multiberts",
+        "olmo-0724",
+        "olmo-1.7",
+        "olmo",
+        "olmo3",
+        "olmoe",
+        "open-sci-ref",
+        "pico",
+        "redpajama-incite",
+        "smollm2",
+        "smollm3",
+        "tinyllama",
+        "trillion",
         "nano",
         "nano-standard",
     ),
@@ -255,11 +275,23 @@ IN_PYTHON = (EXECUTOR, PROGRESS)
 
 # --- suites ---------------------------------------------------------------------------------------------------------
 
+SUITE_NAME = Option[str | None](
+    "name",
+    None,
+    "The suite to show, with what public reports say of it; all known suites if not given.",
+    unit="suite",
+    choices=SUITE.choices,
+    positional=True,
+)
+TREE = Option("tree", False, "List each run with its steps; the Hub is asked for those that it names.", Takes.SWITCH)
 SUITES = Command(
     "suites",
-    "List the known suites: sizes, seeds, steps and origin.",
-    (),
-    (("suites", "Then name one in headway measure; a folder of checkpoints is a suite, too."),),
+    "List the known suites, or show one: sizes, seeds, steps, tokens, licence and origin.",
+    (SUITE_NAME, TREE, WHERE),
+    (
+        ("suites", "Then name one in headway measure; a folder of checkpoints is a suite, too."),
+        ('suites smollm3 --tree --where "tokens=1T..2T"', "Each of its runs, with its steps."),
+    ),
 )
 
 # --- measure --------------------------------------------------------------------------------------------------------

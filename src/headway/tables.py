@@ -26,6 +26,9 @@ class Column:
     meaning: str
 
 
+# Not called `tokens`, because patterns have a column of that name. Tables of older releases lack it.
+TOKENS_SEEN = Column("tokens_seen", pl.Int64(), "tokens", "tokens that the run has seen until then; null if unknown")
+
 # Columns that identify a checkpoint, in every table with rows of checkpoints.
 CHECKPOINT_COLUMNS = (
     Column("suite", pl.String(), "", "family of training runs"),
@@ -34,6 +37,7 @@ CHECKPOINT_COLUMNS = (
     Column("size", pl.String(), "", "the size as the suite names it, such as 14m"),
     Column("seed", pl.String(), "", "the seed as the suite names it, such as 1 or data-seed2"),
     Column("step", pl.Int64(), "optimizer steps", "training step, 0 is initialisation"),
+    TOKENS_SEEN,
     Column("n_params", pl.Int64(), "parameters", "embedding and unembedding included"),
     Column("n_layers", pl.Int32(), "layers", "layers of the model"),
     Column("n_heads", pl.Int32(), "heads", "query heads in a layer"),
@@ -51,6 +55,12 @@ def axis_column(axis: str) -> str:
 def axes_of(columns: Iterable[str]) -> tuple[str, ...]:
     """Names of the axes that are among the `columns` of a table, in their order."""
     return tuple(name.removeprefix(_AXIS) for name in columns if name.startswith(_AXIS))
+
+
+def with_tokens(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with the column of tokens seen, null if it was made by an older release or from a file of others."""
+    absent = TOKENS_SEEN.name not in frame.columns
+    return frame.with_columns(pl.lit(None, TOKENS_SEEN.dtype).alias(TOKENS_SEEN.name)) if absent else frame
 
 
 HEAD_COLUMNS = (

@@ -42,6 +42,7 @@ def test_names_and_counts_become_ours(tmp_path):
         "size": "14m",
         "seed": "7",
         "step": 512,
+        "tokens_seen": None,
         "n_params": 14_067_712,
         "n_layers": 6,
         "n_heads": 4,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headway.errors import CheckpointError, SelectionError
 from headway.suites import FolderSource, HubSource, Suite, known_suites, open_suite
-from headway.suites.names import parse_run, parse_step, size_order
+from headway.suites.names import parse_revision, parse_run, parse_step, size_order
 from headway.suites.registry import PYTHIA_STEPS
 from hub_server import HubServer
 
@@ -20,12 +20,59 @@ from hub_server import HubServer
     [
         ("step0", 0), ("step143000", 143000), ("checkpoint-1000", 1000), ("1000", 1000), ("step_12", 12),
         ("global_step7", 7), ("ckpt-3", 3), ("iter_0000500", 500), ("stage1-step10000-tokens21B", 10000),
-        ("main", None), ("v1.0", None), ("step10k", None), ("footstep9", None), ("", None), ("step", None),
-        ("-5", None),
+        ("main", None), ("v1.0", None), ("step10k", 10_000), ("footstep9", None), ("", None), ("step", None),
+        ("-5", None), ("step10kg", None), ("step1.0005k", None), ("160m", None), ("1.5", None), ("0.5M", 500_000),
     ],
 )  # fmt: skip
 def test_the_step_in_a_name(name: str, step: int | None) -> None:
     assert parse_step(name) == step
+
+
+B = 10**9
+
+
+# Names that public repositories use, and one of each other form.
+@pytest.mark.parametrize(
+    ("name", "step", "stage", "tokens", "seed"),
+    [
+        ("step_20k", 20_000, "step", None, ""),
+        ("955k", 955_000, "step", None, ""),
+        ("1.5M", 1_500_000, "step", None, ""),
+        ("0000020000", 20_000, "step", None, ""),
+        ("240b_tokens", 240_000, "tokens", 240 * B, ""),
+        ("240B-tokens", 240_000, "tokens", 240 * B, ""),
+        ("1t_tokens", 1_000_000, "tokens", 1000 * B, ""),
+        ("ckpt_000123", 123, "step", None, ""),
+        ("ckpt_356", 356, "step", None, ""),
+        ("chck_10M", 10_000_000, "step", None, ""),
+        ("global_step1000", 1000, "step", None, ""),
+        ("iter-0001000", 1000, "step", None, ""),
+        ("iter_0001000", 1000, "step", None, ""),
+        ("iteration_500", 500, "step", None, ""),
+        ("epoch_3", 3, "epoch", None, ""),
+        ("step69369-seed-default", 69_369, "step-seed-default", None, "default"),
+        ("step1250-seed-large-aux-2", 1250, "step-seed-large-aux-2", None, "large-aux-2"),
+        ("seed_3-step100", 100, "seed_3-step", None, "3"),
+        ("step1000-tokens4B", 1000, "step", 4 * B, ""),
+        ("step0-tokens0B", 0, "step", 0, ""),
+        ("stage1-step1000-tokens5B", 1000, "stage1-step", 5 * B, ""),
+        ("stage2-ingredient1-step1000-tokens3B", 1000, "stage2-ingredient1-step", 3 * B, ""),
+        ("stage1-step-40000", 40_000, "stage1-step", None, ""),
+        ("step-001000-2BT", 1000, "step", 2 * B, ""),
+        ("TinyLlama-1.1B-intermediate-step-955k-token-2T", 955_000, "TinyLlama-1.1B-intermediate-step", 2000 * B, ""),
+        ("TinyLlama-1.1B-intermediate-step-715k-1.5T", 715_000, "TinyLlama-1.1B-intermediate-step", 1500 * B, ""),
+        ("multiberts-seed_1-step_20k", 20_000, "multiberts-seed_1-step", None, "1"),
+        ("CrystalCoder_phase1_checkpoint_055500", 55_500, "CrystalCoder_phase1_checkpoint", None, ""),
+        ("step-024000_tokens-010B", 24_000, "step", 10 * B, ""),
+    ],
+)
+def test_what_a_revision_states(name: str, step: int, stage: str, tokens: int | None, seed: str) -> None:
+    assert parse_revision(name) == (step, stage, tokens, seed)
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["step", "step_", "step-", "global_step", "ckpt_", "iter_", "iter-"]))
+def test_any_number_of_steps_is_read_exactly(step: int, word: str) -> None:
+    assert parse_revision(f"{word}{step:07d}") == (step, "step", None, "")
 
 
 @pytest.mark.parametrize(

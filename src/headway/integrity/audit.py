@@ -17,6 +17,8 @@ from typing import Any
 import polars as pl
 
 from headway.integrity.files import Facts, Finding, find, stated_facts
+from headway.integrity.known import Verdict, verdicts
+from headway.integrity.losses import Curve, loss_findings
 from headway.integrity.memory import cache_folder, place_of, remember
 from headway.integrity.signatures import Signatures, Tensors
 from headway.integrity.weights import weight_findings
@@ -50,6 +52,7 @@ class Audit:
             none).
         places: repository or folder of each run.
         deep: whether the weights were read.
+        verdicts: what the audit says of public reports about its runs.
     """
 
     suite: str
@@ -58,6 +61,7 @@ class Audit:
     places: Mapping[str, str]
     where: str = ""
     deep: bool = False
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def n_flagged(self) -> int:
@@ -75,6 +79,16 @@ class Audit:
             "n_references": n_references,
             "n_flagged": self.n_flagged,
             "findings": [asdict(finding) | {"steps": list(finding.steps)} for finding in self.findings],
+            "reports": [
+                {
+                    "run": verdict.run,
+                    "what": verdict.report.what,
+                    "reported": verdict.report.reported,
+                    "status": verdict.status,
+                    "steps": list(verdict.steps),
+                }
+                for verdict in self.verdicts
+            ],
         }
 
     def save(self, directory: Path) -> None:
@@ -102,8 +116,13 @@ class Audit:
             if not finding.note:
                 for step in finding.steps:
                     messages[finding.run][step].append(finding.message)
+        withdrawn: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+        for verdict in self.verdicts:
+            if verdict.steps or verdict.cleared:  # an audit that did not look takes nothing back
+                withdrawn[verdict.run][verdict.report.name] = verdict.cleared
         for run, place in self.places.items():
-            remember(place, messages[run], weights[run], deep=self.deep, whole=not self.where.strip())
+            whole = not self.where.strip()
+            remember(place, messages[run], weights[run], deep=self.deep, whole=whole, withdrawn=withdrawn[run])
 
 
 def audit(
@@ -112,6 +131,7 @@ def audit(
     *,
     tensors: Callable[[Path], Tensors] | None = None,
     keep: bool = True,
+    losses: Mapping[str, Curve] | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Compare the stated hashes, sizes and names of the checkpoints' files. Nothing is downloaded for that.
@@ -124,6 +144,8 @@ def audit(
             compare distances between steps, NaN, shapes and the similarity to step 0. A small signature of each
             checkpoint is saved in the user's cache folder, so that an interrupted audit can continue.
         keep: whether downloaded weights stay in the Hub's cache.
+        losses: steps with their losses on one text, by run, as they were measured. Those of audited steps are compared
+            with their neighbours.
 
     Raises:
         SelectionError: the selection names something unknown.
@@ -135,10 +157,20 @@ def audit(
     if tensors is not None:
         signatures = Signatures(cache_folder() / "signatures", tensors, keep_files=keep)
         findings += weight_findings(facts, signatures, progress=progress)
+    audited = {(fact.checkpoint.run, fact.checkpoint.step) for fact in facts}
+    for run, curve in (losses or {}).items():
+        findings += [one for one in loss_findings(run, curve) if (run, one.steps[0]) in audited]
     places = {fact.checkpoint.run: place_of(fact.checkpoint) for fact in facts}
     order = {run: i for i, run in enumerate(places)}
     findings.sort(key=lambda finding: order[finding.run])
-    return Audit(suite.name, tuple(findings), _table(facts, findings), places, where, deep=tensors is not None)
+    deep = tensors is not None
+    said = verdicts(facts, findings, deep, lambda run: suite.checkpoints(_of_run(suite, run)))
+    return Audit(suite.name, tuple(findings), _table(facts, findings), places, where, deep, tuple(said))
+
+
+def _of_run(suite: Suite, run: str) -> str:
+    """The selection of all steps of `run`, or of all runs if it is a later stage, which has no name of its own."""
+    return f"run={run}" if any(one.name == run for one in suite.runs) else ""
 
 
 def _table(facts: Sequence[Facts], findings: Sequence[Finding]) -> pl.DataFrame:

@@ -53,6 +53,8 @@ MEANING = {
     "came back can look the same.",
     "not_from_own_start": "The weights do not resemble the run’s own initialisation as later steps normally do. Step 0, "
     "or the named steps, may belong to another run.",
+    "odd_loss": "The loss on the measured text is larger or smaller than both before and after the step, by more than the "
+    "noise of the run explains. The weights may belong to another step, or training was unstable there.",
     "unreadable": "The step is listed, but its files could not be inspected or its weights could not be read.",
     "not_read": "The weights could not be downloaded. This says nothing about them.",
 }

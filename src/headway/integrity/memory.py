@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headway.store.cache import own_cache
 from headway.store.files import to_json, write_whole
-from headway.suites.checkpoint import Checkpoint, HubSource
+from headway.suites.checkpoint import Checkpoint
 
 
 class Flag(NamedTuple):
@@ -27,8 +27,7 @@ class Flag(NamedTuple):
 
 def place_of(checkpoint: Checkpoint) -> str:
     """Repository or folder of a checkpoint's run."""
-    source = checkpoint.source
-    return source.repo if isinstance(source, HubSource) else str(source.path.parent)
+    return checkpoint.source.location
 
 
 def flags(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -36,8 +35,23 @@ def flags(checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(flag.message for flag in _remembered(place_of(checkpoint)).get(str(checkpoint.step), ()))
 
 
+def cleared(place: str) -> dict[str, frozenset[int]]:
+    """Steps of a run at which audits did not find what public reports say, by the name of the report."""
+    try:
+        said: dict[str, list[int]] = json.loads(_file(place).read_text(encoding="utf-8")).get("cleared", {})
+        return {name: frozenset(map(int, steps)) for name, steps in said.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def remember(
-    place: str, found: Mapping[int, Iterable[str]], weights: Mapping[int, str], *, deep: bool, whole: bool
+    place: str,
+    found: Mapping[int, Iterable[str]],
+    weights: Mapping[int, str],
+    *,
+    deep: bool,
+    whole: bool,
+    withdrawn: Mapping[str, Collection[int]] | None = None,
 ) -> None:
     """Save the findings of an audit of one run.
 
@@ -46,6 +60,8 @@ def remember(
         weights: identity of each audited step's weights.
         deep: whether the audit read the weights.
         whole: whether the audit covered the whole suite.
+        withdrawn: steps at which the audit did not find what a public report says, by the names of all reports that it
+            checked.
 
     Raises:
         StorageError: the cache folder cannot be written to.
@@ -60,7 +76,9 @@ def remember(
             if not refuted and flag.message not in said:
                 new.append(flag)
     kept = {str(step): [flag._asdict() for flag in flags[step]] for step in sorted(flags) if flags[step]}
-    write_whole(_file(place), to_json({"place": place, "flags": kept}))
+    withdrawn = {**cleared(place), **(withdrawn or {})}
+    steps = {name: sorted(of) for name, of in sorted(withdrawn.items()) if of}
+    write_whole(_file(place), to_json({"place": place, "flags": kept, "cleared": steps}))
 
 
 def cache_folder() -> Path:

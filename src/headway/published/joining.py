@@ -8,7 +8,7 @@ import polars as pl
 
 from headway.errors import UsageError
 from headway.published.layout import GEOMETRY
-from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, SCORES, samples_column, schema, score_columns
+from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, SCORES, samples_column, schema, score_columns, with_tokens
 from headway.text import count, listed
 
 _HEAD = ["run", "step", "layer", "head"]
@@ -47,7 +47,7 @@ def join(tables: Sequence[tuple[str, pl.DataFrame]], suite: str) -> tuple[pl.Dat
     ).sort(_HEAD)
     types = schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS)
     counts = [name for name in values if name not in SCORES]
-    heads = rows.select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores, *counts)
+    heads = with_tokens(rows).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores, *counts)
     return heads, doubts + missing(heads)
 
 

@@ -12,10 +12,12 @@ import polars as pl
 from headway.errors import UsageError
 from headway.known_abilities import unit_of
 from headway.published.layout import GEOMETRY, Layout
-from headway.tables import ABILITIES_COLUMNS, SCORES, schema
+from headway.tables import ABILITIES_COLUMNS, SCORES, TOKENS_SEEN, schema
 
 # All columns but the suite, which the import as a whole knows.
-ABILITY_ROWS = {name: dtype for name, dtype in schema(ABILITIES_COLUMNS).items() if name != "suite"}
+ABILITY_ROWS = {
+    name: dtype for name, dtype in schema(ABILITIES_COLUMNS).items() if name not in ("suite", TOKENS_SEEN.name)
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _CHECKPOINT = ["run", "step"]
 

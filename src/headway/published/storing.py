@@ -14,7 +14,7 @@ from headway.published.layout import GEOMETRY
 from headway.store.directory import RunDirectory
 from headway.store.manifest import TableRecord
 from headway.sweep import store, stored_rows
-from headway.tables import ABILITIES_COLUMNS, IMPORTED_ABILITIES, MEASURED_ABILITIES, schema
+from headway.tables import ABILITIES_COLUMNS, IMPORTED_ABILITIES, MEASURED_ABILITIES, schema, with_tokens
 from headway.text import count, listed
 
 TABLE = IMPORTED_ABILITIES
@@ -84,7 +84,7 @@ def store_abilities(
     types = schema(ABILITIES_COLUMNS)
     rows = rows.with_columns(suite=pl.lit(str(reading.get("suite", ""))))
     every = _with_sizes(pl.concat([rows_before, rows], how="diagonal"), geometry)
-    every = _require_agreement(every.select(pl.col(name).cast(dtype) for name, dtype in types.items()))
+    every = _require_agreement(with_tokens(every).select(pl.col(name).cast(dtype) for name, dtype in types.items()))
     imported = sorted({**before, **own}.values(), key=lambda one: str(one["name"]))
     store(every, TABLE, rundir, identity={"imported": imported}, force=True)
     return every.height
@@ -132,7 +132,7 @@ def _before(
     kept = {name: one for name, one in there.items() if name not in own}
     rows = rundir.read(TABLE) if kept else nothing[1]
     rows = rows.filter(pl.col("source").is_in(list(kept)))
-    return kept, rows.select(pl.col(name).cast(dtype) for name, dtype in schema(ABILITIES_COLUMNS).items())
+    return kept, with_tokens(rows).select(pl.col(name).cast(dtype) for name, dtype in schema(ABILITIES_COLUMNS).items())
 
 
 def heads_of(rundir: RunDirectory) -> pl.DataFrame | None:

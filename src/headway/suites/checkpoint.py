@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headway.tables import axis_column
+from headway.tables import TOKENS_SEEN, axis_column
 
 # Names of axes with their values, in the suite's order, such as (("repeated", "0.5"), ("window", "none")).
 Axes = tuple[tuple[str, str], ...]
@@ -17,16 +17,20 @@ class HubSource:
     """A revision of a Hub repository.
 
     If the revision holds no tokenizer, the repository's `main` is tried, then `tokenizer_repo`.
+
+    Attributes:
+        run_location: a name for the run's repositories, if each of its steps has a repository of its own.
     """
 
     repo: str
     revision: str
     tokenizer_repo: str = ""
+    run_location: str = ""
 
     @property
     def location(self) -> str:
-        """The repository, which holds the whole run."""
-        return self.repo
+        """The repository that holds the whole run, or the common name of the run's repositories."""
+        return self.run_location or self.repo
 
     def __str__(self) -> str:
         return f"{self.repo} at {self.revision}"
@@ -57,6 +61,7 @@ class Checkpoint:
 
     Attributes:
         axes: in what else the runs of the suite differ, by name: such as one cause of a laboratory, or the training data.
+        tokens: how many tokens the run has seen; None if unknown. Numbers that come from a revision's name are rounded.
     """
 
     suite: str
@@ -68,11 +73,13 @@ class Checkpoint:
     revision: str
     source: Source
     axes: Axes = ()
+    tokens: int | None = None
 
     @property
     def columns(self) -> dict[str, Any]:
         """The columns that identify the checkpoint in a table, by name; those of its axes are the last."""
         named = {name: getattr(self, name) for name in ("suite", "run", "model", "size", "seed", "step")}
+        named[TOKENS_SEEN.name] = self.tokens
         return named | {axis_column(name): value for name, value in self.axes}
 
     @property

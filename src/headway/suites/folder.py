@@ -17,7 +17,7 @@ from headway.errors import RunDirectoryError, SelectionError
 from headway.store.directory import safe_name
 from headway.store.files import AXES_FILE
 from headway.suites.checkpoint import Axes
-from headway.suites.names import parse_run, parse_step
+from headway.suites.names import parse_run, parse_step, tokens_in
 from headway.suites.suite import Run, Stages, Suite, by_stage
 from headway.suites.where import AXES
 
@@ -35,6 +35,9 @@ class FolderRevisions:
         steps = sorted(step for stage in self().values() for step in stage)
         shown = ", ".join(map(str, steps if len(steps) <= 20 else steps[:17]))
         return f"{len(steps)}: {shown}{'' if len(steps) <= 20 else f', … {steps[-1]}'}"
+
+    def tokens(self, revision: str) -> int | None:
+        return tokens_in(revision)
 
 
 def folder_suite(folder: Path, *, name: str = "", about: str = "", corpus: str | None = None) -> Suite:

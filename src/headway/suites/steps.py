@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headway.suites import hub
 from headway.suites.hub_http import Unreachable, cache_dir
-from headway.suites.names import parse_revision
-from headway.suites.suite import Stages, by_stage, by_step
+from headway.suites.names import PLAIN, TOKENS_A_STEP, parse_number, parse_revision, tokens_in
+from headway.suites.suite import Stages, by_stage, by_step, stage_order
 from headway.text import count
 
 # Some early revisions of the first stage lack its name: step150-tokens1B.
@@ -55,6 +55,74 @@ def _olmo(names: Sequence[str]) -> list[tuple[str, int | None, int]]:
     return [(name, int(said[1]) if said[1] else None, int(said[2])) for name, said in found if said]
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """Reads revisions by a regular expression that must match the whole name.
+
+    Attributes:
+        pattern: with named groups.
+        meanings: what each group means: `step`, `tokens`, `stage`, `seed`, or an axis of the suite.
+        wanted: the seed and the values of axes of one run. Revisions with other values belong to other runs.
+    """
+
+    pattern: str
+    meanings: tuple[tuple[str, str], ...]
+    wanted: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, names: Sequence[str], repo: str) -> Stages:
+        found: dict[str, list[tuple[int | None, str]]] = {}
+        for name in names:
+            said = self._said(name)
+            if said is not None and all(said.get(key, value) == value for key, value in self.wanted):
+                found.setdefault(said.get("stage", PLAIN), []).append((self._step(said), name))
+        stages = {stage: by_step(steps, repo) for stage, steps in found.items()} or {PLAIN: {}}
+        return {stage: stages[stage] for stage in sorted(stages, key=stage_order(stages))}
+
+    def understands(self, name: str) -> bool:
+        """Whether `name` states a step, of this run or of another."""
+        said = self._said(name)
+        return said is not None and self._step(said) is not None
+
+    def tokens(self, name: str) -> int | None:
+        """The number of tokens that `name` states, or None."""
+        said = self._said(name)
+        return parse_number(said["tokens"]) if said and said.get("tokens") else None
+
+    def _said(self, name: str) -> dict[str, str] | None:
+        found = re.fullmatch(self.pattern, name)
+        return {means: found[group] for group, means in self.meanings if found[group]} if found else None
+
+    def _step(self, said: Mapping[str, str]) -> int | None:
+        if "step" in said:
+            return parse_number(said["step"])
+        tokens = parse_number(said.get("tokens", ""))
+        return None if tokens is None or tokens % TOKENS_A_STEP else tokens // TOKENS_A_STEP
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Steps of one run that lie in several repositories, as REPOSITORY@REVISION.
+
+    Attributes:
+        entries: each step with its place and the tokens seen until then, if known.
+    """
+
+    entries: tuple[tuple[int, str, int | None], ...]
+
+    def __call__(self) -> Stages:
+        return {PLAIN: {step: place for step, place, _ in self.entries}}
+
+    def describe(self) -> str:
+        steps = sorted(step for step, _, _ in self.entries)
+        shown = ", ".join(f"{step:,}" for step in (steps if len(steps) <= 12 else steps[:9]))
+        return (
+            f"{len(steps)}: {shown}{'' if len(steps) <= 12 else f', … {steps[-1]:,}'}; each in a repository of its own"
+        )
+
+    def tokens(self, revision: str) -> int | None:
+        return next((tokens for _, place, tokens in self.entries if place == revision), None)
+
+
 def _states_step(name: str) -> bool:
     return parse_revision(name) is not None
 
@@ -73,11 +141,13 @@ class HubRevisions:
     Attributes:
         read: turns names into stages and steps.
         understood: whether a name is valid. A warning lists the other names.
+        counted: the number of tokens that a name states, or None.
     """
 
     repo: str
     read: Callable[[Sequence[str], str], Stages] = by_stage
     understood: Callable[[str], bool] = _states_step
+    counted: Callable[[str], int | None] = tokens_in
 
     def __call__(self) -> Stages:
         try:
@@ -106,3 +176,6 @@ class HubRevisions:
 
     def describe(self) -> str:
         return "listed from the Hub when used"
+
+    def tokens(self, revision: str) -> int | None:
+        return self.counted(revision)

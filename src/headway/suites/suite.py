@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,9 @@ class Revisions(Protocol):
 
     def describe(self) -> str: ...
 
+    def tokens(self, revision: str) -> int | None:
+        """How many tokens a revision has seen since the start of its stage, as its name says; None if it does not."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -35,6 +38,10 @@ class Run:
     Attributes:
         location: its Hub repository or its folder.
         axes: its value on each axis that the suite has beside size and seed, by name.
+        tokens_per_step: tokens in one step, the same at all steps; None if it is unknown or changes.
+        later_stage: whether its revisions count from the end of another stage.
+        listed: whether its revisions are written REPOSITORY@REVISION, because its steps lie in several repositories;
+            `location` is a common name for these.
     """
 
     name: str
@@ -45,15 +52,46 @@ class Run:
     revisions: Revisions
     tokenizer_repo: str = ""
     axes: Axes = ()
+    tokens_per_step: int | None = None
+    later_stage: bool = False
+    listed: bool = False
 
     def of_stage(self, stage: str) -> Run:
         """The same run in a later training stage, whose steps start from 0 again."""
-        return replace(self, name=f"{self.name}-{stage}", model=f"{self.model}-{stage}")
+        return replace(
+            self, name=f"{self.name}-{stage}", model=f"{self.model}-{stage}", tokens_per_step=None, later_stage=True
+        )
+
+    def tokens(self, step: int, revision: str) -> int | None:
+        """How many tokens the run has seen at a step: exact if its steps are all alike, or else as the name rounds it."""
+        if self.tokens_per_step is not None:
+            return step * self.tokens_per_step
+        # Names of a later stage count only the tokens of that stage.
+        return None if self.later_stage else self.revisions.tokens(revision)
 
     def source(self, revision: str) -> Source:
         if isinstance(self.location, Path):
             return FolderSource(self.location / revision, fallbacks=(self.location, self.location.parent))
+        if self.listed:
+            repo, _, name = revision.partition("@")
+            return HubSource(repo, name, self.tokenizer_repo, run_location=self.location)
         return HubSource(self.location, revision, self.tokenizer_repo)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is known of a suite.
+
+    Attributes:
+        verified: whether its makers state it; or else it is only likely.
+    """
+
+    name: str
+    text: str
+    verified: bool = True
+
+    def __str__(self) -> str:
+        return self.text if self.verified else f"{self.text} (unverified)"
 
 
 @dataclass(frozen=True)
@@ -69,18 +107,24 @@ class SuiteInfo:
     steps: str
     notes: tuple[str, ...]
     axes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    facts: tuple[Fact, ...] = ()
+    sources: tuple[str, ...] = ()
+    unlisted: str = ""
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.name}: {self.about}",
-            f"  runs   {self.n_runs}, from {self.origin}",
-            f"  sizes  {', '.join(self.sizes)}",
-            f"  seeds  {', '.join(self.seeds)}",
-            *(f"  {name}  {', '.join(values)}" for name, values in self.axes),
-            f"  steps  {self.steps}",
-            *(f"  note   {note}" for note in self.notes),
-        ]
-        return "\n".join(lines)
+        unverified = {fact.name for fact in self.facts if not fact.verified}
+        said = {
+            "runs": f"{self.n_runs}, from {self.origin}",
+            "sizes": ", ".join(self.sizes),
+            "seeds": ", ".join(self.seeds),
+            **{name: ", ".join(values) for name, values in self.axes},
+            "steps": self.unlisted or self.steps,
+            **{fact.name: fact.text for fact in self.facts if fact.text},
+        }
+        lines = [f"  {name:<13} {text}{' (unverified)' if name in unverified else ''}" for name, text in said.items()]
+        lines += [f"  note          {note}" for note in self.notes]
+        lines += [f"  source        {source}" for source in self.sources]
+        return "\n".join([f"{self.name}: {self.about}", *lines])
 
 
 class Suite:
@@ -90,6 +134,9 @@ class Suite:
         name: the suite's name in tables.
         runs: ordered by size, then axes, then seed.
         corpus: the default corpus for measurements, or None.
+        facts: what is known beside runs, sizes, seeds and steps, or doubtful about these: licence, tokens and so on.
+        sources: where this is stated.
+        unlisted: why the steps of the runs cannot be listed, and what to do; empty if they can.
     """
 
     def __init__(
@@ -101,7 +148,11 @@ class Suite:
         origin: str,
         notes: Sequence[str] = (),
         corpus: str | None = None,
+        facts: Sequence[Fact] = (),
+        sources: Sequence[str] = (),
+        unlisted: str = "",
     ) -> None:
+        self.facts, self.sources, self.unlisted = tuple(facts), tuple(sources), unlisted
         self.name, self.about, self.origin, self.notes, self.corpus = name, about, origin, tuple(notes), corpus
         self.runs = tuple(sorted(runs, key=_place))
 
@@ -133,6 +184,9 @@ class Suite:
             steps="; ".join(_distinct(run.revisions.describe() for run in self.runs)),
             notes=self.notes,
             axes=tuple(self.axes.items()),
+            facts=self.facts,
+            sources=self.sources,
+            unlisted=self.unlisted,
         )
 
     def checkpoints(self, where: str = "") -> list[Checkpoint]:
@@ -148,16 +202,42 @@ class Suite:
             SelectionError: the selection cannot be parsed, or names an unknown size, seed, step or run.
             CheckpointError: the Hub does not answer a request for a run's revisions.
         """
+        if self.unlisted:
+            raise SelectionError(f"the checkpoints of the suite {self.name!r} cannot be listed: {self.unlisted}")
         asked = parse_where(where, tuple(self.axes))
         runs = {run.name: (run, steps) for one in self._choose_runs(asked) for run, steps in self._stages(one, asked)}
         revisions = {name: dict(sorted(steps.items())) for name, (_, steps) in runs.items()}
         chosen = self._choose_steps(asked, revisions)
-        return [
+        found = [
             self._checkpoint(run, step, revision)
             for name, (run, _) in runs.items()
             for step, revision in revisions[name].items()
             if step in chosen[name]
         ]
+        return self._choose_tokens(asked, found)
+
+    def _choose_tokens(self, where: Where, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+        """Those of the `checkpoints` that have seen the selected numbers of tokens.
+
+        Raises:
+            SelectionError: the tokens of all checkpoints are unknown, or none is selected.
+        """
+        if "tokens" not in where.items or not checkpoints:
+            return checkpoints
+        known = sorted({one.tokens for one in checkpoints if one.tokens is not None})
+        owner = f"the suite {self.name!r}"
+        if not known:
+            raise SelectionError(
+                f"{owner} does not say how many tokens the selected checkpoints have seen: select by step instead, or "
+                "state tokens_per_step in a suite file"
+            )
+        if silent := {one.run for one in checkpoints if one.tokens is None}:
+            warnings.warn(
+                f"{count(len(silent), 'run')} of {owner}, such as {min(silent)}, are left out: their tokens are unknown",
+                stacklevel=5,
+            )
+        chosen = {int(number) for number in where.choose("tokens", [str(number) for number in known], owner)}
+        return [one for one in checkpoints if one.tokens in chosen]
 
     def _stages(self, run: Run, where: Where) -> list[tuple[Run, Mapping[int, str]]]:
         """The selected stages of `run`. Each stage but the first becomes a separate run, named after the stage."""
@@ -203,9 +283,8 @@ class Suite:
         }
 
     def _checkpoint(self, run: Run, step: int, revision: str) -> Checkpoint:
-        return Checkpoint(
-            self.name, run.name, run.model, run.size, run.seed, step, revision, run.source(revision), run.axes
-        )
+        source, tokens = run.source(revision), run.tokens(step, revision)
+        return Checkpoint(self.name, run.name, run.model, run.size, run.seed, step, revision, source, run.axes, tokens)
 
 
 def _place(run: Run) -> tuple[Any, ...]:
@@ -214,7 +293,7 @@ def _place(run: Run) -> tuple[Any, ...]:
     return (size_order(run.size), axes, natural_order(run.seed), run.name)
 
 
-_FIRST_STAGE = re.compile(r"pre-?train|stage-?1(?!\d)", re.IGNORECASE)
+_FIRST_STAGE = re.compile(r"pre-?train|(?:stage|phase)-?1(?!\d)", re.IGNORECASE)
 
 
 def by_stage(names: Iterable[str], location: str) -> Stages:
@@ -231,12 +310,17 @@ def by_stage(names: Iterable[str], location: str) -> Stages:
         if stated := parse_revision(name):
             found.setdefault(stated.stage, []).append((stated.step, name))
     stages = {stage: by_step(steps, location) for stage, steps in found.items()}
-    ordered = sorted(stages, key=lambda stage: (not _FIRST_STAGE.search(stage), -len(stages[stage]), stage))
+    ordered = sorted(stages, key=stage_order(stages))
     first = ordered[0]
     plain = stages[PLAIN]
     stages[PLAIN] = {step: name for step, name in plain.items() if first == PLAIN or step in stages[first]}
     stages[first] = {**plain, **stages[first]}
     return {stage: stages[stage] for stage in ordered if stage == first or stages[stage]}
+
+
+def stage_order(stages: Stages) -> Callable[[str], Any]:
+    """Sort key of the names of stages: the one called pretraining or stage 1 first, then the one with most steps."""
+    return lambda stage: (not _FIRST_STAGE.search(stage), -len(stages[stage]), stage)
 
 
 def by_step(steps: Iterable[tuple[int | None, str]], location: str) -> dict[int, str]:

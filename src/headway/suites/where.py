@@ -1,8 +1,8 @@
 """Parse `--where`: `size=14m,70m seed=1..3 step=0,512,last`.
 
     where := clause*            all clauses must hold
-    clause := axis=item,item    axis is size, seed, step, run, stage (if a run has several training stages), or an axis
-                                of the suite's own, such as the causes that differ between runs of a laboratory
+    clause := axis=item,item    axis is size, seed, step, run, stage (if a run has several training stages), tokens
+                                (seen so far: tokens=1B..10B), or an axis of the suite's own, such as its training data
     item := value | a..b | a.. | ..b | first | last
 
 A range selects the known values between its ends. The ends themselves may be unknown.
@@ -18,9 +18,9 @@ from math import inf
 from typing import Any
 
 from headway.errors import SelectionError
-from headway.suites.names import level_order, natural_order, size_order
+from headway.suites.names import level_order, natural_order, parse_number, size_order
 
-AXES = ("size", "seed", "step", "run", "stage")
+AXES = ("size", "seed", "step", "run", "stage", "tokens")
 _CLAUSE = re.compile(r"([^\s=]+)\s*=")
 _EXAMPLE = 'write it like "size=14m,70m seed=1..3 step=0,512,last"'
 _MOST_LISTED = 40
@@ -96,6 +96,8 @@ def _members(axis: str, item: str, known: Sequence[str]) -> set[str]:
         return {item}
     if item in ("first", "last"):
         return {known[0] if item == "first" else known[-1]} if known else set()
+    if axis == "tokens" and (number := parse_number(item)) is not None:
+        return {str(number)} & set(known)
     if ".." in item:
         low, _, high = item.partition("..")
         return _between(_order_of(axis), low, high, known)
@@ -120,12 +122,18 @@ def _step_order(step: str) -> tuple[bool, int]:
     return (True, int(step)) if step.isascii() and step.isdigit() else (False, 0)
 
 
+def _tokens_order(tokens: str) -> tuple[bool, int]:
+    number = parse_number(tokens)
+    return (False, 0) if number is None else (True, number)
+
+
 _ORDER: dict[str, Callable[[str], Any]] = {
     "size": size_order,
     "seed": natural_order,
     "step": _step_order,
     "run": natural_order,
     "stage": natural_order,
+    "tokens": _tokens_order,
 }
 
 

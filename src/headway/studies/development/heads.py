@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.tables import HEADS_COLUMNS, SCORES, Score, axes_of, axis_column, score_columns
+from headway.tables import HEADS_COLUMNS, SCORES, Score, axes_of, axis_column, score_columns, with_tokens
 
 RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
 SIZE_COLUMNS = ("model", "size", "n_params")
@@ -119,7 +119,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     """
     _check_columns(table, score)
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
-    table = table.with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
+    table = with_tokens(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
     keys = ["run", "step", "layer", "head"]
     twice = table.filter(table.select(keys).is_duplicated())
     if twice.height:
@@ -154,7 +154,7 @@ def _numerator(table: pl.DataFrame, score: Score) -> pl.Expr:
 
 
 def _check_columns(table: pl.DataFrame, score: str) -> None:
-    absent = [column.name for column in HEADS_COLUMNS if column.name not in table.columns]
+    absent = [column.name for column in HEADS_COLUMNS if column.name not in with_tokens(table).columns]
     if absent:
         raise StatisticsError(
             f"the heads table lacks the columns {', '.join(absent)}: it was not made by `headway measure` "
