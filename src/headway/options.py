@@ -895,7 +895,7 @@ PATTERNS = Command(
         FORCE,
     ),
     (
-        ('patterns nano --where "seed=1 step=0,128,last" --out runs/nano', "Keep all heads of one run at three steps."),
+        ('patterns nano --where "seed=1 step=0,last" --out runs/nano', "Keep all heads of one run at two steps."),
         (
             'patterns pythia --where "size=160m step=512,last" --heads L4H6,L5H0 --corpus texts.txt --out runs/mine',
             "Keep two heads on texts of your own.",
