@@ -20,6 +20,7 @@ from headway.attention import HeadScores
 from headway.options import COMMANDS
 from headway.suites import registry
 from headway.suites.folder import folder_suite
+from support_commands import with_options
 from support_models import saved
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -286,17 +287,6 @@ QUICK = {
 }
 
 
-def quickened(words):
-    """A command with fewer draws: QUICK's options replace its own."""
-    given = QUICK.get(words[0], ())
-    kept = [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if word not in given[::2] and before not in given[::2]
-    ]
-    return [*kept, *given]
-
-
 @pytest.mark.slow
 def test_the_examples_of_help_run_one_after_another(place, monkeypatch, capsys):
     """Those on the nano suite, here with a smaller suite under its name and fewer draws, then those on their results."""
@@ -317,7 +307,7 @@ def test_the_examples_of_help_run_one_after_another(place, monkeypatch, capsys):
     ]
     assert (len(first), len(then)) == (6, 6)
     for words in [*first, *(words.replace("runs/mine", "runs/nano") for words in then)]:
-        code, said = run(monkeypatch, capsys, *quickened(shlex.split(words)))
+        code, said = run(monkeypatch, capsys, *with_options(shlex.split(words), QUICK.get(words.split()[0], ())))
         assert code == 0, f"{words}: {said}"
     assert {path.name for path in (place / "runs" / "nano").iterdir()} > {"interventions", "report.html", "report.md"}
     assert {path.name for path in (place / "runs" / "labels").iterdir()} > {"clusters", "interventions", "prompts"}
