@@ -278,7 +278,8 @@ def intervene(
 
     With `heads`, the heads of a score or a role are ablated instead, at every selected step: the first one, the first two and
     so on. `measure` must have scored them in the same run directory. The table `ablations` holds what each ability loses,
-    beside random heads of the same layers. Only `operations`, `n_texts`, `controls` and `seed` concern this.
+    beside random heads of the same layers and of the same output norm. Of the options of clusters, `operations`, `n_texts`,
+    `controls` and `seed` concern this, too.
 
     `cluster` must have found the clusters in the same run directory. Two tables are written: `interventions`, the
     effects on the corpus, and `prompts`, the answers of each cluster alone.
@@ -311,12 +312,13 @@ def intervene(
     options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
+    corpus = corpus or opened.corpus or "nano"
     if heads != options.ABLATED_HEADS.default:
         job = _ablations(
             rundir,
             selected,
             heads,
-            corpus=open_corpus(corpus or opened.corpus or "nano"),
+            corpus=open_corpus(corpus),
             effects=_each(effects),
             operations=_each(operations),
             n_texts=n_texts,
@@ -337,7 +339,6 @@ def intervene(
         if checkpoint.run in groupings
     ]
     checkpoints = list(dict.fromkeys([*first, *selected]))
-    corpus = corpus or opened.corpus or "nano"
     texts = open_corpus(corpus)
     common: dict[str, Any] = {
         "lacking": lacking,

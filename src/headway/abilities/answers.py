@@ -13,6 +13,7 @@ from headway.abilities.measures import Measured, mean
 from headway.abilities.next_tokens import next_token_predictions
 from headway.errors import CorpusError
 from headway.known_abilities import METRICS, Ability
+from headway.models.opened import require_readable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,7 +71,7 @@ def read_pairs(items: Pairs, tokenizer: Tokenizer, geometry: Geometry) -> list[I
     for pair, good, bad in zip(items.items, found[::2], found[1::2], strict=True):
         place = f"{items.name}, line {pair.line}"
         for text, ids in ((pair.good, good), (pair.bad, bad)):
-            _require_readable(place, text, ids, geometry)
+            require_readable(place, repr(text[:40]), ids, geometry)
         if not start and good[0] != bad[0]:
             raise CorpusError(
                 f"{place}: the sentences begin with different tokens, and the tokenizer has no token that starts a text "
@@ -103,7 +104,7 @@ def read_cloze(items: Cloze, tokenizer: Tokenizer, geometry: Geometry, add_bos: 
 def _answer(name: str, item: Blank, prompt: list[int], whole: list[int], geometry: Geometry) -> tuple[Ids, int]:
     place = f"{name}, line {item.line}"
     ids = np.array(whole, dtype=np.int64)
-    _require_readable(place, item.prompt + item.answer, ids, geometry)
+    require_readable(place, repr((item.prompt + item.answer)[:40]), ids, geometry)
     same = [a == b for a, b in zip(prompt, whole, strict=False)]
     n_answer = len(whole) - (same.index(False) if False in same else len(same))
     if n_answer < 1:
@@ -111,15 +112,3 @@ def _answer(name: str, item: Blank, prompt: list[int], whole: list[int], geometr
     if n_answer == len(whole):
         raise CorpusError(f"{place}: no token of the prompt stands before the answer, so it cannot be predicted")
     return ids, n_answer
-
-
-def _require_readable(place: str, text: str, ids: Ids, geometry: Geometry) -> None:
-    if not 2 <= len(ids) <= geometry.context_length:
-        raise CorpusError(
-            f"{place}: {text[:40]!r} has {len(ids)} tokens, and a model reads 2 to {geometry.context_length}"
-        )
-    if ids.max() >= geometry.vocab_size:
-        raise CorpusError(
-            f"{place}: token id {ids.max()} is outside the model's vocabulary of {geometry.vocab_size}, so the tokenizer "
-            "belongs to another model"
-        )

@@ -113,21 +113,15 @@ def place_of(spans: Spans, item: Span, tokenizer: Tokenizer, geometry: Geometry,
         CorpusError: the text does not fit the model, a span holds no token, or the key lies after the query, to which a
             causal model cannot attend.
     """
+    from headway.models.opened import require_readable
+
     place = f"{spans.name}, line {item.line}"
     if add_bos and tokenizer.bos_id is None:
         raise CorpusError(f"{place}: the tokenizer has no token that starts a text (BOS): leave --add-bos out")
     start = [tokenizer.bos_id] if add_bos and tokenizer.bos_id is not None else []
     ids, offsets = tokenizer.encode_with_offsets(item.text)
     tokens = np.array([*start, *ids], dtype=np.int64)
-    if not 2 <= len(tokens) <= geometry.context_length:
-        raise CorpusError(
-            f"{place}: the text has {len(tokens)} tokens, and a model reads 2 to {geometry.context_length}"
-        )
-    if tokens.max() >= geometry.vocab_size:
-        raise CorpusError(
-            f"{place}: token id {tokens.max()} is outside the model's vocabulary of {geometry.vocab_size}, so the tokenizer "
-            "belongs to another model"
-        )
+    require_readable(place, "the text", tokens, geometry)
     query, key = (
         np.array(
             [len(start) + at for at, (low, high) in enumerate(offsets) if low < end and high > begin], dtype=np.int64

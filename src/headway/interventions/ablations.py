@@ -87,7 +87,7 @@ class HeadAblations:
     @property
     def given(self) -> dict[str, str]:
         """A hash of each checkpoint's heads, by `heads of RUN@STEP`."""
-        return {_own(key): hashlib.sha256(json.dumps(heads).encode()).hexdigest() for key, heads in self.groups.items()}
+        return {_own(key): _hash(heads) for key, heads in self.groups.items()}
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Opened]:
@@ -102,8 +102,8 @@ class HeadAblations:
             raise CheckpointError(f"{checkpoint.key} has no heads to ablate by --heads {self.heads!r}")
         of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}
         with opened(checkpoint, self.needs, lm_head=True, **of) as read:
-            own = _own(checkpoint.key)
-            yield replace(read, identities={**read.identities, own: self.given[own]})
+            own = {_own(checkpoint.key): _hash(self.groups[checkpoint.key])}
+            yield replace(read, identities=read.identities | own)
 
     def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
         """Return one row per dose, operation and effect. Controls stand beside the largest dose.
@@ -143,6 +143,10 @@ class HeadAblations:
                     for name in own
                 ]
         return pl.DataFrame(rows, schema=tables.schema(tables.ABLATIONS_COLUMNS, dict(checkpoint.axes)))
+
+
+def _hash(heads: Heads) -> str:
+    return hashlib.sha256(json.dumps(heads).encode()).hexdigest()
 
 
 def _own(key: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from headway import suites
 from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
 from headway.devices import choose_device
-from headway.errors import CheckpointError, StorageError, UsageError
+from headway.errors import CheckpointError, CorpusError, StorageError, UsageError
 from headway.models.config import read_geometry, settings_of
 from headway.models.geometry import Geometry
 from headway.models.loading import load
@@ -116,6 +116,25 @@ def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_
 def tokenized(corpus: Corpus, tokenizer: Tokenizer, geometry: Geometry, add_bos: bool) -> Sequences:
     """Tokenize the corpus once for all checkpoints that share a tokenizer, so that warnings are given once, too."""
     return _tokenized(corpus, tokenizer, geometry.context_length, geometry.vocab_size, add_bos)
+
+
+def require_readable(place: str, what: str, ids: np.ndarray, geometry: Geometry) -> None:
+    """Check that a model can read the tokens (T,) of one text of a file.
+
+    Args:
+        place: file and line, for the message.
+        what: what has these tokens, such as `the text`.
+
+    Raises:
+        CorpusError: there are fewer than two or more than the context holds, or the vocabulary lacks one.
+    """
+    if not 2 <= len(ids) <= geometry.context_length:
+        raise CorpusError(f"{place}: {what} has {len(ids)} tokens, and a model reads 2 to {geometry.context_length}")
+    if ids.max() >= geometry.vocab_size:
+        raise CorpusError(
+            f"{place}: token id {ids.max()} is outside the model's vocabulary of {geometry.vocab_size}, so the tokenizer "
+            "belongs to another model"
+        )
 
 
 def too_large(checkpoint: Checkpoint, model: PreTrainedModel) -> CheckpointError:
