@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from headway import options, tables
-from headway.corpora import Corpus, repeated_random, usable_tokens
+from headway.corpora import Corpus
 from headway.errors import CorpusError, UsageError
 from headway.options import documented
 from headway.suites import Checkpoint
@@ -106,13 +106,12 @@ class KeptPatterns:
         """The title and the tokens of each text."""
         most = min(MOST_TOKENS, input.geometry.context_length)
         found: list[tuple[str, list[int]]] = []
-        usable = usable_tokens(input.tokenizer, input.geometry.vocab_size)
-        length = min(self.repeated_length, most // 2, len(usable))
-        if length >= 2:
-            found.append((REPEATED, repeated_random(usable, length, 1, seed=0)[0].tolist()))
+        if self.repeated_length >= 2:
+            [repeated] = input.repeated(min(self.repeated_length, MOST_TOKENS // 2), 1, seed=0)
+            found.append((REPEATED, repeated.tolist()))
         bos = [_bos(input.tokenizer)] if self.add_bos else []
         for text in self.corpus.texts:
-            if len(found) == self.n_texts + (length >= 2):
+            if len(found) == self.n_texts + (self.repeated_length >= 2):
                 break
             ids = [*bos, *input.tokenizer.encode(text)][:most]
             if len(ids) > 1:

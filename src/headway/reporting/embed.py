@@ -21,7 +21,7 @@ def script_json(value: Any) -> str:
 
 def packed(tables: Mapping[str, pl.DataFrame]) -> str:
     """Tables as base64 of gzipped JSON, column by column. The browser unpacks them with DecompressionStream."""
-    columns = {name: {column.name: _encoded(column) for column in frame} for name, frame in tables.items()}
+    columns = {name: {column.name: encoded(column) for column in frame} for name, frame in tables.items()}
     text = json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
@@ -39,7 +39,7 @@ def finite(column: pl.Series) -> pl.Series:
     return rounded.set(~rounded.is_finite(), None)
 
 
-def _encoded(column: pl.Series) -> dict[str, list[Any]]:
+def encoded(column: pl.Series) -> dict[str, list[Any]]:
     """Encode texts as codes into their levels. Numbers stay unchanged."""
     if column.dtype != pl.String:
         return {"values": finite(column).to_list()}

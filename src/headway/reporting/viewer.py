@@ -46,7 +46,7 @@ def viewer(directory: RunDirectory, most: int = MOST_VALUES) -> Viewer | None:
     numbers = {name: frame[name].to_list() for name in (*_COLUMNS[1:], "place")}
     index = {
         "texts": texts.select("title", "tokens").to_dicts(),
-        "patterns": {"run": _coded(frame["run"]), **numbers},
+        "patterns": {"run": embed.encoded(frame["run"]), **numbers},
     }
     bytes_ = np.rint(frame["attention"].explode().to_numpy() * 255).clip(0, 255).astype(np.uint8)
     return Viewer(
@@ -54,11 +54,6 @@ def viewer(directory: RunDirectory, most: int = MOST_VALUES) -> Viewer | None:
         base64.b64encode(gzip.compress(bytes_.tobytes(), compresslevel=6, mtime=0)).decode(),
         _sentence(frame, kept.height),
     )
-
-
-def _coded(column: pl.Series) -> dict[str, list[object]]:
-    levels = column.unique(maintain_order=True)
-    return {"levels": levels.to_list(), "codes": column.replace_strict(levels, range(len(levels))).to_list()}
 
 
 def _sentence(frame: pl.DataFrame, n_all: int) -> str:
