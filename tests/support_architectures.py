@@ -29,8 +29,8 @@ from headway.attention.attention import Attention
 from headway.attention.reading import reading
 from headway.errors import HeadwayError
 from headway.interventions import Ablate, Permute
-from headway.interventions.anatomy import anatomy
 from headway.models import ARCHITECTURES, HeadWeights, geometry_of
+from headway.models.anatomy import anatomy
 
 EVERY = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 VOCAB, LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, WINDOW = 67, 2, 6, 3, 8, 48, 7

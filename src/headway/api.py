@@ -143,11 +143,11 @@ def measure(
 
 
 def _score_names(scores: Sequence[str]) -> tuple[str, ...]:
-    """The names of scores; `all` stands for every score that headway knows."""
+    """The names of scores; `all` stands for every score that takes no forward pass for each head."""
     from headway.tables import SCORES
 
     names = _each(scores)
-    return tuple(SCORES) if names == ("all",) else names
+    return tuple(name for name, score in SCORES.items() if score.kind != "causal") if names == ("all",) else names
 
 
 def _each(values: Sequence[str | PathLike[str]] | str | PathLike[str]) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ class Score:
 
     `low` and `high` are the least and the greatest number that it can be; None where there is no such end.
     `numerator` is the score that a ratio without an upper end divides: where the divisor nears 0 the ratio is large
-    although this is not. `kind` is "attention" for where a head attends, "output" for what it writes there, and "circuit"
-    for what its weights alone say.
+    although this is not. `kind` is "attention" for where a head attends, "output" for what it writes there, "circuit"
+    for what its weights alone say, and "causal" for what predictions lose when its output is replaced by its mean over all
+    tokens of the texts.
     """
 
     name: str
@@ -118,6 +119,31 @@ SCORES = {
             "logits",
             "minus the mean over i of sum_j A[i, j] (direct effect of token j's value alone on token j's centred logit)",
             kind="output",
+        ),
+        Score(
+            "ablation_loss",
+            "Loss added by ablation",
+            "nats",
+            "mean over i = 0..T-2 of the loss of token i+1 without the head, less the loss with it",
+            kind="causal",
+        ),
+        Score(
+            "ablation_repeat_loss",
+            "Loss on repeats added by ablation",
+            "nats",
+            "L distinct random tokens, repeated once: mean over i = L..2L-2 of the loss of token i+1 without the head, less the "
+            "loss with it",
+            kind="causal",
+        ),
+        Score(
+            "ablation_repeat_accuracy",
+            "Accuracy on repeats lost by ablation",
+            "share",
+            "L distinct random tokens, repeated once: share of i = L..2L-2 in which token i+1 is the most probable, less the "
+            "share without the head",
+            -1,
+            1,
+            kind="causal",
         ),
     )
 }

@@ -299,7 +299,7 @@ SUITES = Command(
 SCORES = Option[tuple[str, ...]](
     "scores",
     ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction"),
-    "The names of the scores to compute, or all.",
+    "The names of the scores to compute, or all but the causal ones.",
     Takes.WORDS,
     choices=("all", *KNOWN_SCORES),
 )

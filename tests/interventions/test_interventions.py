@@ -21,8 +21,8 @@ import support_architectures
 import support_models
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions import Ablate, KeepOnly, Patch, Permute, SwapClusters, effects, swap_order, top_tokens
-from headway.interventions.anatomy import anatomy, recording
 from headway.models import batches
+from headway.models.anatomy import anatomy, recording
 from support_models import CONFIGS, random_model
 
 # Every dimension another prime where the architecture allows: a swapped axis cannot pass.

@@ -12,6 +12,7 @@ import torch
 
 from headway.attention import attention
 from headway.attention.attention import Attention, Padding
+from headway.attention.causal import causal_scores
 from headway.attention.circuits import eigenvalues
 from headway.attention.effects import Effects, Recorder
 from headway.attention.needs import Needs
@@ -65,11 +66,14 @@ def head_scores(
     if any(definition.repeated for definition in definitions.values()):
         repeated = {name: definition for name, definition in definitions.items() if definition.repeated}
         _require_repeated(texts, list(repeated))
-        _require_next_token(texts, [name for name in repeated if repeated[name].needs is Needs.NEXT_TOKEN])
+        _require_next_token(texts, [name for name, one in repeated.items() if one.needs.next_token])
     paths = _paths(model, definitions)
     of_weights = {name: definition for name, definition in definitions.items() if definition.needs.weights}
-    of_texts = {name: definition for name, definition in definitions.items() if name not in of_weights}
+    of_ablations = {name: one for name, one in definitions.items() if one.needs is Needs.ABLATION}
+    of_texts = {name: one for name, one in definitions.items() if name not in of_weights | of_ablations}
     found = _scores(model, texts, of_texts, config.num_hidden_layers, paths) if of_texts else {}
+    if of_ablations:
+        found |= causal_scores(model, texts, {name: one.formula for name, one in of_ablations.items()})
     if paths and of_weights:
         found |= {name: _on_each_text(texts, values) for name, values in _weight_scores(paths, of_weights).items()}
     for name, values in found.items():
@@ -84,7 +88,7 @@ def _paths(model: PreTrainedModel, definitions: Mapping[str, Definition]) -> Pat
         UsageError: a score needs the unembedding, and the model has none.
         UnsupportedModel: headway does not know the model's weights.
     """
-    names = [name for name, definition in definitions.items() if definition.needs is not Needs.PATTERN]
+    names = [name for name, one in definitions.items() if one.needs not in (Needs.PATTERN, Needs.ABLATION)]
     if not names:
         return None
     try:

@@ -13,11 +13,17 @@ class Needs(Enum):
     ATTENDED_TOKENS = "direct effects on the attended tokens"  # `Effects` of all rows, as `effects` defines them
     OV = "the OV circuit"  # its eigenvalues, complex128 (heads, D); the formula returns (heads,)
     QK = "the QK circuit"  # likewise
+    ABLATION = "predictions without each head"  # `Lost`
 
     @property
     def effects(self) -> bool:
         """Whether a forward pass must go on to the final norm."""
         return self in (Needs.NEXT_TOKEN, Needs.ATTENDED_TOKENS)
+
+    @property
+    def next_token(self) -> bool:
+        """Whether each row is about the token after it."""
+        return self in (Needs.NEXT_TOKEN, Needs.ABLATION)
 
     @property
     def weights(self) -> bool:
@@ -27,4 +33,4 @@ class Needs(Enum):
     @property
     def unembedding(self) -> bool:
         """Whether the model must have its unembedding."""
-        return self.effects or self is Needs.OV
+        return self.effects or self in (Needs.OV, Needs.ABLATION)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from headway.attention.attention import Attention
+    from headway.attention.causal import Lost
     from headway.attention.effects import Effects
 
 Formula = Callable[[Any], "Tensor"]
@@ -182,3 +183,18 @@ def direct_logit_attribution_corpus(E: Effects) -> Tensor:
 @define(tables.SCORES["copy_suppression"], padded=True, needs=Needs.ATTENDED_TOKENS)
 def copy_suppression(E: Effects) -> Tensor:
     return -E.mean(E.values)
+
+
+@define(tables.SCORES["ablation_loss"], needs=Needs.ABLATION)
+def ablation_loss(lost: Lost) -> Tensor:
+    return lost.loss.mean(-1)
+
+
+@define(tables.SCORES["ablation_repeat_loss"], repeated=True, needs=Needs.ABLATION)
+def ablation_repeat_loss(lost: Lost) -> Tensor:
+    return lost.loss[..., lost.n_tokens // 2 :].mean(-1)
+
+
+@define(tables.SCORES["ablation_repeat_accuracy"], repeated=True, needs=Needs.ABLATION)
+def ablation_repeat_accuracy(lost: Lost) -> Tensor:
+    return lost.right[..., lost.n_tokens // 2 :].mean(-1)

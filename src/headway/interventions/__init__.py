@@ -12,9 +12,9 @@ from headway.interventions.objects import (
     Permute,
     Replace,
     SwapClusters,
-    mean_outputs,
     swap_order,
 )
+from headway.models.anatomy import mean_outputs
 
 __all__ = [
     "SUBSTITUTES",

@@ -204,7 +204,8 @@ class _Effects:
         return {layer: norm.cpu().numpy() for layer, norm in output_norms(self._input.model, self._ids).items()}
 
     def _intervention(self, operation: str, heads: Heads) -> Intervention:
-        from headway.interventions.objects import Ablate, Replace, mean_outputs
+        from headway.interventions.objects import Ablate, Replace
+        from headway.models.anatomy import mean_outputs
 
         if operation == "zero":
             return Ablate(heads)

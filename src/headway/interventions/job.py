@@ -183,7 +183,7 @@ class ClusterEffects(OnClusters):
             CheckpointError: predictions are not finite.
         """
         from headway.interventions.effects import effects
-        from headway.interventions.objects import mean_outputs
+        from headway.models.anatomy import mean_outputs
 
         geometry = input.geometry
         corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])

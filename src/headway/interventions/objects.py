@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from headway.errors import UnsupportedModel, UsageError
-from headway.interventions.anatomy import Anatomy, Change, Head, anatomy, changing, recording
 from headway.models import KINDS, geometry_of
+from headway.models.anatomy import Anatomy, Change, Head, anatomy, changing, mean_outputs, recording
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -335,11 +335,6 @@ def _resample(heads: list[int], pool: list[Tensor], random: np.random.Generator)
 def _reorder(order: Sequence[int]) -> Change:
     places = list(order)
     return lambda outputs: outputs[..., places, :]
-
-
-def mean_outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, Tensor]:
-    """Mean outputs (N, D) of the heads over all tokens of `sequences`, for each layer."""
-    return {layer: torch.cat(pool).double().mean(0) for layer, pool in _outputs(model, sequences, layers).items()}
 
 
 def output_norms(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> dict[int, Tensor]:

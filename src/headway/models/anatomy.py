@@ -5,13 +5,18 @@ Shapes: B texts of T tokens, N query heads, D head_dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import numpy as np
+import torch
+
 from headway.errors import UnsupportedModel, UsageError
-from headway.models import Architecture, architecture_for
+from headway.models.architectures import Architecture
+from headway.models.batches import read_together
+from headway.models.structure import architecture_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -135,3 +140,19 @@ def recording(model: PreTrainedModel, layers: Iterable[int]) -> Iterator[dict[in
 
     with changing(model, {layer: keep(layer) for layer in layers}):
         yield recorded
+
+
+@torch.inference_mode()
+def mean_outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, Tensor]:
+    """The mean output of each head over all tokens of `sequences`: float64 (N, D) for each layer."""
+    body, layers = anatomy(model), list(layers)
+    shape = (body.n_heads, body.head_dim)
+    totals = {layer: torch.zeros(shape, dtype=torch.float64, device=model.device) for layer in layers}
+    with recording(model, layers) as outputs:
+        for batch in read_together(model, sequences):
+            model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
+            for layer, total in totals.items():
+                for texts, n_tokens in batch.parts:
+                    total += outputs[layer][texts, :n_tokens].double().sum((0, 1))
+    n_tokens = sum(map(len, sequences))
+    return {layer: total / n_tokens for layer, total in totals.items()}
