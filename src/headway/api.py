@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headway.corpora import Corpus
     from headway.integrity.audit import Audit
     from headway.interventions.ablations import HeadAblations
-    from headway.interventions.groups import Grouping
+    from headway.interventions.groups import Grouping, Heads
     from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
     from headway.studies import Result
@@ -368,9 +368,28 @@ def _ablations(rundir: RunDirectory, selected: Sequence[Checkpoint], heads: str,
     Raises:
         UsageError: They cannot be chosen, an effect is unknown, or there is nothing to choose from.
     """
-    from headway.interventions.ablations import KL, HeadAblations
+    from headway.interventions.ablations import HeadAblations, require_effects
+    from headway.interventions.head_choice import names_file, read_heads
+
+    require_effects(given["effects"])
+    keys = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
+    if names_file(heads):
+        file = read_heads(heads)
+        groups, heads = file.of(keys), file.name
+    else:
+        groups = _chosen_heads(rundir, heads)
+    return HeadAblations(
+        groups={keys[place]: of for place, of in groups.items() if place in keys}, heads=heads, **given
+    )
+
+
+def _chosen_heads(rundir: RunDirectory, heads: str) -> dict[tuple[str, int], dict[str, Heads]]:
+    """The heads that a score or a role chooses from the table of heads.
+
+    Raises:
+        UsageError: There is none, or the role has no level.
+    """
     from headway.interventions.head_choice import parse_heads
-    from headway.known_abilities import MEASURED
     from headway.known_scores import ROLES
     from headway.studies.roles.criteria import levels
     from headway.tables import score_columns
@@ -378,18 +397,17 @@ def _ablations(rundir: RunDirectory, selected: Sequence[Checkpoint], heads: str,
     if "heads" not in rundir.tables():
         raise UsageError(f"{rundir.path} has no table of heads to choose from. Run `headway measure` into it first")
     table = rundir.read("heads")
-    choice = parse_heads(heads, {name: role.score for name, role in ROLES.items()}, score_columns(table))
-    level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
-    if choice.role and level is None:
-        raise UsageError(
-            f"--heads {heads!r}: the role has no level, because no head was measured at step 0. Measure step 0 first"
-        )
-    for word in given["effects"]:
-        if word not in (KL, *MEASURED):
-            raise UsageError(f"--effects: unknown effect {word!r}. Known are {', '.join((KL, *MEASURED))}")
-    keys = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
-    groups = {keys[place]: group for place, group in choice.of(table, level).items() if place in keys}
-    return HeadAblations(groups=groups, heads=heads, **given)
+    groups: dict[tuple[str, int], dict[str, Heads]] = {}
+    for words in heads.split(";"):
+        choice = parse_heads(words.strip(), {name: role.score for name, role in ROLES.items()}, score_columns(table))
+        level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
+        if choice.role and level is None:
+            raise UsageError(
+                f"--heads {choice.words!r}: the role has no level, because no head was measured at step 0. Measure step 0 first"
+            )
+        for place, group in choice.of(table, level).items():
+            groups.setdefault(place, {})[choice.words] = group
+    return groups
 
 
 def _require_one_step(selected: Sequence[Checkpoint], where: str) -> None:

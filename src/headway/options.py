@@ -484,12 +484,13 @@ TOGETHER = Option(
     "Change all layers at once, not one at a time; clusters that were found are joined by size.",
     Takes.SWITCH,
 )
+SUBSTITUTES = ("zero", "mean", "resample")  # what an ablated head says
 OPERATIONS = Option[tuple[str, ...]](
     "operations",
     ("zero", "mean", "swap"),
-    "What is done to clusters: zero or mean ablate one, swap exchanges two.",
+    "What is done: zero, mean or resample ablate heads, swap exchanges two clusters.",
     Takes.WORDS,
-    choices=("zero", "mean", "swap"),
+    choices=(*SUBSTITUTES, "swap"),
 )
 N_TEXTS = Option(
     "n_texts", 16, "How many texts of the corpus a model reads.", Takes.NUMBER, "texts", (), 1, flag="--texts"
@@ -506,13 +507,13 @@ CONTROLS_SEED = replace(SEED, help="The seed of the random groups.")
 ABLATED_HEADS = Option(
     "heads",
     "clusters",
-    "What to ablate: clusters, 'top N by SCORE' or 'role=NAME', with 'at each', 'at last' or 'at STEP' behind it.",
+    "What to ablate: clusters, 'top N by SCORE' or 'role=NAME' ('at each', 'at last' or 'at STEP'), or a file of heads.",
     unit="heads",
 )
 EFFECTS = Option[tuple[str, ...]](
     "effects",
     ("repeat", "loss", "kl"),
-    "What to measure without heads of a score or role: kl, and abilities as in measure.",
+    "What to measure without heads: kl, abilities as in measure, and scores of other heads.",
     Takes.WORDS,
     "names",
 )

@@ -290,12 +290,21 @@ INTERVENTIONS_COLUMNS = (
 # One row per checkpoint, dose, operation and effect: an ability without chosen heads. Controls stand beside the largest dose.
 ABLATIONS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
-    Column("group", pl.String(), "", "how the heads were chosen, such as top 3 by prev"),
+    Column("group", pl.String(), "", "how the heads were chosen, such as top 3 by prev, or the group's name in a file"),
     Column("dose", pl.Int32(), "heads", "number of ablated heads: the first of the group"),
     Column("heads", pl.String(), "", "the ablated heads, such as L3H1 L3H4"),
-    Column("operation", pl.String(), "", "zero or mean"),
+    Column("operation", pl.String(), "", "zero, mean or resample"),
     Column(
-        "effect", pl.String(), "", "the ability that is measured, or kl: KL(before ‖ after) of the next token, in nats"
+        "effect",
+        pl.String(),
+        "",
+        "the ability or score that is measured, or kl: KL(before ‖ after) of the next token, in nats",
+    ),
+    Column(
+        "of_head",
+        pl.String(),
+        "",
+        "of a score: the head that has the highest before, of those that are not ablated; null for abilities",
     ),
     Column("higher_is_better", pl.Boolean(), "", "whether a larger number of it is better; null if neither"),
     Column("before", pl.Float64(), "its unit", "the ability of the unchanged model; 0 for kl"),

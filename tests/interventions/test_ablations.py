@@ -10,7 +10,7 @@ from headway.abilities.next_tokens import next_token_predictions
 from headway.errors import UsageError
 from headway.interventions import Ablate
 from headway.interventions.ablations import SAME_LAYERS, SAME_NORM, alike_heads, random_heads
-from headway.interventions.head_choice import parse_heads
+from headway.interventions.head_choice import parse_heads, read_heads
 from headway.interventions.objects import output_norms
 from headway.store import RunDirectory
 from support_circuits import PLACES, planted, planted_suite
@@ -151,6 +151,75 @@ def test_other_requests_that_cannot_be(place, tmp_path):
         headway.intervene(place / "suite", out=place / "out", effects=["lss"], **ask)
     with pytest.raises(UsageError, match="swap concerns clusters"):
         headway.intervene(place / "suite", out=place / "out", operations=["swap"], **ask)
+
+
+def test_the_scores_of_other_heads_are_followed(place):
+    """Without the previous-token head induction is gone; without one of two that look like it the other is as before."""
+    table = ablated(place, "top 1 by prev at last", effects=["induction"], operations=["zero", "mean", "resample"])
+    at_last = table.filter(step=1000, dose=1, control=SAME_LAYERS)
+    assert at_last["of_head"].unique().item() in {"L1H0", "L1H1"}
+    assert at_last["before"].min() > 0.9
+    assert at_last["after"].max() < 0.3
+    assert set(at_last["operation"]) == {"zero", "mean", "resample"}
+    assert at_last["higher_is_better"].all()
+    other = ablated(place, "top 1 by induction at last", effects=["induction"]).filter(step=1000, control=SAME_LAYERS)
+    assert other["of_head"].item() != other["heads"].item()  # that of the two which is not ablated
+    assert abs(other["change"].item()) < 0.05
+    # Three other heads in the layer, one of which is followed, and says nothing when it is ablated itself.
+    assert other["n_controls"].item() == 2
+
+
+def test_groups_of_a_file_are_ablated_each_by_itself(place, tmp_path):
+    """Run and step are optional, and an empty cell means all of them."""
+    file = tmp_path / "heads.csv"
+    file.write_text(
+        "group,run,step,layer,head\n"
+        f"path,,,{PREVIOUS[0]},{PREVIOUS[1]}\npath,,,{INDUCTION[0]},{INDUCTION[1]}\n"
+        f"decoy,{RUN},1000,{DECOY[0]},{DECOY[1]}\nother,another-run,,0,0\n"
+    )
+    table = ablated(place, str(file), effects=["repeat"]).filter(effect="repeat_accuracy")
+    assert table.filter(step=10)["group"].unique().to_list() == ["path"]
+    last = table.filter(pl.col("step") == 1000, pl.col("control").is_null() | (pl.col("control") == SAME_LAYERS))
+    assert last.select("group", "dose", "heads").rows() == [
+        ("path", 1, "L0H1"), ("path", 2, "L0H1 L1H0"), ("decoy", 1, "L1H1"),
+    ]  # fmt: skip
+    assert last["change"].to_list()[:2] == pytest.approx([-0.95, -0.95], abs=0.15)
+    assert abs(last["change"][2]) < 0.05
+
+
+def test_several_choices_are_several_groups(place):
+    table = ablated(place, "role=previous-token at last; top 1 by induction at last", where="step=1000", effects=["kl"])
+    assert table["group"].unique(maintain_order=True).to_list() == [
+        "role=previous-token at last", "top 1 by induction at last"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("layer\n1\n", "heads.csv has no column head"),
+        ("layer,head\n0,1\n0,-1\n", "row 2 has no layer and head"),
+        ("layer,head\n0,one\n", "row 1 has no layer and head"),
+        ("layer,head\n", "has no layer and head"),
+        ("", "cannot be read"),
+        ("layer,head,group\n0,1,\x1b[31mred\n", "needs a printable name"),
+    ],
+)
+def test_files_that_name_no_heads_are_refused(tmp_path, content, message):
+    (tmp_path / "heads.csv").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_heads(str(tmp_path / "heads.csv"))
+
+
+def test_files_that_are_not_there_or_name_heads_that_are_not(place, tmp_path):
+    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
+        read_heads(str(tmp_path / "none.csv"))
+    pl.DataFrame({"layer": [0, 7], "head": [1, 0]}).write_parquet(tmp_path / "far.parquet")
+    [summary] = headway.intervene(
+        place / "suite", out=place / "out", corpus=str(place / "texts.txt"), heads=str(tmp_path / "far.parquet"),
+        where="step=10", effects=["kl"], controls=2, n_texts=2, force=True,
+    )  # fmt: skip
+    assert "names L7H0, and planted-1m-seed1@10 has 2 layers of 4 heads" in summary.failed[0].error
 
 
 def test_heads_of_the_same_norm_stand_beside_an_effect(place):

@@ -4,17 +4,19 @@ from headway.interventions.controls import percentile, share_at_least
 from headway.interventions.effects import Effect, Positions, TextEffect, effects, top_tokens
 from headway.interventions.groups import Grouping
 from headway.interventions.objects import (
-    SUBSTITUTES,
     Ablate,
     Intervention,
     KeepOnly,
     Patch,
     Permute,
     Replace,
+    Resample,
+    Substitutes,
     SwapClusters,
     swap_order,
 )
 from headway.models.anatomy import mean_outputs
+from headway.options import SUBSTITUTES
 
 __all__ = [
     "SUBSTITUTES",
@@ -27,6 +29,8 @@ __all__ = [
     "Permute",
     "Positions",
     "Replace",
+    "Resample",
+    "Substitutes",
     "SwapClusters",
     "TextEffect",
     "effects",

@@ -1,4 +1,7 @@
-"""The job `ablations`: what a checkpoint's abilities lose without chosen heads, beside random heads of the same layers."""
+"""The job `ablations`: what a checkpoint loses without chosen heads, beside random heads of the same layers and norms.
+
+That is what its abilities lose, and what becomes of the scores of other heads, such as induction without previous-token heads.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,32 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from difflib import get_close_matches
+from functools import cached_property, partial
 from math import comb, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from headway import options, tables
 from headway.abilities import CheckpointAbilities
+from headway.attention.job import HeadScores
 from headway.corpora import Corpus
 from headway.errors import CheckpointError, UsageError
 from headway.interventions.controls import percentile, share_at_least
 from headway.interventions.groups import Heads, named
-from headway.options import documented
+from headway.known_abilities import MEASURED
+from headway.known_scores import SCORES
+from headway.options import SUBSTITUTES, documented
 from headway.suites import Checkpoint
 
 if TYPE_CHECKING:
-    from headway.interventions.objects import Intervention
+    from headway.interventions.objects import Intervention, Substitutes
+    from headway.models import Geometry
     from headway.models.opened import Opened
 
-DEFINITIONS_VERSION = 1
+DEFINITIONS_VERSION = 2
 KL = "kl"
 SAME_LAYERS, SAME_NORM = "same layers", "same norm"  # kinds of controls
 _NEAREST = 5  # heads that a control of the same norm draws from
@@ -42,12 +50,12 @@ class HeadAblations:
 
     Attributes:
         {options}
-        groups: The heads of each checkpoint, by its key, such as `pythia-14m-seed1@512`. They are no part of the job's
-            identity but an input of the checkpoint's partition.
+        groups: The groups of heads of each checkpoint, by its key, such as `pythia-14m-seed1@512`, and by their names. They
+            are no part of the job's identity but an input of the checkpoint's partition.
     """
 
     corpus: Corpus
-    groups: Mapping[str, Heads]
+    groups: Mapping[str, Mapping[str, Heads]]
     heads: str = options.ABLATED_HEADS.default
     effects: tuple[str, ...] = options.EFFECTS.default
     operations: tuple[str, ...] = options.OPERATIONS.default
@@ -63,10 +71,10 @@ class HeadAblations:
     needs = frozenset({"config", "weights", "tokenizer"})
 
     def __post_init__(self) -> None:
-        kept = tuple(one for one in self.operations if one in ("zero", "mean"))
+        kept = tuple(one for one in self.operations if one in SUBSTITUTES)
         if not kept:
             raise UsageError(
-                "--operations swap concerns clusters: heads of a score or role are ablated by zero or mean"
+                f"--operations swap concerns clusters: heads of a score, role or file are ablated by {', '.join(SUBSTITUTES)}"
             )
         object.__setattr__(self, "operations", kept)  # the default serves clusters, too, which can be swapped
 
@@ -87,7 +95,7 @@ class HeadAblations:
     @property
     def given(self) -> dict[str, str]:
         """A hash of each checkpoint's heads, by `heads of RUN@STEP`."""
-        return {_own(key): _hash(heads) for key, heads in self.groups.items()}
+        return {_own(key): _hash(groups) for key, groups in self.groups.items()}
 
     @contextmanager
     def read(self, checkpoint: Checkpoint) -> Iterator[Opened]:
@@ -111,42 +119,76 @@ class HeadAblations:
         Raises:
             CheckpointError: predictions are not finite.
         """
-        chosen = self.groups[checkpoint.key]
-        seed = _seed(self.seed, checkpoint.run)
+        groups = self.groups[checkpoint.key]
+        _require_there(checkpoint, groups, input.geometry)
         measured = _Effects(self, checkpoint, input)
-        before = measured.abilities()
+        rows = [row for name, chosen in groups.items() for row in self._of_group(checkpoint, name, chosen, measured)]
+        columns = {name: pl.lit(value) for name, value in input.columns(checkpoint).items()}
+        types = tables.schema(tables.ABLATIONS_COLUMNS, dict(checkpoint.axes))
+        return (
+            pl.DataFrame(rows, infer_schema_length=None)
+            .with_columns(**columns)
+            .select(pl.col(name).cast(dtype) for name, dtype in types.items())
+        )
+
+    def _of_group(
+        self, checkpoint: Checkpoint, name: str, chosen: Heads, measured: _Effects
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one group of heads."""
+        seed = _seed(self.seed, checkpoint.run)
+        followed = _followed(measured.whole.scores, chosen)
+        before = measured.whole.values(followed)
         chance = {
-            SAME_LAYERS: random_heads(chosen, input.geometry.n_heads, self.controls, seed),
-            SAME_NORM: alike_heads(chosen, measured.norms(), self.controls, seed),
+            SAME_LAYERS: random_heads(chosen, measured.n_heads, self.controls, seed),
+            SAME_NORM: alike_heads(chosen, measured.norms, self.controls, seed),
         }
-        rows = []
         for operation in self.operations:
-            without = {
-                kind: [measured.without(operation, heads) for heads in groups] for kind, groups in chance.items()
+            controls = {
+                kind: [(heads, measured.without(operation, heads).values(followed)) for heads in of_kind]
+                for kind, of_kind in chance.items()
             }
             for dose in range(1, len(chosen) + 1):
                 heads = chosen[:dose]
-                own = measured.without(operation, heads)
-                of_dose = {
-                    **input.columns(checkpoint),
-                    "group": self.heads,
-                    "dose": dose,
-                    "heads": named(heads),
-                    "operation": operation,
-                }
-                beside: list[tuple[str | None, list[dict[str, float]]]] = [(None, [])]
+                after = measured.without(operation, heads).values(followed)
+                beside: list[tuple[str | None, list[tuple[Heads, dict[str, float]]]]] = [(None, [])]
                 if dose == len(chosen):
-                    beside = [*without.items()]
-                rows += [
-                    of_dose | {"control": kind} | _row(name, before, own, controls, measured.higher_is_better.get(name))
-                    for kind, controls in beside
-                    for name in own
-                ]
-        return pl.DataFrame(rows, schema=tables.schema(tables.ABLATIONS_COLUMNS, dict(checkpoint.axes)))
+                    beside = [*controls.items()]
+                for kind, of_kind in beside:
+                    for effect, value in after.items():
+                        own = followed.get(effect)
+                        yield {
+                            "group": name,
+                            "dose": dose,
+                            "heads": named(heads),
+                            "operation": operation,
+                            "effect": effect,
+                            "of_head": named([own]) if own else None,
+                            "control": kind,
+                        } | _row(
+                            before[effect],
+                            value,
+                            # a group that holds the head which is followed says nothing of it
+                            [values[effect] for heads, values in of_kind if own not in heads],
+                            measured.higher_is_better[effect],
+                        )
 
 
-def _hash(heads: Heads) -> str:
-    return hashlib.sha256(json.dumps(heads).encode()).hexdigest()
+def require_effects(effects: Sequence[str]) -> None:
+    """Check that all effects can be measured.
+
+    Raises:
+        UsageError: one is unknown, or is a score that does not depend on what other heads do.
+    """
+    known = [KL, *MEASURED, *(name for name, score in SCORES.items() if score.kind in ("attention", "output"))]
+    for word in effects:
+        if word not in known:
+            close = get_close_matches(word, known, 1)
+            meant = f", perhaps {close[0]!r} was meant" if close else ""
+            raise UsageError(f"--effects: unknown effect {word!r}{meant}. Known are {', '.join(known)}")
+
+
+def _hash(groups: Mapping[str, Heads]) -> str:
+    return hashlib.sha256(json.dumps(groups).encode()).hexdigest()
 
 
 def _own(key: str) -> str:
@@ -158,30 +200,66 @@ def _seed(seed: int, run: str) -> list[int]:
     return [seed, *hashlib.sha256(run.encode()).digest()[:4]]
 
 
+def _require_there(checkpoint: Checkpoint, groups: Mapping[str, Heads], geometry: Geometry) -> None:
+    """Check that the model has the heads.
+
+    Raises:
+        CheckpointError: it lacks one.
+    """
+    for layer, head in (head for heads in groups.values() for head in heads):
+        if layer >= geometry.n_layers or head >= geometry.n_heads:
+            raise CheckpointError(
+                f"--heads names L{layer}H{head}, and {checkpoint.key} has {geometry.n_layers} layers of {geometry.n_heads} heads, "
+                "both counted from 0"
+            )
+
+
+def _followed(scores: Mapping[str, np.ndarray], chosen: Heads) -> dict[str, tuple[int, int]]:
+    """For each score (layers, N), the head that has the highest of those that were not chosen."""
+    followed = {}
+    for name, values in scores.items():
+        others = values.copy()
+        others[tuple(np.transpose(chosen))] = -np.inf
+        if np.isfinite(others).any():
+            layer, head = np.unravel_index(int(others.argmax()), others.shape)
+            followed[name] = (int(layer), int(head))
+    return followed
+
+
+class _Found(NamedTuple):
+    """What was measured of a model: its abilities, and its heads' scores (layers, N)."""
+
+    abilities: dict[str, float]
+    scores: dict[str, np.ndarray]
+
+    def values(self, followed: Mapping[str, tuple[int, int]]) -> dict[str, float]:
+        """A number for each effect: the abilities, and the score of each head that is followed."""
+        return self.abilities | {name: float(self.scores[name][head]) for name, head in followed.items()}
+
+
 class _Effects:
-    """The abilities of a checkpoint without some of its heads."""
+    """What is measured of a checkpoint, as it is and without some of its heads."""
 
     def __init__(self, job: HeadAblations, checkpoint: Checkpoint, input: Opened) -> None:
         texts = replace(job.corpus, texts=job.corpus.texts[: job.n_texts])
-        words = tuple(word for word in job.effects if word != KL)
-        self._abilities = CheckpointAbilities(texts, abilities=words, repeated_texts=job.n_texts, dtype=job.dtype)
-        self._kl = KL in job.effects
+        words = tuple(word for word in job.effects if word in MEASURED)
+        scores = tuple(word for word in job.effects if word in SCORES)
+        common: dict[str, Any] = {"repeated_texts": job.n_texts, "dtype": job.dtype}
+        self._abilities = CheckpointAbilities(texts, abilities=words, **common) if words else None
+        self._scores = HeadScores(texts, scores=scores, **common) if scores else None
+        self._kl, self._seed = KL in job.effects, job.seed
         self._checkpoint, self._input = checkpoint, input
         self._ids = input.texts(texts, False).ids
-        self._means: Any = None
-        self.higher_is_better: dict[str, bool | None] = {KL: False}
+        self.n_heads = input.geometry.n_heads
+        self.higher_is_better: dict[str, bool | None] = {KL: False, **{name: _falls(name) for name in scores}}
 
-    def abilities(self) -> dict[str, float]:
-        """The value of each ability of the model as it is; an ablated model is measured while its heads are away."""
-        found = {KL: 0.0} if self._kl else {}
-        if self._abilities.abilities:
-            frame = self._abilities.compute(self._checkpoint, replace(self._input, _shared={}))
-            self.higher_is_better |= dict(frame.select("ability", "higher_is_better").iter_rows())
-            found |= dict(frame.select("ability", "value").iter_rows())
-        return found
+    @cached_property
+    def whole(self) -> _Found:
+        """The model as it is."""
+        return self._found(0.0)
 
-    def without(self, operation: str, heads: Heads) -> dict[str, float]:
-        """The value of each effect without the heads.
+    def without(self, operation: str, heads: Heads) -> _Found:
+        """The model without the heads.
 
         Raises:
             CheckpointError: a value is not finite.
@@ -189,29 +267,45 @@ class _Effects:
         from headway.interventions.effects import effects
 
         intervention = self._intervention(operation, heads)
+        kl = effects(self._input.model, [intervention], self._ids)[0].mean(KL) if self._kl else 0.0
         with intervention.on(self._input.model):
-            found = self.abilities()
-        if self._kl:
-            found[KL] = effects(self._input.model, [intervention], self._ids)[0].mean("kl")
-        if not all(math.isfinite(value) for value in found.values()):
+            found = self._found(kl)
+        if not all(math.isfinite(value) for value in found.abilities.values()):
             raise CheckpointError(f"without {named(heads)} the model's predictions are not finite: try another --dtype")
         return found
 
+    def _found(self, kl: float) -> _Found:
+        abilities, scores = {KL: kl} if self._kl else {}, {}
+        fresh = replace(self._input, _shared={})  # an ablated model has other texts in common than the whole one
+        if self._abilities:
+            frame = self._abilities.compute(self._checkpoint, fresh)
+            self.higher_is_better |= dict(frame.select("ability", "higher_is_better").iter_rows())
+            abilities |= dict(frame.select("ability", "value").iter_rows())
+        if self._scores:
+            table = self._scores.compute(self._checkpoint, fresh)
+            scores = {name: table[name].to_numpy().reshape(-1, self.n_heads) for name in self._scores.scores}
+        return _Found(abilities, scores)
+
+    @cached_property
     def norms(self) -> dict[int, np.ndarray]:
         """How much each head writes: (N,) for each layer."""
         from headway.interventions.objects import output_norms
 
         return {layer: norm.cpu().numpy() for layer, norm in output_norms(self._input.model, self._ids).items()}
 
-    def _intervention(self, operation: str, heads: Heads) -> Intervention:
-        from headway.interventions.objects import Ablate, Replace
-        from headway.models.anatomy import mean_outputs
+    @cached_property
+    def _substitutes(self) -> Substitutes:
+        from headway.interventions.objects import Substitutes
 
-        if operation == "zero":
-            return Ablate(heads)
-        if self._means is None:
-            self._means = mean_outputs(self._input.model, self._ids, range(self._input.geometry.n_layers))
-        return Replace(heads, self._means)
+        return Substitutes(self._input.model, self._ids, self._seed)
+
+    def _intervention(self, operation: str, heads: Heads) -> Intervention:
+        return self._substitutes.ablation(operation, heads)
+
+
+def _falls(score: str) -> bool | None:
+    """Whether a head loses what the score is for when it falls: so for shares of attention, and for none that has no better side."""
+    return True if SCORES[score].unit == "probability" else None
 
 
 def random_heads(chosen: Heads, n_heads: int, most: int, seed: Sequence[int]) -> list[Heads]:
@@ -259,27 +353,21 @@ def _apart(log_norm: Mapping[tuple[int, int], float], one: tuple[int, int], othe
     return abs(log_norm[other] - log_norm[one])
 
 
-def _row(
-    name: str,
-    before: Mapping[str, float],
-    after: Mapping[str, float],
-    controls: Sequence[Mapping[str, float]],
-    higher_is_better: bool | None,
-) -> dict[str, Any]:
+def _row(before: float, after: float, controls: Sequence[float], higher_is_better: bool | None) -> dict[str, Any]:
     """Columns of one effect. What a group costs is the change for the worse; without a better side, its size."""
-    change = after[name] - before[name]
-    changes = np.array([control[name] - before[name] for control in controls])
+    change = after - before
+    changes = np.array(controls) - before
 
     def cost(of: Any) -> Any:
         return np.abs(of) if higher_is_better is None else -of if higher_is_better else of
 
     row: dict[str, Any] = {
-        "effect": name,
         "higher_is_better": higher_is_better,
-        "before": before[name],
-        "after": after[name],
+        "before": before,
+        "after": after,
         "change": change,
         "n_controls": len(controls),
+        **dict.fromkeys(("control_low", "control_median", "control_high", "percentile", "p")),
     }
     if len(controls):
         low, median, high = np.quantile(changes, [0.05, 0.5, 0.95])

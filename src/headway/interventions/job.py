@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from headway.interventions.effects import Effect
-    from headway.interventions.objects import Intervention
+    from headway.interventions.objects import Intervention, Substitutes
     from headway.models import Geometry, Tokenizer
 
 # Included in every partition's fingerprint. Raise it if numbers or columns change, so that partitions are recomputed.
@@ -183,7 +183,7 @@ class ClusterEffects(OnClusters):
             CheckpointError: predictions are not finite.
         """
         from headway.interventions.effects import effects
-        from headway.models.anatomy import mean_outputs
+        from headway.interventions.objects import Substitutes
 
         geometry = input.geometry
         corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])
@@ -196,8 +196,8 @@ class ClusterEffects(OnClusters):
         ]
         operations = [self._operations(*trial) for trial in trials]
         distinct = list(dict.fromkeys(operation for own, chance in operations for operation in (own, *chance)))
-        means = mean_outputs(input.model, read.ids, range(geometry.n_layers)) if "mean" in self.operations else {}
-        interventions = [_intervention(operation, means) for operation in distinct]
+        substitutes = Substitutes(input.model, read.ids, self.seed)
+        interventions = [_intervention(operation, substitutes) for operation in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
         if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
             raise not_finite(self.dtype)
@@ -206,7 +206,7 @@ class ClusterEffects(OnClusters):
         before = _tops(input, shown)
         rows = []
         for (grouping, operation, clusters), (own, chance) in zip(trials, operations, strict=True):
-            with _intervention(own, means).on(input.model):
+            with _intervention(own, substitutes).on(input.model):
                 after = _tops(input, shown)
             heads = _heads_of(own, grouping, clusters)
             rows.append(
@@ -265,14 +265,11 @@ def _heads_of(operation: Operation, grouping: Grouping, clusters: Clusters) -> l
     return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
 
 
-def _intervention(operation: Operation, means: Mapping[int, Any]) -> Intervention:
-    from headway.interventions.objects import Ablate, Permute, Replace
+def _intervention(operation: Operation, substitutes: Substitutes) -> Intervention:
+    from headway.interventions.objects import Permute
 
     kind, what = operation
-    heads: Heads = what
-    if kind == "swap":
-        return Permute(dict(what))
-    return Ablate(heads) if kind == "zero" else Replace(heads, means)
+    return Permute(dict(what)) if kind == "swap" else substitutes.ablation(kind, what)
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:

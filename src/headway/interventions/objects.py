@@ -18,9 +18,10 @@ changed. With grouped queries, key and value weights belong to groups of query h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,14 +30,13 @@ import torch
 from headway.errors import UnsupportedModel, UsageError
 from headway.models import KINDS, geometry_of
 from headway.models.anatomy import Anatomy, Change, Head, anatomy, changing, mean_outputs, recording
+from headway.options import SUBSTITUTES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from headway.models import Geometry
-
-SUBSTITUTES = ("zero", "mean", "resample")
 
 
 class Intervention(Protocol):
@@ -78,21 +78,8 @@ class Ablate:
     @contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
         anatomy(model).require(Head(*head) for head in self.heads)
-        by_layer = _by_layer(self.heads)
-        changes: dict[int, Change]
-        if self.with_ == "zero":
-            changes = {layer: _constant(heads, 0.0) for layer, heads in by_layer.items()}
-        elif self.with_ == "mean":
-            means = mean_outputs(model, self.reference, by_layer)
-            changes = {layer: _constant(heads, means[layer][heads]) for layer, heads in by_layer.items()}
-        else:
-            pools = _outputs(model, self.reference, by_layer)
-            random = np.random.default_rng(self.seed)
-            changes = {layer: _resample(heads, pools[layer], random) for layer, heads in by_layer.items()}
-        with ExitStack() as stack:
-            if self.with_ == "resample":  # with a cache only new tokens pass through, and their positions are unknown
-                stack.enter_context(_refusing_a_cache(model, "heads are resampled"))
-            stack.enter_context(changing(model, changes))
+        layers = {layer for layer, _ in self.heads}
+        with Substitutes(model, self.reference, self.seed, layers).ablation(self.with_, self.heads).on(model):
             yield
 
 
@@ -114,6 +101,75 @@ class Replace:
         by_layer = _by_layer(self.heads)
         with changing(model, {layer: _constant(heads, self.values[layer][heads]) for layer, heads in by_layer.items()}):
             yield
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Set the heads' outputs to their outputs on other texts, as resampling ablation with known outputs.
+
+    Args:
+        heads: (layer, head) pairs.
+        outputs: for each layer (T, N, D) of each text, such as `head_outputs` returns.
+        seed: seed for the choice of texts.
+
+    Raises:
+        UsageError: `model` is called with a cache: only new tokens pass through then, and their positions are unknown.
+    """
+
+    heads: Sequence[tuple[int, int]]
+    outputs: Mapping[int, Sequence[Tensor]]
+    seed: int = 0
+
+    @contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        anatomy(model).require(Head(*head) for head in self.heads)
+        random = np.random.default_rng(self.seed)
+        by_layer = _by_layer(self.heads)
+        changes = {layer: _resample(heads, self.outputs[layer], random) for layer, heads in by_layer.items()}
+        with _refusing_a_cache(model, "heads are resampled"), changing(model, changes):
+            yield
+
+
+@dataclass(frozen=True)
+class Substitutes:
+    """What ablated heads of a model say instead. Texts are read once for all ablations, when they are first needed.
+
+    Args:
+        model: the unchanged model.
+        reference: token sequences, for `mean` and `resample`.
+        seed: seed for the choice of texts in `resample`.
+        layers: of the heads that will be ablated; all if None.
+    """
+
+    model: PreTrainedModel
+    reference: Sequence[np.ndarray] = ()
+    seed: int = 0
+    layers: Collection[int] | None = None
+
+    def ablation(self, with_: str, heads: Sequence[tuple[int, int]]) -> Intervention:
+        """Return the ablation of `heads` by `zero`, `mean` or `resample`.
+
+        Raises:
+            UsageError: there is no such head.
+        """
+        body = anatomy(self.model)
+        body.require(Head(*head) for head in heads)
+        if with_ == "resample":
+            return Resample(heads, self._outputs, self.seed)
+        zero = torch.zeros(body.n_heads, body.head_dim)
+        return Replace(heads, {layer: zero for layer, _ in heads} if with_ == "zero" else self._means)
+
+    @cached_property
+    def _means(self) -> dict[int, Tensor]:
+        return mean_outputs(self.model, self.reference, self._read_layers)
+
+    @cached_property
+    def _outputs(self) -> dict[int, list[Tensor]]:
+        return head_outputs(self.model, self.reference, self._read_layers)
+
+    @property
+    def _read_layers(self) -> Collection[int]:
+        return range(geometry_of(self.model).n_layers) if self.layers is None else self.layers
 
 
 @dataclass(frozen=True)
@@ -318,7 +374,7 @@ def _constant(heads: list[int], value: Tensor | float) -> Change:
     return change
 
 
-def _resample(heads: list[int], pool: list[Tensor], random: np.random.Generator) -> Change:
+def _resample(heads: list[int], pool: Sequence[Tensor], random: np.random.Generator) -> Change:
     def change(outputs: Tensor) -> Tensor:
         texts, tokens = outputs.shape[:2]
         long_enough = [one for one in pool if len(one) >= tokens] or pool
@@ -346,7 +402,7 @@ def output_norms(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> dic
     from headway.models.paths import Paths
 
     paths, found = Paths(model), {}
-    for layer, pool in _outputs(model, sequences, range(geometry_of(model).n_layers)).items():
+    for layer, pool in head_outputs(model, sequences, range(geometry_of(model).n_layers)).items():
         outputs, rows = torch.cat(pool).double(), paths.writes(layer).detach().double()
         grams = rows @ rows.mT  # (N, D, D): ‖z W‖² = z W Wᵀ zᵀ
         squares = torch.einsum("tnd,nde,tne->tn", outputs, grams, outputs)
@@ -354,7 +410,9 @@ def output_norms(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> dic
     return found
 
 
-def _outputs(model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]) -> dict[int, list[Tensor]]:
+def head_outputs(
+    model: PreTrainedModel, sequences: Sequence[np.ndarray], layers: Iterable[int]
+) -> dict[int, list[Tensor]]:
     """Outputs (T, N, D) of the heads on each of `sequences`, for each layer."""
     pools: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     with torch.inference_mode(), recording(model, layers) as recorded:

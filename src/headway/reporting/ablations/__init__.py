@@ -22,7 +22,9 @@ _TERMS = [
     Term("Dose", "How many of the chosen heads are ablated: the highest by the score first."),
 ]
 _METHODS = [
-    "The output of a head is replaced by zero, or by its mean over the texts, while the model reads them.",
+    "The output of a head is replaced by zero, by its mean over the texts, or by what it is on another text (resampled), while the "
+    "model reads them.",
+    "The score of another head is that of the head with the highest score before, of those that are not ablated.",
     "Intervals are 95% t intervals over the runs of a size. p of a run is the share of groups, the chosen one included, that cost at "
     "least as much.",
 ]
@@ -44,7 +46,7 @@ def chapter(result: Result) -> Chapter:
         title=_TITLE,
         summary=context.highlights({("last", one.name): "over-training" for one in result.findings("last")}, sections),
         facts=[
-            ("ablated heads", str(context.values["group"])),
+            ("ablated heads", ", ".join(context.values["groups"])),
             ("ablations", f"{count(len(runs), 'run')}, {count(len(context.levels('changes', 'step')), 'step')}"),
         ],
         notes=result.notes,
@@ -59,9 +61,10 @@ def chapter(result: Result) -> Chapter:
 
 
 def _controls(context: Context, table: str, *more: str) -> tuple[Control, ...]:
-    words = {"title": "Effect", "operation": "Output replaced by", "control": "Beside"}
+    words = {"group": "Heads", "title": "Effect", "operation": "Output replaced by", "control": "Beside"}
     return tuple(
-        context.control(table, name, words[name], last=name == "control") for name in ("title", "operation", *more)
+        context.control(table, name, words[name], last=name == "control")
+        for name in ("group", "title", "operation", *more)
     )
 
 
@@ -100,9 +103,11 @@ def _over_training(context: Context) -> Section:
         headings={
             "run": "Run",
             "step": "Step",
+            "group": "Group",
             "heads": "Heads",
             "operation": "Replaced by",
             "title": "Effect",
+            "of_head": "Of head",
             "before": "With",
             "after": "Without",
             "control": "Beside",

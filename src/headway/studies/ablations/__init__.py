@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from headway.known_abilities import known_ability
+from headway.known_scores import SCORES
 from headway.progress import Progress, Silent
 from headway.stats.distributions import t_quantile
 from headway.store.directory import RunDirectory
@@ -16,6 +17,7 @@ from headway.text import count
 
 NAME, SUBJECT = "ablations", "heads"
 _OF_MEANS = ("group", "size", "step", "step_modded", "operation", "effect", "title", "control")
+_REPLACED = {"zero": "zero", "mean": "their means", "resample": "what they are on another text"}
 _KEY_EFFECTS = ("repeat_accuracy", "loss", "kl")
 
 
@@ -37,15 +39,16 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
         step_modded=pl.col("step") + 1,
         title=pl.col("effect").map_elements(titled, return_dtype=pl.String),
     )
-    result = Result(NAME, SUBJECT, {"group": table["group"][0], "sizes": _sizes(table)})
+    groups = table["group"].unique(maintain_order=True).to_list()
+    result = Result(NAME, SUBJECT, {"groups": groups, "sizes": _sizes(table)})
     result.tables["changes"] = changes = table.filter(pl.col("control").is_not_null())
     result.tables["change_means"] = change_means(changes)
     last = table.filter(pl.col("step") == pl.col("step").max().over("run"))
-    own = last.unique(["run", "operation", "effect", "dose"], maintain_order=True)
+    own = last.unique(["group", "run", "operation", "effect", "dose"], maintain_order=True)
     result.tables["doses"] = (
         own.group_by("group", "size", "operation", "effect", "title", "dose", maintain_order=True)
         .agg(mean=pl.mean("change"), n_runs=pl.len())
-        .sort("size", "operation", "effect", "dose", maintain_order=True)
+        .sort("group", "size", "operation", "effect", "dose", maintain_order=True)
     )
     _say(result)
     progress.advance(note="findings")
@@ -53,9 +56,13 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
 
 
 def titled(effect: str) -> str:
-    """The title of an ability, or of the divergence."""
+    """The title of an ability, of another head's score, or of the divergence."""
+    if effect == "kl":
+        return "KL divergence of predictions"
+    if effect in SCORES:
+        return f"{SCORES[effect].title} of the highest other head"
     known = known_ability(effect)
-    return "KL divergence of predictions" if effect == "kl" else known.title if known else effect
+    return known.title if known else effect
 
 
 def _sizes(table: pl.DataFrame) -> list[str]:
@@ -85,8 +92,7 @@ def _say(result: Result) -> None:
     last = changes.filter(pl.col("step") == pl.col("step").max().over("run"))
     operations = last["operation"].unique(maintain_order=True).to_list()
     operation = "mean" if "mean" in operations else operations[0]
-    group = str(result.values["group"])
-    for (effect,), of in last.filter(operation=operation).group_by("effect", maintain_order=True):
+    for (group, effect), of in last.filter(operation=operation).group_by("group", "effect", maintain_order=True):
         title = titled(str(effect))
         own = of.unique("run", maintain_order=True)
         went = f"goes from {digits(_mean(own, 'before'))} to {digits(_mean(own, 'after'))}"
@@ -94,12 +100,14 @@ def _say(result: Result) -> None:
             went = f"is {digits(_mean(own, 'after'))} nats"
         result.find(
             "last",
-            str(effect),
+            f"{effect} without {group}" if len(result.values["groups"]) > 1 else str(effect),
             f"Without the heads ({group}), {title[:1].lower() + title[1:] if effect != 'kl' else title} {went} at the last step.",
             f"These are means over {count(own.height, 'run')}; the heads’ outputs are replaced by "
-            f"{'their means' if operation == 'mean' else 'zero'}.",
+            f"{_REPLACED[operation]}.",
             *(_beside(str(kind), part) for (kind,), part in of.group_by("control", maintain_order=True)),
             key=effect in _KEY_EFFECTS,
+            effect=effect,
+            group=group,
             operation=operation,
             n_runs=own.height,
         )
