@@ -256,7 +256,8 @@ def test_defaults_are_those_of_the_published_analyses():
     )
     assert (of["intervene"]["n_texts"], of["intervene"]["controls"], of["intervene"]["k"]) == (16, 200, 2)
     assert (of["measure"]["repeated_length"], of["measure"]["repeated_texts"]) == (64, 32)
-    assert (of["analyze"]["bootstraps"], of["analyze"]["scores"]) == (1000, ("prev_self_ratio",))
+    assert (of["analyze"]["bootstraps"], of["analyze"]["scores"]) == (1000, ())
+    assert options.STUDIED_SCORE_FIRST == "prev_self_ratio"
 
 
 def test_studies_have_the_same_defaults():

@@ -634,7 +634,7 @@ def analyze(
     progress = progress or Silent()
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
-    scores = _each(scores)
+    scores = _each(scores) or _studied(rundir)
     _require_scores(scores)
     there = set(rundir.tables())
     chosen = list(_each(studies)) or applying(rundir)
@@ -667,11 +667,24 @@ def analyze(
     return results
 
 
-def _require_scores(scores: Sequence[str]) -> None:
+def _studied(rundir: RunDirectory) -> tuple[str, ...]:
+    """The score that is studied if none is asked for: the usual one if the table has it, or else the table's first."""
     from headway.tables import SCORES
 
-    if not scores:
-        raise UsageError("no score is given: name at least one, such as prev_self_ratio")
+    there = rundir.columns("heads")
+    return next(
+        ((score,) for score in (options.STUDIED_SCORE_FIRST, *SCORES) if score in there), (options.STUDIED_SCORE_FIRST,)
+    )
+
+
+def _require_scores(scores: Sequence[str]) -> None:
+    """Check that headway knows the scores.
+
+    Raises:
+        UsageError: it does not.
+    """
+    from headway.tables import SCORES
+
     unknown = [score for score in scores if score not in SCORES]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not a score; the scores are {', '.join(SCORES)}")

@@ -635,10 +635,11 @@ STUDIES = Option[tuple[str, ...]](
     choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations"),
     flag="--study",
 )
+STUDIED_SCORE_FIRST = "prev_self_ratio"
 STUDIED_SCORES = Option[tuple[str, ...]](
     "scores",
-    ("prev_self_ratio",),
-    "A score that development and causes look at; give it several times for several scores.",
+    (),
+    f"A score that development and causes look at, or several. Default: {STUDIED_SCORE_FIRST}, or else the table's first.",
     Takes.SEVERAL,
     "name",
     flag="--score",

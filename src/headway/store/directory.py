@@ -353,6 +353,15 @@ class RunDirectory:
         self._read[table] = (files, frame)
         return frame
 
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table, as its first partition has them; none if it has no partitions.
+
+        Raises:
+            StorageError: the partition is damaged.
+        """
+        parts = self.partitions(table)
+        return read_partition(parts[0])[0].columns if parts else []
+
     def require_own(self, table: str, jobs: Mapping[str, str], expected: str) -> None:
         """Refuse a table with partitions of several jobs.
 

@@ -87,9 +87,15 @@ def change_means(changes: pl.DataFrame) -> pl.DataFrame:
 
 
 def _say(result: Result) -> None:
-    """A finding for each effect at the last step: what the heads cost, and what random ones cost."""
+    """A finding for each effect at the last step: what the heads cost, and what random ones cost.
+
+    What an ability is by another convention or in other units stands in the tables only.
+    """
     changes = result.tables["changes"]
-    last = changes.filter(pl.col("step") == pl.col("step").max().over("run"))
+    last = changes.filter(
+        pl.col("step") == pl.col("step").max().over("run"),
+        ~pl.col("effect").str.starts_with("published_") & (pl.col("effect") != "repeat_rank"),
+    )
     operations = last["operation"].unique(maintain_order=True).to_list()
     operation = "mean" if "mean" in operations else operations[0]
     for (group, effect), of in last.filter(operation=operation).group_by("group", "effect", maintain_order=True):
