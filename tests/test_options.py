@@ -22,6 +22,7 @@ from headway.errors import UsageError
 from headway.interventions.ablations import HeadAblations
 from headway.interventions.job import ClusterEffects
 from headway.interventions.prompts import PromptAnswers
+from headway.interventions.published import PublishedEffects
 from headway.known_scores import SCORES
 from headway.nano import PRESETS, read_data, train
 from headway.options import COMMANDS, Takes
@@ -99,6 +100,7 @@ NOT_IN_JOB = {
     },
     **{(job, name): "HeadAblations takes them" for job in JOBS["intervene"][:2] for name in ("heads", "effects")},
     (HeadAblations, "prompts"): "PromptAnswers reads them",
+    **{(job, "convention"): "it makes PublishedEffects of ClusterEffects" for job in JOBS["intervene"]},
     (ClusterEffects, "prompts"): "the job reads the corpus; PromptAnswers reads the prompts",
     **{
         (PromptAnswers, name): "the job reads prompts; ClusterEffects reads the corpus"
@@ -112,7 +114,6 @@ ONLY_IN_JOB = {
         for job in JOBS["intervene"][:2]
         for name in ("groupings", "lacking", "choice")
     },
-    **{(job, "table"): "the name of the table, which is no option" for job in JOBS["intervene"][:2]},
     (HeadAblations, "groups"): "they are read from the table of heads",
 }
 OTHER_DEFAULT_IN_JOB = {
@@ -417,6 +418,12 @@ def test_every_option_of_intervene_reaches_its_jobs(tmp_path, monkeypatch):
     call = {"where": "size=14m seed=1 step=last", "corpus": "nano", "prompts": str(tmp_path / "prompts.txt")}
     jobs = job_of(monkeypatch, lambda: api.intervene("polypythias", out=tmp_path / "out", **call, **(effects | choice)))
     assert [type(job) for job in jobs] == [ClusterEffects, PromptAnswers]
+    call["convention"] = "published"
+    (job,) = job_of(
+        monkeypatch, lambda: api.intervene("polypythias", out=tmp_path / "out", **call, **(effects | choice))
+    )
+    assert type(job) is PublishedEffects
+    assert {name: getattr(job, name) for name in effects} == effects
     assert {name: getattr(jobs[0], name) for name in effects} == effects
     assert {name: getattr(jobs[1], name) for name in both} == both
     assert jobs[0].corpus.name == "nano"

@@ -264,6 +264,7 @@ def intervene(
     layers: Sequence[int] | None = options.LAYERS.default,
     together: bool = options.TOGETHER.default,
     operations: Sequence[str] = options.OPERATIONS.default,
+    convention: str = options.CONVENTION.default,
     n_texts: int = options.N_TEXTS.default,
     controls: int = options.CONTROLS.default,
     seed: int = options.CONTROLS_SEED.default,
@@ -288,6 +289,10 @@ def intervene(
     untrained model has. A run without clusters is recorded as failed, and the others go on. When its clusters change,
     only its own effects are computed again.
 
+    With `convention="published"` the interventions are those of "Pythia clustering dynamics", which are not of heads
+    (`headway.interventions.published`). They go into a table of their own, `interventions_published`, to be read beside the right
+    ones; prompts are not asked.
+
     `k` does not concern labels of your own. With `together`, clusters that were found are joined across layers by
     size: the smallest of each layer, then the next. Labels of your own are joined by name.
 
@@ -309,7 +314,7 @@ def intervene(
 
     require_folder(out)
     _require_runnable(dtype, device, executor)
-    options.INTERVENE.require(operations=operations, k=k, n_texts=n_texts, controls=controls)
+    options.INTERVENE.require(operations=operations, convention=convention, k=k, n_texts=n_texts, controls=controls)
     opened, rundir = open_suite(suite), RunDirectory(out)
     selected = opened.checkpoints(where)
     corpus = corpus or opened.corpus or "nano"
@@ -349,10 +354,15 @@ def intervene(
         "device": device,
         "keep_files": keep_files,
     }
+    of_texts: dict[str, Any] = {"operations": _each(operations), "n_texts": n_texts, **common}
     jobs: list[sweep.Job] = [
-        ClusterEffects(texts, groupings, operations=_each(operations), n_texts=n_texts, **common),
+        ClusterEffects(texts, groupings, **of_texts),
         PromptAnswers(_prompts(prompts, opened, texts), groupings, **common),
     ]
+    if convention == "published":
+        from headway.interventions.published import PublishedEffects
+
+        jobs = [PublishedEffects(texts, groupings, **of_texts)]
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     summaries = [
         sweep.run(job, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)

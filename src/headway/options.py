@@ -492,6 +492,13 @@ OPERATIONS = Option[tuple[str, ...]](
     Takes.WORDS,
     choices=(*SUBSTITUTES, "swap"),
 )
+CONVENTION = Option(
+    "convention",
+    "true",
+    "How heads are changed: true, or published for the interventions of the published study, which are not of heads.",
+    choices=("true", "published"),
+    flag="--as",
+)
 N_TEXTS = Option(
     "n_texts", 16, "How many texts of the corpus a model reads.", Takes.NUMBER, "texts", (), 1, flag="--texts"
 )
@@ -534,6 +541,7 @@ INTERVENE = Command(
         LAYERS,
         TOGETHER,
         OPERATIONS,
+        CONVENTION,
         N_TEXTS,
         CONTROLS,
         CONTROLS_SEED,

@@ -39,6 +39,7 @@ TEXTS_WITH_TOPS = 4
 LAST_TOKENS = 12
 # Name of the operation and its heads. For `swap`, the order of heads in each layer instead.
 Operation = tuple[str, tuple[Any, ...]]
+Orders = tuple[tuple[int, tuple[int, ...]], ...]  # of each layer
 Clusters = tuple[int, ...]  # the cluster that is ablated, or the two that are swapped
 
 
@@ -162,7 +163,8 @@ class ClusterEffects(OnClusters):
     dtype: str = options.DTYPE.default
     device: str = options.DEVICE.default
     keep_files: bool = options.KEEP_FILES.default
-    table: str = "interventions"
+
+    table = "interventions"
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -197,7 +199,7 @@ class ClusterEffects(OnClusters):
         operations = [self._operations(*trial) for trial in trials]
         distinct = list(dict.fromkeys(operation for own, chance in operations for operation in (own, *chance)))
         substitutes = Substitutes(input.model, read.ids, self.seed)
-        interventions = [_intervention(operation, substitutes) for operation in distinct]
+        interventions = [self.intervention(operation, substitutes) for operation in distinct]
         found = dict(zip(distinct, effects(input.model, interventions, read.ids), strict=True))
         if not all(math.isfinite(effect.mean(name)) for effect in found.values() for name in ("kl", "loss_before")):
             raise not_finite(self.dtype)
@@ -206,9 +208,9 @@ class ClusterEffects(OnClusters):
         before = _tops(input, shown)
         rows = []
         for (grouping, operation, clusters), (own, chance) in zip(trials, operations, strict=True):
-            with _intervention(own, substitutes).on(input.model):
+            with self.intervention(own, substitutes).on(input.model):
                 after = _tops(input, shown)
-            heads = _heads_of(own, grouping, clusters)
+            heads = self.heads_of(own, grouping, clusters)
             rows.append(
                 {
                     **checkpoint_columns(checkpoint, geometry),
@@ -235,7 +237,39 @@ class ClusterEffects(OnClusters):
     def _operations(self, grouping: Grouping, operation: str, clusters: Clusters) -> tuple[Operation, list[Operation]]:
         """The operation, and the same operation on random groups. Different groups may give the same operation."""
         chance = grouping.shuffled(self.controls, self.seed)
-        return _operation(grouping, operation, clusters), [_operation(other, operation, clusters) for other in chance]
+        return self.operation(grouping, operation, clusters), [
+            self.operation(other, operation, clusters) for other in chance
+        ]
+
+    def operation(self, grouping: Grouping, operation: str, clusters: Clusters) -> Operation:
+        """What is done to which heads, or in which order the heads of each layer come."""
+        if operation != "swap":
+            return operation, grouping.heads(*clusters)
+        return operation, swapped(grouping, clusters)
+
+    def heads_of(self, operation: Operation, grouping: Grouping, clusters: Clusters) -> list[Heads]:
+        """Heads of the cluster that is ablated, or of each of the two clusters that are swapped."""
+        kind, what = operation
+        if kind != "swap":
+            return [what]
+        moved = {(layer, head) for layer, order in what for head, comes in enumerate(order) if head != comes}
+        return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
+
+    def intervention(self, operation: Operation, substitutes: Substitutes) -> Intervention:
+        """The object that does it to a model."""
+        from headway.interventions.objects import Permute
+
+        kind, what = operation
+        return Permute(dict(what)) if kind == "swap" else substitutes.ablation(kind, what)
+
+
+def swapped(grouping: Grouping, clusters: Clusters) -> Orders:
+    """The order of heads in each layer that has both clusters, after they were swapped."""
+    from headway.interventions.objects import swap_order
+
+    labels = {layer: grouping.of_query_heads(layer) for layer in grouping.layers}
+    meeting = {layer: own for layer, own in labels.items() if set(clusters) <= set(own)}
+    return tuple((layer, tuple(swap_order(own, clusters))) for layer, own in meeting.items())
 
 
 def _clusters_to_change(grouping: Grouping, operation: str) -> list[Clusters]:
@@ -244,32 +278,6 @@ def _clusters_to_change(grouping: Grouping, operation: str) -> list[Clusters]:
         return [(cluster,) for cluster in grouping.clusters]
     pairs = combinations(grouping.clusters, 2)
     return [pair for pair in pairs if any(set(pair) <= set(labels) for labels in grouping.labels.values())]
-
-
-def _operation(grouping: Grouping, operation: str, clusters: Clusters) -> Operation:
-    from headway.interventions.objects import swap_order
-
-    if operation != "swap":
-        return operation, grouping.heads(*clusters)
-    labels = {layer: grouping.of_query_heads(layer) for layer in grouping.layers}
-    meeting = {layer: own for layer, own in labels.items() if set(clusters) <= set(own)}
-    return operation, tuple((layer, tuple(swap_order(own, clusters))) for layer, own in meeting.items())
-
-
-def _heads_of(operation: Operation, grouping: Grouping, clusters: Clusters) -> list[Heads]:
-    """Heads of the cluster that is ablated, or of each of the two clusters that are swapped."""
-    kind, what = operation
-    if kind != "swap":
-        return [what]
-    moved = {(layer, head) for layer, order in what for head, comes in enumerate(order) if head != comes}
-    return [tuple(head for head in grouping.heads(cluster) if head in moved) for cluster in clusters]
-
-
-def _intervention(operation: Operation, substitutes: Substitutes) -> Intervention:
-    from headway.interventions.objects import Permute
-
-    kind, what = operation
-    return Permute(dict(what)) if kind == "swap" else substitutes.ablation(kind, what)
 
 
 def _summary(effect: Effect, controls: Sequence[Effect], among: bool) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class PromptAnswers(OnClusters):
     dtype: str = options.DTYPE.default
     device: str = options.DEVICE.default
     keep_files: bool = options.KEEP_FILES.default
-    table: str = "prompts"
+
+    table = "prompts"
 
     def identity(self) -> dict[str, Any]:
         return {

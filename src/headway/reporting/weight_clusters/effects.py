@@ -36,6 +36,8 @@ def what_they_do(context: Context) -> Section:
 def _effect_items(context: Context) -> Iterator[Item]:
     yield _effects(context)
     yield _effect_table(context)
+    if context.has("conventions"):
+        yield _conventions(context)
     yield context.missing(_TOP_WORDS, "top_words") or _top_table(context)
 
 
@@ -249,5 +251,28 @@ def _prompt_table(context: Context) -> Table:
         "Different answers of clusters mean little if random groups differ as often. "
         "The divergence (Jensen-Shannon) is that between the clusters’ answers. "
         "Its p, uncorrected, is the share of random groups that diverge as much." + _of_many(last),
+        folded=True,
+    )
+
+
+def _conventions(context: Context) -> Table:
+    return Table(
+        "conventions",
+        "The same interventions as the published study made them",
+        context.tables["conventions"],
+        {
+            "run": "Run",
+            "layers": "Layers",
+            "kind": "Weights",
+            "operation": "Intervention",
+            "heads": "Heads",
+            "kl": "KL on heads (nats)",
+            "kl_control_median": "random groups (median)",
+            "kl_published": "KL as published (nats)",
+            "kl_last_published": "at last positions",
+            "kl_control_median_published": "random groups as published (median)",
+        },
+        "As published, slices of the attention’s output are zeroed after heads were summed, in a model whose swap was not undone. Its "
+        "swap exchanges rows of the fused weight read in thirds. Neither is an intervention on heads.",
         folded=True,
     )

@@ -262,6 +262,7 @@ VIEWS: dict[str, View] = {
     "layouts": View(("layouts",), lambda tables: last_steps(tables["layouts"].with_columns(_upper()))),
     "readings": View(("layouts",), _readings),
     "effects": View(("effects",), _effects),
+    "conventions": View(("conventions",), lambda tables: last_steps(tables["conventions"].with_columns(_upper()))),
     "top_words": View(("top_words",), _top_words),
     "prompts": View(("prompts",), _prompts),
     "answers": View(("answers",), _answers),

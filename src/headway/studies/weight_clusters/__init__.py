@@ -14,7 +14,7 @@ from headway.stats.corrections import LEVEL
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
 from headway.studies.weight_clusters.agreement import between_seeds, composition, seed_means
-from headway.studies.weight_clusters.effects import effects, prompts
+from headway.studies.weight_clusters.effects import conventions, effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
 from headway.studies.weight_clusters.heads import heads
 from headway.studies.weight_clusters.outliers import outliers
@@ -28,7 +28,7 @@ __all__ = ["LEVEL", "NAME", "STRONG", "SUBJECT", "TABLES", "WEAK", "main_series"
 
 NAME = "weight_clusters"
 SUBJECT = "weights"
-TABLES = frozenset({"clusters", "clusters_published", "interventions", "prompts"})
+TABLES = frozenset({"clusters", "clusters_published", "interventions", "interventions_published", "prompts"})
 
 
 def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progress: Progress | None = None) -> Result:
@@ -60,6 +60,8 @@ def study(rundir: RunDirectory, *, bootstraps: int = 1000, seed: int = 0, progre
         layouts(result, rundir.read("clusters"), rundir.read("clusters_published"))
     if "interventions" in there:
         effects(result, rundir.read("interventions"))
+    if {"interventions", "interventions_published"} <= there:
+        conventions(result, rundir.read("interventions"), rundir.read("interventions_published"))
     if "prompts" in there:
         prompts(result, rundir.read("prompts"))
     _leave_out(result)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
+from headway.studies.prose import digits
 from headway.studies.result import Result
 
 _FEWEST_CONTROLS = 20  # with fewer no p reaches 0.05
@@ -95,6 +97,36 @@ def _say(result: Result) -> None:
             f"{', '.join(alone)}: interventions at one step only. "
             "Whether the same heads mattered as much before anything was learned is not known."
         )
+
+
+def conventions(result: Result, interventions: pl.DataFrame, as_published: pl.DataFrame) -> None:
+    """Add the table `conventions`: each intervention on heads, and the one that the published study made in its place.
+
+    It has a row for each intervention of both tables, with the KL divergence over all positions, over last positions, and the
+    median of random groups; the published ones end in `_published`.
+    """
+    key = ("size", "step", *_SAME_HEADS)
+    numbers = ("kl", "kl_last", "kl_control_median", "kl_percentile", "n_controls")
+    pair = [table.select(*key, *numbers) for table in (interventions, as_published)]
+    both = pair[0].join(pair[1], on=key, suffix="_published", nulls_equal=True, maintain_order="left")
+    result.tables["conventions"] = both
+    for operation, deed in (("swap", "a swap of two clusters"), ("zero", "the ablation of a cluster")):
+        of = both.filter(pl.col("operation") == operation, pl.col("step") == pl.col("step").max().over("run"))
+        if of.height:
+            medians = {
+                name: float(np.median(of[name].to_numpy()))
+                for name in ("kl", "kl_published", "kl_control_median_published")
+            }
+            result.find(
+                "published",
+                f"{operation} as published",
+                f"As published, {deed} moves predictions by {digits(medians['kl_published'])} nats (median of {len(of)} at the last step); "
+                f"on heads it moves them by {digits(medians['kl'])}.",
+                f"The published intervention moves them by {digits(medians['kl_control_median_published'])} with random groups of heads, too.",
+                "It does not act on heads: slices are taken after heads were summed, and the fused weight is read in thirds.",
+                key=False,
+                **medians,
+            )
 
 
 def _with_one_step(effects: pl.DataFrame) -> list[str]:
