@@ -18,6 +18,7 @@ FLOORS = [
     ["reporting"],
     ["studies"],
     ["published"],
+    ["circuits"],
     ["attention", "clusters", "interventions"],
     ["abilities"],
     ["sweep"],
