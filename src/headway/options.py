@@ -695,7 +695,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations"),
+    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations"),
     flag="--study",
 )
 STUDIED_SCORES = Option[tuple[str, ...]](
