@@ -614,7 +614,7 @@ RELATE = Command(
         FORCE,
     ),
     (
-        ('relate nano --where "size=75k" --relations composition --out runs/nano', "Composition at every step."),
+        ("relate nano --relations composition --out runs/nano", "Composition of all pairs of heads, at every step."),
         (
             'relate nano --where "size=75k" --from "role=previous-token at last" --to "role=induction at last" --out runs/nano',
             "Paths between the final heads, followed back through training.",
