@@ -19,6 +19,7 @@ from headway.studies import applying, relations
 from headway.studies.relations import repeats
 from headway.tables import COMPOSITIONS_COLUMNS, schema
 from support_circuits import PLACES, planted_suite
+from support_report import DRAWN, opened, run_directory
 from support_studies import too_long
 
 RUNS = {f"planted-1m-seed{seed}": start for seed, start in enumerate((64, 64, 128, 256))}
@@ -221,6 +222,17 @@ def test_every_figure_is_there_and_drawn(result, rundir):
     result.save(rundir)
     page = write(rundir, figures=False).read_text(encoding="utf-8")
     assert "Relations: which head feeds which?" in page
+
+
+@pytest.mark.browser
+def test_every_chart_is_drawn(result, tmp_path):
+    with opened(write(run_directory(tmp_path / "made", result), figures=False), width=1280) as page:
+        charts = page.evaluate(DRAWN)
+        assert len(charts) >= 5
+        for chart in charts:
+            assert chart["marks"] > 1, chart
+            assert 0 < chart["width"] <= chart["room"], chart
+        assert page.heard == []
 
 
 def test_every_table_and_column_is_documented(result):

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 KINDS = ("q", "k", "v")
 _PRODUCTS = 2**22  # held at a time: 16 MiB in float32
-_FAR, _BEYOND = 1e-3, 1e-30  # the tail between is computed by a saddlepoint; below it, no decision depends on p
+_FAR, _BEYOND = 1e-3, 1e-15  # the tail between is computed by a saddlepoint; below it, no decision depends on p
 _LEAST_SKEWNESS = (
     1e-3  # below it a gamma distribution is a normal one, and its shape too large for the incomplete gamma function
 )
@@ -278,4 +278,4 @@ def far_tail(z: Floats, reading: Floats, writing: Floats, sizes: list[int]) -> F
     return found
 
 
-_HALVINGS = 45  # of t's interval: t is known to 1e-14
+_HALVINGS = 30  # of the interval of t: t is known to 5e-10
