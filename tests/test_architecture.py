@@ -18,6 +18,7 @@ FLOORS = [
     ["reporting"],
     ["studies"],
     ["published"],
+    ["circuits"],
     ["clusters", "interventions"],
     ["attention"],
     ["abilities"],

@@ -28,6 +28,7 @@ __all__ = [
     "pattern",
     "patterns",
     "power",
+    "relate",
     "report",
     "status",
 ]
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         pattern,
         patterns,
         power,
+        relate,
         report,
         status,
     )
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 _PACKAGES = (
     "abilities",
     "attention",
+    "circuits",
     "clusters",
     "corpora",
     "integrity",

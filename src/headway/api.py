@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from headway.integrity.audit import Audit
     from headway.interventions.ablations import HeadAblations
     from headway.interventions.groups import Grouping, Heads
+    from headway.interventions.head_choice import HeadChoice
     from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
     from headway.studies import Result
@@ -382,22 +383,25 @@ def _ablations(rundir: RunDirectory, selected: Sequence[Checkpoint], heads: str,
     from headway.interventions.head_choice import names_file, read_heads
 
     require_effects(given["effects"])
-    keys = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
+    groups: dict[str, dict[str, Heads]] = {}
     if names_file(heads):
         file = read_heads(heads)
-        groups, heads = file.of(keys), file.name
+        places = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
+        groups, heads = {places[place]: of for place, of in file.of(places).items()}, file.name
     else:
-        groups = _chosen_heads(rundir, heads)
-    return HeadAblations(
-        groups={keys[place]: of for place, of in groups.items() if place in keys}, heads=heads, **given
-    )
+        for words in heads.split(";"):
+            for key, of in _chosen(rundir, selected, words.strip(), "--heads")[1].items():
+                groups.setdefault(key, {})[words.strip()] = of
+    return HeadAblations(groups=groups, heads=heads, **given)
 
 
-def _chosen_heads(rundir: RunDirectory, heads: str) -> dict[tuple[str, int], dict[str, Heads]]:
-    """The heads that a score or a role chooses from the table of heads.
+def _chosen(
+    rundir: RunDirectory, selected: Sequence[Checkpoint], heads: str, option: str
+) -> tuple[HeadChoice, dict[str, Heads]]:
+    """Which heads `heads` names, and those of each checkpoint by its key.
 
     Raises:
-        UsageError: There is none, or the role has no level.
+        UsageError: They cannot be chosen, or there is nothing to choose from.
     """
     from headway.interventions.head_choice import parse_heads
     from headway.known_scores import ROLES
@@ -407,17 +411,14 @@ def _chosen_heads(rundir: RunDirectory, heads: str) -> dict[tuple[str, int], dic
     if "heads" not in rundir.tables():
         raise UsageError(f"{rundir.path} has no table of heads to choose from. Run `headway measure` into it first")
     table = rundir.read("heads")
-    groups: dict[tuple[str, int], dict[str, Heads]] = {}
-    for words in heads.split(";"):
-        choice = parse_heads(words.strip(), {name: role.score for name, role in ROLES.items()}, score_columns(table))
-        level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
-        if choice.role and level is None:
-            raise UsageError(
-                f"--heads {choice.words!r}: the role has no level, because no head was measured at step 0. Measure step 0 first"
-            )
-        for place, group in choice.of(table, level).items():
-            groups.setdefault(place, {})[choice.words] = group
-    return groups
+    choice = parse_heads(heads, {name: role.score for name, role in ROLES.items()}, score_columns(table), option)
+    level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
+    if choice.role and level is None:
+        raise UsageError(
+            f"{option} {heads!r}: the role has no level, because no head was measured at step 0. Measure step 0 first"
+        )
+    keys = {(checkpoint.run, checkpoint.step): checkpoint.key for checkpoint in selected}
+    return choice, {keys[place]: group for place, group in choice.of(table, level).items() if place in keys}
 
 
 def _require_one_step(selected: Sequence[Checkpoint], where: str) -> None:
@@ -497,6 +498,92 @@ def _groupings(
     if not found:
         raise UsageError(f"{rundir.path}: {next(iter(lacking.values()))}")
     return found, lacking
+
+
+@documented(options.RELATE)
+def relate(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = options.WHERE.default,
+    relations: Sequence[str] = options.RELATIONS.default,
+    senders: str = options.SENDERS.default,
+    receivers: str = options.RECEIVERS.default,
+    corpus: str | None = options.FIRST_TEXTS.default,
+    replacements: Sequence[str] = options.REPLACEMENTS.default,
+    n_texts: int = options.N_TEXTS.default,
+    repeated_length: int = options.REPEATED_LENGTH.default,
+    controls: int = options.PATH_CONTROLS.default,
+    seed: int = options.PATH_SEED.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> list[Summary]:
+    """Say which head feeds which: composition of weights, and paths from heads to heads.
+
+    Composition becomes the table `compositions` of the run directory: every pair of heads in layers that are in order, beside random
+    heads of the same spectra. Paths become the table `paths`: what the receivers' score and their effect on the next token lose
+    when a sender's part of their queries, keys or values is replaced, beside other heads of the sender's layer.
+
+    `measure` must have scored the heads that paths start from and lead to, in the same run directory. Receivers chosen by a
+    score of repeated tokens, such as `induction`, read such tokens; others read the corpus. Composition is computed in float32,
+    whatever `dtype` is.
+
+    Args:
+        {options}
+
+    Returns:
+        For each table, how many checkpoints were computed and reused, and which ones failed.
+
+    Raises:
+        HeadwayError: As in `measure`.
+    """
+    from headway import sweep
+    from headway.circuits.job import HeadCompositions
+    from headway.circuits.path_job import HeadPaths
+    from headway.corpora import open_corpus
+
+    require_folder(out)
+    _require_runnable(dtype, device, executor)
+    asked_for = _each(relations)
+    options.RELATE.require(
+        relations=asked_for, replacements=_each(replacements), n_texts=n_texts, repeated_length=repeated_length, controls=controls
+    )  # fmt: skip
+    opened, rundir = open_suite(suite), RunDirectory(out)
+    selected = opened.checkpoints(where)
+    asked = _asked(suite, where, device=device, executor=executor)
+    jobs: list[tuple[sweep.Job, dict[str, Any]]] = []
+    if "composition" in asked_for:
+        jobs.append((HeadCompositions(device=device, keep_files=keep_files), asked))
+    if "paths" in asked_for:
+        _, sending = _chosen(rundir, selected, senders, options.SENDERS.spelling)
+        to, receiving = _chosen(rundir, selected, receivers, options.RECEIVERS.spelling)
+        corpus = corpus or opened.corpus or "nano"
+        job = HeadPaths(
+            open_corpus(corpus),
+            sending,
+            receiving,
+            to.score,
+            senders=senders,
+            receivers=receivers,
+            replacements=_each(replacements),
+            n_texts=n_texts,
+            repeated_length=repeated_length,
+            controls=controls,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            keep_files=keep_files,
+        )
+        asked_of_paths = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
+        jobs.append((job, asked_of_paths))
+    return [
+        sweep.run(job, selected, rundir, asked=of_job, executor=executor, force=force, progress=progress)
+        for job, of_job in jobs
+    ]
 
 
 @documented(options.IMPORT_HEADS)

@@ -280,6 +280,15 @@ def intervene(out: str, **given: Any) -> None:
     _end(summaries, out)
 
 
+@_command(options.RELATE)
+def relate(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        summaries = api.relate(out=out, progress=progress, **given)
+    _end(summaries, out)
+
+
 @_command(options.IMPORT_HEADS)
 def import_heads(out: str, **given: Any) -> None:
     from headway import api

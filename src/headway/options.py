@@ -568,6 +568,70 @@ INTERVENE = Command(
     ),
 )
 
+# --- relate ---------------------------------------------------------------------------------------------------------
+
+RELATIONS = Option[tuple[str, ...]](
+    "relations",
+    ("composition", "paths"),
+    "What to compute: composition (of weights), paths (from one head to another), or both.",
+    Takes.WORDS,
+    choices=("composition", "paths"),
+)
+SENDERS = Option(
+    "senders",
+    "role=previous-token",
+    "The heads that paths start from: 'top N by SCORE' or 'role=NAME', with 'at each', 'at last' or 'at STEP' behind it.",
+    unit="heads",
+    flag="--from",
+)
+RECEIVERS = Option("receivers", "role=induction", "The heads that paths lead to, as --from.", unit="heads", flag="--to")
+REPLACEMENTS = Option[tuple[str, ...]](
+    "replacements",
+    ("mean",),
+    "What replaces the part of a head: mean (over texts), resample (its part on another text), or both.",
+    Takes.WORDS,
+    choices=("mean", "resample"),
+    flag="--replace",
+)
+PATH_CONTROLS = replace(
+    CONTROLS,
+    default=20,
+    help="How many other heads of each sender's layer stand beside it; all of them if there are fewer.",
+    unit="heads",
+)
+PATH_SEED = replace(SEED, help="The seed of the controls and of the repeated random tokens.")
+RELATE = Command(
+    "relate",
+    "Say which head feeds which: composition of weights, and paths from heads to heads.",
+    (
+        SUITE,
+        OUT,
+        WHERE,
+        RELATIONS,
+        SENDERS,
+        RECEIVERS,
+        FIRST_TEXTS,
+        REPLACEMENTS,
+        N_TEXTS,
+        REPEATED_LENGTH,
+        PATH_CONTROLS,
+        PATH_SEED,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        ("relate nano --relations composition --out runs/nano", "Composition of all pairs of heads, at every step."),
+        (
+            'relate nano --where "size=75k" --from "role=previous-token at last" --to "role=induction at last" --out runs/nano',
+            "Paths between the final heads, followed back through training.",
+        ),
+    ),
+    more="Paths need the table of heads, in which headway measure has scored heads into the same run directory.",
+)
+
 # --- import-heads ---------------------------------------------------------------------------------------------------
 
 FILES = Option[tuple[str, ...]](
@@ -640,7 +704,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations"),
+    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations"),
     flag="--study",
 )
 STUDIED_SCORE_FIRST = "prev_self_ratio"
@@ -925,6 +989,7 @@ COMMANDS = (
     MEASURE,
     CLUSTER,
     INTERVENE,
+    RELATE,
     IMPORT_HEADS,
     IMPORT_ABILITIES,
     ANALYZE,

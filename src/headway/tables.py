@@ -325,6 +325,47 @@ ABLATIONS_COLUMNS = (
     Column("p", pl.Float64(), "probability", "share of groups, itself included, that cost at least as much"),
 )
 
+# One row per checkpoint, kind and pair of heads in layers that are in order.
+COMPOSITIONS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    Column("kind", pl.String(), "", "what reads: q, k or v (queries, keys or values)"),
+    Column("from_layer", pl.Int32(), "", "layer of the head that writes, counted from 0"),
+    Column("from_head", pl.Int32(), "", "the head that writes"),
+    Column("layer", pl.Int32(), "", "layer of the head that reads"),
+    Column("head", pl.Int32(), "", "the head that reads"),
+    Column("composition", pl.Float64(), "fraction", "‖R W'‖ / (‖R‖ ‖W‖), 0 to 1; null if a head has no weights"),
+    Column("chance", pl.Float64(), "fraction", "root mean square of random heads of the same spectra"),
+    Column("excess", pl.Float64(), "fraction", "composition less chance"),
+    Column("z", pl.Float64(), "standard deviations", "composition² above that of random heads of the same spectra"),
+    Column("p", pl.Float64(), "probability", "share of random heads with at least this composition"),
+    Column(
+        "p_holm", pl.Float64(), "probability", "the same, corrected over all kinds and pairs of the checkpoint (Holm)"
+    ),
+)
+
+# One row per checkpoint, pair of heads, changed input, replacement and effect.
+PATHS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    Column("senders", pl.String(), "", "how the heads were chosen that paths start from"),
+    Column("receivers", pl.String(), "", "how the heads were chosen that they lead to"),
+    Column("from_layer", pl.Int32(), "", "layer of the head whose part is replaced, counted from 0"),
+    Column("from_head", pl.Int32(), "", "the head whose part is replaced"),
+    Column("layer", pl.Int32(), "", "layer of the head that reads it"),
+    Column("head", pl.Int32(), "", "the head that reads it"),
+    Column("input", pl.String(), "", "the changed input: q, k or v"),
+    Column("replaced_by", pl.String(), "", "mean or resample"),
+    Column("effect", pl.String(), "", "a score of the reading head, or next_token_logit: its effect on the logit"),
+    Column("before", pl.Float64(), "its unit", "the effect's number in the unchanged model"),
+    Column("after", pl.Float64(), "its unit", "with the part replaced in this input alone"),
+    Column("change", pl.Float64(), "its unit", "after less before"),
+    Column("n_texts", pl.Int32(), "texts", "texts that the model read"),
+    Column("n_controls", pl.Int32(), "heads", "other heads of the same layer whose part was replaced instead"),
+    Column("control_low", pl.Float64(), "its unit", "5% quantile of their changes"),
+    Column("control_median", pl.Float64(), "its unit", "their median"),
+    Column("control_high", pl.Float64(), "its unit", "their 95% quantile"),
+    Column("p", pl.Float64(), "probability", "share of heads, itself included, with at least as large a change"),
+)
+
 # One row per checkpoint, grouping of heads, prompt and cluster: the layer's answer with only that cluster's heads.
 PROMPTS_COLUMNS = (
     *CHECKPOINT_COLUMNS,

@@ -76,12 +76,13 @@ def _pairs(frame: pl.DataFrame) -> Heads:
     return tuple(frame.select("layer", "head").iter_rows())
 
 
-def parse_heads(words: str, roles: dict[str, str], scores: Sequence[str]) -> HeadChoice:
+def parse_heads(words: str, roles: dict[str, str], scores: Sequence[str], option: str = "--heads") -> HeadChoice:
     """Read `top N by SCORE` or `role=NAME`, each with `at each`, `at last` or `at STEP` if the user wishes.
 
     Args:
         roles: the score of each role, by name.
         scores: the scores of the heads table.
+        option: where the user wrote it, for messages.
 
     Raises:
         UsageError: it is written otherwise, N is 0, or the score or the role is unknown.
@@ -89,25 +90,27 @@ def parse_heads(words: str, roles: dict[str, str], scores: Sequence[str]) -> Hea
     if found := _TOP.fullmatch(words.strip()):
         number, score, at = found.groups()
         if not int(number):
-            raise UsageError(f"--heads {words!r} takes no head: ask for 1 or more")
-        _require_known("score", score, scores, words)
+            raise UsageError(f"{option} {words!r} takes no head: ask for 1 or more")
+        _require_known("score", score, scores, f"{option} {words!r}")
         return HeadChoice(words, score, int(number), at=(at or "each").lower())
     if found := _ROLE.fullmatch(words.strip()):
         role, at = found.groups()
-        _require_known("role", role, list(roles), words)
-        _require_known("score", roles[role], scores, words)
+        _require_known("role", role, list(roles), f"{option} {words!r}")
+        _require_known("score", roles[role], scores, f"{option} {words!r}")
         return HeadChoice(words, roles[role], role=role, at=(at or "each").lower())
+    ablated = option == "--heads"  # which takes more
+    clusters, file = ("clusters, ", f", or a file ({', '.join(_FILES)})") if ablated else ("", "")
     raise UsageError(
-        f"--heads takes clusters, 'top N by SCORE' or 'role=NAME', each with 'at each', 'at last' or 'at STEP' behind it, or a file "
-        f"({', '.join(_FILES)}): {words!r} is none of these"
+        f"{option} takes {clusters}'top N by SCORE' or 'role=NAME', each with 'at each', 'at last' or 'at STEP' behind it{file}: {words!r} "
+        "is none of these"
     )
 
 
-def _require_known(what: str, name: str, known: Sequence[str], words: str) -> None:
+def _require_known(what: str, name: str, known: Sequence[str], place: str) -> None:
     if name not in known:
         near = get_close_matches(name, known, 1)
         meant = f", perhaps {near[0]!r} was meant" if near else ""
-        raise UsageError(f"--heads {words!r}: the heads table has no {what} {name!r}{meant}; it has {', '.join(known)}")
+        raise UsageError(f"{place}: the heads table has no {what} {name!r}{meant}; it has {', '.join(known)}")
 
 
 @dataclass(frozen=True)

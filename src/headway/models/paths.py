@@ -99,6 +99,11 @@ class Paths:
         rows, norm = self._heads("o", layer), self.output_norm(layer)
         return rows if norm is None else norm_of(norm).after(rows)
 
+    def centred(self, layer: int) -> bool:
+        """Whether the norm that a layer's heads read through subtracts the mean over the hidden dimensions."""
+        norm = self._within(layer, self.architecture.input_norm)
+        return norm is not None and norm_of(norm).centred
+
     def readout(self, rows: Tensor) -> Tensor:
         """Fold the final norm into `rows` (..., M) that read its output, such as those of the unembedding."""
         return self._final.before(rows)

@@ -24,6 +24,7 @@ CHAPTERS = {
     "roles": "headway.reporting.roles",
     "abilities": "headway.reporting.abilities",
     "ablations": "headway.reporting.ablations",
+    "relations": "headway.reporting.relations",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

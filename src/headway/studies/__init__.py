@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import abilities, ablations, causes, development, roles, weight_clusters
+from headway.studies import abilities, ablations, causes, development, relations, roles, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
@@ -15,6 +15,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "weight_clusters": weight_clusters.study,
     "causes": causes.study,
     "ablations": ablations.study,
+    "relations": relations.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
@@ -25,12 +26,13 @@ TABLES: dict[str, frozenset[str]] = {
     "weight_clusters": weight_clusters.TABLES,
     "causes": frozenset({"heads", "abilities"}),
     "ablations": frozenset({"ablations"}),
+    "relations": relations.TABLES,
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
-OF_ROLES = frozenset({"roles", "abilities"})
+OF_ROLES = frozenset({"roles", "abilities", "relations"})
 
 
 def applying(rundir: RunDirectory) -> list[str]:
@@ -40,6 +42,7 @@ def applying(rundir: RunDirectory) -> list[str]:
         "abilities": abilities.applies,
         "causes": causes.applies,
         "roles": roles.applies,
+        "relations": relations.applies,
     }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
 
@@ -56,6 +59,7 @@ __all__ = [
     "applying",
     "causes",
     "development",
+    "relations",
     "roles",
     "weight_clusters",
 ]

@@ -1,0 +1,1 @@
+"""How heads use one another: composition of their weights, and paths on which one head changes another."""
