@@ -915,6 +915,7 @@ def pattern(
     checkpoint = checkpoints[0]
     with suites.files(checkpoint, frozenset({"config", "weights", "tokenizer"})) as files:
         geometry = models.read_geometry(files.folder)
+        geometry.require_causal("a pattern")
         tokenizer = models.load_tokenizer(files.tokenizer_folder)
         ids = tokenizer.encode(text)
         if add_bos:

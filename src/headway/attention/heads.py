@@ -18,6 +18,7 @@ from headway.attention.needs import Needs
 from headway.attention.reading import EnoughError, reading
 from headway.attention.scores import DEFINITIONS, Definition, unknown_score
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.known_scores import DECODER
 from headway.models import batches
 from headway.models.batches import Batch, Part
 from headway.models.paths import Paths
@@ -61,7 +62,7 @@ def head_scores(
     """
     definitions = _definitions(scores)
     config = model.config.get_text_config()
-    texts = _checked(sequences, config)
+    texts = checked_texts(sequences, config)
     if any(definition.repeated for definition in definitions.values()):
         repeated = {name: definition for name, definition in definitions.items() if definition.repeated}
         _require_repeated(texts, list(repeated))
@@ -73,7 +74,7 @@ def head_scores(
     if paths and of_weights:
         found |= {name: _on_each_text(texts, values) for name, values in _weight_scores(paths, of_weights).items()}
     for name, values in found.items():
-        _require_finite(name, values)
+        require_finite(name, values)
     return {name: found[name] for name in definitions}
 
 
@@ -219,10 +220,14 @@ def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
     for name in scores:
         if name not in DEFINITIONS:
             raise unknown_score(name)
+        if DECODER not in DEFINITIONS[name].stacks:
+            raise UsageError(
+                f"{name} is not defined for a causal language model, which attends to earlier tokens alone"
+            )
     return {name: DEFINITIONS[name] for name in scores}
 
 
-def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
+def checked_texts(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
     """Return the texts as int64 arrays, after checking that the model can read each of them."""
     vocab_size = getattr(config, "vocab_size", None)
     context = getattr(config, "max_position_embeddings", None)
@@ -263,7 +268,7 @@ def _require_next_token(texts: Sequence[np.ndarray], names: Sequence[str]) -> No
         )
 
 
-def _require_finite(name: str, values: np.ndarray) -> None:
+def require_finite(name: str, values: np.ndarray) -> None:
     wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
         text, layer, head = wrong[0]

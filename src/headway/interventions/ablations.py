@@ -111,6 +111,7 @@ class HeadAblations:
         Raises:
             CheckpointError: predictions are not finite.
         """
+        input.geometry.require_causal("an ablation")
         chosen = self.groups[checkpoint.key]
         seed = _seed(self.seed, checkpoint.run)
         measured = _Effects(self, checkpoint, input)

@@ -14,7 +14,18 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.tables import HEADS_COLUMNS, SCORES, Score, axes_of, axis_column, score_columns, with_tokens
+from headway.tables import (
+    HEADS_COLUMNS,
+    SCORES,
+    Score,
+    axes_of,
+    axis_column,
+    score_columns,
+    stacks_in,
+    with_stack,
+    with_tokens,
+)
+from headway.text import listed
 
 RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
 SIZE_COLUMNS = ("model", "size", "n_params")
@@ -119,7 +130,11 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     """
     _check_columns(table, score)
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
-    table = with_tokens(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
+    if len(stacks := stacks_in(table)) > 1:
+        raise StatisticsError(
+            f"the table has heads of the {listed(stacks)}: a study looks at one stack (tables.of_stack)"
+        )
+    table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
     keys = ["run", "step", "layer", "head"]
     twice = table.filter(table.select(keys).is_duplicated())
     if twice.height:
@@ -153,8 +168,13 @@ def _numerator(table: pl.DataFrame, score: Score) -> pl.Expr:
     return (pl.col(str(score.numerator)) if there else pl.lit(None)).cast(pl.Float64)
 
 
+def _as_today(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the columns that older releases and files of others lack."""
+    return with_stack(with_tokens(table))
+
+
 def _check_columns(table: pl.DataFrame, score: str) -> None:
-    absent = [column.name for column in HEADS_COLUMNS if column.name not in with_tokens(table).columns]
+    absent = [column.name for column in HEADS_COLUMNS if column.name not in _as_today(table).columns]
     if absent:
         raise StatisticsError(
             f"the heads table lacks the columns {', '.join(absent)}: it was not made by `headway measure` "
