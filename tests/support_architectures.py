@@ -423,7 +423,7 @@ causal language model of transformers {version}. Each row was found by a test, o
   {known}.
 
 Of {count} architectures, {measure} can be measured, {cluster} clustered and {intervene} intervened on. Encoders with a
-decoder's head, such as `bert`, were tried as decoders (`is_decoder`): attention to later tokens is refused.
+decoder's head, such as `bert`, were tried as decoders (`is_decoder`) here. As what they are they stand [below](#encoders-and-encoder-decoders).
 
 headway finds the weights of an architecture without an entry from the names and shapes of its modules, and tries them on the
 model's first layer before it uses them. Models that compute attention in their own code, such as `bloom` and `falcon`, run
@@ -467,7 +467,8 @@ def _with_norms() -> str:
 
 def rows_of(text: str) -> dict[str, tuple[str, ...]]:
     """The answers of each architecture on the page."""
-    lines = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| "))
+    decoders = text.partition("## Encoders")[0]
+    lines = (line.strip("| \n").split(" | ") for line in decoders.splitlines() if line.startswith("| "))
     return {cells[0]: tuple(cells[1:4]) for cells in lines if cells[0] != "architecture"}
 
 
@@ -479,5 +480,7 @@ def examined(architecture: str) -> Row:
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    made = page([examined(architecture) for architecture in EVERY])
+    from support_stacks import stacks_page  # which imports this module
+
+    made = page([examined(architecture) for architecture in EVERY]) + stacks_page()
     print(made if "--write" not in sys.argv else f"{PAGE}: {PAGE.write_text(made, encoding='utf-8')} characters")

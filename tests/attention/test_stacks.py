@@ -14,32 +14,13 @@ from headway.models import load, read_stacks
 from headway.models.tokenizers import load_tokenizer
 from headway.suites import open_suite
 from support_architectures import random_model, tiny
-from support_stacks import SPECIAL, stacked_model, stacked_suite, tokenizer_with_ends
+from support_stacks import SPECIAL, eager_stacks, stacked_model, stacked_suite, tokenizer_with_ends
 
 TEXTS = [np.random.default_rng(number).integers(4, 60, length) for number, length in enumerate((9, 17, 9, 2))]
 # The scores of models with an encoder: those of the pattern that need no repeated tokens.
 NAMES = ("prev", "self", "first", "prev_self_ratio", "prev_all_ratio", "prev_fraction", "entropy", "entropy_norm",
          "distance", "next", "last")  # fmt: skip
 TOLERANCE = 1e-5  # sums of a few hundred float32 numbers below 100
-
-
-def eager(model, ids) -> dict[str, np.ndarray]:
-    """The attention (layers, heads, T, S) of transformers' eager implementation in each stack."""
-    model.set_attn_implementation("eager")
-    text = torch.tensor(ids)[None]
-    inputs = {"input_ids": text, "output_attentions": True}
-    if not model.config.is_encoder_decoder:
-        with torch.inference_mode():
-            return {ENCODER: stacked(model(**inputs).attentions)}
-    start = torch.tensor([[model.config.decoder_start_token_id]])
-    with torch.inference_mode():
-        found = model(**inputs, decoder_input_ids=torch.cat([start, text[:, :-1]], 1), use_cache=False)
-    parts = {DECODER: found.decoder_attentions, ENCODER: found.encoder_attentions, CROSS: found.cross_attentions}
-    return {stack: stacked(matrices) for stack, matrices in parts.items()}
-
-
-def stacked(matrices) -> np.ndarray:
-    return np.stack([one[0].numpy() for one in matrices]).astype(np.float64)
 
 
 def by_hand(A: np.ndarray, stack: str) -> dict[str, np.ndarray]:
@@ -72,7 +53,7 @@ def test_equal_to_eager_attention(architecture):
     model = stacked_model(architecture)
     found = stack_scores(model.base_model, TEXTS, {name: DEFINITIONS[name] for name in NAMES})
     for number, ids in enumerate(TEXTS):
-        matrices = eager(model, ids)
+        matrices = eager_stacks(model, ids)
         assert found.keys() == matrices.keys()
         for stack, matrix in matrices.items():
             expected = by_hand(matrix, stack)
@@ -89,13 +70,13 @@ def test_equal_to_eager_attention(architecture):
 def test_the_model_is_unchanged_also_after_an_error():
     model = stacked_model("t5")
     model.train()
-    before = eager(model.eval(), TEXTS[0])
+    before = eager_stacks(model.eval(), TEXTS[0])
     stack_scores(model, TEXTS, {"first": DEFINITIONS["first"]})
     failing = {"first": DEFINITIONS["first"].__class__(lambda A: 1 / 0, repeated=False, stacks=STACKS)}
     with pytest.raises(ZeroDivisionError):
         stack_scores(model, TEXTS, failing)
     assert not model.config.output_attentions
-    for stack, matrix in eager(model, TEXTS[0]).items():
+    for stack, matrix in eager_stacks(model, TEXTS[0]).items():
         np.testing.assert_array_equal(matrix, before[stack])
 
 
@@ -176,7 +157,7 @@ def test_a_table_of_every_stack(suites, architecture):
                 assert own[name].null_count() == own.height
                 continue
             expected = np.mean(
-                [by_hand(eager(model, ids)[geometry.stack], geometry.stack)[name] for ids in sequences], 0
+                [by_hand(eager_stacks(model, ids)[geometry.stack], geometry.stack)[name] for ids in sequences], 0
             )
             np.testing.assert_allclose(own[name], expected.ravel(), rtol=TOLERANCE, atol=TOLERANCE)
     assert used["special_tokens"] == "[CLS] before each text, [SEP] after it"

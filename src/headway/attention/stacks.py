@@ -30,12 +30,10 @@ from headway.attention.scores import Definition
 from headway.errors import UnsupportedModel
 from headway.known_scores import CROSS, DECODER, ENCODER
 from headway.models import batches
-from headway.models.stacks import layers_and_heads, stacks_of, start_of_decoder
+from headway.models.stacks import attends_to_encoder, half_of, layers_and_heads, stacks_of, start_of_decoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_OF_CROSS = ("cross", "encoder_attn", "encdecattention")  # in the names or types of modules that attend to the encoder
 
 # Rows of softmax sum to 1 within a few roundings of float16.
 _ROUNDING = 0.01
@@ -186,7 +184,7 @@ def _places(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
         return "attention" in type(module).__name__.lower()
 
     stacks = stacks_of(model.config)
-    encoder = set(model.get_encoder().modules()) if DECODER in stacks else set()
+    encoder = set(half_of(model, ENCODER)[1].modules()) if DECODER in stacks else set()
     found = []
     for name, module in model.named_modules():
         inner = (one for one in module.modules() if one is not module)
@@ -195,7 +193,7 @@ def _places(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
         stack = stacks[0]
         if module in encoder:
             stack = ENCODER
-        elif DECODER in stacks and any(word in f"{name} {type(module).__name__}".lower() for word in _OF_CROSS):
+        elif DECODER in stacks and attends_to_encoder(f"{name} {type(module).__name__}"):
             stack = CROSS
         found.append((module, stack))
     return found

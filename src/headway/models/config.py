@@ -44,7 +44,15 @@ def read_stacks(folder: str | PathLike[str]) -> tuple[Geometry, ...]:
 
 @lru_cache(maxsize=64)
 def _geometries(text: str, folder: str) -> tuple[Geometry, ...]:
-    model = skeleton(text, folder)
+    return geometries_of(skeleton(text, folder), folder)
+
+
+def geometries_of(model: PreTrainedModel, folder: str = "the model") -> tuple[Geometry, ...]:
+    """Return the geometry of each stack of a language model, the decoder first. `folder` is only named in errors.
+
+    Raises:
+        UnsupportedModel: as `geometry_of`.
+    """
     first = geometry_of(model, folder)
     return (first, *(_of_stack(model, first, stack) for stack in first.stacks[1:]))
 
@@ -128,7 +136,7 @@ _TRAINED_ON = {"bloom": 2048, "t5": 512, "mt5": 1024}
 
 def _context_length(model: PreTrainedModel, folder: str) -> int:
     config = model.config.get_text_config()
-    for name in ("max_seq_len", "max_target_positions"):
+    for name in ("max_seq_len", "max_target_positions", "n_positions"):
         if isinstance(length := getattr(config, name, None), int):
             return length
     trained_on = _TRAINED_ON.get(config.model_type)

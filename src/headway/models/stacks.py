@@ -8,7 +8,8 @@ from headway.errors import UnsupportedModel
 from headway.known_scores import CROSS, DECODER, ENCODER
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # Configs name the sizes of their two halves in several ways. The first name that a config has counts.
 _LAYERS = {
@@ -19,6 +20,22 @@ _HEADS = {
     ENCODER: ("encoder_attention_heads", "num_encoder_attention_heads", "num_attention_heads"),
     DECODER: ("decoder_attention_heads", "num_decoder_attention_heads", "num_attention_heads"),
 }
+
+# In the names of modules that attend to what the encoder read.
+_OF_CROSS = ("cross", "encoder_attn", "encdecattention")
+
+
+def attends_to_encoder(name: str) -> bool:
+    """Whether the name of a module says that it attends to the tokens of an encoder."""
+    return any(word in name.lower() for word in _OF_CROSS)
+
+
+def half_of(model: PreTrainedModel, stack: str) -> tuple[str, nn.Module]:
+    """The part of a model that a stack lies in, with its name: the encoder, the decoder, or the whole if it has one half."""
+    if DECODER not in (stacks := stacks_of(model.config)) or len(stacks) == 1:
+        return "", model
+    half = model.get_encoder() if stack == ENCODER else model.get_decoder()
+    return next((name, module) for name, module in model.named_modules() if module is half)
 
 
 def stacks_of(config: PreTrainedConfig) -> tuple[str, ...]:
