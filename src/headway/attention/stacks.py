@@ -123,7 +123,7 @@ def _require_all(model: PreTrainedModel, layers: Mapping[tuple[str, int], Any], 
     if layers.keys() != expected:
         there = {stack: sum(one == stack for one, _ in layers) for stack in n_layers}
         told = ", ".join(f"{there[stack]} of {count} layers of the {stack}" for stack, count in n_layers.items())
-        raise _refusal(model, f"the attention of {told}")
+        raise _refusal(model, f"a matrix of all pairs of tokens in {told}")
 
 
 def _refusal(model: PreTrainedModel, what: str) -> UnsupportedModel:

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
+from headway.studies.stacks import require_one_stack
 from headway.tables import (
     HEADS_COLUMNS,
     SCORES,
@@ -21,11 +22,9 @@ from headway.tables import (
     axes_of,
     axis_column,
     score_columns,
-    stacks_in,
     with_stack,
     with_tokens,
 )
-from headway.text import listed
 
 RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
 SIZE_COLUMNS = ("model", "size", "n_params")
@@ -130,10 +129,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     """
     _check_columns(table, score)
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
-    if len(stacks := stacks_in(table)) > 1:
-        raise StatisticsError(
-            f"the table has heads of the {listed(stacks)}: a study looks at one stack (tables.of_stack)"
-        )
+    require_one_stack(table)
     table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
     keys = ["run", "step", "layer", "head"]
     twice = table.filter(table.select(keys).is_duplicated())
