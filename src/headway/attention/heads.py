@@ -22,6 +22,7 @@ from headway.known_scores import DECODER
 from headway.models import batches
 from headway.models.batches import Batch, Part
 from headway.models.paths import Paths
+from headway.models.stacks import layers_without_heads
 from headway.text import count, listed
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def head_scores(
 
     Returns:
         For each score (texts, layers, heads), in float32, or in float64 if the model is. A score of weights alone is
-        the same for all texts.
+        the same for all texts. Layers of a hybrid that have no heads are NaN.
 
     Raises:
         UsageError: a score is unknown, needs repeated tokens, or needs the unembedding, which a base model lacks.
@@ -70,11 +71,13 @@ def head_scores(
     paths = _paths(model, definitions)
     of_weights = {name: definition for name, definition in definitions.items() if definition.needs.weights}
     of_texts = {name: definition for name, definition in definitions.items() if name not in of_weights}
-    found = _scores(model, texts, of_texts, config.num_hidden_layers, paths) if of_texts else {}
+    without_heads = layers_without_heads(config)
+    n_layers = config.num_hidden_layers
+    found = _scores(model, texts, of_texts, n_layers, without_heads, paths) if of_texts else {}
     if paths and of_weights:
         found |= {name: _on_each_text(texts, values) for name, values in _weight_scores(paths, of_weights).items()}
     for name, values in found.items():
-        require_finite(name, values)
+        require_finite(name, np.delete(values, without_heads, 1) if without_heads else values)
     return {name: found[name] for name in definitions}
 
 
@@ -120,9 +123,11 @@ def _scores(
     texts: Sequence[np.ndarray],
     definitions: Mapping[str, Definition],
     n_layers: int,
+    without_heads: Sequence[int],
     paths: Paths | None,
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
+    last = max(layer for layer in range(n_layers) if layer not in without_heads)
     layers: dict[int, dict[str, Tensor]] = {}
     parts: list[Part] = []
     padding: list[Padding] = []
@@ -148,7 +153,7 @@ def _scores(
         together = attention.padded(padding[0]) if padding else attention
         layers[layer] = scored(of_patterns, lambda definition: together if definition.padded else attention)
         # Only later batches stop here: in the first one, a looped model is found out.
-        if layer == n_layers - 1 and found and not recorder:
+        if layer == last and found and not recorder:
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read), recorder.recording(model) if recorder else nullcontext():
@@ -162,7 +167,7 @@ def _scores(
             if recorder:
                 for layer, of_layer in layers.items():
                     of_layer |= scored(of_effects, partial(_effects, recorder, layer, padding[0] if padding else None))
-            for name, values in _stacked(model, layers, n_layers).items():
+            for name, values in _stacked(model, layers, n_layers, without_heads).items():
                 found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch.numbers] = values
     return found
 
@@ -199,14 +204,19 @@ def read_together(
     return batches.read_together(model, texts, padded_up_to=longest)
 
 
-def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
+def _stacked(
+    model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int, without_heads: Sequence[int]
+) -> dict[str, np.ndarray]:
     """Stack each score of a batch over layers: (texts, layers, heads)."""
-    missing = [str(layer) for layer in range(n_layers) if layer not in layers]
+    missing = [str(layer) for layer in range(n_layers) if layer not in layers and layer not in without_heads]
     if missing:
         raise UnsupportedModel(
             f"{type(model).__name__} computes no attention in layers {', '.join(missing)} of {n_layers}: "
-            "headway measures models whose every layer has attention heads"
+            "headway measures layers with attention heads, and its config does not say that these have none"
         )
+    for layer in without_heads:
+        some = next(iter(layers.values()))
+        layers[layer] = {name: torch.full_like(values, torch.nan) for name, values in some.items()}
     if len({values.shape for found in layers.values() for values in found.values()}) > 1:
         raise UnsupportedModel(f"{type(model).__name__} has layers with different numbers of heads")
     return {

@@ -198,13 +198,15 @@ class HeadScores:
     def used(self, input: Opened) -> dict[str, Any]:
         """What the manifest states: the length of the repeated texts, which context and vocabulary limit.
 
-        Of models with an encoder: the special tokens around each text, and what the decoder reads.
+        Of hybrids: the layers that are left out, because they have no heads. Of models with an encoder: the special tokens around each text, and what the decoder reads.
         """
         if not input.geometry.causal:
             return _read_by_encoder(input)
+        without = input.geometry.without_heads
+        left_out = {"layers_without_heads": list(without)} if without else {}
         if not self._reads_repeated:
-            return {}
-        return {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
+            return left_out
+        return left_out | {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
 
     @property
     def _reads_repeated(self) -> bool:
@@ -257,7 +259,11 @@ class HeadScores:
         types = tables.schema(tables.HEADS_COLUMNS)
         types |= dict.fromkeys(scores, pl.Float64())
         types |= tables.schema(tables.CORPUS_COLUMNS, dict(checkpoint.axes))
-        frame = pl.DataFrame(of_heads).with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
+        frame = (
+            pl.DataFrame(of_heads)
+            .filter(~pl.col("layer").is_in(geometry.without_heads))
+            .with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
+        )
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 

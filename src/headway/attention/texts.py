@@ -62,6 +62,7 @@ class TextScores:
             _rows(on_repeated, np.arange(len(next(iter(on_repeated.values()), ()))), repeated=True),
         ]
         frame = pl.concat([part for part in parts if part.height], how="diagonal")
+        frame = frame.filter(~pl.col("layer").is_in(input.geometry.without_heads))
         frame = frame.with_columns(run=pl.lit(checkpoint.run), step=pl.lit(checkpoint.step))
         scores = [name for name in self.heads.scores if name in frame.columns]
         types = tables.schema(tables.TEXTS_COLUMNS) | dict.fromkeys(scores, pl.Float32())

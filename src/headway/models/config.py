@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
-from headway.models.stacks import auto_class, layers_and_heads, stacks_of
+from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, stacks_of
 from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
     """
     config = model.config.get_text_config()
     stacks = stacks_of(model.config)
+    without_heads = layers_without_heads(config)
     n_layers, n_heads = _number(model, "num_hidden_layers", folder), _number(model, "num_attention_heads", folder)
     if stacks != (DECODER,):
         n_layers, n_heads = layers_and_heads(model.config, stacks[0])
@@ -86,6 +87,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         n_params=sum(parameter.numel() for parameter in model.parameters()),
         context_length=_context_length(model, folder),
         vocab_size=_number(model, "vocab_size", folder),
+        without_heads=without_heads,
         stack=stacks[0],
         stacks=stacks,
     )

@@ -20,6 +20,7 @@ class Geometry:
         n_params: number of parameters, embedding and unembedding included. Tied parameters count once.
         context_length: the longest sequence that the model supports, in tokens.
         vocab_size: rows of the embedding, including rows that belong to no token.
+        without_heads: layers of a hybrid that have no attention heads, such as those of a state-space model.
         stack: the stack whose layers and heads these are, one of `known_scores.STACKS`.
         stacks: all stacks of the model.
     """
@@ -34,6 +35,7 @@ class Geometry:
     n_params: int
     context_length: int
     vocab_size: int
+    without_heads: tuple[int, ...] = ()
     stack: str = DECODER
     stacks: tuple[str, ...] = (DECODER,)
 

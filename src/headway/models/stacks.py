@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.errors import UnsupportedModel
 from headway.known_scores import CROSS, DECODER, ENCODER
+from headway.text import listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,6 +89,26 @@ def layers_and_heads(config: PreTrainedConfig, stack: str) -> tuple[int, int]:
     if found[0] is None or found[1] is None:
         raise _refusal(config.model_type, f"its config does not say how many layers and heads its {half} has")
     return found[0], found[1]
+
+
+# Kinds of layers that compute no softmax attention, as transformers names them in `layer_types`.
+_WITHOUT_HEADS = frozenset({"linear_attention", "mamba", "recurrent", "conv", "mlp", "moe"})
+
+
+def layers_without_heads(config: PreTrainedConfig) -> tuple[int, ...]:
+    """The layers of a hybrid that have no attention heads: state-space models, linear attention, convolutions, MLPs alone.
+
+    Raises:
+        UnsupportedModel: no layer has heads.
+    """
+    kinds = getattr(config, "layer_types", None) or ()
+    found = tuple(layer for layer, kind in enumerate(kinds) if kind in _WITHOUT_HEADS)
+    if kinds and len(found) == len(kinds):
+        raise _refusal(
+            config.model_type,
+            f"none of its layers has attention heads: they are of the kind {listed(sorted(set(kinds)))}",
+        )
+    return found
 
 
 def start_of_decoder(config: PreTrainedConfig) -> int:

@@ -245,8 +245,12 @@ def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         there=pl.len(), not_finite=(~pl.col("value").is_finite()).fill_null(True).sum()
     )
     steps = table.select("model", "step").unique()
-    grid = runs.select("model", "size", "seed", "run", full=pl.col("n_layers") * pl.col("n_heads")).join(
-        steps, on="model", maintain_order="left"
+    # A layer that no run of a model has anywhere has no heads, as in a hybrid with state-space layers.
+    layers = table.group_by("model").agg(layers_there=pl.col("layer").n_unique())
+    grid = (
+        runs.join(layers, on="model", maintain_order="left")
+        .select("model", "size", "seed", "run", full=pl.col("layers_there") * pl.col("n_heads"))
+        .join(steps, on="model", maintain_order="left")
     )
     grid = grid.join(present, on=["run", "step"], how="left", maintain_order="left").sort("model", "seed", "step")
     absent_heads = pl.col("full") - pl.col("there")
