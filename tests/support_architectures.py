@@ -31,6 +31,7 @@ from headway.errors import HeadwayError
 from headway.interventions import Ablate, Permute
 from headway.models import ARCHITECTURES, HeadWeights, geometry_of
 from headway.models.anatomy import anatomy
+from headway.models.stacks import layers_without_heads
 
 EVERY = tuple(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
 VOCAB, LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, WINDOW = 67, 2, 6, 3, 8, 48, 7
@@ -135,8 +136,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
             "youtu",
             "dots3_note_text",
             "dots3_note",
-            "bailing_hybrid",
-            "kimi_linear",
         ),
         _LATENT,
     ),
@@ -155,6 +154,13 @@ SPECIAL: dict[str, dict[str, Any]] = {
         key: {"layer_types": ["linear_attention", "full_attention"]}
         for key in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text")
     },
+    **{key: {"layer_types": ["linear_attention", "full_attention"]} for key in ("granitemoehybrid", "zamba2")},
+    **{
+        key: _LATENT | {"layer_types": ["linear_attention", "full_attention"]}
+        for key in ("kimi_linear", "bailing_hybrid")
+    },
+    "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["full_attention", "full_attention"]},
     "rembert": {"input_embedding_size": HIDDEN, "output_embedding_size": HIDDEN},
     "roc_bert": {
@@ -308,9 +314,11 @@ def measured(model: PreTrainedModel, folder: Path) -> float:
     with torch.inference_mode(), reading(model, read):
         model.base_model(input_ids=torch.tensor(ids)[None], use_cache=False)
     expected = eager(model, ids)
+    if layers_without_heads(model.config.get_text_config()) and len(expected) > len(seen):
+        expected = [expected[layer] for layer in sorted(seen)]  # linear attention hands out something else
     assert len(seen) == len(expected), "eager attention hands out another number of layers"
     differences = [0.0]
-    for layer, matrix in enumerate(expected):
+    for layer, matrix in zip(sorted(seen), expected, strict=True):  # hybrids have layers without attention
         differences.append(float((seen[layer] - matrix).abs().max()))
         by_hand = {
             "prev": matrix.diagonal(-1, 1, 2).mean(-1),
@@ -423,7 +431,7 @@ causal language model of transformers {version}. Each row was found by a test, o
   {known}.
 
 Of {count} architectures, {measure} can be measured, {cluster} clustered and {intervene} intervened on. Encoders with a
-decoder's head, such as `bert`, were tried as decoders (`is_decoder`): attention to later tokens is refused.
+decoder's head, such as `bert`, were tried as decoders (`is_decoder`) here. As what they are they stand [below](#encoders-and-encoder-decoders).
 
 headway finds the weights of an architecture without an entry from the names and shapes of its modules, and tries them on the
 model's first layer before it uses them. Models that compute attention in their own code, such as `bloom` and `falcon`, run
@@ -467,7 +475,8 @@ def _with_norms() -> str:
 
 def rows_of(text: str) -> dict[str, tuple[str, ...]]:
     """The answers of each architecture on the page."""
-    lines = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| "))
+    decoders = text.partition("## Encoders")[0]
+    lines = (line.strip("| \n").split(" | ") for line in decoders.splitlines() if line.startswith("| "))
     return {cells[0]: tuple(cells[1:4]) for cells in lines if cells[0] != "architecture"}
 
 
@@ -479,5 +488,7 @@ def examined(architecture: str) -> Row:
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    made = page([examined(architecture) for architecture in EVERY])
+    from support_stacks import stacks_page  # which imports this module
+
+    made = page([examined(architecture) for architecture in EVERY]) + stacks_page()
     print(made if "--write" not in sys.argv else f"{PAGE}: {PAGE.write_text(made, encoding='utf-8')} characters")

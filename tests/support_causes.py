@@ -22,7 +22,7 @@ def laboratory(rng, effect=0.0, *, factor="repeated", levels=("0.1", "0.5", "0.9
                     rows += [
                             {
                                 "suite": "made", "run": run, "model": f"toy-{level}{second}", "size": "1k", "seed": str(seed),
-                                "step": step, "n_params": 1000, "n_layers": 1, "n_heads": 2, "layer": 0, "head": head,
+                                "step": step, "n_params": 1000, "n_layers": 1, "n_heads": 2, "stack": "decoder", "layer": 0, "head": head,
                                 "prev_self_ratio": rng.normal(0.05, 0.005) + (peak * risen if head == 0 else 0),
                                 "repeat_accuracy": 0.9 * risen + rng.normal(0.02, 0.002), f"axis_{factor}": level,
                                 **({"axis_second": second} if other else {}),

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from headway.tables import HEADS_COLUMNS, schema, with_tokens
+from headway.tables import HEADS_COLUMNS, schema, with_stack, with_tokens
 
 STEPS = (0, 1, 10, 100, 200, 400, 1000)
 LAYERS, HEADS = 4, 6
@@ -33,7 +33,9 @@ def table(onset, runs=8, sizes=("1m",), steps=STEPS, scores=("prev", "induction"
             )
         )  # fmt: skip
     types = schema(HEADS_COLUMNS)
-    return with_tokens(pl.concat(parts)).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores)
+    return with_stack(with_tokens(pl.concat(parts))).select(
+        *(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores
+    )
 
 
 def in_order(size, run, score):

@@ -10,7 +10,7 @@ import polars as pl
 
 from headway.store.directory import RunDirectory
 from headway.studies import Finding
-from headway.tables import HEADS_COLUMNS, schema, with_tokens
+from headway.tables import HEADS_COLUMNS, schema, with_stack, with_tokens
 
 SIZES = {"3m": (3_000_000, 3, 5), "11m": (11_000_000, 5, 7), "37m": (37_000_000, 7, 2)}  # n_params, layers, heads
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
@@ -37,7 +37,9 @@ def heads_table(
     """A full grid of `value(size, seed, step, layers, heads)` in the columns of a heads table."""
     parts = [_checkpoint(size, seed, step, value, score) for size in sizes for seed in seeds for step in steps]
     types = schema(HEADS_COLUMNS)
-    return with_tokens(pl.concat(parts)).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), score)
+    return with_stack(with_tokens(pl.concat(parts))).select(
+        *(pl.col(name).cast(dtype) for name, dtype in types.items()), score
+    )
 
 
 def _checkpoint(size: str, seed: int, step: int, value: Value, score: str) -> pl.DataFrame:

@@ -406,11 +406,11 @@ def _chosen(
     from headway.interventions.head_choice import parse_heads
     from headway.known_scores import ROLES
     from headway.studies.roles.criteria import levels
-    from headway.tables import score_columns
+    from headway.tables import of_stack, score_columns
 
     if "heads" not in rundir.tables():
         raise UsageError(f"{rundir.path} has no table of heads to choose from. Run `headway measure` into it first")
-    table = rundir.read("heads")
+    table = of_stack(rundir.read("heads"))
     choice = parse_heads(heads, {name: role.score for name, role in ROLES.items()}, score_columns(table), option)
     level = levels(table, [ROLES[choice.role]])["level"][0] if choice.role else None
     if choice.role and level is None:
@@ -710,8 +710,8 @@ def analyze(
 ) -> Mapping[str, Result]:
     """Run the studies, and save what they find.
 
-    The results lie in `DIR/analysis/STUDY/`, one for each score that is studied. A saved result of the same tables with the
-    same options, from the same version of headway, is reused.
+    The results lie in `DIR/analysis/STUDY/`, one for each score that is studied, and for each stack of heads that has it. A
+    saved result of the same tables with the same options, from the same version of headway, is reused.
 
     Args:
         {options}
@@ -726,7 +726,7 @@ def analyze(
     """
     from dataclasses import replace
 
-    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying, reuse
+    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying, reuse, stacks
 
     progress = progress or Silent()
     rundir = RunDirectory(directory).require()
@@ -751,12 +751,16 @@ def analyze(
             subjects = [{"score": score} for score in dict.fromkeys(scores)]
         elif name in OF_ROLES:
             subjects = [{"roles": _each(roles)}]
-        for subject in subjects:
+        for subject, part in [
+            (one, part) for one in subjects for part in stacks.each_stack(rundir, name, one.get("score"))
+        ]:
+            stack = stacks.stack_of(part)
             given = {"bootstraps": bootstraps, "seed": seed, **subject}
-            made = reuse.making(given)
+            made = reuse.making(given | ({"stack": stack} if stack else {}))
             found = None if force else reuse.saved(rundir, name, sources, made)
             if found is None:
-                found = replace(STUDIES[name](rundir, progress=progress, **given), sources=sources, made=made)
+                found = stacks.of_stack_alone(STUDIES[name](part, progress=progress, **given), stack)
+                found = replace(found, sources=sources, made=made)
                 found.save(rundir)
             else:
                 progress.say(f"{found.key} is reused: its tables and options are the same. --force computes it again")
@@ -813,11 +817,13 @@ def power(
     """
     from headway.studies.development.power import power as simulated
     from headway.studies.result import Result
+    from headway.studies.stacks import saved_subject
 
     options.POWER.require(simulations=simulations)
     if not seeds or min(seeds) < 2:
         raise UsageError("--seeds must be two or more of each size: one seed has no scatter")
-    pilot = Result.load(RunDirectory(directory).require(), "development", score)
+    rundir = RunDirectory(directory).require()
+    pilot = Result.load(rundir, "development", saved_subject(rundir, "development", score))
     return simulated(pilot, question, tuple(dict.fromkeys(sorted(seeds))), simulations, seed)
 
 
@@ -1043,6 +1049,7 @@ def pattern(
     checkpoint = checkpoints[0]
     with suites.files(checkpoint, frozenset({"config", "weights", "tokenizer"})) as files:
         geometry = models.read_geometry(files.folder)
+        geometry.require_causal("a pattern")
         tokenizer = models.load_tokenizer(files.tokenizer_folder)
         ids = tokenizer.encode(text)
         if add_bos:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Attention of a model in three places. A causal language model is a decoder alone, and BERT an encoder alone. In an
+# encoder-decoder, `cross` is the attention of the decoder to the tokens that the encoder read.
+DECODER, ENCODER, CROSS = STACKS = ("decoder", "encoder", "cross")
+
 
 @dataclass(frozen=True)
 class Score:
@@ -17,6 +21,9 @@ class Score:
     although this is not. `kind` is "attention" for where a head attends, "output" for what it writes there, "circuit"
     for what its weights alone say, and "causal" for what predictions lose when its output is replaced by its mean over all
     tokens of the texts.
+
+    `stacks` are those that the score is defined for. Rows of an encoder attend to later tokens, too: sums over j go over
+    all tokens, and `i - j` in `distance` is |i - j|. In `cross`, i counts the decoder's tokens and j the encoder's.
     """
 
     name: str
@@ -27,21 +34,57 @@ class Score:
     high: float | None = None
     numerator: str | None = None
     kind: str = "attention"
+    stacks: tuple[str, ...] = (DECODER,)
 
+
+_SELF_ATTENTION = (DECODER, ENCODER)
 
 SCORES = {
     score.name: score
     for score in (
-        Score("prev", "Attention to the previous token", "probability", "mean over i = 1..T-1 of A[i, i-1]", 0, 1),
-        Score("self", "Attention to the token itself", "probability", "mean over i = 0..T-1 of A[i, i]", 0, 1),
-        Score("first", "Attention to the first token", "probability", "mean over i = 0..T-1 of A[i, 0]", 0, 1),
-        Score("prev_self_ratio", "Previous/self attention ratio", "ratio", "prev / self", 0, numerator="prev"),
+        Score(
+            "prev",
+            "Attention to the previous token",
+            "probability",
+            "mean over i = 1..T-1 of A[i, i-1]",
+            0,
+            1,
+            stacks=_SELF_ATTENTION,
+        ),
+        Score(
+            "self",
+            "Attention to the token itself",
+            "probability",
+            "mean over i = 0..T-1 of A[i, i]",
+            0,
+            1,
+            stacks=STACKS,
+        ),
+        Score(
+            "first",
+            "Attention to the first token",
+            "probability",
+            "mean over i = 0..T-1 of A[i, 0]",
+            0,
+            1,
+            stacks=STACKS,
+        ),
+        Score(
+            "prev_self_ratio",
+            "Previous/self attention ratio",
+            "ratio",
+            "prev / self",
+            0,
+            numerator="prev",
+            stacks=_SELF_ATTENTION,
+        ),
         Score(
             "prev_all_ratio",
             "Previous/all attention ratio",
             "ratio",
             "prev / mean of the T × T matrix = prev · T",
             0,
+            stacks=_SELF_ATTENTION,
         ),
         Score(
             "prev_fraction",
@@ -50,17 +93,45 @@ SCORES = {
             "prev / sum of the matrix = prev / T",
             0,
             1,
+            stacks=_SELF_ATTENTION,
         ),
-        Score("entropy", "Attention entropy", "nats", "mean over i of -sum_j A[i, j] log A[i, j]", 0),
+        Score("entropy", "Attention entropy", "nats", "mean over i of -sum_j A[i, j] log A[i, j]", 0, stacks=STACKS),
         Score(
             "entropy_norm",
             "Normalised attention entropy",
             "fraction",
-            "mean over i = 1..T-1 of row i's entropy / log(i + 1)",
+            "mean over i = 1..T-1 of row i's entropy / log(i + 1); for a row that attends to all S tokens, / log S",
             0,
             1,
+            stacks=STACKS,
         ),
-        Score("distance", "Attention distance", "tokens", "mean over i of sum_j A[i, j] (i - j)", 0),
+        Score(
+            "distance",
+            "Attention distance",
+            "tokens",
+            "mean over i of sum_j A[i, j] |i - j|",
+            0,
+            stacks=_SELF_ATTENTION,
+        ),
+        Score(
+            "next",
+            "Attention to the next token",
+            "probability",
+            "mean over i = 0..T-2 of A[i, i+1]",
+            0,
+            1,
+            stacks=(ENCODER,),
+        ),
+        # The last token is the special one that ends a text, such as [SEP], if the tokenizer puts one there.
+        Score(
+            "last",
+            "Attention to the last token",
+            "probability",
+            "mean over i of A[i, S-1], of the S tokens attended to",
+            0,
+            1,
+            stacks=(ENCODER, CROSS),
+        ),
         Score(
             "induction",
             "Induction (prefix matching)",

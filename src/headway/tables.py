@@ -15,6 +15,7 @@ from headway import known_abilities, known_scores
 
 # Scores are declared in a separate module, which loads without polars.
 Score = known_scores.Score
+DECODER = known_scores.DECODER
 SCORES = known_scores.SCORES
 
 
@@ -43,6 +44,9 @@ CHECKPOINT_COLUMNS = (
     Column("n_heads", pl.Int32(), "heads", "query heads in a layer"),
 )
 
+# The stack that a head belongs to. Tables of older releases lack it: they are of decoders.
+STACK = Column("stack", pl.String(), "", "decoder, encoder, or cross: attention of a decoder to an encoder's tokens")
+
 # A run's value on each axis of its suite follows these, as text: the column axis_repeated is the axis `repeated`.
 _AXIS = "axis_"
 
@@ -63,13 +67,31 @@ def with_tokens(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.lit(None, TOKENS_SEEN.dtype).alias(TOKENS_SEEN.name)) if absent else frame
 
 
+def with_stack(frame: pl.DataFrame) -> pl.DataFrame:
+    """The table with the column of stacks, filled where it was made by an older release or from a file of others."""
+    there = pl.col(STACK.name).fill_null(DECODER) if STACK.name in frame.columns else pl.lit(DECODER)
+    return frame.with_columns(there.alias(STACK.name))
+
+
+def of_stack(frame: pl.DataFrame, stack: str = DECODER) -> pl.DataFrame:
+    """The rows of one stack. Heads of several are never analysed as if they were of one."""
+    return with_stack(frame).filter(pl.col(STACK.name) == stack)
+
+
+def stacks_in(frame: pl.DataFrame) -> list[str]:
+    """The stacks in a table of heads or clusters, the decoder first."""
+    there = set(with_stack(frame)[STACK.name].unique())
+    return [stack for stack in known_scores.STACKS if stack in there]
+
+
 HEAD_COLUMNS = (
     Column("layer", pl.Int32(), "", "counted from 0"),
     Column("head", pl.Int32(), "", "query head within its layer, counted from 0"),
 )
 
-# One row per checkpoint and head, then one Float64 column per requested score.
-HEADS_COLUMNS = CHECKPOINT_COLUMNS + HEAD_COLUMNS
+# One row per checkpoint, stack and head, then one Float64 column per requested score that is defined for a stack of the model.
+# `n_layers` and `n_heads` are those of the row's stack.
+HEADS_COLUMNS = (*CHECKPOINT_COLUMNS, STACK, *HEAD_COLUMNS)
 
 # Abilities that heads tables state of their checkpoints, if they were measured before there was a table of abilities.
 MODEL_COLUMNS = tuple(
@@ -166,10 +188,11 @@ DATA_COLUMNS = (
     Column("entropy", pl.Float64(), "nats", "entropy of the frequencies of single tokens in a batch"),
 )
 
-# One row per checkpoint, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
+# One row per checkpoint, stack, layer, kind of weight, feature and clustering. Values of the heads as a whole are on the row of
 # k = 1, with all heads in one cluster. Nulls and tests that were not computed are null.
 CLUSTERS_COLUMNS = (
     *CHECKPOINT_COLUMNS,
+    STACK,
     Column("layer", pl.Int32(), "", "counted from 0"),
     Column("kind", pl.String(), "", "q, k, v or o (weights), qk or ov (circuits)"),
     Column("feature", pl.String(), "", "raw, spectrum (singular values) or subspace"),

@@ -16,8 +16,9 @@ import support_models
 from headway import tables
 from headway.attention import attention, head_scores, heads, kernels
 from headway.attention.needs import Needs
-from headway.attention.scores import DEFINITIONS, Definition
+from headway.attention.scores import DEFINITIONS, Definition, scores_of
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.known_scores import DECODER
 from headway.models import batches as batches_module
 from headway.models.batches import batches
 from support_models import CONFIGS, LAYERS, VOCAB, random_model
@@ -26,8 +27,8 @@ from support_models import CONFIGS, LAYERS, VOCAB, random_model
 LENGTHS = (1, 9, 9, 17, 47)
 TOLERANCE = 1e-5  # what is promised; found: 3e-6 of numbers below 100
 # The scores of the pattern; test_values.py has the others.
-TABLE = [name for name in tables.SCORES if DEFINITIONS[name].needs is Needs.PATTERN]
-EVERY = [*tables.SCORES]
+TABLE = [name for name in scores_of(DECODER) if DEFINITIONS[name].needs is Needs.PATTERN]
+EVERY = scores_of(DECODER)
 
 
 @pytest.fixture(scope="module")

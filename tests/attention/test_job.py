@@ -9,8 +9,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headway import sweep, tables
 from headway.attention import HeadScores, head_scores
+from headway.attention.scores import scores_of
 from headway.corpora import Corpus, repeated_random
 from headway.errors import CheckpointError, UsageError
+from headway.known_scores import DECODER
 from headway.reporting.measured import measurement
 from headway.store.directory import RunDirectory
 from headway.suites import Checkpoint, FolderSource
@@ -107,7 +109,9 @@ def test_the_vocabulary_limits_the_length_too(checkpoint, corpus):
 def test_every_score_of_a_checkpoint(checkpoint, corpus):
     """What `--scores all` computes: scores of weights once, those of effects with the same pass as the pattern."""
     frame, input = compute(HeadScores(corpus, scores=tuple(tables.SCORES), repeated_texts=3), checkpoint)
-    assert frame.select(*tables.SCORES).null_count().sum_horizontal().item() == 0
+    assert frame.select(*scores_of(DECODER)).null_count().sum_horizontal().item() == 0
+    assert set(tables.score_columns(frame)) == set(scores_of(DECODER))
+    assert frame["stack"].unique().to_list() == [DECODER]
     weights = head_scores(input.model, [np.arange(5)], ["copying", "qk_matching"])
     for name, values in weights.items():
         np.testing.assert_allclose(frame[name], values[0].ravel(), rtol=1e-6)
@@ -172,7 +176,7 @@ def test_the_corpus_is_tokenized_once(checkpoint, corpus, monkeypatch):
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        (("prev", "later"), "unknown score 'later': known are prev, self, first, .*, duplicate, copying"),
+        (("prev", "zzz"), "unknown score 'zzz': known are prev, self, first, .*, duplicate, copying"),
         (("prv",), "unknown score 'prv', perhaps 'prev' was meant: known are prev, self"),
         (("Entropy_Norm",), "perhaps 'entropy_norm' was meant"),
         ((), "no score is asked for: known are prev"),

@@ -55,7 +55,7 @@ def test_tied_embeddings_count_once(tmp_path):
         ("[1]", CheckpointError, "a JSON list instead of an object"),
         ("{}", UnsupportedModel, "model_type 'None'"),
         ('{"model_type": "made_up"}', UnsupportedModel, "does not know"),
-        ('{"model_type": "t5"}', UnsupportedModel, "not a causal language model"),
+        ('{"model_type": "vit"}', UnsupportedModel, "not a language model"),
         ('{"model_type": "gpt2", "n_embd": 10, "n_head": 3}', CheckpointError, "no model can be built from"),
     ],
 )

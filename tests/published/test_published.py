@@ -46,6 +46,7 @@ def test_names_and_counts_become_ours(tmp_path):
         "n_params": 14_067_712,
         "n_layers": 6,
         "n_heads": 4,
+        "stack": "decoder",
         "layer": 1,
         "head": 2,
         "prev": 0.25,

@@ -151,6 +151,7 @@ class CheckpointAbilities:
 
         from headway.models.opened import too_large
 
+        input.geometry.require_causal("an ability")
         try:
             rows = [
                 {

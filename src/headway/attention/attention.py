@@ -85,6 +85,16 @@ class Attention(ABC):
         return values.masked_fill(outside, 0.0).sum(-1)  # a product with 0 would keep the infinities of padding
 
     @property
+    def choices(self) -> Tensor:
+        """How many tokens each row may attend to: (T,) on the CPU, 1 .. T in causal attention."""
+        return torch.arange(1, self.n_tokens + 1)
+
+    @property
+    def n_attended(self) -> int:
+        """Number of tokens that are attended to: T, except in attention to another text."""
+        return self.n_tokens
+
+    @property
     @abstractmethod
     def output(self) -> Tensor:
         """The layer's output (B, N, T, D), in the model's dtype."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,6 @@ from torch import Tensor, nn
 from headway.attention.attention import Attention, Padding, ShortAttention
 from headway.attention.kernels import widened
 from headway.errors import UnsupportedModel
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 log = logging.getLogger("headway.attention")
 
@@ -44,18 +41,16 @@ class MatrixAttention(ShortAttention):
 
 
 @contextmanager
-def handed_out(
-    model: nn.Module, configs: list[PreTrainedConfig], reader: Callable[[int, Attention], None]
-) -> Iterator[None]:
+def handed_out(model: nn.Module, reader: Callable[[int, Attention], None]) -> Iterator[None]:
     """While the block runs, pass the matrix of each layer to `reader`, in the order in which layers are called.
 
     Args:
-        configs: the configs of the model and its parts, set to eager attention.
+        model: it runs its eager attention, and its config asks for `output_attentions`.
 
     Raises:
         UnsupportedModel: in a forward pass in which attention goes to later tokens.
     """
-    _say_slower(type(model).__name__)
+    say_slower(type(model).__name__, "computes attention in its own code")
     called = [0]
 
     def start(module: nn.Module, args: Any) -> None:
@@ -76,7 +71,6 @@ def handed_out(
         called[0] += 1
         return type(output)([*output[:place], None, *output[place + 1 :]])
 
-    before = [config.output_attentions for config in configs]
     base = getattr(model, "base_model", model)
     handles = [base.register_forward_pre_hook(start)]
     # First of all hooks, so that transformers' own, which would keep every layer's matrix, find none.
@@ -86,14 +80,10 @@ def handed_out(
         if "attention" in type(module).__name__.lower()
     ]
     try:
-        for config in configs:
-            config.output_attentions = True
         yield
     finally:
         for handle in handles:
             handle.remove()
-        for config, value in zip(configs, before, strict=True):
-            config.output_attentions = value
 
 
 def _place_of_matrix(output: Any) -> int | None:
@@ -107,5 +97,5 @@ def _place_of_matrix(output: Any) -> int | None:
 
 
 @lru_cache
-def _say_slower(name: str) -> None:
-    log.warning("%s computes attention in its own code: its eager attention is read, which is right, but slower", name)
+def say_slower(name: str, why: str) -> None:
+    log.warning("%s %s: its eager attention is read, which is right, but slower", name, why)

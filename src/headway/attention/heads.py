@@ -19,9 +19,11 @@ from headway.attention.needs import Needs
 from headway.attention.reading import EnoughError, reading
 from headway.attention.scores import DEFINITIONS, Definition, unknown_score
 from headway.errors import CheckpointError, CorpusError, UnsupportedModel, UsageError
+from headway.known_scores import DECODER
 from headway.models import batches
 from headway.models.batches import Batch, Part
 from headway.models.paths import Paths
+from headway.models.stacks import layers_without_heads
 from headway.text import count, listed
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def head_scores(
 
     Returns:
         For each score (texts, layers, heads), in float32, or in float64 if the model is. A score of weights alone is
-        the same for all texts.
+        the same for all texts. Layers of a hybrid that have no heads are NaN.
 
     Raises:
         UsageError: a score is unknown, needs repeated tokens, or needs the unembedding, which a base model lacks.
@@ -62,7 +64,7 @@ def head_scores(
     """
     definitions = _definitions(scores)
     config = model.config.get_text_config()
-    texts = _checked(sequences, config)
+    texts = checked_texts(sequences, config)
     if any(definition.repeated for definition in definitions.values()):
         repeated = {name: definition for name, definition in definitions.items() if definition.repeated}
         _require_repeated(texts, list(repeated))
@@ -71,13 +73,15 @@ def head_scores(
     of_weights = {name: definition for name, definition in definitions.items() if definition.needs.weights}
     of_ablations = {name: one for name, one in definitions.items() if one.needs is Needs.ABLATION}
     of_texts = {name: one for name, one in definitions.items() if name not in of_weights | of_ablations}
-    found = _scores(model, texts, of_texts, config.num_hidden_layers, paths) if of_texts else {}
+    without_heads = layers_without_heads(config)
+    n_layers = config.num_hidden_layers
+    found = _scores(model, texts, of_texts, n_layers, without_heads, paths) if of_texts else {}
     if of_ablations:
         found |= causal_scores(model, texts, {name: one.formula for name, one in of_ablations.items()})
     if paths and of_weights:
         found |= {name: _on_each_text(texts, values) for name, values in _weight_scores(paths, of_weights).items()}
     for name, values in found.items():
-        _require_finite(name, values)
+        require_finite(name, np.delete(values, without_heads, 1) if without_heads else values)
     return {name: found[name] for name in definitions}
 
 
@@ -123,9 +127,11 @@ def _scores(
     texts: Sequence[np.ndarray],
     definitions: Mapping[str, Definition],
     n_layers: int,
+    without_heads: Sequence[int],
     paths: Paths | None,
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
+    last = max(layer for layer in range(n_layers) if layer not in without_heads)
     layers: dict[int, dict[str, Tensor]] = {}
     parts: list[Part] = []
     padding: list[Padding] = []
@@ -151,7 +157,7 @@ def _scores(
         together = attention.padded(padding[0]) if padding else attention
         layers[layer] = scored(of_patterns, lambda definition: together if definition.padded else attention)
         # Only later batches stop here: in the first one, a looped model is found out.
-        if layer == n_layers - 1 and found and not recorder:
+        if layer == last and found and not recorder:
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read), recorder.recording(model) if recorder else nullcontext():
@@ -165,7 +171,7 @@ def _scores(
             if recorder:
                 for layer, of_layer in layers.items():
                     of_layer |= scored(of_effects, partial(_effects, recorder, layer, padding[0] if padding else None))
-            for name, values in _stacked(model, layers, n_layers).items():
+            for name, values in _stacked(model, layers, n_layers, without_heads).items():
                 found.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[batch.numbers] = values
     return found
 
@@ -202,14 +208,19 @@ def read_together(
     return batches.read_together(model, texts, padded_up_to=longest)
 
 
-def _stacked(model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int) -> dict[str, np.ndarray]:
+def _stacked(
+    model: PreTrainedModel, layers: dict[int, dict[str, Tensor]], n_layers: int, without_heads: Sequence[int]
+) -> dict[str, np.ndarray]:
     """Stack each score of a batch over layers: (texts, layers, heads)."""
-    missing = [str(layer) for layer in range(n_layers) if layer not in layers]
+    missing = [str(layer) for layer in range(n_layers) if layer not in layers and layer not in without_heads]
     if missing:
         raise UnsupportedModel(
             f"{type(model).__name__} computes no attention in layers {', '.join(missing)} of {n_layers}: "
-            "headway measures models whose every layer has attention heads"
+            "headway measures layers with attention heads, and its config does not say that these have none"
         )
+    for layer in without_heads:
+        some = next(iter(layers.values()))
+        layers[layer] = {name: torch.full_like(values, torch.nan) for name, values in some.items()}
     if len({values.shape for found in layers.values() for values in found.values()}) > 1:
         raise UnsupportedModel(f"{type(model).__name__} has layers with different numbers of heads")
     return {
@@ -223,10 +234,14 @@ def _definitions(scores: Sequence[str]) -> dict[str, Definition]:
     for name in scores:
         if name not in DEFINITIONS:
             raise unknown_score(name)
+        if DECODER not in DEFINITIONS[name].stacks:
+            raise UsageError(
+                f"{name} is not defined for a causal language model, which attends to earlier tokens alone"
+            )
     return {name: DEFINITIONS[name] for name in scores}
 
 
-def _checked(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
+def checked_texts(sequences: Sequence[np.ndarray | Sequence[int]], config: object) -> list[np.ndarray]:
     """Return the texts as int64 arrays, after checking that the model can read each of them."""
     vocab_size = getattr(config, "vocab_size", None)
     context = getattr(config, "max_position_embeddings", None)
@@ -267,7 +282,7 @@ def _require_next_token(texts: Sequence[np.ndarray], names: Sequence[str]) -> No
         )
 
 
-def _require_finite(name: str, values: np.ndarray) -> None:
+def require_finite(name: str, values: np.ndarray) -> None:
     wrong = np.argwhere(~np.isfinite(values))
     if len(wrong):
         text, layer, head = wrong[0]

@@ -11,13 +11,17 @@ import numpy as np
 import polars as pl
 
 from headway import options, tables
-from headway.attention.scores import DEFINITIONS, unknown_score
+from headway.attention.needs import Needs
+from headway.attention.scores import DEFINITIONS, scores_of, unknown_score
 from headway.corpora import Corpus, Sequences
 from headway.errors import UsageError
+from headway.known_scores import CROSS, DECODER, ENCODER
 from headway.options import documented
 from headway.suites import Checkpoint
+from headway.text import listed
 
 if TYPE_CHECKING:
+    from headway.models import Geometry
     from headway.models.opened import Opened
 
 # Part of the job's identity. Raise it when a score's numbers change: then old partitions are not reused.
@@ -107,16 +111,64 @@ class HeadScores:
         return opened(checkpoint, self.needs, lm_head=self.reads_logits, **of)
 
     def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
-        """Return one row per head, ordered by layer and head.
+        """Return one row per head, ordered by stack, layer and head.
 
         Raises:
             CheckpointError: a score is not finite, or the device has too little memory.
         """
         texts = input.texts(self.corpus, self.add_bos)
-        on_texts, on_repeated = self.by_text(checkpoint, input)
-        means = {name: _mean_over_texts(values.astype(np.float64), texts.text) for name, values in on_texts.items()}
-        means |= {name: values.mean(0, dtype=np.float64) for name, values in on_repeated.items()}
-        return self._frame(checkpoint, input, texts, means)
+        if not input.geometry.causal:
+            found = self._by_stack(checkpoint, input, texts)
+        else:
+            on_texts, on_repeated = self.by_text(checkpoint, input)
+            means = {name: _mean_over_texts(values.astype(np.float64), texts.text) for name, values in on_texts.items()}
+            means |= {name: values.mean(0, dtype=np.float64) for name, values in on_repeated.items()}
+            found = {DECODER: means}
+        scores = [name for name in self.scores if any(name in of_stack for of_stack in found.values())]
+        frames = [
+            self._frame(checkpoint, input, texts, geometry, found[geometry.stack], scores)
+            for geometry in input.stacks or (input.geometry,)
+        ]
+        return pl.concat(frames)
+
+    def _by_stack(self, checkpoint: Checkpoint, input: Opened, texts: Sequences) -> dict[str, dict[str, np.ndarray]]:
+        """For each stack of a model with an encoder, each score that it has: (layers, heads).
+
+        Raises:
+            UsageError: none of the scores is defined for a stack of the model.
+            CheckpointError: a score is not finite, or the device has too little memory.
+        """
+        import torch
+
+        from headway.attention.heads import checked_texts, require_finite
+        from headway.attention.stacks import stack_scores
+        from headway.models.opened import too_large
+
+        stacks = input.geometry.stacks
+        # Repeated tokens, effects and circuits need a model that predicts each next token.
+        wanted = {
+            name: definition
+            for name in self.scores
+            if set((definition := DEFINITIONS[name]).stacks) & set(stacks)
+            and definition.needs is Needs.PATTERN
+            and not definition.repeated
+        }
+        if not wanted:
+            raise UsageError(
+                f"{listed(self.scores)} is not defined for the {listed(stacks)} of {input.geometry.architecture}: "
+                f"scores of an encoder are {', '.join(scores_of(ENCODER))}; of attention to it {', '.join(scores_of(CROSS))}"
+            )
+        try:
+            found = stack_scores(input.model, checked_texts(texts.ids, input.model.config.get_text_config()), wanted)
+        except torch.OutOfMemoryError as error:
+            raise too_large(checkpoint, input.model) from error
+        for stack, scores in found.items():
+            for name, values in scores.items():
+                require_finite(f"{name} of the {stack}", values)
+        return {
+            stack: {name: _mean_over_texts(values.astype(np.float64), texts.text) for name, values in scores.items()}
+            for stack, scores in found.items()
+        }
 
     def by_text(self, checkpoint: Checkpoint, input: Opened) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Each score (windows of texts, layers, heads) on the corpus, and on repeated tokens; computed once for an input.
@@ -130,8 +182,8 @@ class HeadScores:
         from headway.models.opened import too_large
 
         def scored() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-            on_texts = [name for name in self.scores if not DEFINITIONS[name].repeated]
-            on_repeated = [name for name in self.scores if DEFINITIONS[name].repeated]
+            on_texts = [name for name in self._of_decoders if not DEFINITIONS[name].repeated]
+            on_repeated = [name for name in self._of_decoders if DEFINITIONS[name].repeated]
             texts = input.texts(self.corpus, self.add_bos)
             return (
                 head_scores(input.model, texts.ids, on_texts) if on_texts else {},
@@ -144,10 +196,17 @@ class HeadScores:
             raise too_large(checkpoint, input.model) from error
 
     def used(self, input: Opened) -> dict[str, Any]:
-        """What the manifest states: the length of the repeated texts, which context and vocabulary limit."""
+        """What the manifest states: the length of the repeated texts, which context and vocabulary limit.
+
+        Of hybrids: the layers that are left out, because they have no heads. Of models with an encoder: the special tokens around each text, and what the decoder reads.
+        """
+        if not input.geometry.causal:
+            return _read_by_encoder(input)
+        without = input.geometry.without_heads
+        left_out = {"layers_without_heads": list(without)} if without else {}
         if not self._reads_repeated:
-            return {}
-        return {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
+            return left_out
+        return left_out | {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
 
     @property
     def _reads_repeated(self) -> bool:
@@ -161,24 +220,64 @@ class HeadScores:
         """Whether a score needs the unembedding."""
         return any(DEFINITIONS[name].needs.unembedding for name in self.scores)
 
+    @property
+    def _of_decoders(self) -> tuple[str, ...]:
+        """The scores that a causal language model has.
+
+        Raises:
+            UsageError: it has none of them.
+        """
+        own = tuple(name for name in self.scores if DECODER in DEFINITIONS[name].stacks)
+        if not own:
+            raise UsageError(
+                f"{listed(self.scores)} is not defined for a causal language model, which attends to earlier tokens alone: "
+                f"its scores are {', '.join(scores_of(DECODER))}"
+            )
+        return own
+
     def _frame(
-        self, checkpoint: Checkpoint, input: Opened, texts: Sequences, means: dict[str, np.ndarray]
+        self,
+        checkpoint: Checkpoint,
+        input: Opened,
+        texts: Sequences,
+        geometry: Geometry,
+        means: dict[str, np.ndarray],
+        scores: Sequence[str],
     ) -> pl.DataFrame:
-        geometry = input.geometry
+        """The rows of one stack. Of the `scores` those that it lacks are null."""
         layer, head = np.divmod(np.arange(geometry.n_layers * geometry.n_heads), geometry.n_heads)
-        of_heads = {"layer": layer, "head": head} | {name: means[name].ravel() for name in self.scores}
+        of_heads = {"layer": layer, "head": head} | {name: values.ravel() for name, values in means.items()}
         of_checkpoint = {
-            **input.columns(checkpoint),
+            **dict.fromkeys(set(scores) - means.keys()),
+            **input.columns(checkpoint, geometry),
+            "stack": geometry.stack,
             "n_texts": len(np.unique(texts.text)),
             "n_tokens": texts.n_tokens,
             "n_short": texts.n_short,
             "n_windowed": texts.n_windowed,
         }
         types = tables.schema(tables.HEADS_COLUMNS)
-        types |= dict.fromkeys(self.scores, pl.Float64())
+        types |= dict.fromkeys(scores, pl.Float64())
         types |= tables.schema(tables.CORPUS_COLUMNS, dict(checkpoint.axes))
-        frame = pl.DataFrame(of_heads).with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
+        frame = (
+            pl.DataFrame(of_heads)
+            .filter(~pl.col("layer").is_in(geometry.without_heads))
+            .with_columns(**{name: pl.lit(one) for name, one in of_checkpoint.items()})
+        )
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
+
+
+def _read_by_encoder(input: Opened) -> dict[str, Any]:
+    """What a model with an encoder reads of a text, for the manifest."""
+    from headway.models.stacks import start_of_decoder
+
+    before, after = (input.tokenizer.words(ids) for ids in input.tokenizer.around)
+    special = f"{' '.join(before) or 'none'} before each text, {' '.join(after) or 'none'} after it"
+    used: dict[str, Any] = {"stacks": list(input.geometry.stacks), "special_tokens": special}
+    if DECODER in input.geometry.stacks:
+        start = input.tokenizer.words([start_of_decoder(input.model.config)])[0]
+        used["decoder_reads"] = f"{start}, then the tokens of the encoder without the last"
+    return used
 
 
 def _mean_over_texts(values: np.ndarray, text: np.ndarray) -> np.ndarray:

@@ -91,6 +91,7 @@ class KeptPatterns:
         from headway.attention.patterns import patterns_of
 
         geometry = input.geometry
+        geometry.require_causal("the table patterns")
         heads = named_heads(self.heads) or tuple(np.ndindex(geometry.n_layers, geometry.n_heads))
         of_checkpoint = input.columns(checkpoint)
         rows = []

@@ -65,21 +65,40 @@ def reading(model: nn.Module, reader: Reader) -> Iterator[None]:
         UnsupportedModel: in a forward pass whose attention cannot be read truthfully.
     """
     replaced = getattr(model, "_supports_attention_backend", False)
-    configs = _configs(model)
-    before = [config._attn_implementation_internal for config in configs]
-    training = [module for module in model.modules() if module.training]
     token = _reader.set(reader)
     try:
-        for config in configs:
-            config._attn_implementation_internal = NAME if replaced else "eager"
-        for module in training:
-            module.training = False
-        with nullcontext() if replaced else handed_out(model, configs, reader):
+        with (
+            running_as(model, NAME if replaced else "eager", output_attentions=not replaced),
+            nullcontext() if replaced else handed_out(model, reader),
+        ):
             yield
     finally:
         _reader.reset(token)
-        for config, implementation in zip(configs, before, strict=True):
+
+
+@contextmanager
+def running_as(model: nn.Module, implementation: str, *, output_attentions: bool) -> Iterator[None]:
+    """While the block runs, `model` computes attention by `implementation`, without dropout.
+
+    Args:
+        output_attentions: whether its modules hand out their matrices. If not, its configs stay as they are.
+    """
+    configs = _configs(model)
+    before = [(config._attn_implementation_internal, config.output_attentions) for config in configs]
+    training = [module for module in model.modules() if module.training]
+    try:
+        for config in configs:
             config._attn_implementation_internal = implementation
+            if output_attentions:
+                config.output_attentions = True
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for config, (own, handed) in zip(configs, before, strict=True):
+            config._attn_implementation_internal = own
+            if output_attentions:
+                config.output_attentions = handed
         for module in training:
             module.training = True
 

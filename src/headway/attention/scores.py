@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headway import tables
 from headway.attention.needs import Needs
 from headway.errors import UsageError
+from headway.known_scores import DECODER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +38,14 @@ class Definition:
         padded: whether the formula is correct for texts of several lengths in one batch. If not, it gets batches of one
             length.
         needs: what the formula gets.
+        stacks: the stacks whose heads have the score.
     """
 
     formula: Formula
     repeated: bool
     padded: bool = False
     needs: Needs = Needs.PATTERN
+    stacks: tuple[str, ...] = (DECODER,)
 
     @property
     def built_in(self) -> bool:
@@ -84,10 +87,15 @@ def define(
     def put(formula: Formula) -> Formula:
         tables.SCORES.setdefault(score.name, score)
         # Weights are the same for texts of any length.
-        DEFINITIONS[score.name] = Definition(formula, repeated, padded or needs.weights, needs)
+        DEFINITIONS[score.name] = Definition(formula, repeated, padded or needs.weights, needs, score.stacks)
         return formula
 
     return put
+
+
+def scores_of(stack: str) -> list[str]:
+    """Names of the scores that are defined for a stack, one of `known_scores.STACKS`."""
+    return [name for name, definition in DEFINITIONS.items() if stack in definition.stacks]
 
 
 def unknown_score(name: object) -> UsageError:
@@ -134,13 +142,23 @@ def entropy(A: Attention) -> Tensor:
 
 @define(tables.SCORES["entropy_norm"], padded=True)
 def entropy_norm(A: Attention) -> Tensor:
-    most = A.entropy.new_tensor(range(2, A.n_tokens + 1)).log()  # log(i + 1) for i = 1 .. T-1
-    return A.mean(A.entropy[..., 1:] / most)
+    free = int(A.choices[0] < 2)  # a row that may attend to one token only has no entropy
+    return A.mean(A.entropy[..., free:] / A.choices[free:].to(A.entropy).log())
 
 
 @define(tables.SCORES["distance"], padded=True)
 def distance(A: Attention) -> Tensor:
     return A.mean(A.distance)
+
+
+@define(tables.SCORES["next"], padded=True)
+def next_(A: Attention) -> Tensor:
+    return A.mean(A.back(-1))
+
+
+@define(tables.SCORES["last"], padded=True)
+def last(A: Attention) -> Tensor:
+    return A.mean(A.to(A.n_attended - 1))
 
 
 @define(tables.SCORES["induction"], repeated=True)

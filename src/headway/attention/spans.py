@@ -262,6 +262,7 @@ class SpanScores:
 
         from headway.models.opened import too_large
 
+        input.geometry.require_causal("attention between spans")
         places = list(self._places(input.tokenizer, input.geometry))
         try:
             values = span_attention(input.model, places)

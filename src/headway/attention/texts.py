@@ -52,6 +52,7 @@ class TextScores:
         Raises:
             CheckpointError: a score is not finite, or the device has too little memory.
         """
+        input.geometry.require_causal("the table texts")
         on_texts, on_repeated = self.heads.by_text(checkpoint, input)
         texts = input.texts(self.heads.corpus, self.heads.add_bos)
         numbers, of_window, windows = np.unique(texts.text, return_inverse=True, return_counts=True)
@@ -61,8 +62,10 @@ class TextScores:
             _rows(on_repeated, np.arange(len(next(iter(on_repeated.values()), ()))), repeated=True),
         ]
         frame = pl.concat([part for part in parts if part.height], how="diagonal")
+        frame = frame.filter(~pl.col("layer").is_in(input.geometry.without_heads))
         frame = frame.with_columns(run=pl.lit(checkpoint.run), step=pl.lit(checkpoint.step))
-        types = tables.schema(tables.TEXTS_COLUMNS) | dict.fromkeys(self.heads.scores, pl.Float32())
+        scores = [name for name in self.heads.scores if name in frame.columns]
+        types = tables.schema(tables.TEXTS_COLUMNS) | dict.fromkeys(scores, pl.Float32())
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
 
     def look_before(self, checkpoints: Sequence[Checkpoint]) -> list[str]:

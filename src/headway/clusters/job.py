@@ -140,13 +140,27 @@ class WeightClusters:
 
         Raises:
             CheckpointError: weights are missing or not finite, or no kind of weights has more heads than clusters.
-            UsageError: a layer does not exist, or labels name a layer or head that does not exist.
+            UsageError: a layer does not exist, or labels name a layer or head that does not exist, or say nothing of stacks.
         """
-        geometry = input.weights.geometry
-        rows = self.rows(input.weights, geometry, input.before, input.previous_step)
+        stacks = input.weights.stacks
+        if len(stacks) > 1 and self.labels:
+            raise UsageError(
+                f"{checkpoint.key} has several stacks of heads, and given labels do not say whose they are: leave --labels out"
+            )
+        before = input.before.stacks if input.before else [None] * len(stacks)
+        frames = [self._frame(checkpoint, *one, input.previous_step) for one in zip(stacks, before, strict=True)]
+        return pl.concat(frames)
+
+    def _frame(
+        self, checkpoint: Checkpoint, weights: HeadWeights, before: HeadWeights | None, previous_step: int | None
+    ) -> pl.DataFrame:
+        """The rows of one stack."""
+        geometry = weights.geometry
+        rows = self.rows(weights, geometry, before, previous_step)
         return (
             _frame(rows)
             .with_columns(
+                pl.lit(geometry.stack).alias(tables.STACK.name),
                 *(pl.lit(value).alias(name) for name, value in checkpoint.columns.items()),
                 n_params=pl.lit(geometry.n_params),
                 n_layers=pl.lit(geometry.n_layers),
@@ -287,7 +301,7 @@ def _frame(rows: list[Row]) -> pl.DataFrame:
 
 
 def _checkpoint_names() -> set[str]:
-    return {column.name for column in tables.CHECKPOINT_COLUMNS}
+    return {column.name for column in (*tables.CHECKPOINT_COLUMNS, tables.STACK)}
 
 
 def _require_known(what: str, asked: Sequence[str], known: Sequence[str]) -> None:

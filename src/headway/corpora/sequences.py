@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,7 +66,13 @@ class Sequences:
 
 
 def tokenize(
-    corpus: Corpus, tokenizer: Tokenizer, *, context_length: int, vocab_size: int, add_bos: bool = False
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    *,
+    context_length: int,
+    vocab_size: int,
+    add_bos: bool = False,
+    around: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> Sequences:
     """Tokenize each text of `corpus` on its own.
 
@@ -76,13 +82,16 @@ def tokenize(
     Args:
         context_length: the most tokens that the model reads at once.
         vocab_size: rows of the model's embedding.
+        around: special tokens before and after each window, which count as tokens of the context. A text needs two tokens
+            without them.
 
     Raises:
         CorpusError: no text has two tokens, or a token id is outside the embedding, as with another model's tokenizer.
         UsageError: `add_bos` with a tokenizer without BOS, or a context with room for fewer than three tokens of text.
     """
     bos = _bos(tokenizer) if add_bos else []
-    room = context_length - len(bos)
+    before, after = (np.array(ids, dtype=np.int64) for ids in around)
+    room = context_length - len(bos) - len(before) - len(after)
     if room < SMALLEST_ROOM:
         raise UsageError(
             f"a context of {context_length} tokens has no room for {SMALLEST_ROOM} tokens of text: "
@@ -98,7 +107,7 @@ def tokenize(
         _check_ids(tokens, vocab_size, corpus, number)
         windows = np.array_split(tokens, max(1, -(-len(tokens) // room)))
         n_windowed += len(tokens) > room
-        ids += [np.concatenate([bos, window]).astype(np.int64) for window in windows]
+        ids += [np.concatenate([before, bos, window, after]).astype(np.int64) for window in windows]
         text += [number] * len(windows)
     if not ids:
         raise CorpusError(

@@ -119,6 +119,7 @@ class HeadAblations:
         Raises:
             CheckpointError: predictions are not finite.
         """
+        input.geometry.require_causal("an ablation")
         groups = self.groups[checkpoint.key]
         _require_there(checkpoint, groups, input.geometry)
         measured = _Effects(self, checkpoint, input)

@@ -2,7 +2,7 @@
 
 from headway.devices import choose_device
 from headway.models.architectures import ARCHITECTURES, KINDS, Architecture
-from headway.models.config import geometry_of, read_geometry, settings_of
+from headway.models.config import geometry_of, read_geometry, read_stacks, settings_of
 from headway.models.geometry import Geometry
 from headway.models.loading import DTYPES, load, torch_dtype
 from headway.models.structure import architecture_for
@@ -24,6 +24,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "read_geometry",
+    "read_stacks",
     "settings_of",
     "torch_dtype",
 ]

@@ -7,13 +7,16 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
+from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
+from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, stacks_of
 from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
@@ -21,32 +24,61 @@ if TYPE_CHECKING:
 
 
 def read_geometry(folder: str | PathLike[str]) -> Geometry:
-    """Return the geometry of the checkpoint in `folder`. Only config.json is read.
+    """Return the geometry of the checkpoint in `folder`: of its first stack, if it has several. Only config.json is read.
 
     Raises:
         CheckpointError: config.json is missing or damaged, or no model can be built from it.
-        UnsupportedModel: transformers does not know its architecture as a causal language model.
+        UnsupportedModel: transformers does not know its architecture as a language model.
     """
-    return _geometry(config_text(folder), str(folder))
+    return _geometries(config_text(folder), str(folder))[0]
+
+
+def read_stacks(folder: str | PathLike[str]) -> tuple[Geometry, ...]:
+    """Return the geometry of each stack of the checkpoint in `folder`; the decoder is the first, if there is one.
+
+    Raises:
+        CheckpointError, UnsupportedModel: as `read_geometry`.
+    """
+    return _geometries(config_text(folder), str(folder))
 
 
 @lru_cache(maxsize=64)
-def _geometry(text: str, folder: str) -> Geometry:
-    return geometry_of(skeleton(text, folder), folder)
+def _geometries(text: str, folder: str) -> tuple[Geometry, ...]:
+    return geometries_of(skeleton(text, folder), folder)
+
+
+def geometries_of(model: PreTrainedModel, folder: str = "the model") -> tuple[Geometry, ...]:
+    """Return the geometry of each stack of a language model, the decoder first. `folder` is only named in errors.
+
+    Raises:
+        UnsupportedModel: as `geometry_of`.
+    """
+    first = geometry_of(model, folder)
+    return (first, *(_of_stack(model, first, stack) for stack in first.stacks[1:]))
+
+
+def _of_stack(model: PreTrainedModel, first: Geometry, stack: str) -> Geometry:
+    n_layers, n_heads = layers_and_heads(model.config, stack)
+    size = first.head_dim * first.n_heads // n_heads  # halves with different numbers of heads are equally wide
+    return replace(first, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_heads, head_dim=size, stack=stack)
 
 
 def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
-    """Return the geometry of a causal language model. `folder` is only named in errors.
+    """Return the geometry of a language model: of its first stack, if it has several. `folder` is only named in errors.
 
     Raises:
-        UnsupportedModel: the config lacks a setting that every model with attention heads in all layers has.
+        UnsupportedModel: the config lacks a setting that every model with attention heads has.
     """
     config = model.config.get_text_config()
-    n_heads = _number(model, "num_attention_heads", folder)
+    stacks = stacks_of(model.config)
+    without_heads = layers_without_heads(config)
+    n_layers, n_heads = _number(model, "num_hidden_layers", folder), _number(model, "num_attention_heads", folder)
+    if stacks != (DECODER,):
+        n_layers, n_heads = layers_and_heads(model.config, stacks[0])
     hidden_size = _number(model, "hidden_size", folder)
     return Geometry(
         architecture=config.model_type,
-        n_layers=_number(model, "num_hidden_layers", folder),
+        n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=_kv_heads(config, n_heads),
         head_dim=_head_dim(config, folder) or hidden_size // n_heads,
@@ -55,6 +87,9 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         n_params=sum(parameter.numel() for parameter in model.parameters()),
         context_length=_context_length(model, folder),
         vocab_size=_number(model, "vocab_size", folder),
+        without_heads=without_heads,
+        stack=stacks[0],
+        stacks=stacks,
     )
 
 
@@ -63,8 +98,8 @@ def _number(model: PreTrainedModel, name: str, folder: str) -> int:
     value = getattr(config, name, None)
     if not isinstance(value, int):
         raise UnsupportedModel(
-            f"{folder}: the config of architecture {config.model_type!r} has no {name}. headway supports causal "
-            "language models with attention heads in every layer"
+            f"{folder}: the config of architecture {config.model_type!r} has no {name}. headway supports language models "
+            "with attention heads"
         )
     return value
 
@@ -96,17 +131,28 @@ def _kv_heads(config: Any, n_heads: int) -> int:
     return found or getattr(inner, "kv_n_heads", None) or n_heads
 
 
-# Positions that are biases of distances need no table, so BLOOM's config has no longest text. It was trained on 2,048 tokens
-# (BigScience 2022, "BLOOM").
-_TRAINED_ON = {"bloom": 2048}
+# Positions that are biases of distances need no table, so these configs have no longest text. BLOOM was trained on 2,048
+# tokens (BigScience 2022, "BLOOM"), T5 on 512 (Raffel et al. 2020), mT5 on 1,024 (Xue et al. 2021).
+_TRAINED_ON = {"bloom": 2048, "t5": 512, "mt5": 1024}
 
 
 def _context_length(model: PreTrainedModel, folder: str) -> int:
     config = model.config.get_text_config()
-    for name in ("max_seq_len", "max_target_positions"):
+    for name in ("max_seq_len", "max_target_positions", "n_positions"):
         if isinstance(length := getattr(config, name, None), int):
             return length
-    return _TRAINED_ON.get(config.model_type) or _number(model, "max_position_embeddings", folder)
+    trained_on = _TRAINED_ON.get(config.model_type)
+    return trained_on or _number(model, "max_position_embeddings", folder) - _reserved_positions(model)
+
+
+def _reserved_positions(model: PreTrainedModel) -> int:
+    """Rows of the table of positions that no token has: RoBERTa counts positions from the number after its padding's."""
+    padding = (
+        getattr(module, "padding_idx", None)
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings")
+    )
+    return max((number + 1 for number in padding if number is not None), default=0)
 
 
 def _rotary_dim(model: PreTrainedModel) -> int:
@@ -211,26 +257,28 @@ _building = threading.Lock()
 
 @lru_cache(maxsize=16)
 def _built(text: str, folder: str) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
     config = read_config(text, folder)
     try:
+        auto = auto_class(stacks_of(config))
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{folder}: {error}") from error
+    try:
         with _building, _parameters_on_meta():
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model: PreTrainedModel = auto.from_config(config, trust_remote_code=False)
             model.eval()
             return model
     except ValueError as error:
         if "Unrecognized configuration class" not in str(error):
             raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
         raise UnsupportedModel(
-            f"{folder}: architecture {config.model_type!r} is not a causal language model of transformers"
+            f"{folder}: architecture {config.model_type!r} is not a language model of transformers"
         ) from error
     except Exception as error:  # impossible sizes fail with any exception, anywhere in the architecture's code
         raise CheckpointError(f"no model can be built from {folder}/config.json: {error}") from error
 
 
 def skeleton(text: str, folder: str) -> PreTrainedModel:
-    """Build the causal language model of a config.json with its parameters on the meta device, where they use no memory.
+    """Build the language model of a config.json with its parameters on the meta device, where they use no memory.
 
     Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: copy it
     before changing it.

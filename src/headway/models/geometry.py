@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headway.errors import UnsupportedModel
+from headway.known_scores import DECODER
+
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of a causal language model and its heads.
+    """The sizes of a model, and of the heads of one of its stacks.
 
     Attributes:
         architecture: `model_type` as transformers names it, such as gpt_neox.
@@ -17,6 +20,9 @@ class Geometry:
         n_params: number of parameters, embedding and unembedding included. Tied parameters count once.
         context_length: the longest sequence that the model supports, in tokens.
         vocab_size: rows of the embedding, including rows that belong to no token.
+        without_heads: layers of a hybrid that have no attention heads, such as those of a state-space model.
+        stack: the stack whose layers and heads these are, one of `known_scores.STACKS`.
+        stacks: all stacks of the model.
     """
 
     architecture: str
@@ -29,3 +35,24 @@ class Geometry:
     n_params: int
     context_length: int
     vocab_size: int
+    without_heads: tuple[int, ...] = ()
+    stack: str = DECODER
+    stacks: tuple[str, ...] = (DECODER,)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model is a causal language model: a decoder alone."""
+        return self.stacks == (DECODER,)
+
+    def require_causal(self, what: str) -> None:
+        """Check that the model is a causal language model, which `what` needs, such as `a kept pattern`.
+
+        Raises:
+            UnsupportedModel: it has an encoder.
+        """
+        if not self.causal:
+            raise UnsupportedModel(
+                f"{what} needs a causal language model, which predicts each next token. The architecture "
+                f"{self.architecture!r} has an encoder, which reads a whole text at once: headway measures and clusters "
+                "its heads, and no more"
+            )

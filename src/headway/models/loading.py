@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from headway.allocation import keep_freed_memory
 from headway.errors import CheckpointError, UsageError
+from headway.known_scores import DECODER
 from headway.models.architectures import renamed
-from headway.models.config import config_text, skeleton
+from headway.models.config import config_text, read_geometry, skeleton
+from headway.models.stacks import stacks_of
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
 if TYPE_CHECKING:
@@ -29,6 +31,21 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Buffers that older versions of transformers stored with the weights: causal masks and rotary frequencies. Models now
 # compute their own.
 _STORED_BUFFERS = re.compile(r"\.(attn|attention)\.(bias|masked_bias)$|\brotary_emb\.inv_freq$")
+
+# BERT's first checkpoints have the names of TensorFlow in their norms.
+_TENSORFLOW = re.compile(r"(?<=\bLayerNorm\.)(gamma|beta)$")
+_NORM_PARTS = {"gamma": "weight", "beta": "bias"}
+
+
+def _beside_stacks(model: PreTrainedModel, prefix: str) -> re.Pattern[str]:
+    """Names of tensors that files of encoders hold and that no attention depends on.
+
+    These are the layers of other tasks, such as the prediction of the next sentence in BERT, the pooled output, and what
+    transformers itself ignores.
+    """
+    ignored = [str(getattr(one, "pattern", one)) for one in model._keys_to_ignore_on_load_unexpected or ()]
+    heads = [rf"^(?!{re.escape(prefix)})"] if prefix else []
+    return re.compile("|".join([*ignored, *heads, r"(^|\.)pooler\.", r"position_ids$"]))
 
 
 def load(
@@ -43,19 +60,23 @@ def load(
         lm_head: whether to load the layer that predicts next tokens. Attention and hidden states do not need it.
 
     Returns:
-        The causal language model with `lm_head`, else its base model. Parameters that need no conversion are views into
+        The causal language model with `lm_head`, else its base model. T5 is loaded whole. Parameters that need no conversion are views into
         the memory-mapped file. Changing them does not change the file.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, not finite, or has another shape than config.json says.
-        UnsupportedModel: transformers does not know the architecture, or the weights are quantized.
+        UnsupportedModel: transformers does not know the architecture, or the weights are quantized, or `lm_head` is asked
+            of a model that predicts no next tokens.
     """
     keep_freed_memory()
     folder = Path(folder)
+    if lm_head:
+        read_geometry(folder).require_causal("this command")
     model = copy.deepcopy(skeleton(config_text(folder), str(folder)))
-    prefix = f"{model.base_model_prefix}."
+    # T5 has no model of its own within the one that predicts tokens.
+    prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
     expected = model.state_dict(keep_vars=True)
-    stored = _Stored(TensorFiles(folder), expected, prefix, model.config.model_type)
+    stored = _Stored(TensorFiles(folder), expected, prefix, model)
     wanted = [name for name in expected if lm_head or name.startswith(prefix)]
     if stored.unexpected:
         model = _converted(model, stored, wanted, torch_dtype(dtype))
@@ -88,20 +109,20 @@ class _Stored:
         unexpected: names that the model does not have, except buffers that older versions of transformers stored.
     """
 
-    def __init__(self, files: TensorFiles, expected: Mapping[str, Tensor], prefix: str, model_type: str) -> None:
+    def __init__(self, files: TensorFiles, expected: Mapping[str, Tensor], prefix: str, model: PreTrainedModel) -> None:
         self.files = files
-        # In a base model that was saved alone, names lack the prefix that they have in the causal language model.
+        # In a base model that was saved alone, names lack the prefix that they have in the language model.
         bare = not any(name.startswith(prefix) for name in files.names)
 
         def own_name(name: str) -> str:
+            name = _TENSORFLOW.sub(lambda found: _NORM_PARTS[found[1]], name)
             if name in expected:
                 return name
-            return prefix + name if bare else renamed(name, model_type)
+            return prefix + name if bare else renamed(name, model.config.model_type)
 
         self._stored_name = {own_name(name): name for name in files.names}
-        self.unexpected = [
-            name for name in self._stored_name if name not in expected and not _STORED_BUFFERS.search(name)
-        ]
+        dropped = _STORED_BUFFERS if stacks_of(model.config) == (DECODER,) else _beside_stacks(model, prefix)
+        self.unexpected = [name for name in self._stored_name if name not in expected and not dropped.search(name)]
 
     def __contains__(self, name: str) -> bool:
         return name in self._stored_name

@@ -15,7 +15,7 @@ from headway import suites
 from headway.corpora import Corpus, Sequences, repeated_random, tokenize, usable_tokens
 from headway.devices import choose_device
 from headway.errors import CheckpointError, CorpusError, StorageError, UsageError
-from headway.models.config import read_geometry, settings_of
+from headway.models.config import read_geometry, read_stacks, settings_of
 from headway.models.geometry import Geometry
 from headway.models.loading import load
 from headway.models.tokenizers import Tokenizer, load_tokenizer
@@ -34,7 +34,8 @@ NEEDS = frozenset({"config", "weights", "tokenizer"})
 class Opened:
     """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run.
 
-    Several jobs may read one; `once` computes what they share only for the first.
+    Several jobs may read one; `once` computes what they share only for the first. `stacks` are the geometries of all
+    stacks, of which `geometry` is the first.
     """
 
     model: PreTrainedModel
@@ -42,6 +43,7 @@ class Opened:
     geometry: Geometry
     identities: dict[str, str]
     settings: dict[str, Any]
+    stacks: tuple[Geometry, ...] = ()
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
@@ -61,9 +63,10 @@ class Opened:
         shortest = min(length, self.geometry.context_length // 2, len(usable))
         return repeated_random(usable, shortest, n, seed)
 
-    def columns(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The values of `tables.CHECKPOINT_COLUMNS`, and of the axes of its suite."""
-        sizes = {name: getattr(self.geometry, name) for name in ("n_params", "n_layers", "n_heads")}
+    def columns(self, checkpoint: Checkpoint, geometry: Geometry | None = None) -> dict[str, Any]:
+        """The values of `tables.CHECKPOINT_COLUMNS`, and of the axes of its suite, for a stack: the first if None."""
+        own = geometry or self.geometry
+        sizes = {name: getattr(own, name) for name in ("n_params", "n_layers", "n_heads")}
         return {**checkpoint.columns, **sizes}
 
 
@@ -77,14 +80,14 @@ def opened(
     keep_files: bool,
     lm_head: bool = False,
 ) -> Iterator[Opened]:
-    """Fetch the files of a checkpoint and read its weights; `lm_head` adds what predicts tokens."""
+    """Fetch the files of a checkpoint and read its weights; `lm_head` adds what predicts next tokens, if the model does."""
     chosen = choose_device(device)
     with suites.files(checkpoint, need, keep=keep_files) as files:
-        geometry = read_geometry(files.folder)
-        model = load(files.folder, dtype=dtype, device=chosen, lm_head=lm_head)
+        stacks = read_stacks(files.folder)
+        model = load(files.folder, dtype=dtype, device=chosen, lm_head=lm_head and stacks[0].causal)
         tokenizer = load_tokenizer(files.tokenizer_folder)
         settings = {"tokenizer": tokenizer.identity, **settings_of(model)}
-        yield Opened(model, tokenizer, geometry, {checkpoint.key: files.identity}, settings)
+        yield Opened(model, tokenizer, stacks[0], {checkpoint.key: files.identity}, settings, stacks)
 
 
 def before_the_sweep(checkpoint: Checkpoint, look: Callable[[Tokenizer, Geometry], T]) -> T | None:
@@ -106,16 +109,29 @@ def before_the_sweep(checkpoint: Checkpoint, look: Callable[[Tokenizer, Geometry
 
 
 @lru_cache(maxsize=8)
-def _tokenized(corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_size: int, add_bos: bool) -> Sequences:
-    texts = tokenize(corpus, tokenizer, context_length=context_length, vocab_size=vocab_size, add_bos=add_bos)
+def _tokenized(
+    corpus: Corpus, tokenizer: Tokenizer, context_length: int, vocab_size: int, add_bos: bool, causal: bool
+) -> Sequences:
+    of: dict[str, Any] = {"context_length": context_length, "vocab_size": vocab_size}
+    if causal:
+        texts = tokenize(corpus, tokenizer, add_bos=add_bos, **of)
+    elif add_bos:
+        raise UsageError(
+            "a model with an encoder reads the special tokens that its tokenizer puts around a text: leave --add-bos out"
+        )
+    else:
+        texts = tokenize(corpus, tokenizer, around=tokenizer.around, **of)
     for note in texts.notes():
         log.warning("%s: %s", corpus.name, note)
     return texts
 
 
 def tokenized(corpus: Corpus, tokenizer: Tokenizer, geometry: Geometry, add_bos: bool) -> Sequences:
-    """Tokenize the corpus once for all checkpoints that share a tokenizer, so that warnings are given once, too."""
-    return _tokenized(corpus, tokenizer, geometry.context_length, geometry.vocab_size, add_bos)
+    """Tokenize the corpus once for all checkpoints that share a tokenizer, so that warnings are given once, too.
+
+    A causal language model reads the text alone; one with an encoder reads the tokenizer's special tokens, too.
+    """
+    return _tokenized(corpus, tokenizer, geometry.context_length, geometry.vocab_size, add_bos, causal=geometry.causal)
 
 
 def require_readable(place: str, what: str, ids: np.ndarray, geometry: Geometry) -> None:

@@ -1,13 +1,13 @@
 """Try on a model's own forward pass whether its weights belong to the heads that an `Architecture` says.
 
 The first layer of a copy runs with random weights on a batch of equal texts. In each text but the first, the outputs of
-one head's q, k or v projection are changed, at one token. In causal attention, a head's output then changes like this,
-and no other head's does:
+one head's q, k or v projection are changed, at one token. A head's output then changes like this, and no other head's does:
 
-    q at the last token      at the last token alone
-    q at the first token     nowhere: it attends to one key
-    k at the first token     at later tokens
-    v at all tokens, to 0    to 0, at all tokens
+                             in causal attention             in attention to all tokens
+    q at the last token      at the last token alone         at the last token alone
+    q at the first token     nowhere: it attends to one key  at the first token alone
+    k at the first token     at later tokens                 at all tokens
+    v at all tokens, to 0    to 0, at all tokens             to 0, at all tokens
 
 This tells apart the kinds, the heads, and the heads that share a key. Norms within the attention are left out, because
 some of them mix heads. Only modules that are called get weights: those of one layer.
@@ -24,6 +24,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+
+from headway.known_scores import DECODER, ENCODER
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,10 +91,12 @@ def _as_expected(change: _Change, before: Tensor, after: Tensor, geometry: Geome
         return False
     if change.kind == "v":
         return bool((after[:, own].abs() <= _SAME).all() and (before[:, own].abs().amax(-1) > _CHANGED).all())
+    whole = geometry.stack != DECODER
     if change.kind == "k":
-        return bool((difference[1:, own] > _CHANGED).all())
+        return bool((difference[0 if whole else 1 :, own] > _CHANGED).all())
     if change.token == 0:
-        return bool((difference[1:] <= _SAME).all())
+        there = not whole or bool((difference[0, own] > _CHANGED).all())  # a sink takes its share in a causal first row
+        return there and bool((difference[1:] <= _SAME).all())
     return bool((difference[-1, own] > _CHANGED).all() and (difference[:-1] <= _SAME).all())
 
 
@@ -124,16 +128,30 @@ def _outputs(
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with contextlib.suppress(_Seen):
-            _run(probe, embedded)
+            _run(probe, embedded, geometry)
     return seen[0].reshape(texts, _TOKENS, geometry.n_heads, geometry.head_dim) if seen else None
 
 
-def _run(probe: PreTrainedModel, embedded: Tensor) -> None:
+def _run(probe: PreTrainedModel, embedded: Tensor, geometry: Geometry) -> None:
+    if len(geometry.stacks) > 1:
+        _run_half(probe, embedded, geometry.stack)
+        return
     ids = torch.arange(3, 3 + embedded.shape[1]).expand(len(embedded), -1)
     try:
         probe.base_model(inputs_embeds=embedded.clone(), use_cache=False)
     except (TypeError, ValueError, NotImplementedError):  # it takes only ids
         probe.base_model(input_ids=ids, use_cache=False)
+
+
+def _run_half(probe: PreTrainedModel, embedded: Tensor, stack: str) -> None:
+    """Run one half of an encoder-decoder. The decoder attends to the same embedded tokens, so the encoder need not run."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    if stack == ENCODER:
+        probe.get_encoder()(inputs_embeds=embedded.clone())
+        return
+    read: Any = BaseModelOutput(last_hidden_state=embedded.clone())
+    probe.base_model(encoder_outputs=read, decoder_inputs_embeds=embedded.clone(), use_cache=False)
 
 
 def _probe(model: PreTrainedModel) -> Any:

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headway.errors import UnsupportedModel
+from headway.known_scores import CROSS
 from headway.models.architectures import (
     Architecture,
     StoredWeight,
@@ -22,8 +23,9 @@ from headway.models.architectures import (
     kinds_in_blocks,
     rows,
 )
-from headway.models.config import geometry_of, skeleton
+from headway.models.config import geometries_of, skeleton
 from headway.models.probing import fault_of
+from headway.models.stacks import attends_to_encoder, half_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +44,7 @@ _SEPARATE = (
     ("self.query", "self.key", "self.value"),
     ("project_q", "project_k", "project_v"),
     ("query_proj", "key_proj", "value_proj"),
+    ("q", "k", "v"),
 )
 _PARTS = ("self", "output")
 _FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv")
@@ -56,9 +59,9 @@ _OUTPUTS = (
     "attention_out",
     "output_projection",
     "output.dense",
+    "o",
 )
 _LATENT = ("kv_a_proj_with_mqa", "kv_b_proj", "q_a_proj")
-_OTHER_TEXTS = ("cross", "encoder_attn")  # attention to another text
 
 
 class _Found(NamedTuple):
@@ -69,33 +72,34 @@ class _Found(NamedTuple):
     output: str
 
 
-def architecture_for(model: PreTrainedModel) -> Architecture:
+def architecture_for(model: PreTrainedModel, stack: str = "") -> Architecture:
     """Return how `model` stores its attention weights: its entry, or what its structure says.
 
     Args:
-        model: a causal language model of transformers, or its base model.
+        model: a language model of transformers, or its base model.
+        stack: whose weights, one of `known_scores.STACKS`; empty for the model's first stack.
 
     Raises:
         UnsupportedModel: neither says it. The message says why.
     """
-    return declared(model.config.model_type) or _of_config(model.config.to_json_string())
+    return declared(model.config.model_type) or _of_config(model.config.to_json_string(), stack)
 
 
-def architecture_of_config(text: str, folder: str) -> Architecture:
-    """Return how the model of a config.json stores its attention weights. No weights are read.
+def architecture_of_config(text: str, folder: str, stack: str = "") -> Architecture:
+    """Return how the model of a config.json stores the attention weights of a stack. No weights are read.
 
     Raises:
         UnsupportedModel: as `architecture_for`.
     """
-    return architecture_for(skeleton(text, folder))
+    return architecture_for(skeleton(text, folder), stack)
 
 
 @lru_cache(maxsize=64)
-def _of_config(text: str) -> Architecture:
+def _of_config(text: str, stack: str) -> Architecture:
     model = skeleton(text, "the model")
-    geometry = geometry_of(model)
+    geometry = next(one for one in geometries_of(model) if stack in (one.stack, ""))
     name, layers = _layers(model, geometry)
-    found = _same_in_all(model, layers)
+    found = _same_in_all(model, layers, geometry.stack)
     prefix = f"{found.attention}." if found.attention else ""
     reasons = []
     for weights in _candidates(model, layers[0].get_submodule(found.attention), found, geometry):
@@ -118,10 +122,13 @@ def _layers(model: PreTrainedModel, geometry: Geometry) -> tuple[str, Sequence[n
     """The name of the list of layers, and the layers."""
     from torch import nn
 
+    prefix, half = half_of(model, geometry.stack)
     lists = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == geometry.n_layers and any(map(_has_heads, module))
+        (".".join(filter(None, (prefix, name))), module)
+        for name, module in half.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and len(module) == geometry.n_layers
+        and any(_has_heads(layer, geometry.stack) for layer in module)
     ]
     if not lists:
         latent = any(name.rpartition(".")[2] in _LATENT for name, _ in model.named_modules())
@@ -136,14 +143,14 @@ def _layers(model: PreTrainedModel, geometry: Geometry) -> tuple[str, Sequence[n
     return name, list(layers)
 
 
-def _has_heads(layer: nn.Module) -> bool:
-    return next(_attentions(layer), None) is not None
+def _has_heads(layer: nn.Module, stack: str) -> bool:
+    return next(_attentions(layer, stack), None) is not None
 
 
-def _attentions(layer: nn.Module) -> Iterator[_Found]:
-    """The modules within a layer that hold reading and writing projections, without attention to other texts."""
+def _attentions(layer: nn.Module, stack: str) -> Iterator[_Found]:
+    """The modules within a layer that hold reading and writing projections: those to other texts, or all but those."""
     for name, module in layer.named_modules():
-        if any(word in name for word in _OTHER_TEXTS):
+        if attends_to_encoder(name) != (stack == CROSS):
             continue
         children = _children(module)
         sets: list[tuple[str, ...]] = [*_SEPARATE, *((fused,) for fused in _FUSED)]
@@ -164,13 +171,13 @@ def _children(module: nn.Module) -> set[str]:
     return {child for child, _ in module.named_children()} | inner
 
 
-def _same_in_all(model: PreTrainedModel, layers: Sequence[nn.Module]) -> _Found:
+def _same_in_all(model: PreTrainedModel, layers: Sequence[nn.Module], stack: str) -> _Found:
     """The attention that all layers share.
 
     Raises:
         UnsupportedModel: a layer has none, or several, or layers differ.
     """
-    found = [list(_attentions(layer)) for layer in layers]
+    found = [list(_attentions(layer, stack)) for layer in layers]
     without = [str(number) for number, of_layer in enumerate(found) if not of_layer]
     if without:
         raise _refusal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,19 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    @cached_property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before and after a text, such as [CLS] and [SEP]."""
+        encoding = self._backend.encode("a", add_special_tokens=True)
+        own = [at for at, special in enumerate(encoding.special_tokens_mask) if not special]
+        if not own:
+            return encoding.ids, []
+        return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """The tokens with these ids, as the vocabulary writes them."""
+        return [self._backend.id_to_token(number) or str(number) for number in ids]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)

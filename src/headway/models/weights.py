@@ -9,7 +9,7 @@ import numpy as np
 
 from headway.errors import UnsupportedModel, UsageError
 from headway.models.architectures import KINDS
-from headway.models.config import config_text, read_geometry
+from headway.models.config import config_text, read_stacks
 from headway.models.structure import architecture_of_config
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
@@ -24,11 +24,12 @@ class HeadWeights:
 
     Args:
         folder: holds config.json and the weights.
+        stack: whose weights, one of `known_scores.STACKS`; empty for the model's first stack. `stacks` gives all.
         layout: `true`, or `published`: GPT-NeoX's fused weight as "Pythia clustering dynamics" read it,
             which mixes heads and kinds.
 
     Attributes:
-        geometry: the checkpoint's `Geometry`.
+        geometry: the `Geometry` of the stack.
 
     Raises:
         CheckpointError: config or weights are missing or damaged.
@@ -36,9 +37,10 @@ class HeadWeights:
         UsageError: there is no such layout.
     """
 
-    def __init__(self, folder: str | PathLike[str], layout: str = "true") -> None:
-        self.geometry = read_geometry(folder)
-        self._architecture = architecture_of_config(config_text(folder), str(folder))
+    def __init__(self, folder: str | PathLike[str], layout: str = "true", stack: str = "") -> None:
+        self._layout, self._all = layout, read_stacks(folder)
+        self.geometry = next(one for one in self._all if stack in (one.stack, ""))
+        self._architecture = architecture_of_config(config_text(folder), str(folder), self.geometry.stack)
         self._stored = self._architecture.weights
         if layout == "published":
             if self._architecture.published is None:
@@ -50,6 +52,11 @@ class HeadWeights:
         elif layout != "true":
             raise UsageError(f"unknown layout {layout!r}: use one of {', '.join(LAYOUTS)}")
         self._files = TensorFiles(folder)
+
+    @property
+    def stacks(self) -> tuple[HeadWeights, ...]:
+        """The weights of each stack of the checkpoint, the decoder first."""
+        return tuple(HeadWeights(self._files.folder, self._layout, one.stack) for one in self._all)
 
     def get(self, kind: str, layer: int) -> np.ndarray:
         """Return the float32 weights of one kind in one layer.

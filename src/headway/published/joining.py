@@ -8,7 +8,15 @@ import polars as pl
 
 from headway.errors import UsageError
 from headway.published.layout import GEOMETRY
-from headway.tables import CHECKPOINT_COLUMNS, HEAD_COLUMNS, SCORES, samples_column, schema, score_columns, with_tokens
+from headway.tables import (
+    HEADS_COLUMNS,
+    SCORES,
+    samples_column,
+    schema,
+    score_columns,
+    with_stack,
+    with_tokens,
+)
 from headway.text import count, listed
 
 _HEAD = ["run", "step", "layer", "head"]
@@ -45,9 +53,11 @@ def join(tables: Sequence[tuple[str, pl.DataFrame]], suite: str) -> tuple[pl.Dat
         n_layers=pl.coalesce("n_layers", pl.col("layer").max().over("model") + 1),
         n_heads=pl.coalesce("n_heads", pl.col("head").max().over("model") + 1),
     ).sort(_HEAD)
-    types = schema(CHECKPOINT_COLUMNS + HEAD_COLUMNS)
+    types = schema(HEADS_COLUMNS)
     counts = [name for name in values if name not in SCORES]
-    heads = with_tokens(rows).select(*(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores, *counts)
+    heads = with_stack(with_tokens(rows)).select(
+        *(pl.col(name).cast(dtype) for name, dtype in types.items()), *scores, *counts
+    )
     return heads, doubts + missing(heads)
 
 

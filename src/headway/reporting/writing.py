@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from headway import options
 from headway.errors import RunDirectoryError
+from headway.known_scores import CROSS, STACKS
 from headway.progress import Progress, Silent
 from headway.reporting.parts import Chapter
 from headway.store.directory import RunDirectory
@@ -82,17 +84,19 @@ def read_results(directory: RunDirectory) -> list[Result]:
         StorageError: a result is damaged.
     """
     directory.require()
-    order = {score: place for place, score in enumerate(SCORES)}
-    done = [
-        (study, subject)
-        for study in CHAPTERS
-        for subject in sorted(Result.saved(directory, study), key=lambda subject: order.get(subject, len(order)))
-    ]
+    done = [(study, subject) for study in CHAPTERS for subject in sorted(Result.saved(directory, study), key=_place)]
     if not done:
         raise RunDirectoryError(
             f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
         )
     return [Result.load(directory, study, subject) for study, subject in done]
+
+
+def _place(subject: str) -> tuple[int, int]:
+    """The place of a score, and of its stack: `prev`, `prev-encoder`, `self`. Other subjects follow."""
+    scores = {score: place for place, score in enumerate(SCORES)}
+    name, _, stack = subject.partition("-")
+    return scores.get(name, len(scores)), STACKS.index(stack) if stack in STACKS else 0
 
 
 def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
@@ -110,7 +114,15 @@ def chapters_of(results: Sequence[Result]) -> list[Chapter]:
     from altair.utils.schemapi import debug_mode
 
     with debug_mode(False):
-        return [_builder(result.study)(result) for result in results]
+        return [_of_stack(_builder(result.study)(result), result.values.get("stack")) for result in results]
+
+
+def _of_stack(chapter: Chapter, stack: str | None) -> Chapter:
+    """The chapter, whose title and facts say which stack its heads belong to; none if there is one of decoders alone."""
+    if stack is None:
+        return chapter
+    where = "cross-attention" if stack == CROSS else stack
+    return replace(chapter, title=f"{chapter.title} ({where})", facts=[("stack", where), *chapter.facts])
 
 
 def _builder(study: str) -> Callable[[Result], Chapter]:

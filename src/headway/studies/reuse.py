@@ -13,6 +13,7 @@ from headway import __version__
 from headway.errors import HeadwayError
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result, as_json
+from headway.studies.stacks import subject_of
 
 _PACKAGE = Path(__file__).parents[1]
 _DECISIVE = ("numpy", "polars", "scipy")
@@ -45,8 +46,9 @@ def saved(rundir: RunDirectory, study: str, sources: Mapping[str, str], made: Ma
         made: of `making`.
     """
     score = made["options"].get("score")
+    wanted = None if score is None else subject_of(score, made["options"].get("stack"))
     for subject in Result.saved(rundir, study):
-        if score is not None and subject != score:
+        if wanted is not None and subject != wanted:
             continue
         try:
             result = Result.load(rundir, study, subject)

@@ -14,7 +14,17 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.tables import HEADS_COLUMNS, SCORES, Score, axes_of, axis_column, score_columns, with_tokens
+from headway.studies.stacks import require_one_stack
+from headway.tables import (
+    HEADS_COLUMNS,
+    SCORES,
+    Score,
+    axes_of,
+    axis_column,
+    score_columns,
+    with_stack,
+    with_tokens,
+)
 
 RUN_COLUMNS = ("run", "model", "size", "seed", "seed_name", "n_params")
 SIZE_COLUMNS = ("model", "size", "n_params")
@@ -119,7 +129,8 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     """
     _check_columns(table, score)
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
-    table = with_tokens(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
+    require_one_stack(table)
+    table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
     keys = ["run", "step", "layer", "head"]
     twice = table.filter(table.select(keys).is_duplicated())
     if twice.height:
@@ -153,8 +164,13 @@ def _numerator(table: pl.DataFrame, score: Score) -> pl.Expr:
     return (pl.col(str(score.numerator)) if there else pl.lit(None)).cast(pl.Float64)
 
 
+def _as_today(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the columns that older releases and files of others lack."""
+    return with_stack(with_tokens(table))
+
+
 def _check_columns(table: pl.DataFrame, score: str) -> None:
-    absent = [column.name for column in HEADS_COLUMNS if column.name not in with_tokens(table).columns]
+    absent = [column.name for column in HEADS_COLUMNS if column.name not in _as_today(table).columns]
     if absent:
         raise StatisticsError(
             f"the heads table lacks the columns {', '.join(absent)}: it was not made by `headway measure` "
@@ -229,8 +245,12 @@ def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         there=pl.len(), not_finite=(~pl.col("value").is_finite()).fill_null(True).sum()
     )
     steps = table.select("model", "step").unique()
-    grid = runs.select("model", "size", "seed", "run", full=pl.col("n_layers") * pl.col("n_heads")).join(
-        steps, on="model", maintain_order="left"
+    # A layer that no run of a model has anywhere has no heads, as in a hybrid with state-space layers.
+    layers = table.group_by("model").agg(layers_there=pl.col("layer").n_unique())
+    grid = (
+        runs.join(layers, on="model", maintain_order="left")
+        .select("model", "size", "seed", "run", full=pl.col("layers_there") * pl.col("n_heads"))
+        .join(steps, on="model", maintain_order="left")
     )
     grid = grid.join(present, on=["run", "step"], how="left", maintain_order="left").sort("model", "seed", "step")
     absent_heads = pl.col("full") - pl.col("there")

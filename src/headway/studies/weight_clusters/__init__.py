@@ -13,6 +13,7 @@ from headway.progress import Progress, Silent
 from headway.stats.corrections import LEVEL
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
+from headway.studies.stacks import require_one_stack
 from headway.studies.weight_clusters.agreement import between_seeds, composition, seed_means
 from headway.studies.weight_clusters.effects import conventions, effects, prompts
 from headway.studies.weight_clusters.findings import findings, too_few_heads
@@ -104,6 +105,7 @@ def _leave_out(result: Result) -> None:
 
 
 def _clusters(result: Result, table: pl.DataFrame, bootstraps: int, seed: int, progress: Progress) -> None:
+    require_one_stack(table)
     progress.start("weight clusters", 6)
     result.notes.extend(too_few_heads(table))
     lines = timeline(table)

@@ -1,0 +1,212 @@
+"""Read the attention of models with an encoder: BERT, and encoder-decoders such as T5 and BART.
+
+Every module that computes attention hands out its matrix, from the model's own eager attention, and a hook takes it away
+at once: no more than one layer's matrices are held. That is slower than `headway.attention.reading`.
+
+Which stack a module belongs to follows from its place: in the encoder, in the decoder, or in the decoder under a name that
+says that it attends to the encoder. Layers are counted in the order of their calls.
+
+Texts of a batch have one length, because rows of an encoder would see padding. The encoder of an encoder-decoder reads the
+text. Its decoder reads the same text, shifted by one: the start token, then the text without its last token, as in training
+(teacher forcing). Row i of the decoder predicts token i, so `cross` attention A[i, i] goes to the token that is predicted.
+
+Shapes: B texts, N heads, T tokens that attend, S tokens that are attended to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headway.attention.handed_out import MatrixAttention, say_slower
+from headway.attention.kernels import widened
+from headway.attention.reading import EnoughError, running_as
+from headway.attention.scores import Definition
+from headway.errors import UnsupportedModel
+from headway.known_scores import CROSS, DECODER, ENCODER
+from headway.models import batches
+from headway.models.stacks import attends_to_encoder, half_of, layers_and_heads, stacks_of, start_of_decoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Rows of softmax sum to 1 within a few roundings of float16.
+_ROUNDING = 0.01
+
+Reader = Callable[[str, int, MatrixAttention], None]
+
+
+class WholeAttention(MatrixAttention):
+    """A matrix (B, N, T, S) whose rows may attend to every token, also to later ones."""
+
+    @property
+    def choices(self) -> Tensor:
+        rows, tokens = self.matrix.shape[-2:]
+        return torch.full((rows,), tokens)
+
+    @property
+    def n_attended(self) -> int:
+        return self.matrix.shape[-1]
+
+    def to(self, position: int) -> Tensor:
+        return self.matrix[..., position]
+
+    @property
+    def distance(self) -> Tensor:
+        rows, tokens = (torch.arange(n, device=self.matrix.device) for n in self.matrix.shape[-2:])
+        return (self.matrix * (rows[:, None] - tokens).abs()).sum(-1)
+
+
+def stack_scores(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: Mapping[str, Definition]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Score every head of every stack on every text. The model is left unchanged.
+
+    Args:
+        model: with an encoder. Its base model is enough.
+        texts: token ids of each text, with the special tokens that the model expects.
+        definitions: by name. A score is left out in stacks that it is not defined for.
+
+    Returns:
+        For each stack, and each score that it has, (texts, layers, heads).
+
+    Raises:
+        UnsupportedModel: the model hands out no attention, or not of every layer.
+    """
+    sizes = {stack: layers_and_heads(model.config, stack) for stack in stacks_of(model.config)}
+    n_layers = {stack: count for stack, (count, _) in sizes.items()}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    layers: dict[tuple[str, int], dict[str, Tensor]] = {}
+
+    def read(stack: str, layer: int, attention: MatrixAttention) -> None:
+        if attention.matrix.shape[1] != sizes[stack][1]:
+            raise _refusal(
+                model, f"{attention.matrix.shape[1]} heads in the {stack}, where its config has {sizes[stack][1]}"
+            )
+        own = {name: one for name, one in definitions.items() if stack in one.stacks}
+        layers[stack, layer] = {name: one.formula(attention) for name, one in own.items()}
+        if found and len(layers) == sum(n_layers.values()):
+            raise EnoughError
+
+    with torch.inference_mode(), handing_out(model, read):
+        for batch in batches.read_together(model, texts, padded_up_to=0):
+            layers.clear()
+            with suppress(EnoughError):
+                run(model, torch.from_numpy(batch.ids).to(model.device))
+            _require_all(model, layers, n_layers)
+            for stack, count in n_layers.items():
+                for name in layers[stack, 0]:
+                    values = torch.stack([layers[stack, layer][name] for layer in range(count)], 1).cpu().numpy()
+                    of_stack = found.setdefault(stack, {})
+                    of_stack.setdefault(name, np.empty((len(texts), *values.shape[1:]), values.dtype))[
+                        batch.numbers
+                    ] = values
+    return found
+
+
+def run(model: PreTrainedModel, ids: Tensor) -> None:
+    """Run the model on texts (B, T) of one length, as this module's docstring says."""
+    inputs: dict[str, Any] = {"input_ids": ids}
+    if DECODER in stacks_of(model.config):
+        start = ids.new_full((len(ids), 1), start_of_decoder(model.config))
+        inputs |= {"decoder_input_ids": torch.cat([start, ids[:, :-1]], 1), "use_cache": False}
+    model(**inputs)
+
+
+def _require_all(model: PreTrainedModel, layers: Mapping[tuple[str, int], Any], n_layers: Mapping[str, int]) -> None:
+    expected = {(stack, layer) for stack, count in n_layers.items() for layer in range(count)}
+    if layers.keys() != expected:
+        there = {stack: sum(one == stack for one, _ in layers) for stack in n_layers}
+        told = ", ".join(f"{there[stack]} of {count} layers of the {stack}" for stack, count in n_layers.items())
+        raise _refusal(model, f"a matrix of all pairs of tokens in {told}")
+
+
+def _refusal(model: PreTrainedModel, what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{type(model).__name__} hands out {what}: its scores would be wrong, so it is not measured"
+    )
+
+
+@contextmanager
+def handing_out(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
+    """While the block runs, pass each matrix that `model` computes to `reader`, with its stack and layer.
+
+    Raises:
+        UnsupportedModel: no module computes attention.
+    """
+    places = _places(model)
+    if not places:
+        raise _refusal(model, "no attention: none of its modules is called so")
+    say_slower(type(model).__name__, "has an encoder")
+    called: dict[str, int] = {}
+    n_tokens = [0]
+
+    def start(module: nn.Module, args: Any, kwargs: Any) -> None:
+        called.clear()
+        n_tokens[0] = kwargs["input_ids"].shape[1]
+
+    def taking(stack: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def take(module: nn.Module, args: Any, output: Any) -> Any:
+            place = _place_of_matrix(output, n_tokens[0])
+            if place is None:
+                return output
+            matrix = widened(output[place])
+            if matrix.min() < 0 or matrix.sum(-1).max() > 1 + _ROUNDING:
+                raise _refusal(model, f"numbers in the {stack} that are no attention: below 0, or with sums above 1")
+            causal = stack == DECODER
+            if causal and matrix.triu(1).any():
+                raise _refusal(model, "attention of its decoder to later tokens")
+            reader(stack, called.get(stack, 0), MatrixAttention(matrix) if causal else WholeAttention(matrix))
+            called[stack] = called.get(stack, 0) + 1
+            return type(output)([*output[:place], None, *output[place + 1 :]])
+
+        return take
+
+    handles = [model.register_forward_pre_hook(start, with_kwargs=True)]
+    handles += [module.register_forward_hook(taking(stack), prepend=True) for module, stack in places]
+    try:
+        with running_as(model, "eager", output_attentions=True):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _places(model: PreTrainedModel) -> list[tuple[nn.Module, str]]:
+    """The modules that compute attention, with their stacks: those called attention that hold no other such module."""
+
+    def is_attention(module: nn.Module) -> bool:
+        return "attention" in type(module).__name__.lower()
+
+    stacks = stacks_of(model.config)
+    encoder = set(half_of(model, ENCODER)[1].modules()) if DECODER in stacks else set()
+    found = []
+    for name, module in model.named_modules():
+        inner = (one for one in module.modules() if one is not module)
+        if not is_attention(module) or any(map(is_attention, inner)):
+            continue
+        stack = stacks[0]
+        if module in encoder:
+            stack = ENCODER
+        elif DECODER in stacks and attends_to_encoder(f"{name} {type(module).__name__}"):
+            stack = CROSS
+        found.append((module, stack))
+    return found
+
+
+def _place_of_matrix(output: Any, n_tokens: int) -> int | None:
+    """The place of the attention matrix (B, N, T, T) in a module's output: the last, because T5 has its biases before it."""
+    if not isinstance(output, tuple | list):
+        return None
+    square = (n_tokens, n_tokens)
+    matrices = [
+        at
+        for at, part in enumerate(output)
+        if at and isinstance(part, Tensor) and part.dim() == 4 and part.shape[-2:] == square
+    ]
+    return matrices[-1] if matrices else None
