@@ -125,3 +125,11 @@ def test_what_is_no_prediction_of_next_tokens_is_refused_by_name(tmp_path):
     assert line["table"] == "abilities"
     assert "an ability needs a causal language model" in line["error"]
     assert RunDirectory(out).read("heads")["stack"].unique().to_list() == ["encoder"]  # heads are measured all the same
+
+
+def test_scores_that_no_stack_has_are_said_to_be_left_out(tmp_path):
+    suite, texts = stacked_suite(tmp_path, "bert", steps=1, seeds=1)
+    said = run(
+        "measure", suite, "--corpus", texts, "--scores", "self,induction,ablation_loss", "--out", tmp_path / "out"
+    )
+    assert "induction and ablation_loss are left out: bert has an encoder, and no stack of its heads (encoder)" in said

@@ -12,7 +12,7 @@ import polars as pl
 
 from headway import options, tables
 from headway.attention.needs import Needs
-from headway.attention.scores import DEFINITIONS, scores_of, unknown_score
+from headway.attention.scores import DEFINITIONS, Definition, scores_of, unknown_score
 from headway.corpora import Corpus, Sequences
 from headway.errors import UsageError
 from headway.known_scores import CROSS, DECODER, ENCODER
@@ -21,7 +21,7 @@ from headway.suites import Checkpoint
 from headway.text import listed
 
 if TYPE_CHECKING:
-    from headway.models import Geometry
+    from headway.models import Geometry, Tokenizer
     from headway.models.opened import Opened
 
 # Part of the job's identity. Raise it when a score's numbers change: then old partitions are not reused.
@@ -83,14 +83,16 @@ class HeadScores:
         return {"formulas": own} if own else {}
 
     def look_before(self, checkpoints: Sequence[Checkpoint]) -> list[str]:
-        """Check with the first checkpoint's tokenizer that the corpus can be read; there is nothing to say."""
-        self.require_measurable(checkpoints[0])
-        return []
+        """Check with the first checkpoint's tokenizer that the corpus can be read, and say which scores its model cannot have."""
+        return self.require_measurable(checkpoints[0])
 
-    def require_measurable(self, checkpoint: Checkpoint) -> None:
+    def require_measurable(self, checkpoint: Checkpoint) -> list[str]:
         """Check that the corpus can be read with `checkpoint`'s tokenizer, before any weights are fetched.
 
         Other faults of the checkpoint are left to the sweep, which records them and continues with the others.
+
+        Returns:
+            A sentence on scores that are asked for and left out, if there are any.
 
         Raises:
             CorpusError: no text has two tokens, or the tokenizer makes tokens that the model does not have.
@@ -99,9 +101,32 @@ class HeadScores:
         """
         from headway.models.opened import before_the_sweep, tokenized
 
-        before_the_sweep(
-            checkpoint, lambda tokenizer, geometry: tokenized(self.corpus, tokenizer, geometry, self.add_bos)
-        )
+        def look(tokenizer: Tokenizer, geometry: Geometry) -> list[str]:
+            tokenized(self.corpus, tokenizer, geometry, self.add_bos)
+            there = self._defined_for(geometry)
+            absent = [name for name in self.scores if name not in there]
+            if geometry.causal or not absent or not there:  # without any score, the sweep says so
+                return []
+            return [
+                f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} left out: {geometry.architecture} has an encoder, and "
+                f"no stack of its heads ({listed(geometry.stacks)}) has such a score"
+            ]
+
+        return before_the_sweep(checkpoint, look) or []
+
+    def _defined_for(self, geometry: Geometry) -> dict[str, Definition]:
+        """The asked scores that a model has in some stack. With an encoder, those of attention on plain texts."""
+        asked = {name: DEFINITIONS[name] for name in self.scores}
+        if geometry.causal:
+            return asked
+        # Repeated tokens, effects and circuits need a model that predicts each next token.
+        return {
+            name: definition
+            for name, definition in asked.items()
+            if set(definition.stacks) & set(geometry.stacks)
+            and definition.needs is Needs.PATTERN
+            and not definition.repeated
+        }
 
     def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
         """Fetch the files and read the weights."""
@@ -145,14 +170,7 @@ class HeadScores:
         from headway.models.opened import too_large
 
         stacks = input.geometry.stacks
-        # Repeated tokens, effects and circuits need a model that predicts each next token.
-        wanted = {
-            name: definition
-            for name in self.scores
-            if set((definition := DEFINITIONS[name]).stacks) & set(stacks)
-            and definition.needs is Needs.PATTERN
-            and not definition.repeated
-        }
+        wanted = self._defined_for(input.geometry)
         if not wanted:
             raise UsageError(
                 f"{listed(self.scores)} is not defined for the {listed(stacks)} of {input.geometry.architecture}: "
