@@ -103,10 +103,10 @@ class HeadPaths:
         key = checkpoint.key
         for words, group in ((f"--from {self.senders!r}", self.sending), (f"--to {self.receivers!r}", self.receiving)):
             if key not in group:  # before anything is downloaded
-                raise CheckpointError(f"{key} has no heads by {words}")
+                raise CheckpointError(f"it has no heads by {words}")
         if not _pairs(self.sending[key], self.receiving[key]):
             raise CheckpointError(
-                f"{key}: no head of --from ({named(self.sending[key])}) is in an earlier layer than one of --to "
+                f"no head of --from ({named(self.sending[key])}) is in an earlier layer than one of --to "
                 f"({named(self.receiving[key])})"
             )
         of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}

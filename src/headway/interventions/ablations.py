@@ -107,7 +107,7 @@ class HeadAblations:
         from headway.models.opened import opened
 
         if checkpoint.key not in self.groups:  # before anything is downloaded
-            raise CheckpointError(f"{checkpoint.key} has no heads to ablate by --heads {self.heads!r}")
+            raise CheckpointError(f"it has no heads to ablate by --heads {self.heads!r}")
         of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}
         with opened(checkpoint, self.needs, lm_head=True, **of) as read:
             own = {_own(checkpoint.key): _hash(self.groups[checkpoint.key])}

@@ -50,7 +50,7 @@ def _rise(result: Result) -> None:
                 "rise",
                 kind,
                 f"{name} heads rises above random heads, and stays there, in {risen.height} of {count(onsets.height, 'run')}.",
-                f"The first such pair of heads comes after and by steps {_steps(risen)}." if risen.height else None,
+                f"The first such pair of heads arises between steps {_steps(risen)}." if risen.height else None,
                 f"At the last step the largest pair of a run has {digits(largest)}, on average over runs, and all pairs {digits(mean)}.",
                 f"Random heads have {digits(chance)}.",
                 _beyond(result, kind, first, second),
@@ -88,7 +88,7 @@ def _main(result: Result) -> list[tuple[str, str]]:
 
 def _steps(onsets: pl.DataFrame) -> str:
     lower, upper = onsets["lower"].fill_null(0).to_list(), onsets["upper"].to_list()
-    return f"{min(lower):,}–{max(upper):,}"
+    return f"{min(lower):,} and {max(upper):,}"
 
 
 def _mean(frame: pl.DataFrame, column: str) -> float:
