@@ -18,7 +18,7 @@ import polars as pl
 
 from headway import sweep
 from headway.store import RunDirectory
-from headway.tables import HEADS_COLUMNS, schema, with_tokens
+from headway.tables import HEADS_COLUMNS, schema, with_stack, with_tokens
 from table import ABSENT, Row, main, reference
 
 
@@ -56,7 +56,7 @@ def made_up(n_runs: int, n_steps: int, n_layers: int, n_heads: int) -> pl.DataFr
         suite=pl.lit("toy"), n_layers=pl.lit(n_layers), n_heads=pl.lit(n_heads), prev_self_ratio=0.8 + 3 * rise + noise
     )
     types = {**schema(HEADS_COLUMNS), "prev_self_ratio": pl.Float64()}
-    return with_tokens(frame).select(pl.col(name).cast(dtype) for name, dtype in types.items())
+    return with_stack(with_tokens(frame)).select(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 
 def rows(quick: bool = False) -> Iterator[Row]:

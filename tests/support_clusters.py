@@ -54,7 +54,11 @@ class PlantedWeights:
 
     @property
     def geometry(self) -> SimpleNamespace:
-        return SimpleNamespace(n_layers=1, n_heads=self.n_heads, n_params=1000)
+        return SimpleNamespace(n_layers=1, n_heads=self.n_heads, n_params=1000, stack="decoder")
+
+    @property
+    def stacks(self) -> list[PlantedWeights]:
+        return [self]
 
     def get(self, kind: str, layer: int) -> np.ndarray:
         if kind in self.planted:

@@ -120,7 +120,7 @@ def test_results_of_several_scores_live_side_by_side(tmp_path):
         assert loaded.tables["peaks"].equals(both[f"development/{score}"].tables["peaks"])
 
 
-@pytest.mark.parametrize("scores", [["no_such_score"], [], "no_such_score", [SCORE, "no_such_score"]])
+@pytest.mark.parametrize("scores", [["no_such_score"], "no_such_score", [SCORE, "no_such_score"]])
 def test_scores_that_make_no_sense_are_refused_before_anything_is_written(tmp_path, scores):
     rundir = of_two_scores(tmp_path)
     with pytest.raises(UsageError, match="score"):
