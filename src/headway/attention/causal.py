@@ -75,7 +75,8 @@ def causal_scores(
         )
     body = anatomy(model)
     means = mean_outputs(model, texts, range(body.n_layers))
-    found = {name: np.empty((len(texts), body.n_layers, body.n_heads), np.float32) for name in formulas}
+    dtype = np.float64 if model.dtype == torch.float64 else np.float32
+    found = {name: np.empty((len(texts), body.n_layers, body.n_heads), dtype) for name in formulas}
     for batch in read_together(model, texts, logits=True):
         ids = torch.from_numpy(batch.ids).to(model.device)
         whole = _predicted(model, ids)
@@ -87,7 +88,7 @@ def causal_scores(
 
 
 def _of_parts(formula: Formula, lost: Lost, parts: Sequence[Part]) -> np.ndarray:
-    scores: np.ndarray = torch.cat([formula(lost.of(*part)) for part in parts]).float().cpu().numpy()
+    scores: np.ndarray = torch.cat([formula(lost.of(*part)) for part in parts]).cpu().numpy()
     return scores
 
 

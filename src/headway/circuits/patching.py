@@ -37,7 +37,7 @@ from headway.attention.reading import NAME, reading
 from headway.attention.scores import DEFINITIONS, Definition
 from headway.errors import UnsupportedModel, UsageError
 from headway.interventions.groups import Heads
-from headway.models.anatomy import Head, anatomy, recording
+from headway.models.anatomy import Head, anatomy, mean_outputs, recording
 from headway.models.batches import batches
 from headway.models.paths import Paths
 
@@ -106,7 +106,7 @@ def patched_paths(
     view.body.require(Head(*pair) for pair in (*senders, *receivers))
     total = _Sums(len(senders), len(receivers))
     with torch.inference_mode():
-        means = _means(model, texts, senders) if "mean" in replacements else {}
+        means = mean_outputs(model, texts, sorted({layer for layer, _ in senders})) if "mean" in replacements else {}
         for batch in batches(texts, padded_up_to=0):  # of one length each
             ids = torch.from_numpy(batch.ids).to(model.device)
             first = first_row(ids.shape[1])
@@ -336,20 +336,6 @@ class _Effects:
         """Sum over texts of the mean over rows of the next token's centred logit."""
         read = self._view.paths.final_norm(final).double()
         return float((read * self._directions).sum(-1).mean(-1).sum())
-
-
-def _means(model: PreTrainedModel, texts: Sequence[np.ndarray], senders: Heads) -> dict[int, Tensor]:
-    """Mean outputs (N, D) of the heads of senders' layers over all tokens."""
-    layers = sorted({layer for layer, _ in senders})
-    sums: dict[int, Tensor] = {}
-    with recording(model, layers) as recorded:
-        for batch in batches(texts, padded_up_to=0):
-            model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
-            for layer in layers:
-                own = recorded[layer].double().sum((0, 1))
-                sums[layer] = sums[layer] + own if layer in sums else own
-    n_tokens = sum(map(len, texts))
-    return {layer: own / n_tokens for layer, own in sums.items()}
 
 
 def _resampled(

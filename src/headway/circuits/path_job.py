@@ -18,7 +18,7 @@ from headway.attention.needs import Needs
 from headway.attention.scores import DEFINITIONS
 from headway.corpora import Corpus
 from headway.errors import CheckpointError
-from headway.interventions.controls import share_at_least
+from headway.interventions.controls import seed_of_run, share_at_least
 from headway.interventions.groups import Heads, named
 from headway.options import documented
 from headway.suites import Checkpoint
@@ -123,7 +123,7 @@ class HeadPaths:
         from headway.circuits.patching import patched_paths
 
         sending, receiving = self.sending[checkpoint.key], self.receiving[checkpoint.key]
-        others = controls_of(sending, input.geometry.n_heads, self.controls, _seed(self.seed, checkpoint.run))
+        others = controls_of(sending, input.geometry.n_heads, self.controls, seed_of_run(self.seed, checkpoint.run))
         every = (*sending, *(head for heads in others.values() for head in heads))
         texts = self._texts(input)
         needs = DEFINITIONS[self.score].needs
@@ -151,11 +151,6 @@ class HeadPaths:
         if self._repeated:
             return input.repeated(self.repeated_length, self.n_texts, self.seed)
         return input.texts(replace(self.corpus, texts=self.corpus.texts[: self.n_texts]), False).ids
-
-
-def _seed(seed: int, run: str) -> list[int]:
-    """Controls are the same heads at all steps of a run, as far as the senders are the same."""
-    return [seed, *hashlib.sha256(run.encode()).digest()[:4]]
 
 
 def _pairs(sending: Heads, receiving: Heads) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ from headway.abilities import CheckpointAbilities
 from headway.attention.job import HeadScores
 from headway.corpora import Corpus
 from headway.errors import CheckpointError, UsageError
-from headway.interventions.controls import percentile, share_at_least
+from headway.interventions.controls import percentile, seed_of_run, share_at_least
 from headway.interventions.groups import Heads, named
 from headway.known_abilities import MEASURED
 from headway.known_scores import SCORES
@@ -136,7 +136,7 @@ class HeadAblations:
         self, checkpoint: Checkpoint, name: str, chosen: Heads, measured: _Effects
     ) -> Iterator[dict[str, Any]]:
         """The rows of one group of heads."""
-        seed = _seed(self.seed, checkpoint.run)
+        seed = seed_of_run(self.seed, checkpoint.run)
         followed = _followed(measured.whole.scores, chosen)
         before = measured.whole.values(followed)
         chance = {
@@ -194,11 +194,6 @@ def _hash(groups: Mapping[str, Heads]) -> str:
 
 def _own(key: str) -> str:
     return f"heads of {key}"
-
-
-def _seed(seed: int, run: str) -> list[int]:
-    """Controls are the same heads at all steps of a run, as far as the heads' layers are the same."""
-    return [seed, *hashlib.sha256(run.encode()).digest()[:4]]
 
 
 def _require_there(checkpoint: Checkpoint, groups: Mapping[str, Heads], geometry: Geometry) -> None:

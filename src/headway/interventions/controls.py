@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
@@ -10,6 +11,11 @@ from math import factorial, prod
 import numpy as np
 
 Labels = tuple[int, ...]  # of the heads of a layer
+
+
+def seed_of_run(seed: int, run: str) -> list[int]:
+    """The seed of a run's random heads: they are the same at all its steps, as far as the heads' layers are the same."""
+    return [seed, *hashlib.sha256(run.encode()).digest()[:4]]
 
 
 def orders_by_chance(own: Sequence[Labels], most: int, seed: Sequence[int]) -> Iterable[tuple[Labels, ...]]:

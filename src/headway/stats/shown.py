@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from headway.stats.model_frame import ModelFrame
 
 
-class Shown:
+class Shown(ABC):
     """A fit of a formula to a frame, with a summary in words."""
 
     frame: ModelFrame
@@ -28,8 +29,9 @@ class Shown:
     def n_obs(self) -> int:
         return self.frame.n_obs
 
+    @abstractmethod
     def summary(self) -> str:
-        raise NotImplementedError
+        """The fit in words and tables."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.formula}: {self.n_obs} observations>"
@@ -41,11 +43,13 @@ class Shown:
 class Reported(Shown):
     """A fit whose coefficients can be reported: term, estimate, std_error, df, t, p, with intervals."""
 
+    @abstractmethod
     def coefficient_tests(self) -> pl.DataFrame:
-        raise NotImplementedError
+        """term, estimate, std_error, df, t, p."""
 
+    @abstractmethod
     def confint(self, level: float = 0.95) -> pl.DataFrame:
-        raise NotImplementedError
+        """term, lower, upper."""
 
     def tidy(self, level: float = 0.95) -> pl.DataFrame:
         """term, estimate, std_error, df, t, p, lower, upper.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 
 import numpy as np
@@ -19,12 +20,14 @@ class WaldTested(Reported):
     x: Design
 
     @property
+    @abstractmethod
     def beta(self) -> np.ndarray:
-        raise NotImplementedError  # each kind of fit has its own
+        """The coefficients: (p,)."""
 
     @property
+    @abstractmethod
     def vcov(self) -> np.ndarray:
-        raise NotImplementedError  # each kind of fit has its own
+        """Their covariance: (p, p)."""
 
     @cached_property
     def coefficients(self) -> pl.DataFrame:
