@@ -144,6 +144,7 @@ OTHER_DEFAULT_IN_JOB = {
     (SpanScores, "spans"): "the file is read before the job is made",
     (CheckpointAbilities, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
+    (HeadDescriptions, "corpus"): "the suite's own corpus is taken before the job is made",
     (HeadPaths, "corpus"): "the suite's own corpus is taken before the job is made",
     (HeadAblations, "corpus"): "the suite's own corpus is taken before the job is made",
     (KeptPatterns, "corpus"): "the suite's own corpus is taken before the job is made",

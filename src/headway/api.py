@@ -603,9 +603,9 @@ def describe(
     force: bool = options.FORCE.default,
     progress: Progress | None = options.PROGRESS.default,
 ) -> Summary:
-    """Describe each head so that heads of different runs can be compared, and store the table `descriptions`.
+    """Describe each head so that heads of different runs can be compared: weight features, attention and outputs.
 
-    A head has weight features that no basis decides, its attention on the same texts, and how alike its outputs at pairs of tokens
+    This becomes the table `descriptions` of the run directory. A head has weight features that no basis decides, its attention on the same texts, and how alike its outputs at pairs of tokens
     are. The study `configuration` compares heads by them.
 
     Args:

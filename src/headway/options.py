@@ -744,7 +744,16 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations"),
+    choices=(
+        "development",
+        "roles",
+        "abilities",
+        "weight_clusters",
+        "causes",
+        "ablations",
+        "relations",
+        "configuration",
+    ),
     flag="--study",
 )
 STUDIED_SCORE_FIRST = "prev_self_ratio"

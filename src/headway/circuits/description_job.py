@@ -87,7 +87,9 @@ class HeadDescriptions:
                 vectors = {"attention": attention[layer, head], "outputs": outputs[layer, head]}
                 rows.append(of_all | {"layer": layer, "head": head} | own | vectors)
         frame = pl.DataFrame(rows, schema=tables.schema(tables.DESCRIPTIONS_COLUMNS, dict(checkpoint.axes)))
-        return frame.with_columns(pl.selectors.float().fill_nan(None))
+        # A head without weights has no features: the logarithm of 0, and shares of 0.
+        number = pl.selectors.float()
+        return frame.with_columns(pl.when(number.is_finite()).then(number).name.keep())
 
     def _texts(self, input: Opened) -> list[Any]:
         """The openings of the corpus's first texts, then random tokens that are repeated once, each of the same length."""

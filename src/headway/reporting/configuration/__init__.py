@@ -60,7 +60,7 @@ def chapter(result: Result) -> Chapter:
         summary=context.highlights(shown_by, sections),
         facts=[
             ("runs", count(context.tables["runs"].height, "run")),
-            ("roles", listed(list(context.values["roles"]))),
+            ("roles", listed(list(context.values["roles"])) or "none"),
         ],
         notes=result.notes,
         sections=sections,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import altair as alt
 
 from headway.reporting.charts import axes, forms
-from headway.reporting.configuration.frames import BY, MEANINGS
+from headway.reporting.configuration.frames import ALL_SIZES, BY, MEANINGS
 from headway.reporting.context import Context
 from headway.reporting.parts import Figure, Item, Layout, Section, Table
 from headway.reporting.roles.frames import NO_ROLE_COLOUR, colours
@@ -86,7 +86,7 @@ def _classified(context: Context) -> Figure:
 
 def _by_step(context: Context) -> Figure:
     table = "classified_steps"
-    sizes = context.levels(table, "size")
+    sizes = context.levels(table, "size", [*context.sizes, ALL_SIZES])
     x = axes.step_x()
     y = alt.Y("balanced_accuracy:Q", title="Balanced accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False))
     tooltip = forms.tips(
@@ -154,7 +154,7 @@ def _tiles(context: Context) -> Figure:
         sentence="Colours are differences in standard deviations of heads within layers, as means over runs. A dot marks p ≤ 0.05 after "
         "Holm’s correction. The tooltip says what a feature is.",
         alt="Heat map of differences in weight features, a row a role and a column a feature.",
-        chart=alt.layer(marks, sure).properties(height=34 * len(context.values["roles"])),
+        chart=alt.layer(marks, sure).properties(height=34 * max(1, len(context.values["roles"]))),
         tables=(table,),
         controls=(context.control(table, "size", "Size", last=True),) if context.has(table) else (),
     )
@@ -196,17 +196,18 @@ def _map(context: Context) -> Figure:
 
 def matches(context: Context) -> Section:
     return context.section(
-        "matches",
-        "Do heads have a counterpart in other runs?",
-        list(_matches(context)),
-        about="matches",
-        needs=("Heads matched over runs", "matching_steps"),
+        "matches", "Do heads have a counterpart in other runs?", list(_matches(context)), about="matches"
     )
 
 
 def _matches(context: Context) -> Iterator[Item]:
+    if missing := context.missing("Heads matched over runs", "similarity"):
+        yield missing
+        return
     yield _matched(context)
     yield _similarity(context)
+    if not context.has("matched_rows"):
+        return
     yield Table(
         "matched-table",
         "All roles and kinds of matching",

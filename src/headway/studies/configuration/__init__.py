@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from headway.errors import StatisticsError
-from headway.known_scores import ROLES, SCORES
+from headway.known_scores import SCORES, Role
 from headway.progress import Progress, Silent
 from headway.stats.corrections import holm, over
 from headway.store.directory import RunDirectory
@@ -23,6 +23,7 @@ from headway.studies.relations.trajectories import final_holders
 from headway.studies.result import Result
 from headway.studies.roles.criteria import asked_roles, held, levels
 from headway.studies.roles.heads import NONE, main_roles
+from headway.studies.roles.onsets import RUN
 
 __all__ = ["NAME", "SUBJECT", "applies", "study"]
 
@@ -54,34 +55,24 @@ def study(
         progress: shows the progress.
 
     Raises:
-        StatisticsError: a table is missing, or no head holds a role.
+        StatisticsError: a table is missing.
         UsageError: a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
     """
     chosen = [role for role in asked_roles(roles) if SCORES[role.score].kind == "attention"]
-    for table, command in zip(_NEEDED, ("describe", "measure"), strict=True):
-        if table not in rundir.tables():
-            raise StatisticsError(f"there is no table {table}: `headway {command}` makes it")
+    for name, command in zip(_NEEDED, ("describe", "measure"), strict=True):
+        if name not in rundir.tables():
+            raise StatisticsError(f"there is no table {name}: `headway {command}` makes it")
     progress = progress or Silent()
     progress.start("configuration", 4)
-    heads = rundir.read("heads")
-    there = [role for role in chosen if role.score in heads.columns]
-    if not there:
-        raise StatisticsError(
-            f"the heads table has none of the scores of {', '.join(role.name for role in chosen or ROLES.values())}"
-        )
     result = Result(NAME, SUBJECT)
-    result.tables["runs"] = runs = read_heads(heads, there[0].score).runs
-    scored = _as_in(runs, heads)
-    roles_held = held(scored, levels(scored, there))
-    final = final_holders(roles_held)
-    names = [role.name for role in there if role.name in set(final["role"])]
-    if not names:
-        raise StatisticsError("no head holds a role at the last step, so there is nothing to compare")
-    result.values["roles"] = {role.name: role.score for role in there if role.name in names}
-    checkpoints = _comparable(result, described(_as_in(runs, rundir.read("descriptions")), final, names))
+    table = rundir.read("descriptions")
+    roles_held = _roles(result, rundir.read("heads"), table, chosen)
+    names = list(result.values["roles"])
+    checkpoints = _comparable(result, described(_as_in(result, table), final_holders(roles_held), names))
     progress.advance(note="roles")
     draws = _enough(checkpoints, names, bootstraps)
-    _of_weights(result, checkpoints, names, draws, seed)
+    if names:
+        _of_weights(result, checkpoints, names, draws, seed)
     progress.advance(note="weights")
     _of_matches(result, checkpoints, names, draws, seed)
     progress.advance(note="matches")
@@ -91,9 +82,39 @@ def study(
     return result
 
 
-def _as_in(runs: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the runs in their order, with sizes and seeds as the runs have them."""
-    named = runs.select("run", "size", "seed").with_row_index("_order")
+_OF_WEIGHTS = ("classification", "classification_steps", "configuration_runs", "alike", "differences")
+
+
+def _roles(result: Result, heads: pl.DataFrame, table: pl.DataFrame, chosen: Sequence[Role]) -> pl.DataFrame:
+    """Which heads hold which roles at which steps, as `held` of the study of roles, and the result's runs and roles."""
+    there = [role for role in chosen if role.score in heads.columns]
+    named = read_heads(heads, there[0].score).runs if there else table.unique("run").sort("n_params", "run")
+    result.tables["runs"] = named.select(*RUN, "model", "n_params", "n_layers", "n_heads")
+    scored = _as_in(result, heads)
+    roles_held = held(scored, levels(scored, there))
+    holding = set(final_holders(roles_held)["role"]) if len(roles_held) else set()
+    result.values["roles"] = {role.name: role.score for role in there if role.name in holding}
+    if not holding:
+        reason = (
+            "no head holds a role of attention at the last step, as far as the scores in the table of heads can tell"
+        )
+        result.leave_out("roles", reason, (*_OF_WEIGHTS, "matched_roles"))
+    return roles_held if len(roles_held) else _NO_ROLES
+
+
+_NO_ROLES = pl.DataFrame(
+    schema={
+        **dict.fromkeys((*RUN, "role"), pl.String()),
+        **dict.fromkeys(("step", "layer", "head"), pl.Int64()),
+        **dict.fromkeys(("value", "excess"), pl.Float64()),
+        **dict.fromkeys(("holds", "attends"), pl.Boolean()),
+    }
+)
+
+
+def _as_in(result: Result, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the result's runs in their order, with sizes and seeds as the runs have them."""
+    named = result.tables["runs"].select("run", "size", "seed").with_row_index("_order")
     joined = frame.drop("size", "seed").join(named, on="run")
     return joined.sort("_order", "step", "layer", "head").drop("_order")
 
@@ -115,7 +136,7 @@ def _comparable(result: Result, checkpoints: list[Described]) -> list[Described]
 
 def _enough(checkpoints: Sequence[Described], names: Sequence[str], draws: int) -> int:
     """How many exchanges it takes so that the smallest p is half of 0.05 after correction: `draws` for 25 tests."""
-    n_tests = len(names) * (len(by_size(checkpoints)) + 1) * max(len(matching.EVERY), 2)
+    n_tests = max(1, len(names)) * (len(by_size(checkpoints)) + 1) * max(len(matching.EVERY), 2)
     return draws * -(-n_tests // _TESTS)
 
 

@@ -11,7 +11,6 @@ from headway.studies.configuration.likeness import ACROSS
 from headway.studies.configuration.matching import BOTH
 from headway.studies.prose import LEVEL, digits, p_text, percent
 from headway.studies.result import Result
-from headway.tables import HEAD_FEATURES
 from headway.text import count, listed
 
 _MOST_NAMED = 3
@@ -20,15 +19,20 @@ _SOUGHT = {"attention": "attention", "outputs": "outputs", BOTH: "attention and 
 
 def findings(result: Result) -> None:
     """Add the findings, one of each question."""
-    if result.tables["classification"].height:
+    if _has(result, "classification"):
         _classification(result)
-    if result.tables["alike"].height:
+    if _has(result, "alike"):
         _alike(result)
-    if result.tables["matched_roles"].height:
+    if _has(result, "matched_roles"):
         _matched(result)
-    if result.tables["matching_steps"].height:
+    if _has(result, "matching_steps"):
         _similarity(result)
-    _differences(result)
+    if _has(result, "differences"):
+        _differences(result)
+
+
+def _has(result: Result, table: str) -> bool:
+    return table in result.tables and result.tables[table].height > 0
 
 
 def _size(row: Mapping[str, Any]) -> str:
@@ -93,19 +97,17 @@ def _alike(result: Result) -> None:
 
 def _differences(result: Result) -> None:
     """For each role, the features in which its heads differ clearly from others."""
-    titles = {column.name: column.meaning.partition(":")[0] for column in HEAD_FEATURES}
     clear = result.tables["differences"].filter(pl.col("p_holm") <= LEVEL)
     for (role,), own in clear.group_by("role", maintain_order=True):
         named = own.sort(pl.col("difference").abs(), descending=True).head(_MOST_NAMED)
         parts = [
-            f"{row['feature']} of {titles[row['feature']]} by {digits(row['difference'])} ({row['size']})"
-            for row in named.iter_rows(named=True)
+            f"{row['feature']} ({digits(row['difference'])}, {row['size']})" for row in named.iter_rows(named=True)
         ]
         result.find(
             "features",
             str(role),
             f"{str(role).capitalize()} heads differ from other heads of their layers most in {listed(parts)}.",
-            "The unit is the standard deviation of heads within layers.",
+            "The numbers are differences in standard deviations of heads within layers, and the sizes.",
             key=False,
         )
     if clear.is_empty():
@@ -131,9 +133,10 @@ def _matched(result: Result) -> None:
     result.find(
         "matches",
         "roles",
-        f"Matched over runs by attention and outputs, heads of a role meet heads of the same role more often than their layers "
-        f"explain for {more.height} of {count(table.height, 'role and size', 'roles and sizes')}.",
+        f"Matched over runs, heads meet heads of the same role more often than their layers explain for {more.height} of "
+        f"{count(table.height, 'role and size', 'roles and sizes')}.",
         *said,
+        "They are matched by attention and outputs.",
         n_more=more.height,
         n_tests=table.height,
     )
