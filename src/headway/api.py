@@ -780,6 +780,7 @@ def analyze(
     """
     from dataclasses import replace
 
+    from headway.stats.threads import one_core
     from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying, reuse, stacks
 
     progress = progress or Silent()
@@ -813,7 +814,8 @@ def analyze(
             made = reuse.making(given | ({"stack": stack} if stack else {}))
             found = None if force else reuse.saved(rundir, name, sources, made)
             if found is None:
-                found = stacks.of_stack_alone(STUDIES[name](part, progress=progress, **given), stack)
+                with one_core():
+                    found = stacks.of_stack_alone(STUDIES[name](part, progress=progress, **given), stack)
                 found = replace(found, sources=sources, made=made)
                 found.save(rundir)
             else:
