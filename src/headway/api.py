@@ -1252,20 +1252,27 @@ def demo(
         StorageError: `out` or the cache cannot be written to.
     """
     from headway import nano
+    from headway.devices import cores
+    from headway.sweep import Processes
 
     require_folder(out)
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
     scores = (*options.SCORES.default, "induction")
-    _require_whole(measure("nano", out=out, scores=scores, abilities=("loss", "repeat"), progress=progress))
     clustered = "seed=1,2 step=0,64,128,256,last"  # two seeds, to see whether they agree
-    _require_whole(cluster("nano", out=out, where=clustered, progress=progress))
-    for summary in intervene("nano", out=out, where="seed=1 step=last", n_texts=8, controls=20, progress=progress):
-        _require_whole(summary)
-    _require_whole(patterns("nano", out=out, where=f"seed=1 {clustered.partition(' ')[2]}", progress=progress))
+    with Processes(min(cores(), _DEMO_WORKERS)) as workers:
+        work: dict[str, Any] = {"out": out, "executor": workers, "progress": progress}
+        _require_whole(measure("nano", scores=scores, abilities=("loss", "repeat"), **work))
+        _require_whole(cluster("nano", where=clustered, **work))
+        for summary in intervene("nano", where="seed=1 step=last", n_texts=8, controls=20, **work):
+            _require_whole(summary)
+        _require_whole(patterns("nano", where=f"seed=1 {clustered.partition(' ')[2]}", **work))
     results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)
+
+
+_DEMO_WORKERS = 4  # each takes half a gigabyte for torch; the demo has work for no more
 
 
 def _require_whole(summary: Summary) -> None:

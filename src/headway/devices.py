@@ -1,8 +1,15 @@
-"""Choose the device on which a model runs."""
+"""The device on which a model runs, and the cores that there are."""
 
 from __future__ import annotations
 
+import os
+
 from headway.errors import UsageError
+
+
+def cores() -> int:
+    """The cores that this process may use: a scheduler may have allotted fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(device: str) -> str:

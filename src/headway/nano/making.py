@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from headway import options
-from headway.devices import choose_device
+from headway.devices import choose_device, cores
 from headway.errors import HeadwayError, StorageError
 from headway.nano.forks import forked
 from headway.nano.laboratory import announced, laboratory, planned_runs
@@ -94,7 +94,7 @@ def train(
                 shutil.rmtree(left_behind, ignore_errors=True)
             runs = missing_runs(place, recipe)
             if runs:
-                progress, workers = progress or Silent(), workers or _cores()
+                progress, workers = progress or Silent(), workers or min(cores(), MOST_WORKERS)
                 if vary:
                     progress.say(announced(recipe, runs, workers))
                 _train(place, recipe, runs, device, workers, progress, keep_optimizer)
@@ -104,11 +104,6 @@ def train(
             "to another folder"
         ) from error
     return place
-
-
-def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
 
 
 def _train(

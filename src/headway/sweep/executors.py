@@ -11,14 +11,18 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, Protocol
 
+from threadpoolctl import threadpool_limits
+
+from headway.devices import cores
 from headway.errors import HeadwayError
 from headway.suites import Checkpoint
 from headway.sweep.job import Outcome, Work
@@ -50,6 +54,8 @@ class InProcess:
 class Processes:
     """Runs in `n` processes of this machine. A worker that dies is replaced, and its checkpoints are retried.
 
+    As a context manager it keeps its workers for several sweeps. They import torch and transformers once, from the beginning.
+
     Args:
         n: the number of processes.
         gpus: how many GPUs this process may use; worker i sees only the i-th of them (modulo their number).
@@ -57,13 +63,25 @@ class Processes:
 
     def __init__(self, n: int, gpus: int = 0) -> None:
         self.n, self.gpus = n, gpus
+        self._kept: dict[int, _Worker] | None = None  # within `with`
+
+    def __enter__(self) -> Processes:
+        self._kept = {i: self._hire(i, self.n, ahead=True) for i in range(self.n)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _dismiss(self._kept or {})
+        self._kept = None
 
     def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
         left = deque(checkpoints)
         losses: dict[Checkpoint, int] = {}
-        n = min(self.n, len(checkpoints))
-        crew = {i: self._hire(i, n, work) for i in range(n)}
+        kept, at_most = self._kept, min(self.n, len(checkpoints))
+        n = self.n if kept is not None else at_most
+        crew = {i: kept.pop(i) if kept and i in kept else self._hire(i, n) for i in range(at_most)}
         try:
+            for worker in crew.values():
+                worker.begin(work)
             while left or any(worker.holds for worker in crew.values()):
                 for worker in crew.values():
                     while left and len(worker.holds) < AT_ONCE:
@@ -76,7 +94,8 @@ class Processes:
                     except (EOFError, ConnectionError):
                         lost = list(crew[i].holds)
                         reason = crew[i].stop()
-                        crew[i] = self._hire(i, n, work)
+                        crew[i] = self._hire(i, n)
+                        crew[i].begin(work)
                         for checkpoint in lost:
                             losses[checkpoint] = losses.get(checkpoint, 0) + 1
                             if losses[checkpoint] < ATTEMPTS:
@@ -85,21 +104,22 @@ class Processes:
                                 words = f"its worker process died {ATTEMPTS} times ({reason}): out of memory?"
                                 yield Outcome(checkpoint, error=words, kind="WorkerDied")
         finally:
-            for worker in crew.values():
-                worker.connection.close()  # tell all of them before waiting for the first
-            for worker in crew.values():
-                worker.stop()
+            if kept is not None:
+                kept |= {i: worker for i, worker in crew.items() if not worker.holds}
+            _dismiss({i: worker for i, worker in crew.items() if kept is None or worker.holds})
 
-    def _hire(self, i: int, n: int, work: Work) -> _Worker:
-        environment = {"OMP_NUM_THREADS": str(max(1, _cores() // n))}
+    def _hire(self, i: int, n: int, ahead: bool = False) -> _Worker:
+        environment = {"OMP_NUM_THREADS": str(max(1, cores() // n))}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = _gpu_names(self.gpus)[i % self.gpus]
-        return _Worker(work, environment)
+        return _Worker(environment, ahead)
 
 
-def _cores() -> int:
-    """The cores that this process may use: a scheduler may have allotted fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _dismiss(crew: Mapping[int, _Worker]) -> None:
+    for worker in crew.values():
+        worker.connection.close()  # tell all of them before waiting for the first
+    for worker in crew.values():
+        worker.stop()
 
 
 def _gpu_names(n: int) -> list[str]:
@@ -111,19 +131,26 @@ def _gpu_names(n: int) -> list[str]:
 class _Worker:
     """A worker process, and the checkpoints that it holds."""
 
-    def __init__(self, work: Work, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], ahead: bool) -> None:
         spawn = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
         self.connection, theirs = spawn.Pipe()
         self.holds: dict[Checkpoint, None] = {}
-        self.process = spawn.Process(target=_serve, args=(theirs, work, environment), daemon=True)
+        self.process = spawn.Process(target=_serve, args=(theirs, environment, ahead), daemon=True)
         with _deaf_to_ctrl_c():  # the worker inherits that, and so says nothing of a Ctrl-C while it starts
             self.process.start()
         theirs.close()  # so that the worker's death is seen as the end of the pipe
 
+    def begin(self, work: Work) -> None:
+        """What it does from now on. It holds no checkpoint."""
+        self._send(work)
+
     def give(self, checkpoint: Checkpoint) -> None:
         self.holds[checkpoint] = None
+        self._send(checkpoint)
+
+    def _send(self, what: Work | Checkpoint) -> None:
         with suppress(BrokenPipeError, ConnectionError):  # it has died: `take` finds out
-            self.connection.send(checkpoint)
+            self.connection.send(what)
 
     def take(self) -> Outcome:
         """The next outcome; EOFError if the worker has died, and what stops the whole sweep is raised here."""
@@ -158,13 +185,20 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, work: Work, environment: dict[str, str]) -> None:
-    """A worker process: does what comes through the pipe until it closes."""
+def _serve(connection: Connection, environment: dict[str, str], ahead: bool) -> None:
+    """A worker process: does the work that comes through the pipe on the checkpoints that follow it, until it closes.
+
+    Args:
+        ahead: whether it imports what reads models before there is work.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
     os.environ.update(environment)
+    threadpool_limits(int(environment["OMP_NUM_THREADS"]), user_api="blas")  # NumPy has read the environment before
+    if ahead:
+        import_module("headway.models.opened")
     sending = threading.Lock()
 
-    def do(checkpoint: Checkpoint) -> None:
+    def do(work: Work, checkpoint: Checkpoint) -> None:
         answer: Any
         try:
             answer = work(checkpoint)
@@ -173,9 +207,11 @@ def _serve(connection: Connection, work: Work, environment: dict[str, str]) -> N
         with sending, suppress(OSError):  # the parent has gone; the part is written all the same
             connection.send(answer)
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads, suppress(EOFError, OSError):
+        work = connection.recv()
         while True:
-            try:
-                threads.submit(do, connection.recv())
-            except (EOFError, OSError):
-                return
+            received = connection.recv()
+            if isinstance(received, Work):
+                work = received
+            else:
+                threads.submit(do, work, received)
