@@ -1236,7 +1236,7 @@ def patterns(
 def demo(
     out: str | PathLike[str] = options.DEMO_OUT.default, *, progress: Progress | None = options.PROGRESS.default
 ) -> tuple[Mapping[str, Result], Path]:
-    """Train the nano suite, measure and cluster it, intervene, analyse, and write the report.
+    """Train the nano suite, measure and cluster it, intervene, relate heads, analyse, and write the report.
 
     `report` on the same directory writes each figure as SVG and PNG, too.
 
@@ -1259,19 +1259,31 @@ def demo(
     progress = progress or Silent()
     nano.folder("quick", progress=progress)
     scores = (*options.SCORES.default, "induction")
-    clustered = "seed=1,2 step=0,64,128,256,last"  # two seeds, to see whether they agree
     with Processes(min(cores(), _DEMO_WORKERS)) as workers:
         work: dict[str, Any] = {"out": out, "executor": workers, "progress": progress}
         _require_whole(measure("nano", scores=scores, abilities=("loss", "repeat"), **work))
-        _require_whole(cluster("nano", where=clustered, **work))
-        for summary in intervene("nano", where="seed=1 step=last", n_texts=8, controls=20, **work):
+        # Two seeds, to see whether they agree.
+        _require_whole(cluster("nano", where="seed=1,2 step=0,128,last", **work))
+        of_clusters: dict[str, Any] = {"where": "seed=1 step=last", "n_texts": 8, "controls": 20}
+        of_heads: dict[str, Any] = {
+            "where": "step=last",
+            "heads": "role=induction at last",
+            "n_texts": 4,
+            "controls": 20,
+        }
+        for summary in (*intervene("nano", **of_clusters, **work), *intervene("nano", **of_heads, **work)):
             _require_whole(summary)
-        _require_whole(patterns("nano", where=f"seed=1 {clustered.partition(' ')[2]}", **work))
+        _require_whole(relate("nano", relations=("composition",), where=_DEMO_STEPS, **work)[0])
+        to_induction: dict[str, Any] = {"senders": "role=previous-token at last", "receivers": "role=induction at last"}
+        _require_whole(relate("nano", relations=("paths",), where="step=last", n_texts=8, **to_induction, **work)[0])
+        _require_whole(describe("nano", where="step=0,last", **work))
+        _require_whole(patterns("nano", where=f"seed=1 {_DEMO_STEPS}", **work))
     results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)
 
 
+_DEMO_STEPS = "step=0,64,128,256,last"
 _DEMO_WORKERS = 4  # each takes half a gigabyte for torch; the demo has work for no more
 
 

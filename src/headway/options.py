@@ -1028,7 +1028,7 @@ PATTERNS = Command(
 DEMO_OUT = replace(OUT, default="headway-demo")
 DEMO = Command(
     "demo",
-    "Train the nano suite, measure and cluster it, intervene, analyse, and write the report.",
+    "Train the nano suite, measure and cluster it, intervene, relate heads, analyse, and write the report.",
     (DEMO_OUT,),
     (("demo --out runs/demo", "Open runs/demo/report.html afterwards."),),
 )
