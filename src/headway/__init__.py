@@ -30,6 +30,7 @@ __all__ = [
     "power",
     "relate",
     "report",
+    "scorecard",
     "status",
 ]
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         power,
         relate,
         report,
+        scorecard,
         status,
     )
     from headway.attention import head_scores
