@@ -4,7 +4,7 @@ With A the observed number, C what chance gives, and P what perfect agreement gi
 
 Two kinds of numbers come in. A number of each run gives a mean over runs. A number of each pair of runs gives a mean over
 pairs, a U-statistic, whose error over runs is that of the jackknife (Efron and Stein 1981, Ann. Stat. 9, 586-596).
-An error is never taken to be smaller than what chance alone gives. Runs that all agree have no spread, although the next run may
+The error that chance alone gives is added to it. Runs that all agree have no spread, although the next run may
 differ: the lower end is also that of the same runs and one more, which has what chance gives (after Agresti and Coull 1998,
 Am. Stat. 52, 119-126). `benchmarks/scorecard_coverage.py` simulates how often the intervals cover the truth.
 """
@@ -259,7 +259,8 @@ def _of_pairs(
     if not enough or df < 1 or len(left) < 2:
         return Scaled(value, None, None, None, observed, chance, p, n, n_pairs, (None, None))
     by_chance = float(drawn.std(ddof=1))
-    error = max(_jackknife(left), by_chance)
+    # The jackknife tells how runs scatter; of few runs that agree as chance has it, it knows too little of that chance.
+    error = float(np.hypot(_jackknife(left), by_chance))
     # One more run that has nothing in common with the others but what chance gives: of the n (n + 1) pairs, 2 n are of it.
     # Without one of the n runs, n - 1 of them and the new one are left.
     kept = (n - 1) / (n + 1)
@@ -296,7 +297,8 @@ def _bounded(
 
     wanted = tuple(_first(of_more, goal, n) for goal in WIDTHS)
     lowest = (least - means[1]) / (1 - means[1])
-    return Scaled(value, max(lower, min(lowest, value)), min(upper, 1.0), width, *means, p, n, n_pairs, wanted)
+    lower, upper = max(lower, min(lowest, value)), min(upper, 1.0)
+    return Scaled(value, float(lower), float(upper), float(width), *means, p, n, n_pairs, wanted)
 
 
 def _first(half_width: Callable[[int], float], goal: float, at_least: int) -> int | None:
