@@ -19,12 +19,12 @@ SHAPES = ((1, 3), (1, 5), (1, 9), (1, 20), (3, 3))  # sizes, and runs of each
 REGULAR = (0.0, 0.3, 0.5, 0.7, 0.9, 0.95, 1.0)
 
 
-def places(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Scaled | None:
+def layers(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Scaled | None:
     regular = random.random(len(groups)) < p
-    layers = np.where(regular, groups % LAYERS, random.integers(LAYERS, size=len(groups)))
-    holders = [np.bincount([layer], minlength=LAYERS) for layer in layers]
-    every = [np.full(LAYERS, 4)] * len(groups)
-    return scale.within(agreements.places(holders, every, groups, DRAWS, random))
+    at = np.where(regular, groups % LAYERS, random.integers(LAYERS, size=len(groups)))
+    every = np.full(LAYERS, 4)
+    shares = [agreements.dealt(np.bincount([layer], minlength=LAYERS), every, DRAWS, random) for layer in at]
+    return scale.within(agreements.places(shares, groups))
 
 
 def onsets(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Scaled | None:
@@ -54,7 +54,7 @@ def ranks(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Sc
 
 
 LINES = {
-    "places": (places, 2),
+    "layers": (layers, 2),
     "onsets": (onsets, 2),
     "trajectories": (trajectories, 2),
     "criterion": (shares, 1),

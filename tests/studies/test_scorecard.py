@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import polars as pl
 import pytest
-from scipy.stats import sem, t, ttest_1samp
+from scipy.stats import mannwhitneyu, sem, t, ttest_1samp, wasserstein_distance
 
 import headway
 from headway.errors import StatisticsError, UsageError
@@ -43,7 +43,7 @@ TRUTH = [
     ("ablation", "runs", (SAME, ANYWHERE)),
     ("trajectories", "seeds", (SAME, ANYWHERE)),
     ("onsets", "seeds", (SAME, ANYWHERE)),
-    ("places", "seeds", (SAME,)),
+    ("layers", "seeds", (SAME,)),
     ("composition", "seeds", (SAME, ANYWHERE)),
     ("paths", "runs", (SAME, ANYWHERE)),
     ("weights", "runs", (SAME, ANYWHERE)),
@@ -72,15 +72,15 @@ def test_every_axis_is_answered_where_all_tables_are(cards):
 
 def test_over_sizes_places_agree_by_depth(tmp_path):
     result = scorecard.study(in_memory(tmp_path / "a", SAME, seeds=2, sizes=("1m", "4m", "16m")), bootstraps=99)
-    found = line(result, "places", "sizes")
+    found = line(result, "depths", "sizes")
     assert found["n_units"] == 3
-    assert found["value"] > 0.3  # a third of 6, 8 and 12 layers is not always in the same part of the depth
+    assert found["value"] > 0.8  # depths are 0.8, 0.71 and 0.73: 0.06 apart on average, where chance gives 0.37
     assert line(result, "trajectories", "sizes")["value"] > 0.95
     spread = scorecard.study(in_memory(tmp_path / "b", ANYWHERE, seeds=2, sizes=("1m", "4m", "16m")), bootstraps=99)
-    assert line(spread, "places", "sizes")["value"] < found["value"]
+    assert line(spread, "depths", "sizes")["value"] < found["value"]
 
 
-LINES_OF_PAIRS = [("places", "seeds"), ("trajectories", "seeds"), ("onsets", "seeds"), ("composition", "seeds")]
+LINES_OF_PAIRS = [("layers", "seeds"), ("trajectories", "seeds"), ("onsets", "seeds"), ("composition", "seeds")]
 
 
 def test_null_suites_stay_at_chance(tmp_path):
@@ -167,10 +167,22 @@ def test_differences_are_those_of_zou_and_donner():
 
 def test_chance_of_places_of_one_head_is_one_over_the_layers():
     random, groups = np.random.default_rng(0), np.zeros(2, dtype=int)
-    holders, every = [np.eye(5, dtype=int)[2]] * 2, [np.full(5, 3)] * 2
-    pairs = agreements.places(holders, every, groups, 4000, random)
+    holders, every = np.eye(5, dtype=int)[2], np.full(5, 3)
+    pairs = agreements.places([agreements.dealt(holders, every, 4000, random) for _ in range(2)], groups)
     assert pairs.observed[0, 1] == 1
     assert pairs.drawn[:, 0, 1].mean() == pytest.approx(1 / 5, abs=0.02)  # 3 standard errors of 4,000 draws
+
+
+def test_depths_differ_by_the_distance_of_wasserstein():
+    random = np.random.default_rng(0)
+    counts = [random.integers(1, 5, layers) for layers in (4, 7)]
+    shares = [agreements.dealt(own, own + 1, 3, random) for own in counts]
+    pairs = agreements.depths(shares, np.arange(2))
+    depth = [np.arange(len(own)) / (len(own) - 1) for own in counts]
+    assert pairs.observed[0, 1] == pytest.approx(1 - wasserstein_distance(*depth, *counts))
+    for draw in range(3):
+        expected = 1 - wasserstein_distance(*depth, shares[0][1 + draw], shares[1][1 + draw])
+        assert pairs.drawn[draw, 0, 1] == pytest.approx(expected)
 
 
 def test_chance_of_trajectories_is_zero_with_the_variance_of_permutations():
@@ -192,6 +204,28 @@ def test_the_overlap_of_edges_counts_kind_end_and_role():
 
     pairs = agreements.edges([run([1, 1, 0]), run([1, 0, 2])], 2, np.zeros(2, int), 10, np.random.default_rng(0))
     assert pairs.observed[0, 1] == pytest.approx(2 / 4)
+
+
+def test_single_heads_rank_as_mann_and_whitney(tmp_path):
+    """One layer, of which two of four heads hold the role: the share of others that cost less is U / (m n)."""
+    rundir = in_memory(tmp_path, SAME, seeds=3)
+    random = np.random.default_rng(3)
+    table = rundir.read("heads")
+    costs = random.normal(size=table.height)
+    rundir.read = {"heads": table.with_columns(ablation_repeat_accuracy=pl.Series(costs))}.__getitem__
+    rundir.tables = lambda: ["heads"]
+    found = line(scorecard.study(rundir, roles=("induction",), bootstraps=20), "single heads", "runs")
+    last = rundir.read("heads").filter(pl.col("step") == 1000, pl.col("layer") == 4)
+    shares = [
+        mannwhitneyu(
+            of.filter(pl.col("head") == 2)["ablation_repeat_accuracy"],
+            of.filter(pl.col("head") != 2)["ablation_repeat_accuracy"],
+        ).statistic
+        / 3
+        for _, of in last.group_by("run")
+    ]
+    assert found["observed"] == pytest.approx(np.mean(shares))
+    assert found["n_controls"] == 3
 
 
 # --- what is asked, and what cannot be answered ------------------------------------------------------------------------
@@ -224,7 +258,7 @@ def test_what_cannot_be_answered_says_why_and_what_would(tmp_path):
 def test_without_draws_the_lines_that_need_them_are_left_out(tmp_path):
     table = scorecard.study(in_memory(tmp_path, SAME, seeds=3), bootstraps=0).tables["axes"]
     assert set(table.filter("answered")["over"]) == {"runs"}
-    assert "--bootstraps" in table.filter(measure="places", over="seeds")["needs"][0]
+    assert "--bootstraps" in table.filter(measure="layers", over="seeds")["needs"][0]
 
 
 def test_a_table_without_scores_of_roles_is_refused(tmp_path):
@@ -248,7 +282,7 @@ def test_two_directories_stand_side_by_side(tmp_path):
     assert result.key == "scorecard/heads-against-two"
     assert not (tmp_path / "two" / "analysis" / "scorecard").exists()
     gaps = result.tables["differences"]
-    place = gaps.filter(measure="places", over="seeds").row(0, named=True)
+    place = gaps.filter(measure="layers", over="seeds").row(0, named=True)
     assert place["difference"] < -0.4
     assert place["lower"] < place["difference"] < place["upper"]
     same = gaps.filter(measure="onsets", over="seeds").row(0, named=True)

@@ -11,14 +11,15 @@ import polars as pl
 from headway.reporting.charts import forms
 from headway.reporting.context import Context
 from headway.reporting.parts import Chapter, Figure, Item, Layout, Section, Table, Term
-from headway.reporting.scorecard.frames import LINES, OTHER, OWN, VIEWS, behind
+from headway.reporting.scorecard.frames import LINES, VIEWS, behind
 from headway.studies import Result
 from headway.studies.scorecard.measures import AXES
 from headway.text import count
 
 _TITLE = "Scorecard: on which axes do claims about heads generalize?"
 _COLOURS = dict(zip(AXES, ("#4477aa", "#aa3377", "#228833", "#b3560b", "#5f636b"), strict=True))
-_ROW = 19  # pixels of a line
+_ROW = 20  # pixels of a line
+_CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
 _TERMS = [
     Term("Scale", "0 is what chance gives, 1 is perfect.", "(observed − chance) / (1 − chance)"),
     Term(
@@ -47,7 +48,8 @@ _METHODS = [
     "Trajectories: the correlation of changes between steps of two runs’ largest scores. By chance each run’s changes come in "
     "another order.",
     "Onsets: whether two runs’ onsets lie in gaps between checkpoints that overlap. By chance an onset lies in any gap of its run.",
-    "Places: the share of heads of two runs in the same layers, or parts of the depth. By chance heads lie anywhere in their run.",
+    "Layers: the share of heads of two runs in the same layers. Depths: 1 less the distance of the heads’ depths in runs of different "
+    "sizes. By chance heads lie anywhere in their run.",
     "Composition: the overlap of two runs’ strongest edges, counted by what reads, by direction, and by the role at the other end. By "
     "chance heads exchange their roles within layers.",
     "Paths: the share of other heads of the senders’ layers whose path changes the role’s score less. Chance is one half.",
@@ -96,8 +98,8 @@ def _facts(context: Context) -> list[tuple[str, str]]:
     facts = [("scorecard", f"{count(claims, 'claim')}, {count(runs, 'run')} of {count(len(context.sizes), 'size')}")]
     facts.append(("draws of chance", f"{context.values['draws']:,}"))
     if names := context.values.get("directories"):
-        facts.append((OWN, names[0]))
-        facts.append((OTHER, names[1]))
+        facts.append(("this directory", names[0]))
+        facts.append(("beside", names[1]))
     return facts
 
 
@@ -107,74 +109,68 @@ def _card(context: Context) -> Section:
 
 
 def _figure(context: Context) -> Figure:
-    two = context.has("against")
+    names = context.values.get("directories") or []
     subjects = context.levels("lines", "subject")
-    card = _layers(context, two)
-    height = {"step": _ROW * (1.7 if two else 1)}
+    card = _layers(context, names)
+    height: dict[str, Any] = {"step": _ROW / 2, "for": "offset"} if names else {"step": _ROW}
     chart = forms.panels(card.properties(height=height, width=230), "subject", subjects)
-    beside = " Circles are this directory, squares the other one." if two else ""
+    beside = f" Circles are {names[0]}, squares {names[1]}." if names else ""
     return Figure(
         name="card",
         title="The scorecard",
-        sentence="Each line is a measure of an axis, from what chance gives (0, dashed) to perfect (1, solid). Dots have 95% intervals over "
-        f"runs, or over sizes.{beside} Open dots have too few runs for an interval. A cross says that these data cannot answer the line.",
+        sentence="A line is a measure of an axis, from what chance gives (0, dotted) to perfect (1, solid), with its 95% interval over runs "
+        f"or sizes.{beside} Large marks stand for their axis. Open marks have too few runs for an interval. Crosses: these data cannot tell.",
         alt="Dots with intervals on a scale from chance to perfect, a row for each measure of the five axes, a panel for each role.",
         chart=chart,
         tables=("lines",),
-        layout=Layout(panels=len(subjects), panel_width=400, max_columns=2, own_axes=True),
+        layout=Layout(panels=len(subjects), panel_width=300, max_columns=2, own_axes=True),
         small=card.transform_filter(f"datum.subject == '{subjects[0]}'"),
     )
 
 
-def _layers(context: Context, two: bool) -> Any:
+def _layers(context: Context, names: list[str]) -> Any:
     table = "lines"
     order = [line for line in LINES if line in set(context.tables[table]["line"])]
+    axis = alt.Axis(values=[-1, -0.5, 0, 0.5, 1])
     x = alt.X(
-        "value:Q",
-        title="From chance (0) to perfect (1)",
-        scale=alt.Scale(domain=[-1, 1.05], nice=False),
-        axis=alt.Axis(values=[-1, -0.5, 0, 0.5, 1]),
+        "value:Q", title="From chance (0) to perfect (1)", scale=alt.Scale(domain=[-1, 1.05], nice=False), axis=axis
     )
-    y = alt.Y("line:N", title=None, sort=order, axis=alt.Axis(labelLimit=220, grid=True))
-    place: dict[str, Any] = {"y": y}
-    if two:
-        place["yOffset"] = alt.YOffset("directory:N", sort=[OWN, OTHER])
-    colour = alt.Color("axis:N", scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())), legend=None)
-    shape = alt.Shape(
-        "directory:N",
-        title="",
-        sort=[OWN, OTHER],
-        scale=alt.Scale(domain=[OWN, OTHER], range=["circle", "square"]),
-        legend=alt.Legend(orient="top") if two else None,
-    )
+    place: dict[str, Any] = {"y": alt.Y("line:N", title=None, sort=order, axis=alt.Axis(labelLimit=220, grid=True))}
+    if names:
+        place["yOffset"] = alt.YOffset("directory:N", sort=names)
+    shapes = alt.Scale(domain=names or [""], range=["circle", "square"][: len(names) or 1])
+    legend = alt.Legend(orient="top") if names else None
+    colours = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
+    colour, fill = alt.Color("axis:N", scale=colours, legend=None), alt.Fill("axis:N", scale=colours, legend=None)
     tooltip = forms.tips(
-        ("line:N", ""), ("what:N", "of"), ("value:Q", "value", ".2f"), ("lower:Q", "95% from", ".2f"), ("upper:Q", "to", ".2f"),
-        ("observed:Q", "observed", ".3~g"), ("chance:Q", "chance", ".3~g"), ("p:Q", "p", ".2~g"), ("n_units:Q", "runs or sizes"),
-        ("n_pairs:Q", "pairs of runs", ",d"), ("n_controls:Q", "controls, at least", ",d"), ("n_draws:Q", "draws of chance", ",d"),
+        ("line:N", ""), ("directory:N", "directory"), ("what:N", "of"), ("value:Q", "value", ".2f"), ("lower:Q", "95% from", ".2f"),
+        ("upper:Q", "to", ".2f"), ("observed:Q", "observed", ".3~g"), ("chance:Q", "chance", ".3~g"), ("p:Q", "p", ".2~g"),
+        ("n_units:Q", "runs or sizes"), ("n_pairs:Q", "pairs of runs", ",d"), ("n_controls:Q", "controls, at least", ",d"),
+        ("n_draws:Q", "draws of chance", ",d"),
     )  # fmt: skip
     why = forms.tips(("line:N", ""), ("reason:N", "unanswered, because"), ("needs:N", "to answer it"))
-    answered = forms.base(table, "datum.answered")
     reached = forms.base(table, "datum.answered && isValid(datum.lower)").transform_calculate(
         start="max(-1, datum.lower)"
     )
-    rule = reached.mark_rule(strokeWidth=2.2).encode(x=alt.X("start:Q"), x2=alt.X2("upper:Q"), color=colour, **place)
-    dots = answered.mark_point(size=62, opacity=1, strokeWidth=1.8).encode(
-        x=x, color=colour, shape=shape, fillOpacity=alt.condition("isValid(datum.lower)", alt.value(1), alt.value(0)),
-        fill=alt.Fill("axis:N", scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())), legend=None), tooltip=tooltip, **place,
+    rule = reached.mark_rule().encode(
+        x=alt.X("start:Q"), x2=alt.X2("upper:Q"), color=colour,
+        strokeWidth=alt.condition("datum.headline", alt.value(2.6), alt.value(1.3)), **place,
     )  # fmt: skip
-    crosses = (
-        forms.base(table, "!datum.answered")
-        .mark_point(shape="M-.7,-.7L.7,.7M.7,-.7L-.7,.7", size=60, strokeWidth=1.6, style="soft")
-        .encode(x=alt.XDatum(0), tooltip=why, **place)
+    dots = forms.base(table, "datum.answered").mark_point(opacity=1, strokeWidth=1.8).encode(
+        x=x, color=colour, fill=fill, shape=alt.Shape("directory:N", title="", scale=shapes, legend=legend),
+        size=alt.condition("datum.headline", alt.value(85), alt.value(32)),
+        fillOpacity=alt.condition("isValid(datum.lower)", alt.value(1), alt.value(0)), tooltip=tooltip, **place,
+    )  # fmt: skip
+    silent = forms.base(table, "!datum.answered")
+    crosses = silent.mark_point(shape=_CROSS, size=50, strokeWidth=1.5, style="soft").encode(
+        x=alt.XDatum(-0.96), tooltip=why, **place
     )
-    chance = forms.guide(table, "subject", x=0)
-    perfect = (
-        alt.Chart(forms.named(table))
-        .transform_aggregate(rows="count()", groupby=["subject"])
-        .mark_rule(style="soft", strokeWidth=1)
-        .encode(x=alt.XDatum(1))
+    words = silent.mark_text(align="left", dx=8, fontSize=9, fontStyle="italic").encode(
+        x=alt.XDatum(-0.96), text=alt.value("not answered"), tooltip=why, **place
     )
-    return alt.layer(chance, perfect, rule, crosses, dots)
+    per_panel = alt.Chart(forms.named(table)).transform_aggregate(rows="count()", groupby=["subject"])
+    perfect = per_panel.mark_rule(style="soft", strokeWidth=1).encode(x=alt.XDatum(1))
+    return alt.layer(forms.guide(table, "subject", x=0), perfect, rule, crosses, words, dots)
 
 
 _NUMBERS = {
@@ -188,7 +184,8 @@ def _numbers(context: Context) -> Table:
     frame = context.tables["lines"].filter("answered")
     shown = {"directory": "Directory", **_NUMBERS} if context.has("against") else _NUMBERS
     results = context.values["results"]
-    places = [behind(row, results) if row["directory"] == OWN else ("", "") for row in frame.iter_rows(named=True)]
+    own = (context.values.get("directories") or [""])[0]
+    places = [behind(row, results) if row["directory"] == own else ("", "") for row in frame.iter_rows(named=True)]
     links = pl.DataFrame(places, schema={"behind": pl.String, "address": pl.String}, orient="row")
     return Table(
         "numbers",

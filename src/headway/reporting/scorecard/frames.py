@@ -11,8 +11,6 @@ from headway.studies.prose import capital
 from headway.studies.scorecard.measures import MEASURES, Measure
 
 Tables = Mapping[str, pl.DataFrame]
-OWN, OTHER = "this directory", "the other directory"
-
 # The figure behind a line: the study and the figure's name. The study of development has one result a score.
 _BEHIND = {
     "criterion": ("roles", "holders"),
@@ -20,7 +18,8 @@ _BEHIND = {
     "single heads": ("development", "trajectories"),
     "trajectories": ("development", "correlations"),
     "onsets": ("roles", "onsets"),
-    "places": ("roles", "layers"),
+    "layers": ("roles", "layers"),
+    "depths": ("roles", "layers"),
     "composition": ("relations", "circuit"),
     "paths": ("relations", "paths"),
     "weights": ("configuration", ""),
@@ -44,12 +43,12 @@ def _title() -> pl.Expr:
 
 def _lines(tables: Tables) -> pl.DataFrame:
     """The lines of one directory or of two, with what the figure says of them."""
-    parts = [tables["axes"].with_columns(directory=pl.lit(OWN))]
-    if "against" in tables:
-        shared = tables["axes"].select("subject").unique()
-        other = tables["against"].join(shared, on="subject", how="semi", maintain_order="left")
-        parts.append(other.with_columns(directory=pl.lit(OTHER)))
-    return pl.concat(parts).with_columns(line=_title())
+    axes = tables["axes"]
+    if "directory" not in axes.columns:
+        return axes.with_columns(directory=pl.lit(""), line=_title())
+    shared = axes.select("subject").unique()
+    other = tables["against"].join(shared, on="subject", how="semi", maintain_order="left")
+    return pl.concat([axes, other.select(axes.columns)]).with_columns(line=_title())
 
 
 def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> tuple[str, str]:

@@ -88,40 +88,58 @@ def onsets(gaps: Sequence[Floats], at: Floats, groups: Ints, draws: int, random:
     return _pairs(agree, groups, draws)
 
 
-def places(
-    holders: Sequence[Ints], heads: Sequence[Ints], groups: Ints, draws: int, random: np.random.Generator
-) -> Pairs:
+def places(shares: Sequence[Floats], groups: Ints) -> Pairs:
     """The overlap of where two runs have their heads of a role: the share of heads in the same layer, from 0 to 1.
 
-    Runs with other numbers of layers are compared by depth: in as many parts as the run with fewer layers has layers.
-    By chance, each run has as many heads of the role, at random places.
-
     Args:
-        holders: of each run, heads of the role in each layer: (layers,), one at least.
-        heads: of each run, all heads in each layer: (layers,).
+        shares: of each run, `dealt`. Runs of one size have the same layers.
     """
-    whole = []
-    for own, every in zip(holders, heads, strict=True):
-        dealt = random.multivariate_hypergeometric(every, own.sum(), size=draws)
-        whole.append(np.concatenate([own[None], dealt]) / own.sum())
 
     def agree(one: int, other: int) -> Floats:
-        parts = min(whole[one].shape[1], whole[other].shape[1])
-        shares = [_by_depth(whole[run], parts) for run in (one, other)]
-        overlap: Floats = np.minimum(*shares).sum(axis=1)
+        if shares[one].shape != shares[other].shape:
+            return np.full(len(shares[one]), np.nan)
+        overlap: Floats = np.minimum(shares[one], shares[other]).sum(axis=1)
         return overlap
 
-    return _pairs(agree, groups, draws)
+    return _pairs(agree, groups, len(shares[0]) - 1 if shares else 0)
 
 
-def _by_depth(shares: Floats, parts: int) -> Floats:
-    """Shares by layer (draws, layers) as shares by part of the depth (draws, parts). A layer belongs where its middle lies."""
-    layers = shares.shape[1]
-    if layers == parts:
-        return shares
-    part = ((np.arange(layers) + 0.5) * parts / layers).astype(int)
-    found: Floats = shares @ (part[:, None] == np.arange(parts)).astype(float)
-    return found
+def depths(shares: Sequence[Floats], groups: Ints) -> Pairs:
+    """How near in depth two runs have their heads of a role: 1 less the distance (Wasserstein) of their heads' depths.
+
+    The depth of a layer is its number over that of the last one, from 0 to 1. Layers of runs with other numbers of layers rarely
+    have exactly the same depth.
+
+    Args:
+        shares: of each run, `dealt`, with two layers at least.
+    """
+
+    def agree(one: int, other: int) -> Floats:
+        ends = [np.arange(shares[run].shape[1]) / (shares[run].shape[1] - 1) for run in (one, other)]
+        grid = np.unique(np.concatenate(ends))
+        until = [
+            np.cumsum(shares[run], axis=1)[:, np.searchsorted(own, grid, side="right") - 1]
+            for run, own in zip((one, other), ends, strict=True)
+        ]
+        near: Floats = 1 - np.abs(until[0] - until[1])[:, :-1] @ np.diff(grid)
+        return near
+
+    return _pairs(agree, groups, len(shares[0]) - 1 if shares else 0)
+
+
+def dealt(holders: Ints, heads: Ints, draws: int, random: np.random.Generator) -> Floats:
+    """The share of a run's heads of the role that lies in each layer, and the same with as many heads at random places.
+
+    Args:
+        holders: heads of the role in each layer: (layers,), one at least.
+        heads: all heads in each layer: (layers,).
+
+    Returns:
+        (1 + draws, layers).
+    """
+    drawn = random.multivariate_hypergeometric(heads, holders.sum(), size=draws)
+    shares: Floats = np.concatenate([holders[None], drawn]) / holders.sum()
+    return shares
 
 
 def edges(runs: Sequence[Edges], n_roles: int, groups: Ints, draws: int, random: np.random.Generator) -> Pairs:
@@ -155,6 +173,11 @@ def _counted(run: Edges, n_roles: int, draws: int, random: np.random.Generator) 
         draw, edge = np.nonzero(named)
         np.add.at(counts, (draw, feature[draw, edge]), 1)
     return counts
+
+
+def nothing(draws: int) -> Pairs:
+    """No runs that could be compared."""
+    return _pairs(_alone, np.zeros(0, dtype=np.int64), draws)
 
 
 def any_edge(runs: Sequence[Edges]) -> bool:

@@ -44,7 +44,8 @@ def compare(own: Result, other: Result, directory: str, against: str) -> Result:
     subject = re.sub(r"[^\w.-]+", "-", f"{own.subject}-against-{names[1]}")
     values = own.values | {"directories": list(names), "against": card(other)}
     result = Result(own.study, subject, values, dict(own.tables), list(own.notes), list(own.found))
-    result.tables["against"] = beside
+    result.tables["axes"] = axes.with_columns(directory=pl.lit(names[0]))
+    result.tables["against"] = beside.with_columns(directory=pl.lit(names[1]))
     result.tables["differences"] = pl.DataFrame(rows, schema=DIFFERENCES_SCHEMA)
     common = set(own.tables["runs"]["run"]) & set(other.tables["runs"]["run"])
     if common:

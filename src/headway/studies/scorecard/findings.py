@@ -55,14 +55,14 @@ def _of(subject: str) -> str:
 
 
 def headline(own: pl.DataFrame) -> Mapping[str, Any] | None:
-    """The line that stands for an axis: its first measure that is answered."""
-    there = own.filter("answered")
+    """The line that stands for an axis; None if it is not answered."""
+    there = own.filter("headline")
     return there.row(0, named=True) if there.height else None
 
 
 def _axis(result: Result, subject: str, axis: str, own: pl.DataFrame) -> None:
     row = headline(own)
-    others = own.filter("answered").slice(1)
+    others = own.filter("answered", ~pl.col("headline"))
     if row is None:
         first = own.row(0, named=True)
         result.find(

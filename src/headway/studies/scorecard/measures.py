@@ -48,13 +48,13 @@ TRAJECTORIES = Measure("developmental", "trajectories", "seeds")
 ONSETS = Measure("developmental", "onsets", "seeds")
 TRAJECTORIES_OF_SIZES = Measure("developmental", "trajectories", "sizes")
 ONSETS_OF_SIZES = Measure("developmental", "onsets", "sizes")
-PLACES = Measure("positional", "places", "seeds")
-PLACES_OF_SIZES = Measure("positional", "places", "sizes")
+LAYERS = Measure("positional", "layers", "seeds")
+DEPTHS = Measure("positional", "depths", "sizes")
 COMPOSITION = Measure("relational", "composition", "seeds")
 PATHS = Measure("relational", "paths", "runs")
 WEIGHTS = Measure("configurational", "weights", "runs")
 MEASURES = (
-    CRITERION, ABLATION, SINGLE, TRAJECTORIES, ONSETS, TRAJECTORIES_OF_SIZES, ONSETS_OF_SIZES, PLACES, PLACES_OF_SIZES,
+    CRITERION, ABLATION, SINGLE, TRAJECTORIES, ONSETS, TRAJECTORIES_OF_SIZES, ONSETS_OF_SIZES, LAYERS, DEPTHS,
     COMPOSITION, PATHS, WEIGHTS,
 )  # fmt: skip
 
@@ -329,21 +329,24 @@ def _of_pairs(measure: Measure, what: str, pairs: Pairs, reason: str, needs: str
 def _positional(claim: Claim, draws: int, seed: int) -> Iterator[Line]:
     what = {"seeds": "layers of the role’s heads", "sizes": "depths of the role’s heads"}
     if claim.level is None:
-        for of in (PLACES, PLACES_OF_SIZES):
+        for of in (LAYERS, DEPTHS):
             yield Line(of, what[of.over], reason=_no_level(claim), needs="measure step 0, or give a level with --role")
         return
-    names = claim.final["run"].unique(maintain_order=True).to_list()
-    names = [run for run in claim.runs["run"] if run in set(names)]
-    n_layers = dict(claim.runs.select("run", "n_layers").iter_rows())
-    holding, every = (
-        [np.bincount(of.filter(run=run)["layer"].to_numpy(), minlength=n_layers[run]).astype(np.int64) for run in names]
-        for of in (claim.final, claim.all_final)
-    )
+    there = set(claim.final["run"])
+    runs = claim.runs.filter(pl.col("run").is_in(there), pl.col("n_layers") > 1)
     random = np.random.default_rng([seed, 13])
-    pairs = agreements.places(holding, every, _groups(claim, names), draws, random)
-    for of in (PLACES, PLACES_OF_SIZES):
-        reason = "heads cannot lie elsewhere in runs {}: they have one layer, or all heads hold the role"
-        yield _of_pairs(of, what[of.over], pairs, reason, "measure models with more layers")
+    shares = []
+    for run, n_layers in runs.select("run", "n_layers").iter_rows():
+        holding, every = (
+            np.bincount(of.filter(run=run)["layer"].to_numpy(), minlength=n_layers).astype(np.int64)
+            for of in (claim.final, claim.all_final)
+        )
+        shares.append(agreements.dealt(holding, every, draws, random))
+    groups = _groups(claim, runs["run"].to_list())
+    reason = "all heads hold the role in runs {}"
+    for of, compare in ((LAYERS, agreements.places), (DEPTHS, agreements.depths)):
+        pairs = compare(shares, groups) if shares else agreements.nothing(draws)
+        yield _of_pairs(of, what[of.over], pairs, reason, "give a higher level with --role")
 
 
 # Relational --------------------------------------------------------------------------------------------------
@@ -448,8 +451,10 @@ def _weights(claim: Claim, table: pl.DataFrame | None) -> Line:
 
 
 def as_rows(claim: Claim, found: Sequence[Line]) -> list[dict[str, Any]]:
-    """The rows of the table `axes`."""
-    return [_row(claim, line) for line in found]
+    """The rows of the table `axes`. The first measure of an axis that is answered stands for it: it is the `headline`."""
+    answered = [line.measure for line in found if line.scaled is not None]
+    first = {measure.axis: measure for measure in reversed(answered)}
+    return [_row(claim, line) | {"headline": first.get(line.measure.axis) == line.measure} for line in found]
 
 
 def _row(claim: Claim, line: Line) -> dict[str, Any]:
@@ -475,7 +480,7 @@ def _row(claim: Claim, line: Line) -> dict[str, Any]:
 
 SCHEMA: Mapping[str, pl.DataType] = {
     **dict.fromkeys(("subject", "score", "axis", "measure", "over", "what"), pl.String()),
-    "answered": pl.Boolean(),
+    **dict.fromkeys(("answered", "headline"), pl.Boolean()),
     **dict.fromkeys(("value", "lower", "upper", "half_width", "observed", "chance", "p"), pl.Float64()),
     "units": pl.String(),
     **dict.fromkeys(("n_units", "n_pairs", "n_controls", "n_draws", "units_for_02", "units_for_01"), pl.Int64()),
