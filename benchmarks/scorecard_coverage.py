@@ -1,6 +1,6 @@
 """How often the intervals of scorecards cover the truth, in simulated suites: `python benchmarks/scorecard_coverage.py`.
 
-In a suite each run is regular with probability p: its head lies in the common layer, its trajectory rises at the common step. The
+In a suite each run is regular with probability p: its head lies in the common layer, or its onset in the common gap. The
 others have theirs anywhere. Two runs then agree beyond chance with probability p², which is the value that is true. A share of runs, or a
 mean over runs, has the true value p. Chance is drawn as the study draws it.
 """
@@ -34,10 +34,20 @@ def onsets(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.S
 
 
 def trajectories(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Scaled | None:
-    """Changes with correlation p² between runs, whatever the run: signal of variance p², and noise."""
-    common = random.normal(size=GAPS * 3)
-    noise = random.normal(size=(len(groups), GAPS * 3))
-    return scale.within(agreements.trajectories(p * common + np.sqrt(1 - p**2) * noise, groups, DRAWS, random))
+    """Changes that share a part p of their standard deviation, over the same gaps in all suites."""
+    return scale.within(agreements.trajectories(changes(p, len(groups), random), groups, DRAWS, random))
+
+
+def changes(p: float, runs: int, random: np.random.Generator) -> np.ndarray:
+    common = np.sin(np.arange(3.0 * GAPS)) * np.sqrt(2)
+    return p * common + np.sqrt(1 - p**2) * random.normal(size=(runs, 3 * GAPS))
+
+
+def correlation(p: float) -> float:
+    """The mean correlation of two runs of `trajectories`, from 20,000 pairs: over few gaps it is not quite p²."""
+    pairs = changes(p, 40_000, np.random.default_rng(0)).reshape(2, 20_000, -1)
+    x, y = (rows - rows.mean(1, keepdims=True) for rows in pairs)
+    return float(((x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))).mean())
 
 
 def shares(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Scaled | None:
@@ -54,22 +64,22 @@ def ranks(p: float, groups: np.ndarray, random: np.random.Generator) -> scale.Sc
 
 
 LINES = {
-    "layers": (layers, 2),
-    "onsets": (onsets, 2),
-    "trajectories": (trajectories, 2),
-    "criterion": (shares, 1),
-    "ablation": (ranks, 1),
+    "layers": (layers, np.square),
+    "onsets": (onsets, np.square),
+    "trajectories": (trajectories, correlation),
+    "criterion": (shares, float),
+    "ablation": (ranks, float),
 }
 
 
 def coverage(name: str, p: float, sizes: int, runs: int, suites: int, seed: int = 0) -> tuple[float, float, float]:
     """The share of suites whose interval covers the truth, that whose p is at most 0.05, and the mean width."""
-    make, power = LINES[name]
+    make, true = LINES[name]
     random = np.random.default_rng([seed, int(1000 * p), sizes, runs])
     groups = np.repeat(np.arange(sizes), runs)
     found = [one for _ in range(suites) if (one := make(p, groups, random)) is not None]
     ends = np.array([(one.lower, one.upper) for one in found], float)
-    truth = p**power
+    truth = true(p)
     covered = (ends[:, 0] - 1e-9 <= truth) & (truth <= ends[:, 1] + 1e-9)
     small = [one.p is not None and one.p <= 0.05 for one in found]
     return float(covered.mean()), float(np.mean(small)), float((ends[:, 1] - ends[:, 0]).mean())

@@ -1,7 +1,9 @@
 """Scorecards of planted suites: they order as they must on every axis, and null suites stay at chance."""
 
 import json
+import re
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -270,6 +272,18 @@ def test_a_table_without_scores_of_roles_is_refused(tmp_path):
 def test_findings_are_short_sentences(cards):
     for result in cards.values():
         assert too_long(result.found) == []
+
+
+def test_every_table_and_column_is_documented(cards):
+    text = (Path(__file__).parents[2] / "docs" / "scorecard.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", text, flags=re.MULTILINE))
+    whole = scorecard.compare(cards[SAME], cards[ANYWHERE], "runs/one", "runs/two")
+    for name, table in whole.tables.items():
+        named = rows["axes"] + rows["against"] if name in ("axes", "against") else rows[name]
+        assert set(table.columns) <= set(re.findall(r"\w+", named)), name
+    assert {measure.name for measure in MEASURES} <= set(
+        re.findall(r"^\| \w+ \| `([\w ]+)` \|", text, flags=re.MULTILINE)
+    )
 
 
 # --- the function ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,13 @@ from headway.text import count
 
 _TITLE = "Scorecard: on which axes do claims about heads generalize?"
 _COLOURS = dict(zip(AXES, ("#4477aa", "#aa3377", "#228833", "#b3560b", "#5f636b"), strict=True))
+_QUESTIONS = {
+    "functional": "is such a head there in every run, and is it needed?",
+    "developmental": "does the role arise alike in different runs?",
+    "positional": "do its heads lie in the same layers?",
+    "relational": "are its heads joined to the same other roles?",
+    "configurational": "are its heads alike in their weights?",
+}
 _ROW = 20  # pixels of a line
 _CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
 _TERMS = [
@@ -53,14 +60,14 @@ _METHODS = [
     "Composition: the overlap of two runs’ strongest edges, counted by what reads, by direction, and by the role at the other end. By "
     "chance heads exchange their roles within layers.",
     "Paths: the share of other heads of the senders’ layers whose path changes the role’s score less. Chance is one half.",
-    "Runs are the units; of lines over sizes, sizes are. Intervals over pairs are t intervals with the jackknife’s error, which is never "
-    "taken smaller than what chance gives. The lower end is also that of the same runs and one more, which has what chance gives.",
+    "Runs are the units; of lines over sizes, sizes are. Intervals over pairs are t intervals with the jackknife’s error, to which "
+    "that of chance is added. The lower end is also that of the same runs and one more, which has what chance gives.",
     "The numbers of runs for an interval of ± 0.2 or ± 0.1 take the spread of these runs as that of all runs.",
 ]
 _LIMITS = [
     "A value near 1 says that runs agree. Runs that share data, its order or their initialisation may agree for that reason.",
     "Chance differs from axis to axis, so that values of different axes cannot be ranked.",
-    "Intervals of few runs are wide. In simulations they cover the truth in at least 87% of suites, and mostly in more than 95%.",
+    "Intervals of few runs are wide. In simulations they cover the truth in at least 90% of suites, and mostly in more than 95%.",
     "Lines over sizes rest on few sizes. Without three sizes they have no interval.",
     "Intervals are of one line each, not corrected for their number.",
 ]
@@ -112,14 +119,14 @@ def _figure(context: Context) -> Figure:
     names = context.values.get("directories") or []
     subjects = context.levels("lines", "subject")
     card = _layers(context, names)
-    height: dict[str, Any] = {"step": _ROW / 2, "for": "offset"} if names else {"step": _ROW}
+    height: dict[str, Any] = {"step": 12, "for": "offset"} if names else {"step": _ROW}
     chart = forms.panels(card.properties(height=height, width=230), "subject", subjects)
     beside = f" Circles are {names[0]}, squares {names[1]}." if names else ""
     return Figure(
         name="card",
         title="The scorecard",
-        sentence="A line is a measure of an axis, from what chance gives (0, dotted) to perfect (1, solid), with its 95% interval over runs "
-        f"or sizes.{beside} Large marks stand for their axis. Open marks have too few runs for an interval. Crosses: these data cannot tell.",
+        sentence="A line is a measure of an axis, from what chance gives (0, dotted) to perfect (1, solid). Bars are 95% intervals over "
+        f"runs or sizes.{beside} Large marks stand for their axis. Open marks have too few runs for an interval. Crosses: these data cannot tell.",
         alt="Dots with intervals on a scale from chance to perfect, a row for each measure of the five axes, a panel for each role.",
         chart=chart,
         tables=("lines",),
@@ -131,7 +138,7 @@ def _figure(context: Context) -> Figure:
 def _layers(context: Context, names: list[str]) -> Any:
     table = "lines"
     order = [line for line in LINES if line in set(context.tables[table]["line"])]
-    axis = alt.Axis(values=[-1, -0.5, 0, 0.5, 1])
+    axis = alt.Axis(values=[-1, -0.5, 0, 0.5, 1], format="~g")
     x = alt.X(
         "value:Q", title="From chance (0) to perfect (1)", scale=alt.Scale(domain=[-1, 1.05], nice=False), axis=axis
     )
@@ -139,7 +146,7 @@ def _layers(context: Context, names: list[str]) -> Any:
     if names:
         place["yOffset"] = alt.YOffset("directory:N", sort=names)
     shapes = alt.Scale(domain=names or [""], range=["circle", "square"][: len(names) or 1])
-    legend = alt.Legend(orient="top") if names else None
+    legend = alt.Legend(orient="top", symbolFillColor="#8a8a8a", symbolStrokeColor="#8a8a8a") if names else None
     colours = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
     colour, fill = alt.Color("axis:N", scale=colours, legend=None), alt.Fill("axis:N", scale=colours, legend=None)
     tooltip = forms.tips(
@@ -158,7 +165,7 @@ def _layers(context: Context, names: list[str]) -> Any:
     )  # fmt: skip
     dots = forms.base(table, "datum.answered").mark_point(opacity=1, strokeWidth=1.8).encode(
         x=x, color=colour, fill=fill, shape=alt.Shape("directory:N", title="", scale=shapes, legend=legend),
-        size=alt.condition("datum.headline", alt.value(85), alt.value(32)),
+        size=alt.condition("datum.headline", alt.value(70), alt.value(30)),
         fillOpacity=alt.condition("isValid(datum.lower)", alt.value(1), alt.value(0)), tooltip=tooltip, **place,
     )  # fmt: skip
     silent = forms.base(table, "!datum.answered")
@@ -219,7 +226,7 @@ def _unanswered(context: Context) -> Iterator[Table]:
 def _axes(context: Context) -> Iterator[Section]:
     """A section for each axis, with the findings of all claims."""
     for axis in AXES:
-        yield context.section(axis, f"{axis.capitalize()}", [], about=axis)
+        yield context.section(axis, f"{axis.capitalize()}: {_QUESTIONS[axis]}", [], about=axis)
 
 
 def _differences(context: Context) -> Section:

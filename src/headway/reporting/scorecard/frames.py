@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from headway.reporting.context import View
+from headway.reporting.writing import CHAPTERS
 from headway.studies.prose import capital
 from headway.studies.scorecard.measures import MEASURES, Measure
 
@@ -56,7 +57,7 @@ def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> tuple
     study, figure = _BEHIND[str(row["measure"])]
     subjects = results.get(study) or []
     subject = str(row["score"]) if study == "development" else next(iter(subjects), "")
-    if not row["answered"] or subject not in subjects:
+    if study not in CHAPTERS or not row["answered"] or subject not in subjects:
         return "", ""
     return f"{study}: {figure or 'chapter'}", f"#{study}-{subject}" + (f"-{figure}" if figure else "")
 

@@ -29,29 +29,25 @@ def _whole(result: Result, subject: str, own: pl.DataFrame) -> None:
     silent = [axis for axis in AXES if not own.filter(pl.col("axis") == axis, "answered").height]
     beyond = [row["axis"] for row in heads if row["lower"] is not None and row["lower"] > 0]
     beside = [row["axis"] for row in heads if row["axis"] not in beyond]
-    answer = (
-        f"{_of(subject)} generalize beyond chance on {listed(beyond)}."
-        if beyond
-        else f"On no axis do {_of(subject)[:1].lower() + _of(subject)[1:]} generalize clearly beyond chance."
-    )
+    claims = f"claims about {subject} heads"
+    if beyond:
+        answer = f"{capital(claims)} generalize beyond chance on the {_axes(beyond)}."
+    else:
+        answer = f"On no axis do {claims} generalize clearly beyond chance."
     result.find(
         "whole",
         subject,
-        answer.replace(" on ", f" on {_axes(len(beyond))}: ", 1) if len(beyond) > 1 else answer,
-        f"Chance may be enough on {listed(beside)}." if beside and beyond else None,
-        f"These data cannot answer {listed(silent)}." if silent else None,
+        answer,
+        f"On the {_axes(beside)} chance may be enough." if beside and beyond else None,
+        f"These data cannot answer the {_axes(silent)}." if silent else None,
         key=True,
         values={row["axis"]: row["value"] for row in heads},
         unanswered=silent,
     )
 
 
-def _axes(n: int) -> str:
-    return f"{('no', 'one', 'two', 'three', 'four', 'five')[n]} axes"
-
-
-def _of(subject: str) -> str:
-    return capital(f"claims about {subject} heads")
+def _axes(names: list[str]) -> str:
+    return f"{listed(names)} {'axis' if len(names) == 1 else 'axes'}"
 
 
 def headline(own: pl.DataFrame) -> Mapping[str, Any] | None:
