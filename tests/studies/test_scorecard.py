@@ -2,15 +2,18 @@
 
 import json
 import re
+import shlex
 from math import comb
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import typer
 from scipy.stats import mannwhitneyu, sem, t, ttest_1samp, wasserstein_distance
 
 import headway
+from headway import cli
 from headway.errors import StatisticsError, UsageError
 from headway.known_scores import ROLES
 from headway.store.directory import RunDirectory
@@ -255,6 +258,21 @@ def test_what_cannot_be_answered_says_why_and_what_would(tmp_path):
     assert table.filter(subject="induction")["measure"].to_list() == [measure.name for measure in MEASURES]
     assert "step 0" in table.filter(measure="criterion")["needs"][0]
     assert "headway relate" in table.filter(measure="composition")["needs"][0]
+
+
+def test_commands_that_would_answer_are_commands(tmp_path):
+    """Every command that a line names parses as the command line does."""
+    table = in_memory(tmp_path, SAME, seeds=1)
+    table.tables = lambda: ["heads"]
+    for path in (tmp_path / "analysis" / "configuration").iterdir():
+        path.unlink()
+    needs = scorecard.study(table, bootstraps=9).tables["axes"]["needs"].drop_nulls()
+    commands = [words for text in needs for words in re.findall(r"headway (.*?)(?:, then |$)", text)]
+    assert {command.split()[0] for command in commands} == {"intervene", "measure", "relate", "cluster", "analyze"}
+    app = typer.main.get_command(cli.app)
+    for words in commands:
+        name, *rest = shlex.split(words)
+        assert app.commands[name].make_context(name, rest).params
 
 
 def test_without_draws_the_lines_that_need_them_are_left_out(tmp_path):

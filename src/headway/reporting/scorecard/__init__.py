@@ -7,6 +7,7 @@ from typing import Any
 
 import altair as alt
 import polars as pl
+import polars.selectors as cs
 
 from headway.reporting.charts import forms
 from headway.reporting.context import Context
@@ -183,7 +184,7 @@ def _layers(context: Context, names: list[str]) -> Any:
 _NUMBERS = {
     "subject": "Claim", "line": "Line", "value": "Value", "lower": "95% from", "upper": "to", "observed": "Observed", "chance": "Chance",
     "p": "p", "n_units": "Runs or sizes", "n_pairs": "Pairs of runs", "n_controls": "Controls, at least", "n_draws": "Draws",
-    "units_for_02": "Needed for ± 0.2", "units_for_01": "for ± 0.1", "behind": "Figure behind it",
+    "units_for_02": "Needed for ± 0.2", "units_for_01": "for ± 0.1",
 }  # fmt: skip
 
 
@@ -192,17 +193,17 @@ def _numbers(context: Context) -> Table:
     shown = {"directory": "Directory", **_NUMBERS} if context.has("against") else _NUMBERS
     results = context.values["results"]
     own = (context.values.get("directories") or [""])[0]
-    places = [behind(row, results) if row["directory"] == own else ("", "") for row in frame.iter_rows(named=True)]
-    links = pl.DataFrame(places, schema={"behind": pl.String, "address": pl.String}, orient="row")
+    addresses = [behind(row, results) if row["directory"] == own else "" for row in frame.iter_rows(named=True)]
     return Table(
         "numbers",
         "The numbers of every line",
-        frame.hstack(links),
+        frame.with_columns(cs.float().round(3), address=pl.Series(addresses, dtype=pl.String)),
         shown,
-        "Needed: runs, or sizes, for an interval of this half-width, if they scatter as these do; – is more than 1,000, or unknown. "
+        "A line leads to the figure behind it, if the report has one. Needed: runs, or sizes, for an interval of this half-width, if they "
+        "scatter as these do; – is more than 1,000, or unknown. "
         "Controls beside the criterion are untrained runs. Without draws, chance is known exactly.",
         folded=True,
-        links={"behind": "address"},
+        links={"line": "address"},
     )
 
 

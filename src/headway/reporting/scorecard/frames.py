@@ -52,14 +52,14 @@ def _lines(tables: Tables) -> pl.DataFrame:
     return pl.concat([axes, other.select(axes.columns)]).with_columns(line=_title())
 
 
-def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> tuple[str, str]:
-    """The name and the address of the figure behind a line, ("", "") if the page has none."""
+def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> str:
+    """The address of the figure behind a line, "" if the page has none."""
     study, figure = _BEHIND[str(row["measure"])]
     subjects = results.get(study) or []
     subject = str(row["score"]) if study == "development" else next(iter(subjects), "")
     if study not in CHAPTERS or not row["answered"] or subject not in subjects:
-        return "", ""
-    return f"{study}: {figure or 'chapter'}", f"#{study}-{subject}" + (f"-{figure}" if figure else "")
+        return ""
+    return f"#{study}-{subject}" + (f"-{figure}" if figure else "")
 
 
 VIEWS: dict[str, View] = {"lines": View(("axes",), _lines)}

@@ -13,6 +13,7 @@ from headway.errors import HeadwayError, StatisticsError
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
+from headway.studies.roles import applies as roles_apply
 from headway.studies.roles.criteria import asked_roles, held, levels
 from headway.studies.scorecard import measures
 from headway.studies.scorecard.claims import asked_for, claims
@@ -31,13 +32,8 @@ _BEHIND = ("development", "roles", "ablations", "relations", _CONFIGURATION)
 
 
 def applies(rundir: RunDirectory) -> bool:
-    """Whether the heads table has a score of a role in two runs at least: one run cannot generalize."""
-    if "heads" not in rundir.tables():
-        return False
-    there = set(rundir.columns("heads"))
-    if not any(role.score in there for role in asked_roles(())):
-        return False
-    return rundir.read("heads")["run"].n_unique() > 1
+    """Whether roles are studied unasked, and there are two runs at least: one run cannot generalize."""
+    return "heads" in rundir.tables() and roles_apply(rundir) and rundir.read("heads")["run"].n_unique() > 1
 
 
 def reads(rundir: RunDirectory) -> dict[str, object]:

@@ -16,6 +16,7 @@ from headway.studies.development.heads import Heads, read_heads
 from headway.studies.roles import onsets
 from headway.studies.roles.criteria import asked_roles, held, levels
 from headway.studies.scorecard.agreements import Ints, numbered
+from headway.tables import score_columns
 
 
 def asked_for(roles: Sequence[str], scores: Sequence[str]) -> tuple[Role, ...]:
@@ -56,6 +57,7 @@ class Claim:
         heads: the heads with their score.
         criterion: one row of `levels`; no row if the score is not there.
         held: as `criteria.held`; no rows without a level.
+        scores: all scores of the table.
         causal_scores: run, step, layer, head, and the causal scores that were measured.
     """
 
@@ -63,6 +65,7 @@ class Claim:
     heads: Heads
     criterion: dict[str, object]
     held: pl.DataFrame
+    scores: tuple[str, ...]
     causal_scores: pl.DataFrame
 
     @property
@@ -127,7 +130,7 @@ def claims(table: pl.DataFrame, roles: Sequence[Role]) -> list[Claim]:
         criteria = levels(frame, [role])
         criterion = criteria.row(0, named=True) if criteria.height else {}
         holding = held(frame, criteria) if criterion.get("level") is not None else _nothing()
-        found.append(Claim(role, heads, criterion, holding, causes))
+        found.append(Claim(role, heads, criterion, holding, tuple(score_columns(table)), causes))
     return found
 
 

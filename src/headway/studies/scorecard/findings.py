@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from headway.studies.prose import capital
+from headway.studies.prose import capital, digits
 from headway.studies.result import Result
 from headway.studies.scorecard.measures import AXES
 from headway.text import count, listed
@@ -97,13 +97,18 @@ def _number(row: Mapping[str, Any]) -> str:
 
 
 def _by_chance(row: Mapping[str, Any]) -> str:
-    drawn = f", from {count(row['n_draws'], 'draw')}" if row["n_draws"] else ""
+    drawn = f" ({count(row['n_draws'], 'draw')})" if row["n_draws"] else ""
     beside = (
         f", beside at least {count(row['n_controls'], 'control')}"
         if row["n_controls"] and row["measure"] != "criterion"
         else ""
     )
-    return f"The number behind it is {row['observed']:.3g}, where chance gives {row['chance']:.3g}{drawn}{beside}."
+    return f"{capital(row['what'].partition(' (')[0])}: {_three(row['observed'])}, by chance {_three(row['chance'])}{drawn}{beside}."
+
+
+def _three(value: float) -> str:
+    """The number with three digits; one that is nearly 0 is 0."""
+    return digits(value) if abs(value) >= 0.005 else "0"
 
 
 def _more(row: Mapping[str, Any]) -> str | None:

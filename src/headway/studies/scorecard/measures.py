@@ -111,7 +111,7 @@ def lines(claim: Claim, data: Data, draws: int, seed: int) -> Iterator[Line]:
 
 def _criterion(claim: Claim) -> Line:
     """The share of runs in which some head holds the role at the last step, beside runs that are not trained."""
-    what = "runs with a head that holds the role at the last step"
+    what = "share of runs with a head that holds the role at the last step"
     if claim.level is None:
         return Line(CRITERION, what, reason=_no_level(claim), needs="measure step 0, or give a level with --role")
     chance, n_untrained = untrained_share(claim)
@@ -162,7 +162,7 @@ def untrained_share(claim: Claim) -> tuple[float | None, int]:
 
 def _ablation(claim: Claim, table: pl.DataFrame | None) -> Line:
     """The percentage of random groups of heads whose ablation costs less than that of the role's heads."""
-    what = "random heads of the same layers whose ablation costs less"
+    what = "share of random groups of heads whose ablation costs less"
     needs = f'headway intervene SUITE --heads "{_as_heads(claim.role)}" --out DIR'
     if table is None:
         return Line(ABLATION, what, reason="no heads were ablated", needs=needs)
@@ -212,10 +212,10 @@ def _first_of(there: Sequence[str], wanted: Sequence[str]) -> str | None:
 
 def _single(claim: Claim) -> Line:
     """The share of other heads of the same layer whose own ablation costs less than that of the role's heads."""
-    what = "other heads of the same layers whose own ablation costs less"
+    what = "share of other heads of the layer whose own ablation costs less"
     names = [f"ablation_{ability}" for ability in _effects(claim.role.score)]
     score = _first_of(claim.causal, names)
-    needs = f"headway measure SUITE --scores {claim.role.score},{names[0]} --out DIR"
+    needs = f"headway measure SUITE --scores {','.join([*claim.scores, names[0]])} --out DIR --force"
     if score is None:
         return Line(SINGLE, what, reason="heads have no causal score", needs=needs)
     ranked = [found for run in claim.runs["run"] if (found := _ranked(claim, run, score))]
@@ -252,14 +252,14 @@ def _ranked(claim: Claim, run: str, score: str) -> tuple[float, float, int] | No
 
 
 def _developmental(claim: Claim, draws: int, seed: int) -> Iterator[Line]:
-    what = "changes of the highest score between steps"
+    what = "correlation of the changes of the highest score between steps"
     names, changes = _changes(claim)
     steps = "measure four or more steps of each run, of which the change is not 0"
     pairs = agreements.trajectories(changes, _groups(claim, names), draws, np.random.default_rng([seed, 11]))
     reason = "no two runs {} share three changes between steps"
     over_seeds = _of_pairs(TRAJECTORIES, what, pairs, reason, steps)
     over_sizes = _of_pairs(TRAJECTORIES_OF_SIZES, what, pairs, reason, steps)
-    what = "gaps between checkpoints in which the role arises"
+    what = "share of pairs of runs whose onsets may lie between the same checkpoints"
     arisen = claim.firsts.filter(pl.col("upper").is_not_null()) if claim.level is not None else None
     if arisen is None:
         made = [
@@ -327,7 +327,7 @@ def _of_pairs(measure: Measure, what: str, pairs: Pairs, reason: str, needs: str
 
 
 def _positional(claim: Claim, draws: int, seed: int) -> Iterator[Line]:
-    what = {"seeds": "layers of the role’s heads", "sizes": "depths of the role’s heads"}
+    what = {"seeds": "share of the role’s heads in the same layers", "sizes": "nearness of the role’s heads in depth"}
     if claim.level is None:
         for of in (LAYERS, DEPTHS):
             yield Line(of, what[of.over], reason=_no_level(claim), needs="measure step 0, or give a level with --role")
@@ -353,7 +353,7 @@ def _positional(claim: Claim, draws: int, seed: int) -> Iterator[Line]:
 
 
 def _composition(claim: Claim, data: Data, draws: int, seed: int) -> Line:
-    what = "strongest edges between the role’s heads and heads of roles"
+    what = "overlap of the strongest edges between the role’s heads and heads of roles"
     needs = "headway relate SUITE --relations composition --out DIR"
     if data.compositions is None:
         return Line(COMPOSITION, what, reason="the composition of heads was not computed", needs=needs)
@@ -410,8 +410,8 @@ def edges_of(claim: Claim, data: Data, run: str, place: Mapping[str, int]) -> Ed
 
 def _paths(claim: Claim, table: pl.DataFrame | None) -> Line:
     """The share of other senders of the same layer without which the role's score changes less."""
-    what = "other heads of the senders’ layers whose path changes the role’s score less"
-    needs = f'headway relate SUITE --relations paths --receivers "role={claim.role.name}" --out DIR'
+    what = "share of other heads of the senders’ layers whose path changes the role’s score less"
+    needs = f'headway relate SUITE --relations paths --to "{_as_heads(claim.role)}" --out DIR'
     if table is None:
         return Line(PATHS, what, reason="no paths were measured", needs=needs)
     own = table.filter(_chosen_by("receivers", claim.role), pl.col("effect") != LOGIT, pl.col("n_controls") > 0)
