@@ -16,7 +16,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "causes": causes.study,
     "ablations": ablations.study,
     "relations": relations.study,
-    "scorecard": scorecard.study,
+    "scorecard": scorecard.study,  # the last one: it reads results of others
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.

@@ -37,13 +37,15 @@ def applies(rundir: RunDirectory) -> bool:
 
 
 def reads(rundir: RunDirectory) -> dict[str, object]:
-    """What the study reads besides tables: hashes of the configuration's results, and which results there are."""
-    return {
-        "results": _results(rundir),
-        _CONFIGURATION: [
-            Result.load(rundir, _CONFIGURATION, subject).sources for subject in Result.saved(rundir, _CONFIGURATION)
-        ],
-    }
+    """What the study reads besides tables: how the configuration's results were made, and which results there are."""
+    made = []
+    for subject in Result.saved(rundir, _CONFIGURATION):
+        try:
+            found = Result.load(rundir, _CONFIGURATION, subject)
+        except HeadwayError:
+            continue  # a damaged result counts as none
+        made.append({"subject": subject, "sources": found.sources, "made": found.made})
+    return {"results": _results(rundir), _CONFIGURATION: made}
 
 
 def study(

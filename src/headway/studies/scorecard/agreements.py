@@ -107,7 +107,7 @@ def places(shares: Sequence[Floats], groups: Ints) -> Pairs:
 def depths(shares: Sequence[Floats], groups: Ints) -> Pairs:
     """How near in depth two runs have their heads of a role: 1 less the distance (Wasserstein) of their heads' depths.
 
-    The depth of a layer is its number over that of the last one, from 0 to 1. Layers of runs with other numbers of layers rarely
+    The first layer lies at 0 and the last one at 1. Layers of runs with other numbers of layers rarely
     have exactly the same depth.
 
     Args:

@@ -310,11 +310,13 @@ def _of_pairs(measure: Measure, what: str, pairs: Pairs, reason: str, needs: str
         return Line(
             measure,
             what,
-            reason="there is one size with such runs" if len(pairs.groups) else reason.format("of different sizes"),
+            reason="there is one size in which this can be seen"
+            if len(pairs.groups)
+            else reason.format("of different sizes"),
             needs=MORE_SIZES,
         )
     if not over_sizes and not (np.bincount(pairs.groups) > 1).any():
-        return Line(measure, what, reason="no size has two such runs", needs=MORE_RUNS)
+        return Line(measure, what, reason="no size has two runs in which this can be seen", needs=MORE_RUNS)
     scaled = scale.between(pairs) if over_sizes else scale.within(pairs)
     if scaled is None:
         return Line(
