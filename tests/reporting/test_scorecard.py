@@ -7,7 +7,7 @@ import pytest
 import headway
 from headway.reporting.page import drawn, figures
 from headway.reporting.scorecard import chapter
-from headway.reporting.scorecard.frames import LINES, behind
+from headway.reporting.scorecard.frames import DIFFERENCE, LINES, behind
 from headway.reporting.writing import write
 from headway.studies import Result, scorecard
 from support_report import DRAWN, opened
@@ -43,7 +43,12 @@ def test_what_cannot_be_answered_is_told_in_a_table(results):
 
 def test_two_directories_stand_in_the_same_figure(results):
     made = chapter(results[1])
-    assert set(made.tables["lines"]["directory"]) == {"one", "other"}
+    lines = made.tables["lines"]
+    assert set(lines["directory"]) == {"one", "other", DIFFERENCE}
+    gap = lines.filter(directory=DIFFERENCE, subject="induction", line="Positional: layers, seeds").row(0, named=True)
+    values = lines.filter(subject="induction", line="Positional: layers, seeds")["value"].to_list()
+    assert gap["value"] == pytest.approx(values[1] - values[0])
+    assert gap["headline"]
     assert dict(made.facts)["beside"] == "other"
     assert figures([made])["figures"]
     assert "difference" in [section.name for section in made.sections]

@@ -12,7 +12,7 @@ import polars.selectors as cs
 from headway.reporting.charts import forms
 from headway.reporting.context import Context
 from headway.reporting.parts import Chapter, Figure, Item, Layout, Section, Table, Term
-from headway.reporting.scorecard.frames import LINES, VIEWS, behind
+from headway.reporting.scorecard.frames import DIFFERENCE, LINES, VIEWS, behind
 from headway.studies import Result
 from headway.studies.scorecard.measures import AXES
 from headway.text import count
@@ -26,6 +26,7 @@ _QUESTIONS = {
     "relational": "are its heads joined to the same other roles?",
     "configurational": "are its heads alike in their weights?",
 }
+_GREY = "#8a8a8a"
 _ROW = 20  # pixels of a line
 _CROSS = "M-.7,-.7L.7,.7M.7,-.7L-.7,.7"
 _TERMS = [
@@ -70,7 +71,7 @@ _LIMITS = [
     "Chance differs from axis to axis, so that values of different axes cannot be ranked.",
     "Intervals of few runs are wide. In simulations they cover the truth in at least 90% of suites, and mostly in more than 95%.",
     "Lines over sizes rest on few sizes. Without three sizes they have no interval.",
-    "Intervals are of one line each, not corrected for their number.",
+    "Intervals are of one line each, not corrected for their number. The figure cuts them at −1.",
 ]
 
 
@@ -118,11 +119,12 @@ def _card(context: Context) -> Section:
 
 def _figure(context: Context) -> Figure:
     names = context.values.get("directories") or []
+    rows = [*names, DIFFERENCE] if names else []
     subjects = context.levels("lines", "subject")
-    card = _layers(context, names)
+    card = _layers(context, rows)
     height: dict[str, Any] = {"step": 12, "for": "offset"} if names else {"step": _ROW}
     chart = forms.panels(card.properties(height=height, width=230), "subject", subjects)
-    beside = f" Circles are {names[0]}, squares {names[1]}." if names else ""
+    beside = f" Circles are {names[0]}, squares {names[1]}, diamonds their difference." if names else ""
     return Figure(
         name="card",
         title="The scorecard",
@@ -136,20 +138,22 @@ def _figure(context: Context) -> Figure:
     )
 
 
-def _layers(context: Context, names: list[str]) -> Any:
+def _layers(context: Context, rows: list[str]) -> Any:
     table = "lines"
     order = [line for line in LINES if line in set(context.tables[table]["line"])]
     axis = alt.Axis(values=[-1, -0.5, 0, 0.5, 1], format="~g")
     x = alt.X(
-        "value:Q", title="From chance (0) to perfect (1)", scale=alt.Scale(domain=[-1, 1.05], nice=False), axis=axis
+        "shown:Q", title="From chance (0) to perfect (1)", scale=alt.Scale(domain=[-1, 1.05], nice=False), axis=axis
     )
     place: dict[str, Any] = {"y": alt.Y("line:N", title=None, sort=order, axis=alt.Axis(labelLimit=220, grid=True))}
-    if names:
-        place["yOffset"] = alt.YOffset("directory:N", sort=names)
-    shapes = alt.Scale(domain=names or [""], range=["circle", "square"][: len(names) or 1])
-    legend = alt.Legend(orient="top", symbolFillColor="#8a8a8a", symbolStrokeColor="#8a8a8a") if names else None
+    if rows:
+        place["yOffset"] = alt.YOffset("directory:N", sort=rows)
+    shapes = alt.Scale(domain=rows or [""], range=["circle", "square", "diamond"][: len(rows) or 1])
+    legend = alt.Legend(orient="top", symbolFillColor=_GREY, symbolStrokeColor=_GREY) if rows else None
     colours = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
-    colour, fill = alt.Color("axis:N", scale=colours, legend=None), alt.Fill("axis:N", scale=colours, legend=None)
+    apart, grey = f"datum.directory == '{DIFFERENCE}'", alt.value(_GREY)
+    colour = alt.condition(apart, grey, alt.Color("axis:N", scale=colours, legend=None))
+    fill = alt.condition(apart, grey, alt.Fill("axis:N", scale=colours, legend=None))
     tooltip = forms.tips(
         ("line:N", ""), ("directory:N", "directory"), ("what:N", "of"), ("value:Q", "value", ".2f"), ("lower:Q", "95% from", ".2f"),
         ("upper:Q", "to", ".2f"), ("observed:Q", "observed", ".3~g"), ("chance:Q", "chance", ".3~g"), ("p:Q", "p", ".2~g"),
@@ -157,14 +161,15 @@ def _layers(context: Context, names: list[str]) -> Any:
         ("n_draws:Q", "draws of chance", ",d"),
     )  # fmt: skip
     why = forms.tips(("line:N", ""), ("reason:N", "unanswered, because"), ("needs:N", "to answer it"))
-    reached = forms.base(table, "datum.answered && isValid(datum.lower)").transform_calculate(
-        start="max(-1, datum.lower)"
+    bounded = forms.base(table, "datum.answered && isValid(datum.lower)").transform_calculate(
+        start="max(-1, datum.lower)", end="min(1, datum.upper)"
     )
-    rule = reached.mark_rule().encode(
-        x=alt.X("start:Q"), x2=alt.X2("upper:Q"), color=colour,
+    rule = bounded.mark_rule().encode(
+        x=alt.X("start:Q"), x2=alt.X2("end:Q"), color=colour,
         strokeWidth=alt.condition("datum.headline", alt.value(2.6), alt.value(1.3)), **place,
     )  # fmt: skip
-    dots = forms.base(table, "datum.answered").mark_point(opacity=1, strokeWidth=1.8).encode(
+    reached = forms.base(table, "datum.answered").transform_calculate(shown="min(1, max(-1, datum.value))")
+    dots = reached.mark_point(opacity=1, strokeWidth=1.8).encode(
         x=x, color=colour, fill=fill, shape=alt.Shape("directory:N", title="", scale=shapes, legend=legend),
         size=alt.condition("datum.headline", alt.value(70), alt.value(30)),
         fillOpacity=alt.condition("isValid(datum.lower)", alt.value(1), alt.value(0)), tooltip=tooltip, **place,
@@ -189,7 +194,7 @@ _NUMBERS = {
 
 
 def _numbers(context: Context) -> Table:
-    frame = context.tables["lines"].filter("answered")
+    frame = context.tables["lines"].filter(pl.col("answered"), pl.col("directory") != DIFFERENCE)
     shown = {"directory": "Directory", **_NUMBERS} if context.has("against") else _NUMBERS
     results = context.values["results"]
     own = (context.values.get("directories") or [""])[0]

@@ -12,6 +12,8 @@ from headway.studies.prose import capital
 from headway.studies.scorecard.measures import MEASURES, Measure
 
 Tables = Mapping[str, pl.DataFrame]
+DIFFERENCE = "difference (0: none)"
+
 # The figure behind a line: the study and the figure's name. The study of development has one result a score.
 _BEHIND = {
     "criterion": ("roles", "holders"),
@@ -49,7 +51,11 @@ def _lines(tables: Tables) -> pl.DataFrame:
         return axes.with_columns(directory=pl.lit(""), line=_title())
     shared = axes.select("subject").unique()
     other = tables["against"].join(shared, on="subject", how="semi", maintain_order="left")
-    return pl.concat([axes, other.select(axes.columns)]).with_columns(line=_title())
+    keys = ["subject", "axis", "measure", "over"]
+    marks = axes.select(*keys, "headline", answered=pl.lit(True), directory=pl.lit(DIFFERENCE))
+    gap = tables["differences"].select(*keys, "lower", "upper", value="difference")
+    parts = [axes, other, gap.join(marks, on=keys, maintain_order="left")]
+    return pl.concat(parts, how="diagonal").with_columns(line=_title())
 
 
 def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> str:

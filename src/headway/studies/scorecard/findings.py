@@ -119,4 +119,6 @@ def _more(row: Mapping[str, Any]) -> str | None:
     if row["half_width"] <= 0.2:
         return None
     wanted = row["units_for_02"]
-    return f"An interval of ± 0.2 would need {count(wanted, unit) if wanted else f'more than 1,000 {unit}s'}."
+    if wanted is None:
+        return f"An interval of ± 0.2 would need more than 1,000 {unit}s."
+    return f"An interval of ± 0.2 would need {count(wanted, unit)}, {wanted - row['n_units']:,} more."

@@ -10,6 +10,7 @@ import polars as pl
 
 from headway.store.files import to_json
 from headway.studies.result import Result
+from headway.studies.scorecard.scale import WIDTHS
 
 _WIDTH = 41  # characters of a line's name
 
@@ -55,7 +56,9 @@ def _line(row: Mapping[str, Any], directory: str) -> str:
     if not row["answered"]:
         return f"{name:{_WIDTH}}  –  {row['reason']}. To answer it: {row['needs']}{where}"
     interval = "no interval" if row["lower"] is None else f"{row['lower']:.2f} to {row['upper']:.2f}"
-    return f"{name:{_WIDTH}} {row['value']:5.2f}  ({interval}; {row['n_units']} {row['units']}){where}"
+    wide = row["half_width"] is not None and row["half_width"] > WIDTHS[0]
+    wanted = f", {row['units_for_02'] or 'over 1,000'} for ± {WIDTHS[0]:g}" if wide else ""
+    return f"{name:{_WIDTH}} {row['value']:5.2f}  ({interval}; {row['n_units']} {row['units']}{wanted}){where}"
 
 
 def _beside(result: Result, row: Mapping[str, Any], directory: str) -> list[str]:
