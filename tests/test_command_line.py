@@ -305,7 +305,7 @@ def test_the_examples_of_help_run_one_after_another(place, monkeypatch, capsys):
     then = [
         words for words in commands if words.startswith(("analyze", "report", "status")) and "induction" not in words
     ]
-    assert (len(first), len(then)) == (7, 6)
+    assert (len(first), len(then)) == (8, 6)
     for words in [*first, *(words.replace("runs/mine", "runs/nano") for words in then)]:
         code, said = run(monkeypatch, capsys, *with_options(shlex.split(words), QUICK.get(words.split()[0], ())))
         assert code == 0, f"{words}: {said}"
@@ -318,6 +318,7 @@ WRITES = {
     "cluster": ("cluster", "pythia"),
     "intervene": ("intervene", "pythia"),
     "relate": ("relate", "pythia"),
+    "describe": ("describe", "pythia"),
     "import-heads": ("import-heads", "gone.csv"),
     "import-abilities": ("import-abilities", "gone.json"),
     "audit": ("audit", "pythia"),

@@ -16,6 +16,7 @@ from headway.abilities import CheckpointAbilities
 from headway.attention import HeadScores
 from headway.attention.pattern_job import KeptPatterns
 from headway.attention.spans import SpanScores
+from headway.circuits.description_job import HeadDescriptions
 from headway.circuits.job import HeadCompositions
 from headway.circuits.path_job import HeadPaths
 from headway.clusters import WeightClusters
@@ -40,6 +41,7 @@ FUNCTIONS = {
     "cluster": api.cluster,
     "intervene": api.intervene,
     "relate": api.relate,
+    "describe": api.describe,
     "import-heads": api.import_heads,
     "import-abilities": api.import_abilities,
     "analyze": api.analyze,
@@ -60,6 +62,7 @@ JOBS = {
     "cluster": (WeightClusters,),
     "intervene": (ClusterEffects, PromptAnswers, HeadAblations),
     "relate": (HeadCompositions, HeadPaths),
+    "describe": (HeadDescriptions,),
     "patterns": (KeptPatterns,),
 }
 
@@ -143,6 +146,7 @@ OTHER_DEFAULT_IN_JOB = {
     (SpanScores, "spans"): "the file is read before the job is made",
     (CheckpointAbilities, "corpus"): "the suite's own corpus is taken before the job is made",
     (ClusterEffects, "corpus"): "the suite's own corpus is taken before the job is made",
+    (HeadDescriptions, "corpus"): "the suite's own corpus is taken before the job is made",
     (HeadPaths, "corpus"): "the suite's own corpus is taken before the job is made",
     (HeadAblations, "corpus"): "the suite's own corpus is taken before the job is made",
     (KeptPatterns, "corpus"): "the suite's own corpus is taken before the job is made",

@@ -586,6 +586,60 @@ def relate(
     ]
 
 
+@documented(options.DESCRIBE)
+def describe(
+    suite: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    where: str = options.WHERE.default,
+    corpus: str | None = options.FIRST_TEXTS.default,
+    n_texts: int = options.DESCRIBED_TEXTS.default,
+    repeated_length: int = options.DESCRIBED_LENGTH.default,
+    seed: int = options.DESCRIBED_SEED.default,
+    dtype: str = options.DTYPE.default,
+    device: str = options.DEVICE.default,
+    keep_files: bool = options.KEEP_FILES.default,
+    executor: Executor | None = options.EXECUTOR.default,
+    force: bool = options.FORCE.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> Summary:
+    """Describe each head so that heads of different runs can be compared: weight features, attention and outputs.
+
+    This becomes the table `descriptions` of the run directory. A head has weight features that no basis decides, its attention on the same texts, and how alike its outputs at pairs of tokens
+    are. The study `configuration` compares heads by them.
+
+    Args:
+        {options}
+
+    Returns:
+        How many checkpoints were computed and reused, and which ones failed.
+
+    Raises:
+        HeadwayError: As in `measure`.
+    """
+    from headway import sweep
+    from headway.circuits.description_job import HeadDescriptions
+    from headway.corpora import open_corpus
+
+    require_folder(out)
+    _require_runnable(dtype, device, executor)
+    options.DESCRIBE.require(n_texts=n_texts, repeated_length=repeated_length)
+    opened = open_suite(suite)
+    selected = opened.checkpoints(where)
+    corpus = corpus or opened.corpus or "nano"
+    job = HeadDescriptions(
+        open_corpus(corpus),
+        n_texts=n_texts,
+        repeated_length=repeated_length,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        keep_files=keep_files,
+    )
+    asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
+    return sweep.run(job, selected, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress)
+
+
 @documented(options.IMPORT_HEADS)
 def import_heads(
     files: Sequence[str | PathLike[str]],

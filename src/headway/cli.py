@@ -289,6 +289,15 @@ def relate(out: str, **given: Any) -> None:
     _end(summaries, out)
 
 
+@_command(options.DESCRIBE)
+def describe(out: str, **given: Any) -> None:
+    from headway import api
+
+    with showing() as progress:
+        summary = api.describe(out=out, progress=progress, **given)
+    _end([summary], out)
+
+
 @_command(options.IMPORT_HEADS)
 def import_heads(out: str, **given: Any) -> None:
     from headway import api

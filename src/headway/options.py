@@ -632,6 +632,46 @@ RELATE = Command(
     more="Paths need the table of heads, in which headway measure has scored heads into the same run directory.",
 )
 
+# --- describe -------------------------------------------------------------------------------------------------------
+
+DESCRIBED_TEXTS = replace(
+    N_TEXTS, default=4, help="How many texts of the corpus, and how many of repeated random tokens, a model reads."
+)
+DESCRIBED_LENGTH = replace(
+    REPEATED_LENGTH,
+    default=12,
+    help="How many random tokens are repeated. Texts of the corpus are cut to twice as many tokens.",
+)
+DESCRIBED_SEED = replace(SEED, help="The seed of the repeated random tokens.")
+DESCRIBE = Command(
+    "describe",
+    "Describe each head so that heads of different runs can be compared: weight features, attention and outputs.",
+    (
+        SUITE,
+        OUT,
+        WHERE,
+        FIRST_TEXTS,
+        DESCRIBED_TEXTS,
+        DESCRIBED_LENGTH,
+        DESCRIBED_SEED,
+        DTYPE,
+        DEVICE,
+        KEEP_FILES,
+        *SPREAD,
+        FORCE,
+    ),
+    (
+        (
+            'describe nano --where "step=0,last" --out runs/nano',
+            "Then headway analyze compares heads of a role over runs.",
+        ),
+        (
+            'describe polypythias --where "size=14m,70m step=last" --corpus texts.txt --out runs/mine',
+            "Describe the final heads of two sizes, on texts of your own.",
+        ),
+    ),
+)
+
 # --- import-heads ---------------------------------------------------------------------------------------------------
 
 FILES = Option[tuple[str, ...]](
@@ -704,7 +744,17 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations", "scorecard"),
+    choices=(
+        "development",
+        "roles",
+        "abilities",
+        "weight_clusters",
+        "causes",
+        "ablations",
+        "relations",
+        "configuration",
+        "scorecard",
+    ),
     flag="--study",
 )
 STUDIED_SCORE_FIRST = "prev_self_ratio"
@@ -1018,6 +1068,7 @@ COMMANDS = (
     CLUSTER,
     INTERVENE,
     RELATE,
+    DESCRIBE,
     IMPORT_HEADS,
     IMPORT_ABILITIES,
     ANALYZE,

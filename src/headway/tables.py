@@ -389,6 +389,41 @@ PATHS_COLUMNS = (
     Column("p", pl.Float64(), "probability", "share of heads, itself included, with at least as large a change"),
 )
 
+# Weight features of heads that no basis decides, of the circuits C = W_Q' W_K (qk) and C = W_V' W_O (ov).
+FEATURES_OF_CIRCUITS = {
+    "size": "logarithm of the Frobenius norm",
+    "rank": "entropy of the shares of the squared singular values: the logarithm of the effective rank",
+    "top": "share of the largest squared singular value",
+    "symmetry": "tr(C C) / ‖C‖²: 1 if C is symmetric, -1 if it is antisymmetric",
+    "sign": "sum of the eigenvalues over the sum of their magnitudes, -1 to 1",
+    "first_tokens": "how much its first side reads of the token embeddings: log of their share over that of random directions",
+    "second_tokens": "the same of its second side; of ov, of the unembedding, which it writes to",
+}
+HEAD_FEATURES = tuple(
+    Column(f"{circuit}_{name}", pl.Float64(), "", f"{title}: {meaning}")
+    for circuit, title in (("qk", "what queries and keys match"), ("ov", "what is read and written"))
+    for name, meaning in FEATURES_OF_CIRCUITS.items()
+)
+
+# One row per checkpoint and head: what compares heads of different runs.
+DESCRIPTIONS_COLUMNS = (
+    *CHECKPOINT_COLUMNS,
+    *HEAD_COLUMNS,
+    *HEAD_FEATURES,
+    Column(
+        "attention",
+        pl.List(pl.Float32()),
+        "",
+        "how the attention on the same texts differs from an even one: a vector of norm 1, whose products are cosines",
+    ),
+    Column(
+        "outputs",
+        pl.List(pl.Float32()),
+        "",
+        "how alike the outputs of pairs of tokens are, U-centred: a vector of norm 1, whose products are kernel alignment (CKA)",
+    ),
+)
+
 # One row per checkpoint, grouping of heads, prompt and cluster: the layer's answer with only that cluster's heads.
 PROMPTS_COLUMNS = (
     *CHECKPOINT_COLUMNS,

@@ -268,7 +268,7 @@ def test_commands_that_would_answer_are_commands(tmp_path):
         path.unlink()
     needs = scorecard.study(table, bootstraps=9).tables["axes"]["needs"].drop_nulls()
     commands = [words for text in needs for words in re.findall(r"headway (.*?)(?:, then |$)", text)]
-    assert {command.split()[0] for command in commands} == {"intervene", "measure", "relate", "cluster", "analyze"}
+    assert {command.split()[0] for command in commands} == {"intervene", "measure", "relate", "describe", "analyze"}
     app = typer.main.get_command(cli.app)
     for words in commands:
         name, *rest = shlex.split(words)

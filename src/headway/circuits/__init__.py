@@ -1,1 +1,4 @@
-"""How heads use one another: composition of their weights, and paths on which one head changes another."""
+"""How heads use one another: composition of their weights, and paths on which one head changes another.
+
+`traits` and `responses` describe heads so that those of different runs can be compared.
+"""

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import abilities, ablations, causes, development, relations, roles, scorecard, weight_clusters
+from headway.studies import (
+    abilities,
+    ablations,
+    causes,
+    configuration,
+    development,
+    relations,
+    roles,
+    scorecard,
+    weight_clusters,
+)
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
@@ -16,6 +26,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "causes": causes.study,
     "ablations": ablations.study,
     "relations": relations.study,
+    "configuration": configuration.study,
     "scorecard": scorecard.study,  # the last one: it reads results of others
 }
 
@@ -28,13 +39,14 @@ TABLES: dict[str, frozenset[str]] = {
     "causes": frozenset({"heads", "abilities"}),
     "ablations": frozenset({"ablations"}),
     "relations": relations.TABLES,
+    "configuration": frozenset({"descriptions"}),
     "scorecard": scorecard.TABLES,
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
-OF_ROLES = frozenset({"roles", "abilities", "relations", "scorecard"})
+OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "scorecard"})
 # The studies that read results of others, and what decides their numbers besides tables.
 READS: dict[str, Callable[[RunDirectory], dict[str, object]]] = {"scorecard": scorecard.reads}
 
@@ -47,6 +59,7 @@ def applying(rundir: RunDirectory) -> list[str]:
         "causes": causes.applies,
         "roles": roles.applies,
         "relations": relations.applies,
+        "configuration": configuration.applies,
         "scorecard": scorecard.applies,
     }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
@@ -64,6 +77,7 @@ __all__ = [
     "ablations",
     "applying",
     "causes",
+    "configuration",
     "development",
     "relations",
     "roles",

@@ -25,7 +25,7 @@ _BEHIND = {
     "depths": ("roles", "layers"),
     "composition": ("relations", "circuit"),
     "paths": ("relations", "paths"),
-    "weights": ("configuration", ""),
+    "weights": ("configuration", "classified"),
 }
 
 
@@ -65,7 +65,7 @@ def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> str:
     subject = str(row["score"]) if study == "development" else next(iter(subjects), "")
     if study not in CHAPTERS or not row["answered"] or subject not in subjects:
         return ""
-    return f"#{study}-{subject}" + (f"-{figure}" if figure else "")
+    return f"#{study}-{subject}-{figure}"
 
 
 VIEWS: dict[str, View] = {"lines": View(("axes",), _lines)}

@@ -442,7 +442,7 @@ def _paths(claim: Claim, table: pl.DataFrame | None) -> Line:
 
 def _weights(claim: Claim, table: pl.DataFrame | None) -> Line:
     what = "balanced accuracy of telling the role’s heads by their weights, in runs left out"
-    needs = "headway cluster SUITE --out DIR, then headway analyze DIR --study configuration"
+    needs = "headway describe SUITE --out DIR, then headway analyze DIR"
     if table is None:
         return Line(WEIGHTS, what, reason="the weights of heads were not compared", needs=needs)
     own = table.filter(role=claim.role.name).drop_nulls(["balanced_accuracy", "chance"]).filter(pl.col("chance") < 1)
