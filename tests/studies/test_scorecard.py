@@ -17,7 +17,7 @@ from headway import cli
 from headway.errors import StatisticsError, UsageError
 from headway.known_scores import ROLES
 from headway.store.directory import RunDirectory
-from headway.studies import scorecard
+from headway.studies import Result, scorecard
 from headway.studies.scorecard import agreements, scale
 from headway.studies.scorecard.claims import asked_for
 from headway.studies.scorecard.measures import AXES, MEASURES
@@ -137,6 +137,23 @@ def test_a_mean_over_runs_is_a_t_interval_between_chance_and_perfect():
     assert found.upper == pytest.approx(high)
     assert found.lower <= low + 1e-12  # the lower end is also that of one more run
     assert found.p == pytest.approx(ttest_1samp(2 * x - 1, 0).pvalue)
+
+
+def test_what_left_out_runs_share_widens_their_interval(tmp_path):
+    """The spread by chance of the means of two sizes is that of the mean of all runs, and adds to the runs' scatter."""
+    rundir = in_memory(tmp_path, SAME, seeds=3, sizes=("1m", "4m"))
+    alone = line(scorecard.study(rundir, bootstraps=0), "weights", "runs")
+    configured = Result.load(rundir, "configuration", "heads")
+    half = 1.959963984540054 * 0.1  # a standard deviation of 0.1
+    rows = [{"role": "induction", "size": size, "lower": 0.5 - half, "upper": 0.5 + half} for size in ("1m", "4m")]
+    configured.tables["classification"] = pl.DataFrame(rows)
+    configured.save(rundir)
+    shared = line(scorecard.study(rundir, bootstraps=0), "weights", "runs")
+    scaled = 2 * configured.tables["configuration_runs"]["balanced_accuracy"].to_numpy() - 1
+    error = np.hypot(sem(scaled), 2 * 0.1 / np.sqrt(2))
+    assert shared["value"] == alone["value"] == pytest.approx(scaled.mean())
+    assert shared["p"] == pytest.approx(2 * t.sf(scaled.mean() / error, 5))
+    assert shared["lower"] <= alone["lower"]  # of six runs near 1, that of one more run is lower still
 
 
 def test_runs_that_all_agree_have_an_interval_with_a_width():

@@ -11,6 +11,7 @@ import polars as pl
 
 from headway.errors import HeadwayError, StatisticsError
 from headway.progress import Progress, Silent
+from headway.stats.distributions import normal_quantile
 from headway.store.directory import RunDirectory
 from headway.studies.result import Result
 from headway.studies.roles import applies as roles_apply
@@ -129,9 +130,23 @@ def _weights(rundir: RunDirectory) -> pl.DataFrame | None:
     parts = []
     for subject in Result.saved(rundir, _CONFIGURATION):
         try:
-            table = Result.load(rundir, _CONFIGURATION, subject).tables.get(_OF_RUNS)
+            tables = Result.load(rundir, _CONFIGURATION, subject).tables
         except HeadwayError:
             continue  # a damaged result: analyze makes it again
-        if table is not None:
-            parts.append(table.select("role", "size", "run", "balanced_accuracy", "chance"))
+        if _OF_RUNS in tables:
+            own = tables[_OF_RUNS].select("role", "size", "run", "balanced_accuracy", "chance")
+            parts.append(_with_spread(own, tables.get("classification")))
     return pl.concat(parts).unique(["role", "run"], keep="first", maintain_order=True) if parts else None
+
+
+def _with_spread(runs: pl.DataFrame, of_sizes: pl.DataFrame | None) -> pl.DataFrame:
+    """The runs with `chance_sd`, the standard deviation by chance of their size's mean; null if it was not drawn.
+
+    It is the width of the central 95% of exchanges, as if these were normal.
+    """
+    if of_sizes is None:
+        return runs.with_columns(chance_sd=pl.lit(None, pl.Float64))
+    sd = (pl.col("upper") - pl.col("lower")) / (2 * normal_quantile(0.975))
+    return runs.join(
+        of_sizes.select("role", "size", chance_sd=sd), on=["role", "size"], how="left", maintain_order="left"
+    )

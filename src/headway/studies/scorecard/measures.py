@@ -84,7 +84,7 @@ class Data:
 
     Attributes:
         roles: which heads hold which known roles, as `criteria.held`.
-        weights: `configuration_runs` of the study of configuration.
+        weights: `configuration_runs` of the study of configuration, with `chance_sd`.
     """
 
     ablations: pl.DataFrame | None = None
@@ -448,8 +448,15 @@ def _weights(claim: Claim, table: pl.DataFrame | None) -> Line:
     own = table.filter(role=claim.role.name).drop_nulls(["balanced_accuracy", "chance"]).filter(pl.col("chance") < 1)
     if own.is_empty():
         return Line(WEIGHTS, what, reason="no run could be left out for this role", needs=MORE_RUNS)
-    scaled = scale.of_runs(own["balanced_accuracy"].to_numpy(), own["chance"].to_numpy())
-    return Line(WEIGHTS, what, scaled)
+    observed, chance = own["balanced_accuracy"].to_numpy(), own["chance"].to_numpy()
+    return Line(WEIGHTS, what, scale.of_runs(observed, chance, shared_error=_shared_error(own)))
+
+
+def _shared_error(runs: pl.DataFrame) -> float:
+    """The standard error by chance of the mean over runs, whose classifiers learned from one another's heads in each size."""
+    sizes = runs.group_by("size").agg(pl.first("chance_sd"), n=pl.len()).drop_nulls()
+    error = np.linalg.norm((sizes["n"] * sizes["chance_sd"]).to_numpy()) / runs.height
+    return float(error / (1 - runs["chance"].to_numpy().mean()))
 
 
 def as_rows(claim: Claim, found: Sequence[Line]) -> list[dict[str, Any]]:

@@ -67,19 +67,20 @@ class Pairs(NamedTuple):
     least: float = 0.0
 
 
-def of_runs(observed: Floats, chance: Floats, chance_error: float = 0.0) -> Scaled:
+def of_runs(observed: Floats, chance: Floats, chance_error: float = 0.0, shared_error: float = 0.0) -> Scaled:
     """The mean over runs of a number of each run, from 0 to 1.
 
     Args:
         observed: (runs,).
         chance: (runs,); what chance gives for each of them.
         chance_error: the standard error that the mean of the scaled numbers has by chance alone, if that is known.
+        shared_error: that of what all runs share, if they are not independent. Their scatter does not show it.
     """
     scaled = (observed - chance) / (1 - chance)
     n, value = len(scaled), float(scaled.mean())
     if n < 2:
         return Scaled(value, None, None, None, float(observed.mean()), float(chance.mean()), None, n, 0, (None, None))
-    error = max(float(scaled.std(ddof=1)) / np.sqrt(n), chance_error)
+    error = float(np.hypot(max(float(scaled.std(ddof=1)) / np.sqrt(n), chance_error), shared_error))
     one_more = np.append(scaled, 0.0)
     cautious = float(one_more.mean() - t_quantile(0.975, n) * one_more.std(ddof=1) / np.sqrt(n + 1))
     p = float(t_p(value / error, n - 1)) if error > 0 else None
