@@ -45,6 +45,7 @@ FUNCTIONS = {
     "import-heads": api.import_heads,
     "import-abilities": api.import_abilities,
     "analyze": api.analyze,
+    "scorecard": api.scorecard,
     "report": api.report,
     "power": api.power,
     "audit": api.audit,
@@ -75,6 +76,7 @@ NOT_IN_PYTHON = {
         for name in ("workers", "ray", "ray_address", "ray_cpus", "ray_gpus")
         if (command, name) != ("cluster", "ray_gpus")  # which no command has: weights are clustered on CPUs
     },
+    ("scorecard", "json"): "Python returns the result",
     ("nano train", "preset"): "Python calls it `recipe`, because it takes a recipe of one's own, too",
 }
 NOT_ON_THE_COMMAND_LINE = {
@@ -337,7 +339,7 @@ def test_every_option_of_the_command_reaches_the_python_function(command, monkey
     real = FUNCTIONS[command.name]
     package = {"nano train": "nano", "nano data": "nano"}.get(command.name, "api")
     monkeypatch.setattr(f"headway.{package}.{real.__name__}", function)
-    own = [option for option in command.options if option not in options.SPREAD]
+    own = [option for option in command.options if option not in (*options.SPREAD, options.CARD_JSON)]
     given = {option.name: words_for(option) for option in own}
     with pytest.raises(Reached):
         APP(args=[*command.name.split(), *(word for words, _ in given.values() for word in words)])

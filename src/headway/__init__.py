@@ -31,6 +31,7 @@ __all__ = [
     "power",
     "relate",
     "report",
+    "scorecard",
     "status",
 ]
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         power,
         relate,
         report,
+        scorecard,
         status,
     )
     from headway.attention import head_scores

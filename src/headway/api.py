@@ -781,7 +781,7 @@ def analyze(
     from dataclasses import replace
 
     from headway.stats.threads import one_core
-    from headway.studies import OF_ROLES, OF_SCORES, STUDIES, TABLES, applying, reuse, stacks
+    from headway.studies import OF_ROLES, OF_SCORES, READS, STUDIES, TABLES, applying, reuse, stacks
 
     progress = progress or Silent()
     rundir = RunDirectory(directory).require()
@@ -811,7 +811,8 @@ def analyze(
         ]:
             stack = stacks.stack_of(part)
             given = {"bootstraps": bootstraps, "seed": seed, **subject}
-            made = reuse.making(given | ({"stack": stack} if stack else {}))
+            read = READS[name](rundir) if name in READS else {}
+            made = reuse.making(given | ({"stack": stack} if stack else {}) | ({"read": read} if read else {}))
             found = None if force else reuse.saved(rundir, name, sources, made)
             if found is None:
                 with one_core():
@@ -845,6 +846,52 @@ def _require_scores(scores: Sequence[str]) -> None:
     unknown = [score for score in scores if score not in SCORES]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not a score; the scores are {', '.join(SCORES)}")
+
+
+@documented(options.SCORECARD)
+def scorecard(
+    directory: str | PathLike[str],
+    *,
+    scores: Sequence[str] = options.CARD_SCORES.default,
+    roles: Sequence[str] = options.CARD_ROLES.default,
+    against: str | PathLike[str] | None = options.AGAINST.default,
+    bootstraps: int = options.CARD_DRAWS.default,
+    seed: int = options.RESAMPLING_SEED.default,
+    progress: Progress | None = options.PROGRESS.default,
+) -> Result:
+    """Say on which axes claims about heads generalize, from chance (0) to perfect (1).
+
+    The result is saved in `DIR/analysis/scorecard/`. Nothing is written to the directory that it stands beside.
+
+    Args:
+        {options}
+
+    Returns:
+        The scorecard. Its table `axes` has a row for each claim and measure, and `values["card"]` the same as dicts.
+
+    Raises:
+        RunDirectoryError: A directory is not a run directory, or has no heads table.
+        StatisticsError: A heads table has none of the scores.
+        UsageError: A role or a score is unknown, or a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
+    """
+    from dataclasses import replace
+
+    from headway.studies import READS, TABLES, reuse, stacks
+    from headway.studies.scorecard import NAME, compare, study
+
+    options.SCORECARD.require(bootstraps=bootstraps)
+    given: dict[str, Any] = {"roles": _each(roles), "scores": _each(scores), "bootstraps": bootstraps, "seed": seed}
+    rundir = RunDirectory(directory).require()
+    beside = None if against is None else RunDirectory(against).require()
+    sources = {table: rundir.contents(table) for table in sorted(TABLES[NAME] & set(rundir.tables()))}
+    read = READS[NAME](rundir)
+    own = study(stacks.each_stack(rundir, NAME)[0], progress=progress, **given)
+    if beside is not None:
+        other = study(stacks.each_stack(beside, NAME)[0], progress=progress, **given)
+        own = compare(own, other, str(directory), str(against))
+    result = replace(own, sources=sources, made=reuse.making(given | {"read": read, "against": str(against or "")}))
+    result.save(rundir)
+    return result
 
 
 @documented(options.POWER)

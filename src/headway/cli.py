@@ -326,6 +326,21 @@ def analyze(directory: str, **given: Any) -> None:
     _echo(f"Next: headway report {directory}")
 
 
+@_command(options.SCORECARD)
+def scorecard(directory: str, json: bool, **given: Any) -> None:
+    from headway import api
+    from headway.studies.scorecard.words import as_document, as_text
+
+    with showing() as progress:
+        result = api.scorecard(directory, progress=progress, **given)
+    if json:
+        typer.echo(as_document(result))
+        return
+    for line in as_text(result):
+        _echo(line)
+    _echo(f"The numbers are in {directory}/analysis/{result.key}.json. Next: headway report {directory}")
+
+
 @_command(options.REPORT)
 def report(**given: Any) -> None:
     from headway import api

@@ -753,6 +753,7 @@ STUDIES = Option[tuple[str, ...]](
         "ablations",
         "relations",
         "configuration",
+        "scorecard",
     ),
     flag="--study",
 )
@@ -799,6 +800,34 @@ ANALYZE = Command(
         ),
         ("analyze runs/mine --bootstraps 0", "Leave out intervals and tests, for a first look."),
     ),
+)
+CARD_SCORES = Option[tuple[str, ...]](
+    "scores",
+    (),
+    "A score that is put on the axes as a role of its own name. It leaves out the known roles.",
+    Takes.SEVERAL,
+    "name",
+    flag="--score",
+)
+CARD_ROLES = replace(
+    ROLES, help="A role: NAME, which leaves out the others, NAME=SCORE, or NAME=SCORE>LEVEL for a level of your own."
+)
+AGAINST = Option[str | None]("against", None, "Another run directory, whose scorecard stands beside.", unit="dir")
+CARD_DRAWS = replace(
+    BOOTSTRAPS, help="How many draws of what chance gives; 0 leaves out the axes that need them.", unit="draws"
+)
+CARD_JSON = Option("json", False, "Print the scorecard as JSON.", Takes.SWITCH)
+SCORECARD = Command(
+    "scorecard",
+    "Say on which axes claims about heads generalize, from chance (0) to perfect (1).",
+    (DIRECTORY, CARD_SCORES, CARD_ROLES, AGAINST, CARD_DRAWS, RESAMPLING_SEED, CARD_JSON),
+    (
+        ("scorecard runs/mine", "A line for each role and axis. headway report adds the chapter."),
+        ("scorecard runs/mine --role induction --json", "The numbers of one role."),
+        ("scorecard runs/mine --score copying --against runs/other", "One score, in two run directories."),
+    ),
+    more="The axes are functional, developmental, positional, relational and configurational (Trott 2025). An axis that the data "
+    "cannot answer says what would.",
 )
 PILOT = replace(DIRECTORY, help="A run directory that has been analysed: the pilot.")
 QUESTION = Option(
@@ -1043,6 +1072,7 @@ COMMANDS = (
     IMPORT_HEADS,
     IMPORT_ABILITIES,
     ANALYZE,
+    SCORECARD,
     REPORT,
     POWER,
     AUDIT,

@@ -12,6 +12,7 @@ from headway.reporting.parts import Table
 class Cell(NamedTuple):
     text: str
     number: bool = False
+    link: str = ""
 
 
 class Listing(NamedTuple):
@@ -40,10 +41,16 @@ def headings(table: Table) -> list[Cell]:
 
 def cells(table: Table) -> list[list[Cell]]:
     """Cells of the columns that have a heading, row by row."""
-    frame = table.frame.select(list(table.headings))
     return [
-        [Cell(number(value), dtype.is_numeric()) for value, dtype in zip(row, frame.dtypes, strict=True)]
-        for row in frame.iter_rows()
+        [
+            Cell(
+                number(row[name]),
+                table.frame[name].dtype.is_numeric(),
+                row[table.links[name]] if name in table.links else "",
+            )
+            for name in table.headings
+        ]
+        for row in table.frame.iter_rows(named=True)
     ]
 
 

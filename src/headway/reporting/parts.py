@@ -93,7 +93,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of numbers: the columns that have a heading. Long tables are folded."""
+    """A table of numbers: the columns that have a heading. Long tables are folded.
+
+    `links` names, for a column whose cells are links, the column of their addresses in the page; "" is no link.
+    """
 
     name: str
     title: str
@@ -101,6 +104,7 @@ class Table:
     headings: Mapping[str, str]
     sentence: str = ""
     folded: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

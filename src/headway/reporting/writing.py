@@ -28,6 +28,7 @@ CHAPTERS = {
     "ablations": "headway.reporting.ablations",
     "relations": "headway.reporting.relations",
     "configuration": "headway.reporting.configuration",
+    "scorecard": "headway.reporting.scorecard",
     "development": "headway.reporting.development",
     "weight_clusters": "headway.reporting.weight_clusters",
 }

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import abilities, ablations, causes, configuration, development, relations, roles, weight_clusters
+from headway.studies import (
+    abilities,
+    ablations,
+    causes,
+    configuration,
+    development,
+    relations,
+    roles,
+    scorecard,
+    weight_clusters,
+)
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
@@ -17,6 +27,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "ablations": ablations.study,
     "relations": relations.study,
     "configuration": configuration.study,
+    "scorecard": scorecard.study,  # the last one: it reads results of others
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
@@ -29,12 +40,15 @@ TABLES: dict[str, frozenset[str]] = {
     "ablations": frozenset({"ablations"}),
     "relations": relations.TABLES,
     "configuration": frozenset({"descriptions"}),
+    "scorecard": scorecard.TABLES,
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
-OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration"})
+OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "scorecard"})
+# The studies that read results of others, and what decides their numbers besides tables.
+READS: dict[str, Callable[[RunDirectory], dict[str, object]]] = {"scorecard": scorecard.reads}
 
 
 def applying(rundir: RunDirectory) -> list[str]:
@@ -46,6 +60,7 @@ def applying(rundir: RunDirectory) -> list[str]:
         "roles": roles.applies,
         "relations": relations.applies,
         "configuration": configuration.applies,
+        "scorecard": scorecard.applies,
     }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
 
@@ -53,6 +68,7 @@ def applying(rundir: RunDirectory) -> list[str]:
 __all__ = [
     "OF_ROLES",
     "OF_SCORES",
+    "READS",
     "STUDIES",
     "TABLES",
     "Finding",
@@ -65,5 +81,6 @@ __all__ = [
     "development",
     "relations",
     "roles",
+    "scorecard",
     "weight_clusters",
 ]
