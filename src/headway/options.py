@@ -704,7 +704,7 @@ STUDIES = Option[tuple[str, ...]](
     (),
     "The studies to run; if not given, all that have a table.",
     Takes.WORDS,
-    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations"),
+    choices=("development", "roles", "abilities", "weight_clusters", "causes", "ablations", "relations", "suites"),
     flag="--study",
 )
 STUDIED_SCORE_FIRST = "prev_self_ratio"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headway.store.directory import RunDirectory
-from headway.studies import abilities, ablations, causes, development, relations, roles, weight_clusters
+from headway.studies import abilities, ablations, causes, development, relations, roles, suites, weight_clusters
 from headway.studies.result import Finding, Result
 
 STUDIES: dict[str, Callable[..., Result]] = {
@@ -16,6 +16,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "causes": causes.study,
     "ablations": ablations.study,
     "relations": relations.study,
+    "suites": suites.study,
 }
 
 # The tables of a run directory that each study can say something about; one of them is enough.
@@ -27,12 +28,13 @@ TABLES: dict[str, frozenset[str]] = {
     "causes": frozenset({"heads", "abilities"}),
     "ablations": frozenset({"ablations"}),
     "relations": relations.TABLES,
+    "suites": frozenset({"heads"}),
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
-OF_ROLES = frozenset({"roles", "abilities", "relations"})
+OF_ROLES = frozenset({"roles", "abilities", "relations", "suites"})
 
 
 def applying(rundir: RunDirectory) -> list[str]:
@@ -43,6 +45,7 @@ def applying(rundir: RunDirectory) -> list[str]:
         "causes": causes.applies,
         "roles": roles.applies,
         "relations": relations.applies,
+        "suites": suites.applies,
     }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
 
@@ -61,5 +64,6 @@ __all__ = [
     "development",
     "relations",
     "roles",
+    "suites",
     "weight_clusters",
 ]
