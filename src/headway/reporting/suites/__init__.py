@@ -11,7 +11,7 @@ from headway.reporting.suites.frames import VIEWS
 from headway.studies import Result
 from headway.text import count
 
-_TITLE = "Suites: do roles arise after the same number of tokens?"
+_TITLE = "Suites: do roles arise after as much training?"
 _METHODS = [
     "A role’s level is the same in all suites: the largest of the levels that the untrained heads of each suite give. So no untrained "
     "head of any suite passes it.",
@@ -39,7 +39,10 @@ def chapter(result: Result) -> Chapter:
     """Return the chapter of the result."""
     context = Context(result, VIEWS)
     sections = [figures.compared(context), figures.followed(context)]
-    shown_by = {("compared", finding.name): "suite-onsets" for finding in result.findings("compared")}
+    # The figure shows one role until the reader chooses another, so it stands beside the findings on that role alone.
+    first = next(iter(result.values["roles"]))
+    compared = [finding for finding in result.findings("compared") if finding.values.get("role") == first]
+    shown_by = {("compared", finding.name): "suite-onsets" for finding in compared}
     runs = context.tables["runs"]
     return Chapter(
         study=result.study,

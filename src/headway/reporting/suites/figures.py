@@ -11,7 +11,7 @@ from headway.reporting.context import Context
 from headway.reporting.parts import Control, Figure, Item, Layout, Section, Table
 from headway.reporting.suites.frames import STEPS, TOKENS, colours
 
-_ROW = 10  # pixels of a run's bar
+_ROW = 14  # pixels of a run's bar
 _X_TITLE = "Tokens seen, or training step + 1 (log scale)"
 
 
@@ -44,7 +44,7 @@ def compared(context: Context) -> Section:
     section = context.section(
         "compared", "Do roles arise at the same time in all suites?", _compared(context), about="compared"
     )
-    onsets = [finding.text for unit in ("tokens", "step") for finding in context.result.findings(f"onset_{unit}")]
+    onsets = [finding.text for finding in context.result.findings("onset")]
     return Section(section.name, section.title, [*section.lead, *onsets], section.items)
 
 
@@ -59,8 +59,8 @@ def _compared(context: Context) -> Iterator[Item]:
             "unit": "By",
             "first": "One suite",
             "second": "The other",
-            "n_first": "Its runs (one)",
-            "n_second": "Its runs (other)",
+            "n_first": "Runs of the one",
+            "n_second": "of the other",
             "sizes": "Within sizes",
             "ratio": "Factor",
             "lower": "95% from",
@@ -115,7 +115,7 @@ def _onsets(context: Context) -> Figure:
         ("suite:N", "suite"), ("run:N", "run"), ("lower:Q", "after step", ",d"), ("upper:Q", "by step", ",d"),
         ("lower_tokens:Q", "after tokens", ",d"), ("upper_tokens:Q", "by tokens", ",d"),
     )  # fmt: skip
-    y = alt.Y("label:N", title="Size · seed", sort=alt.Undefined, axis=alt.Axis(labelLimit=140))
+    y = alt.Y("label:N", title="Size · seed", sort=alt.Undefined, axis=alt.Axis(labelOverlap=False))
     placed = {"y": y, "color": forms.by_name("suite", "Suite", colours(suites)), "tooltip": tooltip}
     bars = chart.mark_bar(height=7, cornerRadius=3).encode(x=x, x2=alt.X2("end:Q"), opacity=alt.value(0.9), **placed)
     # Hidden rather than filtered: a layer without rows has no range, of which Vega warns.
@@ -123,18 +123,19 @@ def _onsets(context: Context) -> Figure:
         x=alt.X("end:Q"), opacity=alt.condition("datum.open", alt.value(0.9), alt.value(0)), **placed
     )
     both = bars + later
-    faceted = forms.panels(both.properties(height=alt.Step(_ROW)), "suite", suites).resolve_scale(y="independent")
+    rows = alt.Y("suite:N", title=None, sort=suites)
+    small = bars.encode(y=rows, yOffset=alt.YOffset("label:N"))
     return Figure(
         name="suite-onsets",
         title="When each run’s first head takes a role and keeps it",
         sentence="A bar spans the time between the two checkpoints in which the onset lies. A triangle marks a run without an onset. "
         "A bar that reaches back to 0 tokens starts at a tenth of its end." + _without_tokens(context),
         alt="Bars of the time in which a role arises, a row a run, a panel a suite, on an axis of tokens or of steps.",
-        chart=faceted,
+        chart=forms.panels(both.properties(height=alt.Step(_ROW)), "suite", suites),
         tables=(table,),
         controls=(context.control(table, "role", "Role"), _axis(context, table)),
         layout=_panels(context, 300),
-        small=both.properties(height=forms.SMALL_HEIGHT),
+        small=small.properties(height=forms.SMALL_HEIGHT),
     )
 
 
@@ -149,7 +150,7 @@ def _curves(context: Context) -> Figure:
     x, y = axes.log_x("x", _X_TITLE), alt.Y("value:Q", title="Score of the strongest head")
     runs, means = forms.base(table, "datum.kind == 'run'"), forms.base(table, "datum.kind == 'mean'")
     sizes = alt.Scale(domain=list(context.sizes))
-    colour = alt.Color("size:O", title="Size", scale=sizes, legend=alt.Legend(orient="top"))
+    colour = alt.Color("size:O", title="Size", scale=sizes, legend=alt.Legend(orient="top", symbolOpacity=1))
     tooltip = forms.tips(
         ("suite:N", "suite"), ("size:N", "size"), ("step:Q", "step", ",d"), ("tokens_seen:Q", "tokens", ",d"),
         ("value:Q", "mean of runs", ".3~f"), ("n_runs:Q", "runs"),

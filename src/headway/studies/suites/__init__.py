@@ -72,7 +72,7 @@ def study(
     result.tables["onsets"] = onsets.typical(firsts)
     result.tables["ratios"] = onsets.ratios(firsts, names)
     result.tables["trajectories"] = followed = trajectories.strongest(table, runs, shared)
-    result.tables["trajectory_means"] = trajectories.means(followed)
+    result.tables["trajectory_means"] = trajectories.means(followed, shared)
     if not firsts["upper_tokens"].count():
         result.leave_out("tokens", "the tokens seen are unknown in every suite", ())
     findings(result)

@@ -9,7 +9,7 @@ import polars as pl
 
 from headway.studies.prose import LEVEL, capital, digits, p_text
 from headway.studies.result import Result
-from headway.text import count
+from headway.text import count, listed
 
 _UNITS = {"tokens": "tokens", "step": "steps"}
 _SHORT = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -19,11 +19,10 @@ def findings(result: Result) -> None:
     """Add the findings. Tokens come first, since steps of suites with different batches are not comparable."""
     ratios, onsets = result.tables["ratios"], result.tables["onsets"]
     for role in result.values["roles"]:
-        for unit in ("tokens", "step"):
-            rows = ratios.filter(pl.col("role") == role, pl.col("unit") == unit)
-            for row in rows.iter_rows(named=True):
-                _compared(result, row)
-            _typical(result, onsets.filter(pl.col("role") == role, pl.col("unit") == unit), role, unit)
+        of_role = ratios.filter(pl.col("role") == role)
+        for row in _by_tokens_or_steps(of_role):
+            _compared(result, row)
+        _typical(result, onsets.filter(pl.col("role") == role), role)
     result.find(
         "compared",
         "caveat",
@@ -32,6 +31,12 @@ def findings(result: Result) -> None:
         "Tokens of different tokenizers are not the same amount of text.",
         key=False,
     )
+
+
+def _by_tokens_or_steps(ratios: pl.DataFrame) -> list[dict[str, Any]]:
+    """The comparison of each pair by tokens, or by steps where tokens give none. The table has both."""
+    pairs = ratios.partition_by("first", "second", maintain_order=True)
+    return [pair.sort(pl.col("ratio").is_null(), pl.col("unit") == "step").row(0, named=True) for pair in pairs]
 
 
 def _compared(result: Result, row: Mapping[str, Any]) -> None:
@@ -47,7 +52,7 @@ def _compared(result: Result, row: Mapping[str, Any]) -> None:
         _answer(row),
         f"The factor is {_factor(row['ratio'])} (95% interval {_factor(row['lower'])} to {_factor(row['upper'])}, "
         f"{p_text(row['p_holm'])} after Holm’s correction).",
-        f"It rests on {count(row['n_first'], 'run')} of {row['first']} and {row['n_second']} of {row['second']}.",
+        f"It comes from {count(row['n_first'], 'run')} of {row['first']} and {row['n_second']} of {row['second']}.",
         f"Runs are compared within the sizes that both have: {row['sizes']}."
         if row["sizes"]
         else "The suites have no size in common, so that sizes may explain it.",
@@ -73,31 +78,37 @@ def _factor(value: float | None) -> str:
     return digits(value)
 
 
-def _typical(result: Result, rows: pl.DataFrame, role: str, unit: str) -> None:
-    if rows.is_empty():
-        return
-    said = [_suite_words(row, unit) for row in rows.iter_rows(named=True)]
+def _typical(result: Result, onsets: pl.DataFrame, role: str) -> None:
+    unit = (
+        "tokens"
+        if onsets.filter(pl.col("unit") == "tokens")["suite"].n_unique() == len(result.values["suites"])
+        else "step"
+    )
+    rows = onsets.filter(pl.col("unit") == unit).to_dicts()
     result.find(
-        f"onset_{unit}",
+        "onset",
         role,
-        f"{capital(role)} heads arise and stay in {', in '.join(said)}.",
-        *(words for row in rows.iter_rows(named=True) if (words := _median_words(row, unit))),
+        f"{capital(role)} heads arise and stay in {listed([_reached(row) for row in rows])}.",
+        *(words for row in rows if (words := _median_words(row))),
         key=False,
-        suites=rows.to_dicts(),
+        suites=rows,
     )
 
 
-def _suite_words(row: Mapping[str, Any], unit: str) -> str:
-    return f"{row['n_reached']} of {count(row['n'], 'run')} of {row['suite']}"
+def _reached(row: Mapping[str, Any]) -> str:
+    return f"{row['n_reached'] or 'none'} of {count(row['n'], 'run')} of {row['suite']}"
 
 
-def _median_words(row: Mapping[str, Any], unit: str) -> str | None:
+def _median_words(row: Mapping[str, Any]) -> str | None:
     if row["lower"] is None:
         return None
-    low, high = (_amount(row[end], unit) for end in ("lower", "upper"))
+    low, high = (_amount(row[end], row["unit"]) for end in ("lower", "upper"))
     if row["median"] is None:
-        return f"In all runs of {row['suite']} the onset may lie at one time, between {low} and {high}."
-    return f"The median of {row['suite']} is {_amount(row['median'], unit)} (95% interval {low} to {high})."
+        when = f"at {low}" if low == high else f"between {low} and {high}"
+        return (
+            f"The checkpoints of {row['suite']} cannot tell its runs apart: all may have the onset at one time, {when}."
+        )
+    return f"The median of {row['suite']} is {_amount(row['median'], row['unit'])} (95% interval {low} to {high})."
 
 
 def _amount(value: float, unit: str) -> str:
