@@ -124,9 +124,11 @@ class WeightClusters:
             identities[one.key] = files.identity
             return weights
 
+        previous = self.previous.get(checkpoint.key)
+        both = [one for one in (checkpoint, previous) if one is not None]
         with ExitStack() as stack:
+            stack.enter_context(suites.room_for(both, self.keep_files))
             weights = opened(checkpoint, stack)
-            previous = self.previous.get(checkpoint.key)
             before = None
             if previous is not None:
                 try:
