@@ -98,11 +98,17 @@ def _circuit(kind: str, now: _Sides, before: _Sides | None) -> Iterator[Describe
 
 def _rotations(now: _Sides, before: _Sides) -> Change:
     """Rotation of each head's two subspaces: root of the mean squared sine of the principal angles."""
-    shares = []
-    for side, old in ((now.own, before.own), (now.common, before.common)):
-        cosines = side.frame @ old.frame.transpose(0, 2, 1)
-        shared_part = (cosines**2).sum(axis=(1, 2))
-        ranks = [(frame**2).sum(axis=(1, 2)) for frame in (side.frame, old.frame)]
-        shares.append((ranks[0] + ranks[1] - 2 * shared_part) / (2 * side.frame.shape[1]))
+    shares = [_rotated(side, old) for side, old in ((now.own, before.own), (now.common, before.common))]
     heads = np.sqrt(np.maximum((shares[0] + shares[1]) / 2, 0))
     return Change(heads, None, float(heads.mean()), float(heads.max()))
+
+
+def _rotated(side: Side, old: Side) -> Floats:
+    """(H,) mean squared sine of the principal angles between each head's subspace and its earlier one."""
+    n_heads, d, _ = side.shape
+    found = np.empty(n_heads)
+    for head in range(n_heads):
+        frame, before = side.frame(head), old.frame(head)
+        shared_part = ((frame @ before.T) ** 2).sum()
+        found[head] = ((frame**2).sum() + (before**2).sum() - 2 * shared_part) / (2 * d)
+    return found
