@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headway.options import NULLS
 from table import Row, main, show
 
 MIB, GIB = 2**20, 2**30
@@ -116,12 +117,12 @@ def _write_shard(path: Path, tensors: Mapping[str, tuple[int, ...]], drawn: tupl
 # --- the processes that are watched ---------------------------------------------------------------------------------
 
 
-def cluster(folder: Path, layers: tuple[int, ...], tokens: int) -> None:
-    """Cluster some layers as `headway cluster` does by default."""
+def cluster(folder: Path, layers: tuple[int, ...], nulls: int) -> None:
+    """Cluster some layers as `headway cluster` does, with `nulls` draws."""
     from headway.clusters import WeightClusters
     from headway.models import HeadWeights
 
-    job = WeightClusters(layers=layers)
+    job = WeightClusters(layers=layers, nulls=nulls)
     started()
     weights = HeadWeights(folder)
     job.rows(weights, weights.geometry)
@@ -158,9 +159,9 @@ class Peak(NamedTuple):
     seconds: float
 
 
-def watched(what: str, folder: Path, layers: tuple[int, ...], tokens: int) -> Peak:
-    """Run one of `CHILDREN` in a process, and watch its memory."""
-    words = [sys.executable, __file__, "--child", what, str(folder), ",".join(map(str, layers)), str(tokens)]
+def watched(what: str, folder: Path, layers: tuple[int, ...], n: int) -> Peak:
+    """Run one of `CHILDREN` in a process with `n` draws or tokens, and watch its memory."""
+    words = [sys.executable, __file__, "--child", what, str(folder), ",".join(map(str, layers)), str(n)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -203,7 +204,7 @@ def rows(quick: bool = False, sizes: tuple[str, ...] = ("1.4b", "12b")) -> Itera
             folder = Path(temporary)
             write_sparse(folder, shape, layers)
             whole, largest = sum(map(n_bytes, shape.tensors.values())), max(map(n_bytes, shape.tensors.values()))
-            found = watched("cluster", folder, layers, 0)
+            found = watched("cluster", folder, layers, 19 if quick else NULLS.default)
             yield Row(
                 f"cluster {len(layers)} of {shape.layers} layers of {size}, {whole / GIB:.1f} GiB in float16",
                 f"{found.anonymous / largest:.2f}", "anonymous memory over the largest tensor", "below 1.5",
