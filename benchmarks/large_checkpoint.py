@@ -118,14 +118,14 @@ def _write_shard(path: Path, tensors: Mapping[str, tuple[int, ...]], drawn: tupl
 
 
 def cluster(folder: Path, layers: tuple[int, ...], nulls: int) -> None:
-    """Cluster some layers as `headway cluster` does, with `nulls` draws."""
+    """Cluster some layers as `headway cluster` does, with `nulls` draws, beside the step before: the same files stand for it."""
     from headway.clusters import WeightClusters
     from headway.models import HeadWeights
 
     job = WeightClusters(layers=layers, nulls=nulls)
     started()
     weights = HeadWeights(folder)
-    job.rows(weights, weights.geometry)
+    job.rows(weights, weights.geometry, HeadWeights(folder), 0)
 
 
 def measure(folder: Path, layers: tuple[int, ...], tokens: int) -> None:

@@ -56,6 +56,10 @@ class Side(NamedTuple):
         """H, d, N."""
         return (len(self.of), *self.weights.shape[1:])
 
+    def without_weights(self) -> Side:
+        """The same side, whose spectra are known but whose frames are not."""
+        return self._replace(weights=np.empty((0, *self.weights.shape[1:]), self.weights.dtype))
+
     def frame(self, head: int) -> Floats:
         """(d, N) orthonormal rows that span the rows of a head's W."""
         return np.asarray(self.whitening[head] @ self.weights[self.of[head]].astype(np.float64), dtype=np.float64)
