@@ -14,7 +14,7 @@ import table
 BENCHMARKS = (
     "attention", "sweep", "stacking", "clusters", "published", "partitions", "stats", "published_fits",
     "cluster_truth", "onset_coverage", "scorecard_coverage", "prediction", "smooths", "causes_null",
-    "loss_alarms", "composition",
+    "loss_alarms", "composition", "large_checkpoint",
 )  # fmt: skip
 
 

@@ -54,7 +54,9 @@ class PlantedWeights:
 
     @property
     def geometry(self) -> SimpleNamespace:
-        return SimpleNamespace(n_layers=1, n_heads=self.n_heads, n_params=1000, stack="decoder")
+        return SimpleNamespace(
+            n_layers=1, n_heads=self.n_heads, n_params=1000, stack="decoder", head_dim=2, hidden_size=7
+        )
 
     @property
     def stacks(self) -> list[PlantedWeights]:

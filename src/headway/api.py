@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway import options
-from headway.errors import CheckpointError, UsageError
+from headway.errors import CheckpointError, HeadwayError, RunDirectoryError, StatisticsError, UsageError
 from headway.options import documented
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, require_folder
-from headway.text import count
+from headway.store.suite_folders import UNNAMED, of_suite, suites_of
+from headway.text import count, listed
 
 if TYPE_CHECKING:
     from headway.attention.patterns import Pattern
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from headway.interventions.head_choice import HeadChoice
     from headway.interventions.prompts import Prompt
     from headway.interventions.selection import Choice
+    from headway.store.suite_folders import SeveralSuites
     from headway.studies import Result
     from headway.studies.development.power import Power
     from headway.suites import Checkpoint, Suite
@@ -131,7 +133,7 @@ def measure(
         jobs.append(CheckpointAbilities(texts, abilities=asked_abilities(tuple(words)), **common))
     checkpoints = opened.checkpoints(where)
     _warn_of_flagged(checkpoints)
-    rundir = RunDirectory(out)
+    rundir = of_suite(RunDirectory(out), opened.name, [job.table for job in jobs])
     for job in jobs:
         if isinstance(job, CheckpointAbilities):
             job.require_own_names(rundir)
@@ -316,7 +318,8 @@ def intervene(
     require_folder(out)
     _require_runnable(dtype, device, executor)
     options.INTERVENE.require(operations=operations, convention=convention, k=k, n_texts=n_texts, controls=controls)
-    opened, rundir = open_suite(suite), RunDirectory(out)
+    opened = open_suite(suite)
+    rundir = of_suite(RunDirectory(out), opened.name, ())
     selected = opened.checkpoints(where)
     corpus = corpus or opened.corpus or "nano"
     if heads != options.ABLATED_HEADS.default:
@@ -552,7 +555,8 @@ def relate(
     options.RELATE.require(
         relations=asked_for, replacements=_each(replacements), n_texts=n_texts, repeated_length=repeated_length, controls=controls
     )  # fmt: skip
-    opened, rundir = open_suite(suite), RunDirectory(out)
+    opened = open_suite(suite)
+    rundir = of_suite(RunDirectory(out), opened.name, ())
     selected = opened.checkpoints(where)
     asked = _asked(suite, where, device=device, executor=executor)
     jobs: list[tuple[sweep.Job, dict[str, Any]]] = []
@@ -676,7 +680,7 @@ def import_heads(
     require_folder(out)
     if first_layer not in (None, 0, 1):
         raise UsageError(f"--first-layer is 0 or 1, not {first_layer}")
-    rundir, sources = RunDirectory(out), open_sources(files)
+    rundir, sources = of_suite(RunDirectory(out), suite, ["heads"]), open_sources(files)
     reading: dict[str, Any] = {"suite": suite} | ({"columns": columns} if columns else {})
     reading |= {} if first_layer is None else {"first_layer": first_layer}
     identity = {**reading, "imported": [source.identity() for source in sources]}
@@ -730,7 +734,7 @@ def import_abilities(
     from headway.published.storing import heads_of, store_abilities, stored_rows_of
 
     require_folder(out)
-    rundir, sources = RunDirectory(out), open_sources(files)
+    rundir, sources = _of_abilities(RunDirectory(out), suite), open_sources(files)
     reading = {"suite": suite} | ({"columns": columns} if columns else {})
     if (rows := stored_rows_of(rundir, sources, reading)) is not None:
         return rows
@@ -739,6 +743,24 @@ def import_abilities(
     heads = heads_of(rundir)
     _warn_of([*found.doubts, *compared(found.rows, heads)])
     return store_abilities(found.rows, sources, reading, rundir, geometry=heads, force=force)
+
+
+def _of_abilities(rundir: RunDirectory, suite: str) -> RunDirectory:
+    """Where imported abilities of `suite` belong: beside the heads of the same runs.
+
+    Raises:
+        UsageError: the directory holds several suites, and none was named.
+    """
+    from headway.tables import IMPORTED_ABILITIES
+
+    there = suites_of(rundir)
+    if suite != UNNAMED or suite in there:
+        return of_suite(rundir, suite, [IMPORTED_ABILITIES])
+    if len(there) > 1:
+        raise UsageError(
+            f"{rundir.path} holds the suites {listed(list(there))}. Say with --suite which one the abilities are of"
+        )
+    return rundir
 
 
 def _warn_of(doubts: Sequence[str]) -> None:
@@ -767,29 +789,90 @@ def analyze(
     The results lie in `DIR/analysis/STUDY/`, one for each score that is studied, and for each stack of heads that has it. A
     saved result of the same tables with the same options, from the same version of headway, is reused.
 
+    Of several suites in the directory, each is studied by itself, and its results lie in its own folder. The study `suites`
+    compares them.
+
     Args:
         {options}
 
     Returns:
-        The results of this call by STUDY/SUBJECT, such as `development/prev_self_ratio`.
+        The results of this call by STUDY/SUBJECT, such as `development/prev_self_ratio`. Of several suites, the subject ends with
+        the suite's name, such as `development/prev_self_ratio-nano`.
 
     Raises:
         RunDirectoryError: `directory` is not a run directory, or has no table for a study that was asked for.
         StatisticsError: The heads table lacks a score, or holds no finite number of it.
         UsageError: A study or a score is unknown, or a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
     """
+    from headway.studies import several
+
+    rundir = RunDirectory(directory).require()
+    options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
+    _require_scores(_each(scores))
+    given: dict[str, Any] = {
+        "scores": _each(scores), "roles": _each(roles), "bootstraps": bootstraps, "seed": seed, "force": force,
+        "progress": progress or Silent(),
+    }  # fmt: skip
+    every = several.together(rundir)
+    if every is None:
+        return _analyze(rundir, _each(studies), **given)
+    return _analyze_suites(every, _each(studies), **given)
+
+
+def _analyze_suites(every: SeveralSuites, studies: Sequence[str], **given: Any) -> dict[str, Result]:
+    """Study each suite by itself, and all of them together. A suite that a study cannot look at is warned of.
+
+    Raises:
+        HeadwayError: No suite can be studied.
+    """
+    import warnings
+
+    from headway.studies import several, suites
+
+    results: dict[str, Result] = {}
+    errors: list[HeadwayError] = []
+    alone = [name for name in studies if name != suites.NAME]
+    parts: list[tuple[str, RunDirectory, Sequence[str]]] = [(name, one, alone) for name, one in every.suites.items()]
+    if studies and not alone:
+        parts = []
+    if suites.NAME in studies or (not studies and suites.applies(every)):
+        parts.append(("", every, [suites.NAME]))
+    for place, (suite, one, chosen) in enumerate(parts, 1):
+        try:
+            found = list(_analyze(one, chosen, **given).values())
+        except (RunDirectoryError, StatisticsError) as error:
+            errors.append(error)
+            warnings.warn(
+                f"the suite {suite}: {error}" if suite else f"the suites are not compared: {error}", stacklevel=3
+            )
+            continue
+        named = [several.of_suite_alone(result, suite, place) for result in found] if suite else found
+        results |= {result.key: result for result in named}
+    if not results and errors:
+        raise errors[0]
+    return results
+
+
+def _analyze(
+    rundir: RunDirectory,
+    studies: Sequence[str],
+    *,
+    scores: Sequence[str],
+    roles: Sequence[str],
+    bootstraps: int,
+    seed: int,
+    force: bool,
+    progress: Progress,
+) -> dict[str, Result]:
+    """Run the studies on the tables of one suite, or on those of several together."""
     from dataclasses import replace
 
     from headway.stats.threads import one_core
     from headway.studies import OF_ROLES, OF_SCORES, READS, STUDIES, TABLES, applying, reuse, stacks
 
-    progress = progress or Silent()
-    rundir = RunDirectory(directory).require()
-    options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
-    scores = _each(scores) or _studied(rundir)
-    _require_scores(scores)
+    scores = scores or _studied(rundir)
     there = set(rundir.tables())
-    chosen = list(_each(studies)) or applying(rundir)
+    chosen = list(studies) or applying(rundir)
     if roles and not studies and "roles" not in chosen:
         chosen.append("roles")
     if not chosen:
@@ -805,7 +888,7 @@ def analyze(
         if name in OF_SCORES:
             subjects = [{"score": score} for score in dict.fromkeys(scores)]
         elif name in OF_ROLES:
-            subjects = [{"roles": _each(roles)}]
+            subjects = [{"roles": tuple(roles)}]
         for subject, part in [
             (one, part) for one in subjects for part in stacks.each_stack(rundir, name, one.get("score"))
         ]:
@@ -993,7 +1076,8 @@ def audit(
     if out is not None:
         require_folder(out)
     opened = open_suite(suite)
-    losses = _measured_losses(RunDirectory(out), opened.name) if out is not None else {}
+    rundir = of_suite(RunDirectory(out), opened.name, ["heads", "abilities"]) if out is not None else None
+    losses = _measured_losses(rundir, opened.name) if rundir is not None else {}
     found = audit_suite(
         opened,
         where,
@@ -1002,8 +1086,8 @@ def audit(
         losses=losses,
         progress=progress or Silent(),
     )
-    if out is not None:
-        found.save(RunDirectory(out).path)
+    if rundir is not None:
+        found.save(rundir.path)
     found.remember()
     return found
 
@@ -1212,7 +1296,8 @@ def nano_statistics(
     types = tables.schema(tables.DATA_COLUMNS, opened.axes)
     frame = pl.concat(frames).select(pl.col(name).cast(dtype) for name, dtype in types.items())
     identity = {"suite": opened.name, "rows": str(frame.hash_rows().sum())}
-    sweep.store(frame, "data", RunDirectory(out), identity=identity, asked={"suite": str(suite)}, force=force)
+    rundir = of_suite(RunDirectory(out), opened.name, ["data"])
+    sweep.store(frame, "data", rundir, identity=identity, asked={"suite": str(suite)}, force=force)
     return frame.height
 
 

@@ -387,10 +387,12 @@ def status(**given: Any) -> None:
     from headway.progress import clock
 
     states = api.status(**given)
+    several = len({state.suite for state in states}) > 1
     for state in states:
         left = f", {clock(state.left / state.rate)} left" if state.rate and state.left else ""
         _echo(
-            f"{state.table}: {state.done} of {state.planned} done, {len(state.failed)} failed, {state.left} left"
+            (f"{state.suite}  " if several else "")
+            + f"{state.table}: {state.done} of {state.planned} done, {len(state.failed)} failed, {state.left} left"
             + (f"; {state.rate * 60:.1f} a minute{left}" if state.rate else "")
         )
         for key, failure in state.failed.items():

@@ -753,6 +753,7 @@ STUDIES = Option[tuple[str, ...]](
         "ablations",
         "relations",
         "configuration",
+        "suites",
         "scorecard",
     ),
     flag="--study",

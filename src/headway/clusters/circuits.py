@@ -14,6 +14,7 @@ Legend: H heads, d head_dim, N hidden_size, G key-value heads, each shared by H 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.clusters.kmeans import Floats
+from headway.clusters.kmeans import Floats, Ints
 from headway.clusters.spaces import HeadSpace, bartlett, distances_of, resolution_of
 
 _RANK_TOLERANCE = 1e-10  # for eigenvalues of W W', so 1e-5 for singular values: the precision of float32 weights
@@ -32,48 +33,80 @@ _N_FRAMES = 40
 
 
 class Side(NamedTuple):
-    """One of the two matrices of each head's circuit, written as W = A' F, where F has orthonormal rows.
+    """One of the two matrices of each head's circuit, written as W = root' F, where F has orthonormal rows.
+
+    F is as large as all the heads' weights and twice as wide in double precision, so it is made a head at a time.
 
     Attributes:
         root: (H, d, d) with root' root = W W'.
-        frame: (H, d, N) orthonormal rows that span the rows of W. Rows beyond the rank are zero.
+        whitening: (H, d, d) with F = whitening W. Rows beyond the rank are zero.
+        weights: (G, d, N) the matrices W as they were given.
+        of: (H,) which of the matrices is each head's.
         norms: (H,) Frobenius norms.
     """
 
     root: Floats
-    frame: Floats
+    whitening: Floats
+    weights: NDArray[np.floating]
+    of: Ints
     norms: Floats
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, d, N."""
+        return (len(self.of), *self.weights.shape[1:])
+
+    def without_weights(self) -> Side:
+        """The same side, whose spectra are known but whose frames are not."""
+        return self._replace(weights=np.empty((0, *self.weights.shape[1:]), self.weights.dtype))
+
+    def frame(self, head: int) -> Floats:
+        """(d, N) orthonormal rows that span the rows of a head's W."""
+        return np.asarray(self.whitening[head] @ self.weights[self.of[head]].astype(np.float64), dtype=np.float64)
 
 
 def side_of(weights: NDArray[np.floating]) -> Side:
     """Decompose the heads' matrices (H, d, N) into one side of a circuit."""
-    matrices = weights.astype(np.float64)
-    gram = matrices @ matrices.transpose(0, 2, 1)
+    in_double = (head.astype(np.float64) for head in weights)
+    gram = np.stack([head @ head.T for head in in_double])
     norms = np.sqrt(np.trace(gram, axis1=1, axis2=2))
+    root, whitening = _factors(gram)
+    return Side(root, whitening, weights, np.arange(len(weights)), norms)
+
+
+def _factors(gram: Floats) -> tuple[Floats, Floats]:
+    """`root` and `whitening` of matrices with these inner products (H, d, d)."""
     with suppress(np.linalg.LinAlgError):
         lower = np.asarray(np.linalg.cholesky(gram), dtype=np.float64)
         pivots = np.diagonal(lower, axis1=1, axis2=2)
         if (pivots.min(axis=1) > _SAFE_PIVOT * pivots.max(axis=1)).all():
-            return Side(lower.transpose(0, 2, 1), np.linalg.inv(lower) @ matrices, norms)
-    return _side_by_rank(matrices, gram, norms)
+            return lower.transpose(0, 2, 1), np.asarray(np.linalg.inv(lower), dtype=np.float64)
+    return _factors_by_rank(gram)
 
 
-def _side_by_rank(weights: Floats, gram: Floats, norms: Floats) -> Side:
-    """Decompose matrices that may lack full rank, by eigenvalues. This is slower than Cholesky factors."""
+def _factors_by_rank(gram: Floats) -> tuple[Floats, Floats]:
+    """The same for matrices that may lack full rank, by eigenvalues. This is slower than Cholesky factors."""
     values, vectors = np.linalg.eigh(gram)
     values = values.clip(min=0)
     kept = values > _RANK_TOLERANCE * values.max(axis=1, keepdims=True)
-    whitening = np.zeros_like(values)
-    np.divide(1, np.sqrt(values), out=whitening, where=kept)
-    frame = (vectors * whitening[:, None, :]).transpose(0, 2, 1) @ weights
-    root = (vectors * np.sqrt(values)[:, None, :]).transpose(0, 2, 1)
-    return Side(root, frame, norms)
+    inverse = np.zeros_like(values)
+    np.divide(1, np.sqrt(values), out=inverse, where=kept)
+    root, whitening = ((vectors * scale[:, None, :]).transpose(0, 2, 1) for scale in (np.sqrt(values), inverse))
+    return root, whitening
 
 
 def shared(side: Side, n_heads: int) -> Side:
-    """Repeat a side of G key-value heads for the H heads that share them."""
+    """A side of G key-value heads for the H heads that share them."""
     times = n_heads // len(side.norms)
-    return side if times == 1 else Side(*(np.repeat(part, times, axis=0) for part in side))
+    if times == 1:
+        return side
+    return Side(
+        np.repeat(side.root, times, axis=0),
+        np.repeat(side.whitening, times, axis=0),
+        side.weights,
+        np.repeat(side.of, times),
+        np.repeat(side.norms, times),
+    )
 
 
 def spectra(left: Side, right: Side) -> Floats:
@@ -81,7 +114,7 @@ def spectra(left: Side, right: Side) -> Floats:
 
     Since W = U' root' up to a rotation, they equal the singular values of root_left root_right'.
     """
-    rank = min(left.frame.shape[1:])
+    rank = min(left.shape[1:])
     return _singular_values(left.root @ right.root.transpose(0, 2, 1))[:, :rank]
 
 
@@ -89,30 +122,42 @@ def _singular_values(matrices: Floats) -> Floats:
     return np.asarray(np.linalg.svd(matrices, compute_uv=False), dtype=np.float64)
 
 
-def overlaps(frame: Floats) -> Floats:
-    """(H, H) sums of squared cosines of the principal angles between heads' subspaces: |F_i F_j'|².
+def overlaps(side: Side) -> Floats:
+    """(H, H) sums of squared cosines of the principal angles between heads' subspaces: |F_i F_j'|²."""
+    matrices, first = np.unique(side.of, return_index=True)  # heads that share a matrix have the same frame
+    place = np.searchsorted(matrices, side.of)
+    return _overlaps(_rows((side.frame(int(head)) for head in first), len(first), side.shape))[np.ix_(place, place)]
+
+
+def _rows(frames: Iterable[Floats], n_heads: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Frames (d, N) of heads, one after the other, as (n_heads, d, N) in float32."""
+    rows = np.empty((n_heads, *shape[-2:]), dtype=np.float32)
+    for row, frame in zip(rows, frames, strict=True):
+        row[:] = frame
+    return rows
+
+
+def _overlaps(rows: NDArray[np.float32]) -> Floats:
+    """`overlaps` of frames (H, d, N).
 
     Computed in float32 for speed, because this product dominates for many heads. Distances are accurate to about 1e-6.
+    All products at once would be as large as the weights themselves, so they are made for one head after the other.
     """
-    n_heads, d, n = frame.shape
-    rows = frame.reshape(-1, n).astype(np.float32)
-    cosines = rows @ rows.T
-    return (cosines * cosines).reshape(n_heads, d, n_heads, d).sum(axis=3, dtype=np.float64).sum(axis=1)
-
-
-def subspace_distances(frame: Floats) -> Floats:
-    """(H, H) squared distances |P_i - P_j|² / 2d between the projectors on heads' subspaces.
-
-    The values are the mean squared sines of the principal angles, from 0 (equal subspaces) to 1 (orthogonal).
-    """
-    return distances_of(overlaps(frame)) / (2 * frame.shape[1])
+    n_heads, d, n = rows.shape
+    found = np.empty((n_heads, n_heads))
+    for head in range(n_heads):
+        cosines = rows[head] @ rows[head:].reshape(-1, n).T
+        np.square(cosines, out=cosines)
+        found[head, head:] = cosines.reshape(d, -1, d).sum(axis=2, dtype=np.float64).sum(axis=0)
+        found[head:, head] = found[head, head:]
+    return found
 
 
 def spectrum_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
     """Space in which a head is described by the singular values of its circuit."""
     values = spectra(left, right)
     norms = np.linalg.norm(values, axis=1)
-    n_heads, d, n = left.frame.shape
+    n_heads, d, n = left.shape
     shape = _Shape(n_heads, n_kv_heads, d, n)
     return HeadSpace(
         squared_distances=distances_between(values),
@@ -131,10 +176,10 @@ def subspace_space(left: Side, right: Side, n_kv_heads: int) -> HeadSpace:
 
     Subspaces have no norms, so the nulls `directions` and `initial` are the same.
     """
-    n_heads, d, n = left.frame.shape
+    n_heads, d, n = left.shape
     shape = _Shape(n_heads, n_kv_heads, d, n)
     draw = partial(_random_subspaces, shape)
-    shared_parts = (overlaps(left.frame) + overlaps(right.frame)) / (4 * d)
+    shared_parts = (overlaps(left) + overlaps(right)) / (4 * d)
     return HeadSpace(
         squared_distances=distances_of(shared_parts),
         gram=shared_parts,
@@ -253,5 +298,13 @@ def _shuffled(pool: Floats, random: np.random.Generator, n: int) -> Floats:
 def _subspace_pool(shape: _Shape, n_heads: int) -> Floats:
     """(n, heads, heads) squared distances of uniformly random subspaces."""
     random = np.random.default_rng(0)
-    draws = (random.standard_normal((n_heads, shape.d, shape.n)) for _ in range(_N_FRAMES))
-    return np.stack([subspace_distances(side_of(draw).frame) for draw in draws])
+
+    def frame() -> Floats:
+        return side_of(random.standard_normal((1, shape.d, shape.n))).frame(0)
+
+    pool = []
+    for _ in range(_N_FRAMES):
+        rows = _rows((frame() for _ in range(n_heads)), n_heads, (shape.d, shape.n))
+        # |P_i - P_j|² / 2d between projectors: the mean squared sines of the principal angles, 0 (equal) to 1 (orthogonal).
+        pool.append(distances_of(_overlaps(rows)) / (2 * shape.d))
+    return np.stack(pool)

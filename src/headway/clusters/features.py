@@ -55,8 +55,10 @@ def describe_layer(
             yield _raw(kind, layer, weights, before)
     if "circuit" in features:
         for kind, (own, common) in CIRCUITS.items():
-            sides_before = None if before is None else _sides(before, layer, own, common)
-            yield from _circuit(kind, _sides(weights, layer, own, common), sides_before)
+            now = _sides(weights, layer, own, common)
+            changes = (None, None) if before is None else _changes(now, before, layer, (own, common))
+            yield Described(kind, "spectrum", spectrum_space(*now), None, changes[0])
+            yield Described(kind, "subspace", subspace_space(*now), None, changes[1])
 
 
 def _raw(kind: str, layer: int, weights: Weights, before: Weights | None) -> Described:
@@ -88,21 +90,28 @@ def _sides(weights: Weights, layer: int, own: str, common: str) -> _Sides:
     return _Sides(first, shared(second, len(first.norms)), len(second.norms))
 
 
-def _circuit(kind: str, now: _Sides, before: _Sides | None) -> Iterator[Described]:
-    changes: tuple[Change | None, Change | None] = (None, None)
-    if before is not None:
-        changes = (_change(spectra(*now[:2]), spectra(*before[:2])), _rotations(now, before))
-    yield Described(kind, "spectrum", spectrum_space(*now), None, changes[0])
-    yield Described(kind, "subspace", subspace_space(*now), None, changes[1])
+def _changes(now: _Sides, before: Weights, layer: int, kinds: tuple[str, str]) -> tuple[Change, Change]:
+    """The changes of spectra and of subspaces. For subspaces: the root of the mean squared sine of a head's principal angles.
 
-
-def _rotations(now: _Sides, before: _Sides) -> Change:
-    """Rotation of each head's two subspaces: root of the mean squared sine of the principal angles."""
-    shares = []
-    for side, old in ((now.own, before.own), (now.common, before.common)):
-        cosines = side.frame @ old.frame.transpose(0, 2, 1)
-        shared_part = (cosines**2).sum(axis=(1, 2))
-        ranks = [(frame**2).sum(axis=(1, 2)) for frame in (side.frame, old.frame)]
-        shares.append((ranks[0] + ranks[1] - 2 * shared_part) / (2 * side.frame.shape[1]))
+    The earlier weights are read and released one kind after the other: in a large model each takes a hundred megabytes.
+    """
+    roots, shares = [], []
+    for side, kind in zip(now[:2], kinds, strict=True):
+        old = shared(side_of(before.get(kind, layer)), len(side.norms))
+        shares.append(_rotated(side, old))
+        roots.append(old.without_weights())
+        del old  # or it would stay while the next kind is read
     heads = np.sqrt(np.maximum((shares[0] + shares[1]) / 2, 0))
-    return Change(heads, None, float(heads.mean()), float(heads.max()))
+    rotations = Change(heads, None, float(heads.mean()), float(heads.max()))
+    return _change(spectra(*now[:2]), spectra(*roots)), rotations
+
+
+def _rotated(side: Side, old: Side) -> Floats:
+    """(H,) mean squared sine of the principal angles between each head's subspace and its earlier one."""
+    n_heads, d, _ = side.shape
+    found = np.empty(n_heads)
+    for head in range(n_heads):
+        frame, before = side.frame(head), old.frame(head)
+        shared_part = ((frame @ before.T) ** 2).sum()
+        found[head] = ((frame**2).sum() + (before**2).sum() - 2 * shared_part) / (2 * d)
+    return found

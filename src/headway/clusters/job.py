@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Sorting and searching release Python's lock. More threads would hold more layers in memory.
 _THREADS = min(4, os.cpu_count() or 1)
+# Layers are computed at once only while their weights of one kind, in float32, take no more than this together.
+_ROOM = 128 * 2**20
 # Included in every partition's fingerprint. Raise it if numbers change, so that partitions are recomputed.
 DEFINITIONS_VERSION = 4
 _ORDER = (*KINDS, *CIRCUITS)
@@ -124,9 +126,11 @@ class WeightClusters:
             identities[one.key] = files.identity
             return weights
 
+        previous = self.previous.get(checkpoint.key)
+        both = [one for one in (checkpoint, previous) if one is not None]
         with ExitStack() as stack:
+            stack.enter_context(suites.room_for(both, self.keep_files))
             weights = opened(checkpoint, stack)
-            previous = self.previous.get(checkpoint.key)
             before = None
             if previous is not None:
                 try:
@@ -186,7 +190,8 @@ class WeightClusters:
 
         # Each layer has a separate random generator, so threads do not change the results. BLAS gets one thread, because
         # for these sizes its own threads would cost more than they gain.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_THREADS) as pool:
+        at_once = min(_THREADS, max(1, _ROOM // (4 * geometry.n_heads * geometry.head_dim * geometry.hidden_size)))
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
             rows = [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
         if all(row["k"] == 1 and not row["all_equal"] for row in rows):
             raise CheckpointError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,15 @@ def audited(directory: RunDirectory, measured: Collection[str]) -> Audited:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         damaged = "audit.json is damaged and is not shown: run headway audit again."
         return Audited([damaged], Listing(_HEADINGS, []), [])
+
+
+def joined(audits: Sequence[Audited]) -> Audited:
+    """The audits of several suites as one."""
+    return Audited(
+        list(dict.fromkeys(sentence for one in audits for sentence in one.sentences)),
+        Listing(_HEADINGS, [row for one in audits for row in one.findings.rows]),
+        list(dict.fromkeys(meaning for one in audits for meaning in one.meanings)),
+    )
 
 
 def _audited(found: Mapping[str, Any], measured: Collection[str]) -> Audited:

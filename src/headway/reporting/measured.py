@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from headway.reporting.audited import Audited, audited
+from headway.reporting.audited import Audited, audited, joined
 from headway.reporting.numbers import Cell, Listing
 from headway.store.directory import RunDirectory
 from headway.store.manifest import TableRecord
+from headway.store.suite_folders import suites_of
 from headway.sweep import differing_settings
 from headway.text import count, listed, plain
 
@@ -38,29 +39,58 @@ class Measurement:
 
 
 def measurement(directory: RunDirectory, outdated: Sequence[str] = ()) -> Measurement:
-    """Read the manifest and the failures. `outdated` becomes a part of the result."""
+    """Read the manifests and the failures of all suites. `outdated` becomes a part of the result."""
+    every = suites_of(directory)
+    parts = [_of_suite(one, f"{suite}: " if len(every) > 1 else "") for suite, one in every.items()]
+    names = list(dict.fromkeys(name for part in parts for name in part.suites))
+    name = listed(names) or directory.path.name
+    when = next((part.when for part in parts if part.when), "")
+    kind = "Suites" if len(names) > 1 else "Suite"
+    audits = [part.audit for part in parts if part.audit.sentences]
+    return Measurement(
+        suite=name,
+        subtitle=" · ".join(
+            part for part in (f"{kind}: {name}", f"run directory: {directory.path.name}", when) if part
+        ),
+        sentences=[sentence for part in parts for sentence in part.sentences],
+        facts=list(dict.fromkeys(fact for part in parts for fact in part.facts)),
+        records=[record for part in parts for record in part.records],
+        failures=Listing([Cell("Checkpoint"), Cell("Why")], [row for part in parts for row in part.failures]),
+        audit=joined(audits) if audits else parts[0].audit,
+        outdated=list(outdated),
+    )
+
+
+class _OfSuite(NamedTuple):
+    """What `Measurement` says, of one suite."""
+
+    suites: list[str]
+    when: str
+    sentences: list[str]
+    facts: list[tuple[str, str]]
+    records: list[tuple[str, list[tuple[str, str]]]]
+    failures: list[list[Cell]]
+    audit: Audited
+
+
+def _of_suite(directory: RunDirectory, prefix: str) -> _OfSuite:
+    """Read one suite's manifest and failures. Labels start with `prefix`, which names it beside others."""
     manifest = directory.manifest()
     tables = manifest.tables
     failed = [line for table in tables for line in directory.failures(table).values()]
     measured = dict.fromkeys(key for record in tables.values() for key in record.checkpoints)
-    suites = sorted({record.suite for record in tables.values() if record.suite})
-    when = _date(next((record.continued for record in tables.values() if record.continued), ""))
-    name = listed(suites) or directory.path.name
-    return Measurement(
-        suite=name,
-        subtitle=" · ".join(part for part in (f"Suite: {name}", f"run directory: {directory.path.name}", when) if part),
-        sentences=[
-            *_failure_sentence(failed),
-            *(sentence for table in tables for sentence in differing_settings(directory, table)),
+    differing = (sentence for table in tables for sentence in differing_settings(directory, table))
+    version = [("headway", manifest.headway)] if manifest.headway else []
+    return _OfSuite(
+        suites=sorted({record.suite for record in tables.values() if record.suite}),
+        when=_date(next((record.continued for record in tables.values() if record.continued), "")),
+        sentences=[prefix + sentence for sentence in [*_failure_sentence(failed), *differing]],
+        facts=[*((prefix + label, value) for label, value in _facts(tables)), *version],
+        records=[(prefix + name, _record(record)) for name, record in tables.items()],
+        failures=[
+            [Cell(prefix + str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed
         ],
-        facts=_facts(tables, manifest.headway),
-        records=[(name, _record(record)) for name, record in tables.items()],
-        failures=Listing(
-            [Cell("Checkpoint"), Cell("Why")],
-            [[Cell(str(line.get("checkpoint", ""))), Cell(str(line.get("error", "")))] for line in failed],
-        ),
         audit=audited(directory, measured),
-        outdated=list(outdated),
     )
 
 
@@ -79,8 +109,8 @@ def _failure_sentence(failed: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, str]]:
-    """Corpora, scores, checkpoints and versions, each listed once although several tables may share them."""
+def _facts(tables: Mapping[str, TableRecord]) -> list[tuple[str, str]]:
+    """Corpora, scores and checkpoints, each listed once although several tables may share them."""
     found: dict[tuple[str, str], None] = {}
     for name, record in tables.items():
         identity = record.identity
@@ -94,8 +124,6 @@ def _facts(tables: Mapping[str, TableRecord], version: str) -> list[tuple[str, s
             found["scores", ", ".join(map(str, identity["scores"]))] = None
         if record.checkpoints:
             found[f"table {name}", count(len(record.checkpoints), "checkpoint") + " asked for"] = None
-    if version:
-        found["headway", version] = None
     return list(found)
 
 

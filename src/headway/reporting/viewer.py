@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from headway.reporting import embed
+from headway.store.suite_folders import suites_of
 from headway.text import count
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Viewer:
 
 def viewer(directory: RunDirectory, most: int = MOST_VALUES) -> Viewer | None:
     """The viewer of the table `patterns`; None if the directory keeps none."""
-    if not directory.partitions("patterns"):
+    kept = _kept(directory)
+    if kept is None:
         return None
-    kept = directory.read("patterns").sort(_COLUMNS)
     frame = kept.filter(kept["attention"].list.len().cum_sum() <= most)
     texts = frame.select("title", "tokens").unique(maintain_order=True).with_row_index("place")
     frame = frame.join(texts, on=["title", "tokens"], how="left", maintain_order="left")
@@ -54,6 +55,17 @@ def viewer(directory: RunDirectory, most: int = MOST_VALUES) -> Viewer | None:
         base64.b64encode(gzip.compress(bytes_.tobytes(), compresslevel=6, mtime=0)).decode(),
         _sentence(frame, kept.height),
     )
+
+
+def _kept(directory: RunDirectory) -> pl.DataFrame | None:
+    """The patterns of all suites; beside other suites, a run is named with its own. None if there are none."""
+    every = suites_of(directory)
+    parts = [
+        one.read("patterns").with_columns(run=pl.concat_str(pl.lit(f"{suite}: " if len(every) > 1 else ""), "run"))
+        for suite, one in every.items()
+        if one.partitions("patterns")
+    ]
+    return pl.concat(parts, how="diagonal_relaxed").sort(_COLUMNS) if parts else None
 
 
 def _sentence(frame: pl.DataFrame, n_all: int) -> str:

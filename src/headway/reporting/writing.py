@@ -16,12 +16,15 @@ from headway.progress import Progress, Silent
 from headway.reporting.parts import Chapter
 from headway.store.directory import RunDirectory
 from headway.store.files import write_whole
+from headway.store.suite_folders import suites_of
 from headway.studies import Result
+from headway.studies.several import of_suite_alone, place_of
 from headway.tables import SCORES
 from headway.text import listed
 
 # A study's module has chapter(result) -> Chapter. The order is that of the report.
 CHAPTERS = {
+    "suites": "headway.reporting.suites",
     "causes": "headway.reporting.causes",
     "roles": "headway.reporting.roles",
     "abilities": "headway.reporting.abilities",
@@ -81,16 +84,27 @@ def write(
 def read_results(directory: RunDirectory) -> list[Result]:
     """Load the saved results in the order of the report: by study, with scores in the order of `headway.tables.SCORES`.
 
+    Of several suites, their comparison comes first, and then the results of each suite, named after it.
+
     Raises:
         RunDirectoryError: the folder is not a run directory, or it holds no result.
         StorageError: a result is damaged.
     """
     directory.require()
-    done = [(study, subject) for study in CHAPTERS for subject in sorted(Result.saved(directory, study), key=_place)]
-    if not done:
+    every = suites_of(directory)
+    results = [result for result in _of_one(directory, ["suites"]) if len(every) > 1]
+    for place, (suite, one) in enumerate(every.items(), 1):
+        found = _of_one(one, [study for study in CHAPTERS if study != "suites"])
+        results += found if len(every) == 1 else [of_suite_alone(result, suite, place) for result in found]
+    if not results:
         raise RunDirectoryError(
             f"{directory.path} holds no result to report: run `headway analyze {directory.path}` first"
         )
+    return results
+
+
+def _of_one(directory: RunDirectory, studies: Sequence[str]) -> list[Result]:
+    done = [(study, subject) for study in studies for subject in sorted(Result.saved(directory, study), key=_place)]
     return [Result.load(directory, study, subject) for study, subject in done]
 
 
@@ -107,7 +121,7 @@ def outdated(results: Sequence[Result], directory: RunDirectory) -> list[str]:
         f"The result {result.key} was analysed before the table {listed(tables)} changed: its numbers are out of date. "
         f"Run `headway analyze {directory.path}`, then `headway report {directory.path}`."
         for result in results
-        if (tables := result.changed_since(directory))
+        if (tables := result.changed_since(place_of(result, directory)))
     ]
 
 
@@ -116,7 +130,19 @@ def chapters_of(results: Sequence[Result]) -> list[Chapter]:
     from altair.utils.schemapi import debug_mode
 
     with debug_mode(False):
-        return [_of_stack(_builder(result.study)(result), result.values.get("stack")) for result in results]
+        return [
+            _of_suite(
+                _of_stack(_builder(result.study)(result), result.values.get("stack")), result.values.get("of_suite")
+            )
+            for result in results
+        ]
+
+
+def _of_suite(chapter: Chapter, suite: str | None) -> Chapter:
+    """The chapter, whose title and facts say which suite it is about; none if there is one."""
+    if suite is None:
+        return chapter
+    return replace(chapter, title=f"{suite}: {chapter.title}", facts=[("suite", suite), *chapter.facts])
 
 
 def _of_stack(chapter: Chapter, stack: str | None) -> Chapter:

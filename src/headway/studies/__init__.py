@@ -14,6 +14,7 @@ from headway.studies import (
     relations,
     roles,
     scorecard,
+    suites,
     weight_clusters,
 )
 from headway.studies.result import Finding, Result
@@ -27,6 +28,7 @@ STUDIES: dict[str, Callable[..., Result]] = {
     "ablations": ablations.study,
     "relations": relations.study,
     "configuration": configuration.study,
+    "suites": suites.study,
     "scorecard": scorecard.study,  # the last one: it reads results of others
 }
 
@@ -40,13 +42,14 @@ TABLES: dict[str, frozenset[str]] = {
     "ablations": frozenset({"ablations"}),
     "relations": relations.TABLES,
     "configuration": frozenset({"descriptions"}),
+    "suites": frozenset({"heads"}),
     "scorecard": scorecard.TABLES,
 }
 
 # The studies that look at one score at a time. The others have one subject.
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
-OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "scorecard"})
+OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "suites", "scorecard"})
 # The studies that read results of others, and what decides their numbers besides tables.
 READS: dict[str, Callable[[RunDirectory], dict[str, object]]] = {"scorecard": scorecard.reads}
 
@@ -60,6 +63,7 @@ def applying(rundir: RunDirectory) -> list[str]:
         "roles": roles.applies,
         "relations": relations.applies,
         "configuration": configuration.applies,
+        "suites": suites.applies,
         "scorecard": scorecard.applies,
     }  # what a table must hold besides
     return [name for name in STUDIES if TABLES[name] & there and (name not in asked or asked[name](rundir))]
@@ -82,5 +86,6 @@ __all__ = [
     "relations",
     "roles",
     "scorecard",
+    "suites",
     "weight_clusters",
 ]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from headway.errors import CheckpointError, StorageError
+from headway.errors import CheckpointError
 from headway.suites import hub
 from headway.suites.checkpoint import Checkpoint, FolderSource, HubSource
 from headway.suites.hub_answers import Listing
 from headway.suites.hub_http import endpoint
 from headway.suites.selection import CONFIG, WeightFiles, tokenizer_files, weight_files
+from headway.suites.shelf import Shelf
 
 NEED = frozenset({"config", "weights", "tokenizer"})
+_SHELF = Shelf()
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
 
     Args:
         need: some of `config`, `weights` and `tokenizer`. The identity always covers the weights.
-        keep: false removes downloaded weights when the block ends. Weights that were in the cache before stay. Small
+        keep: false removes downloaded weights when the block ends, and waits until fewer than two checkpoints that will be
+            removed are on disk. Weights that were in the cache before stay. Small
             files (config, tokenizer) also stay, because checkpoints share them.
 
     Raises:
@@ -62,6 +62,15 @@ def files(checkpoint: Checkpoint, need: Collection[str] = NEED, keep: bool = Tru
         return
     with _from_hub(checkpoint.source, need, keep) as found:
         yield found
+
+
+def room_for(checkpoints: Iterable[Checkpoint], keep: bool) -> AbstractContextManager[None]:
+    """Reserve room on disk for several checkpoints that are read together, unless they are kept.
+
+    A process holds two at most that are removed after use. Without this, two threads could each hold one and wait for another.
+    """
+    sources = {one.source for one in checkpoints if isinstance(one.source, HubSource)}
+    return nullcontext() if keep or not sources else _SHELF.reserve(sources)
 
 
 def identity_of(checkpoint: Checkpoint, need: Collection[str] = NEED) -> str:
@@ -166,11 +175,18 @@ def _from_hub(source: HubSource, need: Collection[str], keep: bool) -> Iterator[
                 hub.fetch(source.repo, source.revision, listing, name)
         yield CheckpointFiles(snapshot, tokenizer_folder, digest)
         return
-    with _temporary_folder(source.repo) as folder:
+
+    def fill(folder: Path) -> None:
         for path in paths:
             shutil.copyfile(path, folder / path.name)
         for name in weights.names:
             hub.fetch(source.repo, source.revision, listing, name, into=folder)
+
+    with _SHELF.reserve({source}):
+        root = hub.repo_folder(source.repo) / "headway"
+        folder = _SHELF.folder(source, root, listing.commit, fill)
+        if folder is None:  # the revision has moved on while another thread uses the files of before
+            raise CheckpointError(f"{source} has changed on the Hub while it was read. Run the same command again")
         yield CheckpointFiles(folder, tokenizer_folder, digest)
 
 
@@ -211,37 +227,3 @@ def _main_listing(repo: str, revision: str, endpoint: str) -> Listing:
 def forget_listings() -> None:
     """Clear the cached listings of `main`, which may have changed on the Hub."""
     _main_listing.cache_clear()
-
-
-@contextmanager
-def _temporary_folder(repo: str) -> Iterator[Path]:
-    """Provide a folder in the cache that is removed when the block ends. Folders of killed processes are removed first."""
-    root = hub.repo_folder(repo) / "headway"
-    folder = root / uuid.uuid4().hex
-    lock = FileLock(f"{folder}.lock")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(root)
-        lock.acquire()
-        folder.mkdir()
-    except OSError as error:
-        raise StorageError(f"{root} cannot be written to: {error.strerror or error}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
-def _remove_abandoned(root: Path) -> None:
-    # A process holds the lock of its folder while it lives. A lock that can be taken belongs to a killed process.
-    for path in root.glob("*.lock"):
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        path.unlink(missing_ok=True)
-        lock.release()

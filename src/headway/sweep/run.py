@@ -19,7 +19,9 @@ from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory, fingerprint, safe_name
 from headway.store.manifest import TableRecord
 from headway.store.partitions import SUFFIX
+from headway.store.suite_folders import of_suite
 from headway.suites import Checkpoint, Revisions, revisions
+from headway.sweep.comparable import require_comparable
 from headway.sweep.executors import Executor, InProcess
 from headway.sweep.job import Job, Outcome, Task, Work
 from headway.sweep.reuse import Reuse
@@ -58,7 +60,7 @@ def run(
     """Apply `job` to every checkpoint, and store one partition for each.
 
     Partitions that are whole and were computed from the same inputs are reused. A checkpoint that fails is recorded, and
-    the others continue.
+    the others continue. In a directory that holds another suite, the partitions lie in the folder of this suite.
 
     Args:
         job: one job, or several with a table each. A checkpoint is read once for those that must be
@@ -67,8 +69,8 @@ def run(
         force: replace partitions that were computed with other settings or package versions.
 
     Raises:
-        RunDirectoryError: `directory` holds one of the tables computed with other settings, or another command has
-            replaced it with `force` meanwhile.
+        RunDirectoryError: `directory` holds one of the tables computed with other settings, of this suite or in a way that
+            forbids to compare it with that of another one, or another command has replaced it with `force` meanwhile.
         StorageError: the directory cannot be written to.
         SelectionError: there are no checkpoints.
     """
@@ -77,11 +79,13 @@ def run(
     for checkpoint in checkpoints:
         safe_name(checkpoint.run, "run name")
     jobs = list(job) if isinstance(job, Sequence) else [job]
+    directory = of_suite(directory, checkpoints[0].suite, [one.table for one in jobs])
     progress = progress or Silent()
     by_key = {checkpoint.key: checkpoint for checkpoint in checkpoints}
-    if not force:  # before the Hub is asked anything
-        for one in jobs:
+    for one in jobs:  # before the Hub is asked anything
+        if not force:
             require_free(one.table, directory, _identity(one, checkpoints))
+        require_comparable(one.table, directory, _identity(one, checkpoints), force=force)
     stamped = revisions(checkpoints, frozenset().union(*(one.needs for one in jobs)))
     record = {"asked": dict(asked or {}), "sources": sources(checkpoints), "commits": stamped.commits}
     tasks = tuple(_task(one, by_key, directory, stamped, record, force) for one in jobs)

@@ -16,6 +16,7 @@ from headway.errors import RunDirectoryError, StorageError
 from headway.store.directory import RunDirectory, fingerprint
 from headway.store.manifest import TableRecord
 from headway.store.partitions import read_partition, read_partition_metadata
+from headway.store.suite_folders import suites_of
 from headway.sweep.versions import release
 
 RECENT = 600.0  # the rate is that of the last so many seconds
@@ -24,9 +25,10 @@ _AT_ONCE = 8  # partitions that are read at the same time
 
 @dataclass(frozen=True, repr=False)
 class Status:
-    """One table of a run directory.
+    """One table of a suite in a run directory.
 
     Attributes:
+        suite: the suite's name.
         planned, done: how many checkpoints were asked for, and how many of them have a partition of this job.
         failed: the failure of each of the others, by key.
         rate: checkpoints per second over the last ten minutes; 0 if the sweep is idle or the clock has jumped.
@@ -41,6 +43,7 @@ class Status:
     rate: float
     damaged: dict[str, str]
     releases: dict[str, int]
+    suite: str = ""
 
     def __repr__(self) -> str:
         return f"<Status {self.table}: {self.done} of {self.planned} done, {len(self.failed)} failed, {self.left} left>"
@@ -51,7 +54,7 @@ class Status:
 
 
 def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
-    """How far each table of `directory` is.
+    """How far each table of `directory` is, suite by suite.
 
     Args:
         verify: read every partition wholly instead of its metadata, which finds damage anywhere in the file.
@@ -62,10 +65,14 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
     manifest = directory.require().manifest()
     if not manifest.tables:
         raise RunDirectoryError(f"{directory.manifest_path} lists no tables: it was not written by headway")
-    return [_table_status(directory, table, record, verify) for table, record in manifest.tables.items()]
+    return [
+        _table_status(suite, of_suite, table, record, verify)
+        for suite, of_suite in suites_of(directory).items()
+        for table, record in of_suite.manifest().tables.items()
+    ]
 
 
-def _table_status(directory: RunDirectory, table: str, record: TableRecord, verify: bool) -> Status:
+def _table_status(suite: str, directory: RunDirectory, table: str, record: TableRecord, verify: bool) -> Status:
     planned = set(record.checkpoints)
     look = partial(_look, made_from=fingerprint(record.identity), verify=verify)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -80,6 +87,7 @@ def _table_status(directory: RunDirectory, table: str, record: TableRecord, veri
         rate=_rate(whole, time.time()),
         damaged={part.name: part.damage for part in parts if part.damage},
         releases=Counter(part.release for part in whole if part.release),
+        suite=suite,
     )
 
 

@@ -68,7 +68,7 @@ def shift(runs: pl.DataFrame, factor: str, level: str, against: str, others: Seq
         raise StatisticsError(f"{n} runs are too few to compare {factor} {level} with {against}")
     if not all(reached.values()):
         return _unbounded(here, terms, df, grows=reached[level] == 0)
-    if _without_scatter(here, [*terms, "_level"]) is not None:
+    if without_scatter(here, [*terms, "_level"]) is not None:
         return _of_middles(here, terms, df)
     fit = stats.interval_regression(_formula(*terms, "_level"), here, "after", "by")
     estimate, std_error = fit.coefficients.filter(pl.col("term") == "_level").select("estimate", "std_error").row(0)
@@ -101,11 +101,11 @@ def _equal(here: pl.DataFrame, terms: Sequence[str], log_factor: float = 0.0) ->
 
 def _log_lik(here: pl.DataFrame, terms: Sequence[str]) -> float:
     """The highest log-likelihood of onsets that do not depend on the level."""
-    limit = _without_scatter(here, terms)
+    limit = without_scatter(here, terms)
     return stats.interval_regression(_formula(*terms), here, "after", "by").log_lik if limit is None else limit
 
 
-def _without_scatter(here: pl.DataFrame, terms: Sequence[str]) -> float | None:
+def without_scatter(here: pl.DataFrame, terms: Sequence[str]) -> float | None:
     """The log-likelihood to which onsets that do not scatter tend, where nothing is more likely; else None.
 
     That is so if there is a time, in each combination of the terms' levels, at which all intervals overlap, and the limit
