@@ -11,7 +11,7 @@ from headway.errors import SelectionError, UsageError
 from headway.nano.text import text_sha256
 
 # Raise it when the code gives other weights for the same recipe, so that cached suites are trained again.
-CODE_VERSION = 3
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)

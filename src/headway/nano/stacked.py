@@ -137,9 +137,7 @@ class Stack:
         x = functional.embedding((ids + first_rows).view(n_runs, -1), given[_EMBEDDING].flatten(0, 1))
         for number in range(self._size.n_layers):
             layer = _LAYER.format(number)
-            mixed = _normed_linear(
-                x, given, f"{layer}input_layernorm.", f"{layer}attention.query_key_value.", self._paired
-            )
+            mixed = _normed_linear(x, given, f"{layer}input_layernorm.", f"{layer}attention.query_key_value.")
             mixed = self._attend(mixed.view(n_runs * n_texts, length, -1)).reshape(n_runs, n_texts * length, -1)
             x = x + _apply(mixed, given, f"{layer}attention.dense.")
             hidden = _normed_linear(x, given, f"{layer}post_attention_layernorm.", f"{layer}mlp.dense_h_to_4h.")
@@ -151,42 +149,26 @@ class Stack:
         return {name: part.view(-1, *shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
     def _attend(self, mixed: Tensor) -> Tensor:
-        """Causal attention of all heads. `mixed`: (texts, T, heads x (query, key, value)), in the order of `_paired`."""
-        n_texts, length, _ = mixed.shape
-        heads = mixed.view(n_texts, length, self._size.n_heads, 3, -1)
-        # All are turned in one product of complex numbers: values by 1, which is quicker than to take them apart.
-        pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
-        turned = torch.view_as_real(pairs * self._rotation[:length, None]).flatten(-2)
-        query, key, value = (x.transpose(1, 2) for x in turned.unbind(3))
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
+        """Causal attention of all heads. `mixed`: (texts, T, heads x (query, key, value)), as GPT-NeoX fuses them."""
+        heads = mixed.view(*mixed.shape[:2], self._size.n_heads, -1).transpose(1, 2)
+        query, key, value = heads.chunk(3, dim=-1)
+        mixed = functional.scaled_dot_product_attention(self._rotate(query), self._rotate(key), value, is_causal=True)
+        return mixed.transpose(1, 2)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        """Turn the first dimensions of queries or keys by their position."""
+        cosine, sine = (table[: x.shape[-2]] for table in self._rotation)
+        n = cosine.shape[-1]
+        first, second, rest = x.split([n, n, x.shape[-1] - 2 * n], dim=-1)
+        return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)
 
     @cached_property
-    def _paired(self) -> Tensor:
-        """The rows of queries, keys and values, so that two rows which turn together stand side by side.
-
-        GPT-NeoX turns row i of a head with row i + n / 2, of its first n rows. Attention is the same in any order of rows that
-        queries and keys share.
-        """
-        d = self._size.hidden_size // self._size.n_heads
-        n = self._n_rotary
-        order = torch.cat([torch.arange(n).view(2, -1).T.flatten(), torch.arange(n, d)])
-        of_head = torch.cat([order, order + d, torch.arange(2 * d, 3 * d)])
-        rows: Tensor = (torch.arange(self._size.n_heads)[:, None] * 3 * d + of_head).flatten()
-        return rows.to(self.weights.device)
-
-    @property
-    def _n_rotary(self) -> int:
-        return int(self._size.hidden_size // self._size.n_heads * self._recipe.rotary)
-
-    @cached_property
-    def _rotation(self) -> Tensor:
-        """The turns of pairs of rows of queries, keys and values: complex (context length, 3, head_dim / 2); 1 beyond n, and of values."""
-        n, d = self._n_rotary, self._size.hidden_size // self._size.n_heads
-        frequencies = torch.zeros(d // 2, dtype=torch.float64)
-        frequencies[: n // 2] = ROTARY_BASE ** -(torch.arange(0, n, 2, dtype=torch.float64) / n)
+    def _rotation(self) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the angles: (context length, half of the dimensions that are rotary)."""
+        n = int(self._size.hidden_size // self._size.n_heads * self._recipe.rotary)
+        frequencies = ROTARY_BASE ** -(torch.arange(0, n, 2, dtype=torch.float64) / n)
         angles = torch.outer(torch.arange(self._recipe.context_length, dtype=torch.float64), frequencies)
-        angles = angles[:, None] * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)[:, None]
-        return torch.polar(torch.ones_like(angles), angles).to(self.weights.device, torch.complex64)
+        return angles.cos().to(self.weights), angles.sin().to(self.weights)
 
 
 def _apply(x: Tensor, given: Mapping[str, Tensor], name: str) -> Tensor:
@@ -194,17 +176,15 @@ def _apply(x: Tensor, given: Mapping[str, Tensor], name: str) -> Tensor:
     return torch.baddbmm(given[f"{name}bias"].unsqueeze(1), x, given[f"{name}weight"].mT)
 
 
-def _normed_linear(x: Tensor, given: Mapping[str, Tensor], norm: str, name: str, rows: Tensor | None = None) -> Tensor:
-    """A layer norm and the linear map after it, whose outputs come in the order of `rows`.
+def _normed_linear(x: Tensor, given: Mapping[str, Tensor], norm: str, name: str) -> Tensor:
+    """A layer norm and the linear map after it.
 
     The norm's scale and shift are put into the map, W (n * s + b) = (W * s) n + W b: two passes over all tokens less.
     """
     weight = given.get(name, given.get(f"{name}weight"))
     assert weight is not None
-    bias = given.get(f"{name}bias")
-    if rows is not None:
-        weight, bias = weight[:, rows], None if bias is None else bias[:, rows]
     shift = torch.bmm(weight, given[f"{norm}bias"].unsqueeze(-1)).mT
+    bias = given.get(f"{name}bias")
     shift = shift if bias is None else shift + bias.unsqueeze(1)
     normed = functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
     return torch.baddbmm(shift, normed, (weight * given[f"{norm}weight"].unsqueeze(1)).mT)
