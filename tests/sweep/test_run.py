@@ -320,3 +320,18 @@ def test_a_manifest_that_is_no_manifest_is_named_and_what_was_made_is_kept_witho
     assert directory.manifest_path.read_text() == text
     directory.manifest_path.unlink()
     assert sweep.run(Squares(), grid(), directory).reused == len(grid())
+
+
+def test_kept_workers_do_one_sweep_after_another(tmp_path):
+    """And a worker that dies is replaced also in a later one."""
+    with sweep.Processes(2) as workers:
+        before = {worker.process.pid for worker in workers._kept.values()}
+        for name in ("one", "two"):
+            summary = sweep.run(Squares(), grid(), RunDirectory(tmp_path / name), executor=workers)
+            assert (summary.done, summary.failed) == (len(grid()), [])
+        assert {worker.process.pid for worker in workers._kept.values()} == before
+        next(iter(workers._kept.values())).process.kill()
+        assert sweep.run(Squares(), grid(), RunDirectory(tmp_path / "three"), executor=workers).done == len(grid())
+        after = {worker.process for worker in workers._kept.values()}
+        assert len(after) == 2
+    assert not any(process.is_alive() for process in after)
