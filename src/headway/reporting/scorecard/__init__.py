@@ -218,7 +218,7 @@ def _unanswered(context: Context) -> Iterator[Table]:
         shown = {
             "subject": "Claim",
             "line": "Line",
-            "reason": "These data cannot answer it, because",
+            "reason": "Unanswered, because",
             "needs": "To answer it",
         }
         yield Table(

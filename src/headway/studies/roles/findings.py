@@ -117,7 +117,7 @@ def _onsets(result: Result) -> None:
             "onset",
             role,
             f"{role.capitalize()} heads arise and stay in {known.height} of {count(of.height, 'run')}.",
-            f"The onset lies, by size, after and by steps {'; '.join(sizes)}." if known.height else None,
+            f"Between these steps the onset lies: {'; '.join(sizes)}." if known.height else None,
             key=False,
             n=of.height,
             n_reached=known.height,

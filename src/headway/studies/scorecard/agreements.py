@@ -180,12 +180,15 @@ def nothing(draws: int) -> Pairs:
     return _pairs(_alone, np.zeros(0, dtype=np.int64), draws)
 
 
-def any_edge(runs: Sequence[Edges]) -> bool:
-    """Whether an edge of any run joins a head of the role and a head of some role."""
-    return any(
-        (
-            (run.own[run.reads] & (run.labels[run.writes] >= 0)) | (run.own[run.writes] & (run.labels[run.reads] >= 0))
-        ).any()
+def n_with_edges(runs: Sequence[Edges]) -> int:
+    """The number of runs in which an edge joins a head of the role and a head of some role."""
+    return sum(
+        bool(
+            (
+                (run.own[run.reads] & (run.labels[run.writes] >= 0))
+                | (run.own[run.writes] & (run.labels[run.reads] >= 0))
+            ).any()
+        )
         for run in runs
     )
 

@@ -364,8 +364,8 @@ def _composition(claim: Claim, data: Data, draws: int, seed: int) -> Line:
     place = numbered(data.roles["role"].unique(maintain_order=True).to_list())
     runs = {run: edges_of(claim, data, run, place) for run in claim.runs["run"]}
     there = {run: own for run, own in runs.items() if own is not None}
-    if not agreements.any_edge(list(there.values())):
-        reason = "none of the strongest edges joins a head of the role and a head of a role"
+    if agreements.n_with_edges(list(there.values())) < _FEWEST_WITH_EDGES:
+        reason = "in fewer than two runs one of the strongest edges joins a head of the role and a head of a role"
         return Line(
             COMPOSITION, what, reason=reason, needs="measure the scores of more roles, such as prev and induction"
         )
@@ -373,6 +373,9 @@ def _composition(claim: Claim, data: Data, draws: int, seed: int) -> Line:
     pairs = agreements.edges(list(there.values()), len(place), groups, draws, np.random.default_rng([seed, 14]))
     reason = "exchanged heads have the same edges in runs {}"
     return _of_pairs(COMPOSITION, what, pairs, reason, "measure models with more heads in a layer")
+
+
+_FEWEST_WITH_EDGES = 2  # runs: with one, no pair of runs can have edges in common
 
 
 def edges_of(claim: Claim, data: Data, run: str, place: Mapping[str, int]) -> Edges | None:
