@@ -65,7 +65,11 @@ def coupling(
             blocks.append(matrix[np.ix_(there, there)])
     if not blocks:
         return None
-    return _exchanged(blocks, lambda matrix, order: np.nansum(matrix[np.arange(len(matrix)), order]), shuffles, rng)
+
+    def correlation(matrix: Array, orders: NDArray[np.intp]) -> Array:
+        return np.asarray(np.nansum(matrix[np.arange(len(matrix)), orders], axis=1))
+
+    return _exchanged(blocks, correlation, shuffles, rng)
 
 
 def _wide(frame: pl.DataFrame, runs: list[str], steps: list[int]) -> pl.DataFrame:
@@ -93,8 +97,9 @@ def timing(role: pl.DataFrame, ability: pl.DataFrame, shuffles: int, rng: np.ran
         return None
     scale = np.sqrt(np.prod([sum((block[side] ** 2).sum() for block in blocks) for side in (0, 1)]))
 
-    def concordance(block: Array, order: NDArray[np.intp]) -> float:
-        return float((block[0] * block[1][np.ix_(order, order)]).sum() * n_runs / scale)
+    def concordance(block: Array, orders: NDArray[np.intp]) -> Array:
+        exchanged = block[1][orders[:, :, None], orders[:, None]]
+        return np.asarray((block[0] * exchanged).sum((1, 2)) * n_runs / scale)
 
     found = _exchanged([*blocks], concordance, shuffles, rng, n_runs)
     return {("tau" if name == "r" else name): value for name, value in found.items()}
@@ -108,22 +113,29 @@ def _order(rows: list[dict[str, Any]]) -> Array:
 
 def _exchanged(
     blocks: list[Array],
-    statistic: Callable[[Array, NDArray[np.intp]], float],
+    statistic: Callable[[Array, NDArray[np.intp]], Array],
     shuffles: int,
     rng: np.random.Generator,
     n_runs: int = 0,
 ) -> dict[str, Any]:
-    """The sum of `statistic` over blocks / runs, as paired and with runs exchanged within blocks."""
+    """The sum of `statistic` over blocks / runs, as paired and with runs exchanged within blocks.
+
+    `statistic` takes a block and orders of its runs (draws, runs), and gives a number for each order.
+    """
     sizes = [block.shape[-1] for block in blocks]
     n_runs = n_runs or sum(sizes)
-
-    def value(orders: list[NDArray[np.intp]]) -> float:
-        return sum(statistic(block, order) for block, order in zip(blocks, orders, strict=True)) / n_runs
-
-    observed = value([np.arange(n) for n in sizes])
+    # The given order comes first. Each exchange draws an order of every block.
+    exchanges = [[np.arange(n) for n in sizes], *([rng.permutation(n) for n in sizes] for _ in range(shuffles))]
+    values = np.sum(
+        [
+            statistic(block, np.array(orders))
+            for block, orders in zip(blocks, zip(*exchanges, strict=True), strict=True)
+        ],
+        axis=0,
+    )
+    observed, drawn = float(values[0] / n_runs), values[1:] / n_runs
     row: dict[str, Any] = {"n_runs": n_runs, "r": observed}
     if shuffles:
-        drawn = np.array([value([rng.permutation(n) for n in sizes]) for _ in range(shuffles)])
         low, high = np.quantile(drawn, [0.025, 0.975])
         tails = [(drawn >= observed - 1e-12).sum(), (drawn <= observed + 1e-12).sum()]  # equal up to rounding counts
         p = min(1.0, 2 * (1 + min(tails)) / (1 + shuffles))

@@ -84,15 +84,19 @@ def same_heads(table: pl.DataFrame, draws: int, seed: int) -> pl.DataFrame:
             )
         rows.append(
             {"what": "same heads", "kind": kind, "size": size, "n_runs": len(runs), "n_pairs": TOP}
-            | _against(np.array([_shared(own) for own in np.concatenate(codes, 1)]))
+            | _against(_shared(np.concatenate(codes, 1), len(runs)))
         )
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
-def _shared(codes: Ints) -> int:
-    """Of how many pairs of runs does each code come, in sum: c (c - 1) / 2 for a code of c runs."""
-    times = np.unique(codes, return_counts=True)[1]
-    return int((times * (times - 1) // 2).sum())
+def _shared(codes: Ints, n_runs: int) -> Ints:
+    """Of how many pairs of runs each code comes, in sum: c (c - 1) / 2 for a code of c runs, in each row (draws,).
+
+    Among the sorted codes, c equal ones are c - 1 neighbours, c - 2 pairs two apart, and so on.
+    """
+    ordered = np.sort(codes, 1)
+    found: Ints = np.sum([(ordered[:, lag:] == ordered[:, :-lag]).sum(1) for lag in range(1, n_runs)], axis=0)
+    return found
 
 
 def same_roles(table: pl.DataFrame, final: pl.DataFrame, draws: int, seed: int) -> pl.DataFrame:

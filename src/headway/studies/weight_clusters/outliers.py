@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from headway.stats.corrections import benjamini_hochberg, simes
+from headway.stats.distributions import t_p
 
 Floats = NDArray[np.float64]
 
@@ -111,12 +112,10 @@ def _farthest(values: Floats) -> tuple[tuple[int, ...], float]:
 
 def _grubbs(values: Floats, taken: NDArray[np.intp]) -> float:
     """p of the least extreme of the removed heads, compared with the others."""
-    from scipy import stats
-
     others = np.delete(values, taken)
     n = len(others)
     nearest = values[taken[-1]]
     spread = others.std(ddof=1) * np.sqrt(1 + 1 / n)
     if spread == 0:
         return 1.0 if nearest == others[0] else 0.0
-    return min(1.0, (n + 1) * 2 * float(stats.t.sf(abs(nearest - others.mean()) / spread, n - 1)))
+    return min(1.0, (n + 1) * float(t_p(abs(nearest - others.mean()) / spread, n - 1)))
