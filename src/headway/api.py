@@ -1023,7 +1023,7 @@ def report(
 ) -> Path:
     """Write the report, and each figure as SVG and PNG.
 
-    The report is `DIR/report.html` or `DIR/report.md`; figures lie in `DIR/figures/`.
+    Without figures, a report of the same results is not written again. The report is `DIR/report.html` or `DIR/report.md`; figures lie in `DIR/figures/`.
 
     Args:
         {options}
@@ -1037,7 +1037,7 @@ def report(
     """
     from headway.reporting import write
 
-    return write(directory, format=format, figures=figures, progress=progress)
+    return write(directory, format=format, figures=figures, again=False, progress=progress)
 
 
 @documented(options.AUDIT)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -246,6 +247,28 @@ def test_pictures_are_drawn_again_only_if_they_or_their_figures_changed(written,
     (directory.figures / "drawn.json").write_text("[")
     export.write_figures(chapters, directory, Silent())
     assert len(drawn) == 3 + len(names)
+
+
+def test_a_page_is_made_again_only_if_its_results_or_it_changed(tmp_path, result):
+    made = replace(result, sources={"heads": "one"}, made={"options": {}})
+    rundir = run_directory(tmp_path / "made", made)
+    path = write(rundir, figures=False)
+
+    def made_again():
+        os.utime(path, (1, 1))
+        write(rundir, figures=False, again=False)
+        return path.stat().st_mtime > 1
+
+    assert not made_again()
+    page = path.read_bytes()
+    path.write_bytes(page[:-1])  # damaged, or edited
+    assert made_again()
+    assert path.read_bytes() == page
+    replace(made, sources={"heads": "other"}).save(rundir)
+    assert made_again()
+    result.save(rundir)  # nobody knows what it was made from
+    assert made_again()
+    assert made_again()
 
 
 def test_the_script_of_the_page_is_kept_and_a_damaged_copy_is_not_used(tmp_path, monkeypatch):

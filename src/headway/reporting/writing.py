@@ -42,6 +42,7 @@ def write(
     *,
     format: str = options.FORMAT.default,
     figures: bool = options.FIGURES.default,
+    again: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write the report of a run directory.
@@ -50,6 +51,7 @@ def write(
         rundir: a run directory that has been analysed.
         format: `html`, one page that opens offline, or `md`, for a repository.
         figures: whether each figure is also written into `figures/`, as SVG and PNG. Markdown needs these files.
+        again: whether a page without figure files is made again that was made from the same results.
         progress: shown while the figures are drawn.
 
     Returns:
@@ -63,21 +65,24 @@ def write(
     options.REPORT.require(format=format)
     directory = rundir if isinstance(rundir, RunDirectory) else RunDirectory(rundir)
     results = read_results(directory)
-    chapters = chapters_of(results)
 
-    from headway.reporting import export, markdown, measured, page, viewer
+    from headway.reporting import export, markdown, measured, page, unchanged, viewer
 
     measurement = measured.measurement(directory, outdated(results, directory))
     for sentence in measurement.outdated:
         warnings.warn(sentence, stacklevel=2)
+    path = directory.path / f"report.{format}"
+    patterns = viewer.viewer(directory) if format == "html" else None
+    made_from = unchanged.made_from(results, measurement, patterns) if format == "html" else None
+    if not again and not figures and unchanged.is_there(path, made_from):
+        return path
+    chapters = chapters_of(results)
     if figures or format == "md":
         export.write_figures(chapters, directory, progress or Silent())
-    if format == "html":
-        text = page.render(chapters, measurement, viewer.viewer(directory))
-    else:
-        text = markdown.render(chapters, measurement)
-    path = directory.path / f"report.{format}"
+    html = format == "html"
+    text = page.render(chapters, measurement, patterns) if html else markdown.render(chapters, measurement)
     write_whole(path, text.encode())
+    unchanged.remember(path, made_from)
     return path
 
 
