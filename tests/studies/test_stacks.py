@@ -50,7 +50,7 @@ OF = {
 def test_a_result_of_each_stack_that_has_the_score(analysed):
     architecture, out = analysed
     found = {(one.study, one.subject): one for one in read_results(RunDirectory(out))}
-    of = {"roles": ["heads"], "development": ["self"], "weight_clusters": ["weights"]}
+    of = {"roles": ["heads"], "scorecard": ["heads"], "development": ["self"], "weight_clusters": ["weights"]}
     expected = {
         (study, subject if stack == "decoder" else f"{subject}-{stack}")
         for study, subjects in of.items()

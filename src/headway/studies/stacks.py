@@ -21,6 +21,7 @@ from headway.text import listed
 TABLES = {
     "development": ("heads",),
     "roles": ("heads",),
+    "scorecard": ("heads",),
     "weight_clusters": ("clusters", "clusters_published"),
 }
 _OF_DECODERS = ("interventions", "prompts")
@@ -63,7 +64,7 @@ def each_stack(rundir: RunDirectory, study: str, score: str | None = None) -> li
     stacks = list(dict.fromkeys(stack for name in tables for stack in stacks_in(rundir.read(name))))
     if stacks in ([], [DECODER]):
         return [rundir]
-    if study == "roles":  # they are criteria on attention within one text
+    if study in ("roles", "scorecard"):  # they are criteria on attention within one text
         stacks = [stack for stack in stacks if stack != CROSS]
     views = [OneStack(rundir, stack) for stack in (stacks if study in TABLES else stacks[:1])]
     having = [one for one in views if score is None or score in one.read("heads").columns]
