@@ -133,3 +133,12 @@ def test_scores_that_no_stack_has_are_said_to_be_left_out(tmp_path):
         "measure", suite, "--corpus", texts, "--scores", "self,induction,ablation_loss", "--out", tmp_path / "out"
     )
     assert "induction and ablation_loss are left out: bert has an encoder, and no stack of its heads (encoder)" in said
+
+
+def test_heads_of_an_encoder_are_not_described(tmp_path):
+    suite, texts = stacked_suite(tmp_path, "bert", steps=1, seeds=1)
+    out = tmp_path / "out"
+    failed = CliRunner().invoke(app, [str(word) for word in ("describe", suite, "--corpus", texts, "--out", out)])
+    assert failed.exit_code == 1
+    (line,) = [json.loads(one) for one in (out / "failures.jsonl").read_text().splitlines()]
+    assert "a description of heads needs a causal language model" in line["error"]

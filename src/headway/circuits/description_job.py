@@ -71,6 +71,7 @@ class HeadDescriptions:
         from headway.circuits.traits import traits
         from headway.models.paths import Paths
 
+        input.geometry.require_causal("a description of heads")
         paths = Paths(input.model)
         texts = self._texts(input)
         if sum(map(len, texts)) < _FEWEST:
