@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -74,3 +75,14 @@ def too_long(findings: list[Finding], most: int = 25) -> list[str]:
 def split(text: str) -> list[str]:
     """The sentences of a text; a number with a point is none, since no space follows the point."""
     return re.split(r"(?<=[.?!])\s+(?=[A-Z0-9])", text)
+
+
+def undocumented(tables: dict[str, pl.DataFrame], page: str) -> dict[str, list[str]]:
+    """The tables, and the columns of each, that a page of docs does not name in its lines of tables."""
+    words = Path(__file__).parents[1].joinpath("docs", page).read_text(encoding="utf-8")
+    named = {
+        row[1]: set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", row[2]))))
+        for row in re.finditer(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", words, flags=re.MULTILINE)
+    }
+    missing = {name: sorted(set(table.columns) - named.get(name, set())) for name, table in tables.items()}
+    return {name: columns for name, columns in missing.items() if columns}

@@ -1,8 +1,5 @@
 """The study of configuration on heads with features that are planted, or not, and on circuits that were written into weights."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -18,7 +15,7 @@ from headway.studies.configuration import classification, likeness, matching
 from headway.studies.configuration.described import FEATURES, Described, standardised
 from support_circuits import PLACES, planted_suite
 from support_report import DRAWN, opened, run_directory
-from support_studies import too_long
+from support_studies import too_long, undocumented
 
 P, LAYERS, HEADS = len(FEATURES), 3, 6
 ROLE = "a role"
@@ -223,14 +220,7 @@ def test_every_chart_is_drawn(result, tmp_path):
 
 
 def test_every_table_and_column_is_documented(result):
-    words = Path(__file__).parents[2].joinpath("docs", "configuration.md").read_text(encoding="utf-8")
-    documented = {
-        row[1]: set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", row[2]))))
-        for row in re.finditer(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", words, flags=re.MULTILINE)
-    }
-    assert set(result.tables) <= set(documented)
-    missing = {name: sorted(set(table.columns) - documented[name]) for name, table in result.tables.items()}
-    assert {name: columns for name, columns in missing.items() if columns} == {}
+    assert undocumented(result.tables, "configuration.md") == {}
 
 
 def test_without_roles_heads_are_matched_all_the_same(rundir, tmp_path):

@@ -1,8 +1,5 @@
 """The study of relations on circuits that were written into weights, on made-up tables, and its chapter."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -20,7 +17,7 @@ from headway.studies.relations import repeats
 from headway.tables import COMPOSITIONS_COLUMNS, schema
 from support_circuits import PLACES, planted_suite
 from support_report import DRAWN, opened, run_directory
-from support_studies import too_long
+from support_studies import too_long, undocumented
 
 RUNS = {f"planted-1m-seed{seed}": start for seed, start in enumerate((64, 64, 128, 256))}
 STEPS = (0, 16, 64, 128, 256)
@@ -236,11 +233,4 @@ def test_every_chart_is_drawn(result, tmp_path):
 
 
 def test_every_table_and_column_is_documented(result):
-    words = Path(__file__).parents[2].joinpath("docs", "relations.md").read_text(encoding="utf-8")
-    documented = {
-        row[1]: set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", row[2]))))
-        for row in re.finditer(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", words, flags=re.MULTILINE)
-    }
-    assert set(result.tables) <= set(documented)
-    missing = {name: sorted(set(table.columns) - documented[name]) for name, table in result.tables.items()}
-    assert {name: columns for name, columns in missing.items() if columns} == {}
+    assert undocumented(result.tables, "relations.md") == {}

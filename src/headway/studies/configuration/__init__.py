@@ -18,7 +18,7 @@ from headway.store.directory import RunDirectory
 from headway.studies.configuration import classification, likeness, matching
 from headway.studies.configuration.described import BY, FEATURES, Described, by_size, described
 from headway.studies.configuration.findings import findings
-from headway.studies.development.heads import read_heads
+from headway.studies.development.heads import of_runs, read_heads
 from headway.studies.relations.trajectories import final_holders
 from headway.studies.result import Result
 from headway.studies.roles.criteria import asked_roles, held, levels
@@ -29,6 +29,7 @@ __all__ = ["NAME", "SUBJECT", "applies", "study"]
 
 NAME, SUBJECT = "configuration", "heads"
 _NEEDED = ("descriptions", "heads")
+_PLACE = ("step", "layer", "head")
 _TESTS = 25  # for which the asked number of exchanges is enough
 
 
@@ -68,7 +69,9 @@ def study(
     table = rundir.read("descriptions")
     roles_held = _roles(result, rundir.read("heads"), table, chosen)
     names = list(result.values["roles"])
-    checkpoints = _comparable(result, described(_as_in(result, table), final_holders(roles_held), names))
+    checkpoints = _comparable(
+        result, described(of_runs(table, result.tables["runs"], *_PLACE), final_holders(roles_held), names)
+    )
     progress.advance(note="roles")
     draws = _enough(checkpoints, names, bootstraps)
     if names:
@@ -90,7 +93,7 @@ def _roles(result: Result, heads: pl.DataFrame, table: pl.DataFrame, chosen: Seq
     there = [role for role in chosen if role.score in heads.columns]
     named = read_heads(heads, there[0].score).runs if there else table.unique("run").sort("n_params", "run")
     result.tables["runs"] = named.select(*RUN, "model", "n_params", "n_layers", "n_heads")
-    scored = _as_in(result, heads)
+    scored = of_runs(heads, result.tables["runs"], *_PLACE)
     roles_held = held(scored, levels(scored, there))
     holding = set(final_holders(roles_held)["role"]) if len(roles_held) else set()
     result.values["roles"] = {role.name: role.score for role in there if role.name in holding}
@@ -110,13 +113,6 @@ _NO_ROLES = pl.DataFrame(
         **dict.fromkeys(("holds", "attends"), pl.Boolean()),
     }
 )
-
-
-def _as_in(result: Result, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the result's runs in their order, with sizes and seeds as the runs have them."""
-    named = result.tables["runs"].select("run", "size", "seed").with_row_index("_order")
-    joined = frame.drop("size", "seed").join(named, on="run")
-    return joined.sort("_order", "step", "layer", "head").drop("_order")
 
 
 def _comparable(result: Result, checkpoints: list[Described]) -> list[Described]:

@@ -227,6 +227,13 @@ def _end_steps(finite: pl.DataFrame) -> pl.DataFrame:
     return shared.group_by("model").agg(start_step=pl.col("step").min(), final_step=pl.col("step").max())
 
 
+def of_runs(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame:
+    """The rows of `runs` in the order of these, then by the columns `then`; sizes and seeds are named as in `runs`."""
+    named = runs.select("run", "size", "seed").with_row_index("_order")
+    joined = frame.drop("size", "seed").join(named, on="run")
+    return joined.sort("_order", *then, maintain_order=True).drop("_order")
+
+
 def _in_order(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame:
     order = runs.select("run").with_row_index("_order")
     return frame.join(order, on="run").sort("_order", *then).drop("_order")

@@ -13,7 +13,7 @@ from headway.errors import StatisticsError
 from headway.known_scores import Role
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
-from headway.studies.development.heads import read_heads
+from headway.studies.development.heads import of_runs, read_heads
 from headway.studies.relations import edges, paths, repeats, trajectories
 from headway.studies.relations.findings import findings
 from headway.studies.result import Result
@@ -74,7 +74,7 @@ def study(
     if "paths" in there:
         changes = paths.changes(rundir.read("paths"))
         _name_runs(result, changes)
-        result.tables["path_changes"] = _as_in(result, changes)
+        result.tables["path_changes"] = of_runs(changes, result.tables["runs"], "step")
         result.tables["path_means"] = paths.means(result.tables["path_changes"])
     else:
         reason = "there is no table of paths: `headway relate --relations paths` makes it"
@@ -96,7 +96,7 @@ def _roles(result: Result, heads: pl.DataFrame | None, chosen: Sequence[Role]) -
         return None
     runs = read_heads(heads, there[0].score).runs
     result.tables["runs"] = runs.select("run", "model", "size", "seed", "n_params", "n_layers", "n_heads")
-    frame = _as_in(result, heads)
+    frame = of_runs(heads, result.tables["runs"], "step")
     criteria = levels(frame, there)
     result.values["roles"] = dict(criteria.drop_nulls("level").select("role", "score").rows())
     if not result.values["roles"]:
@@ -112,16 +112,9 @@ def _name_runs(result: Result, frame: pl.DataFrame) -> None:
         result.tables["runs"] = frame.select(columns).unique("run", maintain_order=True).sort("n_params", "run")
 
 
-def _as_in(result: Result, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the result's runs in their order, with sizes and seeds as the runs have them."""
-    named = result.tables["runs"].select("run", "size", "seed").with_row_index("_order")
-    joined = frame.drop("size", "seed").join(named, on="run")
-    return joined.sort("_order", "step", maintain_order=True).drop("_order")
-
-
 def _of_compositions(result: Result, table: pl.DataFrame, roles: pl.DataFrame | None, draws: int, seed: int) -> None:
     _name_runs(result, table)
-    table = _as_in(result, table.drop_nulls("composition"))
+    table = of_runs(table.drop_nulls("composition"), result.tables["runs"], "step")
     counted = edges.counts(table)
     result.tables["edge_counts"] = counted
     result.tables["edge_means"] = edges.count_means(counted)

@@ -15,7 +15,7 @@ from headway.known_scores import ROLES, Role
 from headway.progress import Progress, Silent
 from headway.store.directory import RunDirectory
 from headway.store.partitions import columns_of
-from headway.studies.development.heads import read_heads
+from headway.studies.development.heads import of_runs, read_heads
 from headway.studies.result import Result
 from headway.studies.roles import heads, onsets
 from headway.studies.roles.criteria import asked_roles, held, levels
@@ -72,7 +72,7 @@ def study(
     progress.start("roles", 3)
     result = Result(NAME, SUBJECT, {"roles": {role.name: role.score for role in there}})
     runs = read_heads(table, there[0].score).runs
-    frame = _in_order(table, runs)
+    frame = of_runs(table, runs, "step", "layer", "head")
     result.tables["runs"] = runs
     result.tables["levels"] = criteria = levels(frame, there)
     names = criteria.drop_nulls("level")["role"].to_list()
@@ -122,10 +122,3 @@ def order_by_level(frame: pl.DataFrame, roles: Sequence[Role]) -> pl.DataFrame:
                 )
             )
     return pl.concat(parts)
-
-
-def _in_order(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the runs, sorted by size, seed, step, layer and head; sizes are named as in `runs`."""
-    named = runs.select("run", "size", "seed").with_row_index("_order")
-    joined = table.drop("size", "seed").join(named, on="run")
-    return joined.sort("_order", "step", "layer", "head").drop("_order")
