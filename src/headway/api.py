@@ -131,7 +131,7 @@ def measure(
     words = dict.fromkeys([*_each(abilities), *(("loss", "repeat") if loss else ())])
     if words:  # last, because it reads the language-model head, too
         jobs.append(CheckpointAbilities(texts, abilities=asked_abilities(tuple(words)), **common))
-    checkpoints = opened.checkpoints(where)
+    checkpoints = opened.checkpoints(where, progress)
     _warn_of_flagged(checkpoints)
     rundir = of_suite(RunDirectory(out), opened.name, [job.table for job in jobs])
     for job in jobs:
@@ -230,7 +230,7 @@ def cluster(
 
     require_folder(out)
     options.CLUSTER.require(layout=layout, most_draws=most_draws)
-    checkpoints = open_suite(suite).checkpoints(where)
+    checkpoints = open_suite(suite).checkpoints(where, progress)
     _warn_of_flagged(checkpoints)
     job = WeightClusters(
         layout=layout,
@@ -320,7 +320,7 @@ def intervene(
     options.INTERVENE.require(operations=operations, convention=convention, k=k, n_texts=n_texts, controls=controls)
     opened = open_suite(suite)
     rundir = of_suite(RunDirectory(out), opened.name, ())
-    selected = opened.checkpoints(where)
+    selected = opened.checkpoints(where, progress)
     corpus = corpus or opened.corpus or "nano"
     if heads != options.ABLATED_HEADS.default:
         job = _ablations(
@@ -344,7 +344,7 @@ def intervene(
     groupings, lacking = _groupings(rundir, selected, choice)
     first = [
         checkpoint
-        for checkpoint in opened.checkpoints(_at_first_step(where, tuple(opened.axes)))
+        for checkpoint in opened.listed(_at_first_step(where, tuple(opened.axes)))
         if checkpoint.run in groupings
     ]
     checkpoints = list(dict.fromkeys([*first, *selected]))
@@ -557,7 +557,7 @@ def relate(
     )  # fmt: skip
     opened = open_suite(suite)
     rundir = of_suite(RunDirectory(out), opened.name, ())
-    selected = opened.checkpoints(where)
+    selected = opened.checkpoints(where, progress)
     asked = _asked(suite, where, device=device, executor=executor)
     jobs: list[tuple[sweep.Job, dict[str, Any]]] = []
     if "composition" in asked_for:
@@ -629,7 +629,7 @@ def describe(
     _require_runnable(dtype, device, executor)
     options.DESCRIBE.require(n_texts=n_texts, repeated_length=repeated_length)
     opened = open_suite(suite)
-    selected = opened.checkpoints(where)
+    selected = opened.checkpoints(where, progress)
     corpus = corpus or opened.corpus or "nano"
     job = HeadDescriptions(
         open_corpus(corpus),
@@ -1358,7 +1358,7 @@ def patterns(
         keep_files=keep_files,
     )
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(job.corpus)
-    checkpoints = opened.checkpoints(where)
+    checkpoints = opened.checkpoints(where, progress)
     return sweep.run(
         job, checkpoints, RunDirectory(out), asked=asked, executor=executor, force=force, progress=progress
     )
@@ -1383,17 +1383,25 @@ def demo(
         CheckpointError: A checkpoint could not be measured.
         StorageError: `out` or the cache cannot be written to.
     """
-    from headway import nano
     from headway.devices import cores
     from headway.sweep import Processes
 
     require_folder(out)
     progress = progress or Silent()
-    nano.folder("quick", progress=progress)
-    scores = (*options.SCORES.default, "induction")
+    sizes = open_suite("nano").describe().sizes
+    to_measure: dict[str, Any] = {
+        "scores": (*options.SCORES.default, "induction"),
+        "abilities": ("loss", "repeat"),
+    }
+    to_analyze: dict[str, Any] = {"scores": ("prev_self_ratio", "induction"), "progress": progress}
     with Processes(min(cores(), _DEMO_WORKERS)) as workers:
         work: dict[str, Any] = {"out": out, "executor": workers, "progress": progress}
-        _require_whole(measure("nano", scores=scores, abilities=("loss", "repeat"), **work))
+        if "heads" not in RunDirectory(out).tables():
+            _require_whole(measure("nano", where=f"size={sizes[0]}", **to_measure, **work))
+            analyze(out, **to_analyze)
+            first = report(out, figures=False, progress=progress)
+            progress.say(f"a first report, of the smallest of {count(len(sizes), 'size')}, can be opened now: {first}")
+        _require_whole(measure("nano", **to_measure, **work))
         # Two seeds, to see whether they agree.
         _require_whole(cluster("nano", where="seed=1,2 step=0,128,last", **work))
         of_clusters: dict[str, Any] = {"where": "seed=1 step=last", "n_texts": 8, "controls": 20}
@@ -1410,7 +1418,7 @@ def demo(
         _require_whole(relate("nano", relations=("paths",), where="step=last", n_texts=8, **to_induction, **work)[0])
         _require_whole(describe("nano", where="step=0,last", **work))
         _require_whole(patterns("nano", where=f"seed=1 {_DEMO_STEPS}", **work))
-    results = analyze(out, scores=("prev_self_ratio", "induction"), progress=progress)
+    results = analyze(out, **to_analyze)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)
 

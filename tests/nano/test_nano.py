@@ -292,6 +292,21 @@ def test_training_that_was_stopped_goes_on_with_the_missing_runs(tiny, tmp_path)
     assert told.started == 1  # whole: nothing was started
 
 
+def test_the_suite_trains_the_selected_runs_and_shows_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEADWAY_CACHE", str(tmp_path))
+    monkeypatch.setitem(nano.PRESETS, "quick", TINY)
+    suite, place = open_suite("nano"), nano.place("quick")
+    assert {run.name for run in suite.runs} == set(RUNS)
+    assert len(suite.listed("seed=2")) == 2 * len(TINY.steps)
+    assert not place.exists()  # to list them trains nothing
+    told = Recorded()
+    chosen = suite.checkpoints("seed=2 step=last", told)
+    made = {run for run in RUNS if (place / run).is_dir()}
+    assert made == {one.run for one in chosen} == {run for run in RUNS if run.endswith("seed2")}
+    assert all((one.source.path / "model.safetensors").exists() for one in chosen)
+    assert (told.total, told.done) == (2 * TINY.steps[-1],) * 2
+
+
 def test_a_run_that_breaks_off_is_no_run(tiny, tmp_path):
     location.prepare(tmp_path, TINY)
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from headway import options
 from headway.devices import choose_device, cores
 from headway.errors import HeadwayError, StorageError
 from headway.nano.forks import forked
-from headway.nano.laboratory import announced, laboratory, planned_runs
+from headway.nano.laboratory import announced, cost, laboratory, planned_runs
 from headway.nano.location import cache_folder, missing_runs, prepare
 from headway.nano.recipe import Recipe, preset
 from headway.progress import Progress, Silent
@@ -31,12 +31,27 @@ MOST_TOGETHER = {"cpu": 3, "cuda": 64}
 _WORKER_SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def folder(name: str = "quick", progress: Progress | None = None) -> Path:
-    """The folder of the preset `name` in the user's cache; it is trained first if it is not there.
+def place(name: str) -> Path:
+    """The folder of the preset `name` in the user's cache, whether it is there or not.
+
+    Raises:
+        SelectionError: no preset of that name.
+    """
+    return _cached(name, preset(name))
+
+
+def _cached(name: str, recipe: Recipe) -> Path:
+    """The folder in the cache is named after recipe, text and code: another Python has other documentation to train on."""
+    return cache_folder() / f"{name}-{recipe.key()}"
+
+
+def folder(name: str = "quick", progress: Progress | None = None, runs: Collection[str] | None = None) -> Path:
+    """The folder of the preset `name` in the user's cache. What is missing of its `runs` is trained first; None: of all.
 
     Raises: as `train`.
     """
-    return train(name, progress=progress)
+    recipe = preset(name)
+    return _complete(_cached(name, recipe), recipe, progress=progress or Silent(), wanted=runs)
 
 
 @options.documented(options.NANO_TRAIN)
@@ -55,8 +70,7 @@ def train(
     """Trains what is missing of a nano suite, and says where it lies: a folder suite, RUN/stepN/.
 
     A run is there whole or not at all, so that training that was stopped goes on with the runs that are missing. Two
-    trainings of one suite wait for each other. The folder in the cache is named after recipe, text and code, because
-    another Python has other documentation to train on. Each worker trains up to three runs of a size together, on one
+    trainings of one suite wait for each other. Each worker trains up to three runs of a size together, on one
     thread; on a GPU, up to 64.
 
     A laboratory, whose runs differ in the factors of `vary`, has a run for each combination of levels, sizes and seeds.
@@ -75,8 +89,6 @@ def train(
         StorageError: the folder cannot be written to.
         HeadwayError: a worker failed, with the last thing it said.
     """
-    from filelock import FileLock
-
     if out is not None:
         require_folder(out)
     name, recipe = (recipe, preset(recipe)) if isinstance(recipe, str) else ("own", recipe)
@@ -84,19 +96,47 @@ def train(
     if start is not None:
         name, (recipe, content) = "fork", forked(start)
     recipe = laboratory(recipe, vary, seeds, sizes)
-    place = cache_folder() / f"{name}-{recipe.key()}" if out is None else Path(out)
+    return _complete(
+        _cached(name, recipe) if out is None else Path(out),
+        recipe,
+        content,
+        device=device,
+        workers=workers,
+        keep_optimizer=keep_optimizer,
+        progress=progress or Silent(),
+    )
+
+
+def _complete(
+    place: Path,
+    recipe: Recipe,
+    start: bytes | None = None,
+    *,
+    progress: Progress,
+    wanted: Collection[str] | None = None,
+    device: str = options.TRAINING_DEVICE.default,
+    workers: int | None = options.RUNS_AT_ONCE.default,
+    keep_optimizer: bool = options.KEEP_OPTIMIZER.default,
+) -> Path:
+    """`place`, once the `wanted` runs of `recipe` are there; None: all."""
+    from filelock import FileLock
+
     device = choose_device(device)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
-            prepare(place, recipe, content)
+            prepare(place, recipe, start)
             for left_behind in place.glob(".nano-*"):
                 shutil.rmtree(left_behind, ignore_errors=True)
-            runs = missing_runs(place, recipe)
+            wanted = planned_runs(recipe) if wanted is None else wanted
+            runs = [run for run in missing_runs(place, recipe) if run in wanted]
             if runs:
-                progress, workers = progress or Silent(), workers or min(cores(), MOST_WORKERS)
-                if vary:
+                workers = workers or min(cores(), MOST_WORKERS)
+                if recipe.vary:
                     progress.say(announced(recipe, runs, workers))
+                per_run = recipe.steps[-1] - recipe.first_step
+                what, there = f"training {count(len(runs), 'nano model')}", len(wanted) - len(runs)
+                progress.start(what, per_run * len(wanted), done=per_run * there)
                 _train(place, recipe, runs, device, workers, progress, keep_optimizer)
     except OSError as error:
         raise StorageError(
@@ -132,11 +172,6 @@ def _train(
             for step in worker.train(stack):
                 steps.put(step)
 
-    per_run = recipe.steps[-1] - recipe.first_step
-    whole = len(planned_runs(recipe)) - len(runs)
-    progress.start(
-        f"training {count(len(runs), 'nano model')}", per_run * len(planned_runs(recipe)), done=per_run * whole
-    )
     with ThreadPoolExecutor(n_workers) as pool:
         try:
             serving = {pool.submit(serve, worker) for worker in workers}
@@ -151,7 +186,10 @@ def _train(
 
 
 def _stacks(recipe: Recipe, runs: list[str], n_workers: int, most: int) -> list[list[str]]:
-    """Runs to train together: of one size and recipe, at most `most`, and few enough that every worker has some of each."""
+    """Runs to train together: of one size and recipe, at most `most`, and few enough that every worker has some of each.
+
+    The costliest come first: then no worker starts a long training when the others are about to end.
+    """
     alike: dict[Recipe, list[str]] = {}
     planned = planned_runs(recipe)
     for run in runs:
@@ -160,7 +198,7 @@ def _stacks(recipe: Recipe, runs: list[str], n_workers: int, most: int) -> list[
     for same in alike.values():
         together = min(most, -(-len(same) // n_workers))
         stacks += [same[start : start + together] for start in range(0, len(same), together)]
-    return stacks
+    return sorted(stacks, key=lambda stack: -sum(cost(planned[run]) for run in stack))
 
 
 def _drain(queue: SimpleQueue[int]) -> Iterator[int]:

@@ -15,7 +15,7 @@ from headway.errors import SelectionError
 from headway.suites import hub
 from headway.suites.description import ENDING, read_suite
 from headway.suites.folder import folder_suite
-from headway.suites.names import PYTHIA_SEED, RunName, natural_order, parse_run, size_order
+from headway.suites.names import PYTHIA_SEED, RunName, parse_run
 from headway.suites.steps import HubRevisions, OlmoStage2, is_olmo, olmo_stage1
 from headway.suites.suite import Fact, Run, Stages, Suite, SuiteInfo
 
@@ -34,24 +34,30 @@ _EARLY_SMALL = (
 
 
 @dataclass(frozen=True)
-class PythiaSteps:
-    """The steps that all Pythia runs share. They are known without a request to the Hub."""
+class KnownSteps:
+    """The steps that all runs of a suite share, called stepN. They are known without looking."""
+
+    steps: tuple[int, ...]
+    described: str
 
     def __call__(self) -> Stages:
-        return {"step": {step: f"step{step}" for step in PYTHIA_STEPS}}
+        return {"step": {step: f"step{step}" for step in self.steps}}
 
     def describe(self) -> str:
-        return f"{len(PYTHIA_STEPS)}: 0, 1, 2, 4 … 512, then every 1,000 to 143,000"
+        return self.described
 
     def tokens(self, revision: str) -> int | None:
         return None  # names state none; they follow from the steps
 
 
+_PYTHIA = KnownSteps(PYTHIA_STEPS, f"{len(PYTHIA_STEPS)}: 0, 1, 2, 4 … 512, then every 1,000 to 143,000")
+
+
 def _hub_run(
-    repo: str, name: RunName, revisions: HubRevisions | PythiaSteps, suffix: str = "", per_step: int | None = None
+    repo: str, name: RunName, revisions: HubRevisions | KnownSteps, suffix: str = "", per_step: int | None = None
 ) -> Run:
     # All Pythia models share one tokenizer, and some revisions of some runs lack it.
-    shared = "EleutherAI/pythia-70m" if isinstance(revisions, PythiaSteps) else ""
+    shared = "EleutherAI/pythia-70m" if revisions is _PYTHIA else ""
     return Run(
         repo.split("/")[1] + suffix,
         *name,
@@ -63,7 +69,7 @@ def _hub_run(
 
 
 def _pythia_run(name: str) -> Run:
-    return _hub_run(f"EleutherAI/{name}", parse_run(name), PythiaSteps(), per_step=_PYTHIA_TOKENS)
+    return _hub_run(f"EleutherAI/{name}", parse_run(name), _PYTHIA, per_step=_PYTHIA_TOKENS)
 
 
 def _pythia() -> Suite:
@@ -218,29 +224,21 @@ def _stanford_gpt2() -> Suite:
 
 # The nano preset of each suite.
 _NANO = {"nano": "quick", "nano-standard": "standard"}
-_NANO_ABOUT = "small models, trained from scratch on this machine"
 
 
 def _nano(name: str) -> Suite:
-    from headway.nano import folder
+    from headway import nano
 
-    return folder_suite(folder(_NANO[name]), name=name, about=_NANO_ABOUT, corpus="nano")
-
-
-def _nano_info(name: str) -> SuiteInfo:
-    from headway.nano import PRESETS, planned_runs
-
-    recipe = PRESETS[_NANO[name]]
-    runs = [parse_run(run) for run in planned_runs(recipe)]
-    return SuiteInfo(
-        name=name,
-        about=_NANO_ABOUT,
+    preset = _NANO[name]
+    recipe, place = nano.PRESETS[preset], nano.place(preset)
+    steps = KnownSteps(recipe.steps, f"{len(recipe.steps)}: {', '.join(map(str, recipe.steps))}")
+    return Suite(
+        name,
+        [Run(run, *parse_run(run), location=place / run, revisions=steps) for run in nano.planned_runs(recipe)],
+        about="small models, trained from scratch on this machine",
         origin="this machine: trained when first used, then kept in the user's cache folder",
-        sizes=tuple(sorted({run.size for run in runs}, key=size_order)),
-        seeds=tuple(sorted({run.seed for run in runs}, key=natural_order)),
-        n_runs=len(runs),
-        steps=f"{len(recipe.steps)}: {', '.join(map(str, recipe.steps))}",
-        notes=(),
+        corpus="nano",
+        make=lambda runs, progress: nano.folder(preset, progress, runs),
     )
 
 
@@ -296,7 +294,7 @@ def open_suite(name: str | PathLike[str]) -> Suite:
 
 def known_suites() -> list[SuiteInfo]:
     """Describe the suites that are known by name. Nothing is fetched."""
-    return [*(make().describe() for make in _KNOWN.values()), *map(_nano_info, _NANO)]
+    return [*(make().describe() for make in _KNOWN.values()), *(_nano(name).describe() for name in _NANO)]
 
 
 def _hub_suite(repos: Sequence[str]) -> Suite:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from headway.errors import SelectionError
+from headway.progress import Progress
 from headway.suites.checkpoint import Axes, Checkpoint, FolderSource, HubSource, Source
 from headway.suites.names import PLAIN, level_order, natural_order, parse_revision, size_order
 from headway.suites.where import Where, parse_where
@@ -137,6 +138,7 @@ class Suite:
         facts: what is known beside runs, sizes, seeds and steps, or doubtful about these: licence, tokens and so on.
         sources: where this is stated.
         unlisted: why the steps of the runs cannot be listed, and what to do; empty if they can.
+        make: given names of runs, makes those that are not there yet, and tells of it; None if all runs are there.
     """
 
     def __init__(
@@ -151,8 +153,9 @@ class Suite:
         facts: Sequence[Fact] = (),
         sources: Sequence[str] = (),
         unlisted: str = "",
+        make: Callable[[Collection[str], Progress | None], object] | None = None,
     ) -> None:
-        self.facts, self.sources, self.unlisted = tuple(facts), tuple(sources), unlisted
+        self.facts, self.sources, self.unlisted, self.make = tuple(facts), tuple(sources), unlisted, make
         self.name, self.about, self.origin, self.notes, self.corpus = name, about, origin, tuple(notes), corpus
         self.runs = tuple(sorted(runs, key=_place))
 
@@ -189,19 +192,29 @@ class Suite:
             unlisted=self.unlisted,
         )
 
-    def checkpoints(self, where: str = "") -> list[Checkpoint]:
+    def checkpoints(self, where: str = "", progress: Progress | None = None) -> list[Checkpoint]:
         """Return the selected checkpoints, ordered by size, seed and step.
 
         Only the revisions of selected runs are listed. A step that only some runs have is selected in those runs.
-        `first` and `last` mean the first and last step of each run.
+        `first` and `last` mean the first and last step of each run. Runs that the suite makes on this machine, as nano
+        does, are made first.
 
         Args:
             where: such as `size=14m,70m seed=1..3 step=0,512,last`; all checkpoints if empty.
+            progress: where to show how far the making of runs is.
 
         Raises:
             SelectionError: the selection cannot be parsed, or names an unknown size, seed, step or run.
             CheckpointError: the Hub does not answer a request for a run's revisions.
+            HeadwayError: a run cannot be made.
         """
+        found = self.listed(where)
+        if self.make is not None:
+            self.make({one.run for one in found}, progress)
+        return found
+
+    def listed(self, where: str = "") -> list[Checkpoint]:
+        """The same as `checkpoints`, but nothing is made: the files of some may not be there yet."""
         if self.unlisted:
             raise SelectionError(f"the checkpoints of the suite {self.name!r} cannot be listed: {self.unlisted}")
         asked = parse_where(where, tuple(self.axes))

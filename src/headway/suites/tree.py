@@ -19,7 +19,7 @@ def tree(suite: Suite, where: str = "") -> str:
         SelectionError: the selection names something unknown, or the steps cannot be listed.
         CheckpointError: the Hub does not answer.
     """
-    checkpoints = suite.checkpoints(where)
+    checkpoints = suite.listed(where)
     lines = [f"{suite.name}: {count(len(checkpoints), 'checkpoint')}"]
     sizes = [(size, list(group)) for size, group in groupby(checkpoints, key=lambda one: one.size)]
     for i, (size, of_size) in enumerate(sizes):
