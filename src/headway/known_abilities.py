@@ -52,6 +52,12 @@ ABILITIES = {
     )
 }
 
+
+def restates(name: str) -> bool:
+    """Whether an ability says in other units, or by another convention, what another ability says."""
+    return name.startswith("published_") or name == "repeat_rank"
+
+
 # What `headway measure --abilities` computes, by the word that asks for it.
 MEASURED = {
     "loss": "the loss on the corpus",

@@ -13,7 +13,7 @@ from headway.known_scores import ROLES, Role
 from headway.studies import roles
 from headway.studies.roles.criteria import asked_roles, levels
 from headway.studies.roles.heads import overlap_law
-from headway.studies.roles.onsets import earlier, lag, sign_test
+from headway.studies.roles.onsets import earlier, in_half, lag, sign_test
 from support_roles import HEADS, LAYERS, STEPS, in_order, table
 
 
@@ -42,7 +42,12 @@ def test_the_order_within_runs_counts_ties_of_the_grid_as_ties():
     ratio = np.log10(np.array([[201 / 101, 401 / 11], [201 / 201, 401 / 101], [201 / 401, 401 / 201]]))
     expected = (4 * ratio[0] + 3 * ratio[1] + ratio[2]) / 8
     assert (row["lag_lower"], row["lag_upper"]) == pytest.approx(tuple(expected))
-    first = result.headline[0]
+    sequence, first = result.headline[:2]
+    # Four of eight runs have previous-token heads by step 100; all have induction heads by step 400, none before.
+    assert sequence.values["steps"] == {"previous-token": 100, "induction": 400}
+    assert sequence.answer == (
+        "In at least half of the 8 runs, previous-token heads have arisen by step 100 and induction heads by step 400."
+    )
     assert first.answer == "Previous-token heads arise before induction heads in 7 of 8 runs (p = 0.016)."
     assert "In 1 the checkpoints are too far apart to tell." in first.text
 
@@ -53,6 +58,13 @@ def test_a_role_that_comes_and_goes_has_arisen_when_it_stays():
     frame = frame.with_columns(prev=pl.when(passing).then(0.9).otherwise("prev"))
     row = studied(frame).tables["firsts"].filter(pl.col("role") == "previous-token").row(0, named=True)
     assert (row["seen"], row["lower"], row["upper"]) == (10, 200, 400)
+
+
+def test_half_of_the_runs_are_counted_upwards_and_runs_without_the_role_are_late():
+    onsets = pl.DataFrame({"role": ["a"] * 5 + ["b"] * 5, "upper": [40, 10, None, 30, 20, 5, None, None, None, 7]})
+    assert in_half(onsets) == {"a": 30}  # three of five; only two have b
+    assert in_half(onsets.filter(pl.col("role") == "b").head(4)) == {}
+    assert in_half(onsets.filter(pl.col("role") == "b").tail(2)) == {"b": 7}
 
 
 def test_a_role_that_never_arises_is_known_to_be_later():
@@ -69,7 +81,7 @@ def test_a_role_whose_score_stops_early_is_not_complete():
     result = studied(frame)
     row = result.tables["order"].row(0, named=True)
     assert (row["n_first"], row["n_complete"], row["n_first_complete"]) == (7, 0, 0)
-    assert "Both were measured to the end in 0" in result.headline[0].text
+    assert "Both were measured to the end in 0" in result.headline[1].text
 
 
 def test_a_head_that_copies_is_named_by_where_it_attends():

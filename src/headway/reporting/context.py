@@ -200,17 +200,27 @@ class Context:
         also = f" The published formula, {changed}, has terms that these data cannot estimate." if changed else ""
         return Model(name, title, sentence + _effect(values, term) + also, str(values["summary"]).strip("\n"))
 
-    def highlights(self, shown_by: Mapping[tuple[str, str], str], sections: Sequence[Section]) -> list[Highlight]:
-        """The key findings with their figures. `figures` gives a figure by the finding's section and name."""
+    def highlights(
+        self,
+        shown_by: Mapping[tuple[str, str], str],
+        sections: Sequence[Section],
+        at: Callable[[Finding], Mapping[str, str]] = lambda finding: {},
+    ) -> list[Highlight]:
+        """The key findings with their figures.
+
+        Args:
+            shown_by: the name of a figure by the finding's section and name.
+            at: which rows of its figure a finding is about, as in `Highlight`.
+        """
         there = {figure.name for section in sections for figure in section.figures}
 
-        def figure(finding: Finding) -> str:
+        def highlight(finding: Finding) -> Highlight:
             name = shown_by.get((finding.section, finding.name), "")
-            return name if name in there else ""
+            shown = name in there
+            more = next(iter(finding.more), "")
+            return Highlight(finding.answer, more, name if shown else "", at(finding) if shown else {})
 
-        return [
-            Highlight(finding.answer, next(iter(finding.more), ""), figure(finding)) for finding in self.result.headline
-        ]
+        return [highlight(finding) for finding in self.result.headline]
 
 
 def _effect(values: dict[str, Any], asked: str) -> str:

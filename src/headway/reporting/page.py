@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import altair as alt
 import polars as pl
 
 from headway import __version__
@@ -175,8 +176,8 @@ def figures(chapters: Sequence[Chapter]) -> dict[str, Any]:
             if highlight.figure:
                 figure = figure_of(chapter, highlight)
                 name = small_address(chapter, highlight)
-                small = replace(figure, layout=Layout(), top="")
-                found[name] = _drawing(chapter, small, small_specification(chapter, figure)) | {"name": name}
+                small = _small(figure, highlight)
+                found[name] = _drawing(chapter, small, small_specification(chapter, small)) | {"name": name}
     return {
         "themes": {
             chapter.id: {
@@ -212,9 +213,22 @@ def small_address(chapter: Chapter, highlight: Highlight) -> str:
     return f"{address(chapter, highlight.figure)}-small-{list(chapter.summary).index(highlight) + 1}"
 
 
+def _small(figure: Figure, highlight: Highlight) -> Figure:
+    """The figure beside a finding: one panel, of what the finding is about."""
+    chart = figure.chart if figure.small is None else figure.small
+    chosen = {control.column for control in figure.controls}
+    for column, value in highlight.at.items():
+        if column not in chosen:
+            chart = chart.transform_filter(alt.FieldEqualPredicate(field=column, equal=value))
+    controls = tuple(
+        replace(control, default=highlight.at.get(control.column, control.default)) for control in figure.controls
+    )
+    return replace(figure, chart=chart, controls=controls, layout=Layout(), top="")
+
+
 def small_specification(chapter: Chapter, figure: Figure) -> dict[str, Any]:
     """The figure as a small chart: low, with few ticks, and without titles and legends, which its caption replaces."""
-    spec = specification(chapter, figure if figure.small is None else replace(figure, chart=figure.small))
+    spec = specification(chapter, figure)
     plain: dict[str, Any] = _plain(spec)
     return plain | {"height": forms.SMALL_HEIGHT}
 
@@ -275,7 +289,7 @@ def highlight_view(chapter: Chapter, highlight: Highlight) -> dict[str, Any]:
         view["figure"] = {
             "id": address(chapter, figure.name),
             "small": small_address(chapter, highlight),
-            "title": figure.title,
+            "title": f"{figure.title} ({', '.join(highlight.at.values())})" if highlight.at else figure.title,
             "alt": figure.alt,
         }
     return view

@@ -134,11 +134,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Highlight:
-    """A key finding in the summary: its answer, the most important number, and the name of its figure, if it has one."""
+    """A key finding in the summary: its answer, the most important number, and the name of its figure, if it has one.
+
+    Attributes:
+        at: the values of the figure's columns that the finding is about; only their rows are drawn beside it.
+    """
 
     answer: str
     more: str = ""
     figure: str = ""
+    at: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

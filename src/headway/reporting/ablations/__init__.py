@@ -44,7 +44,11 @@ def chapter(result: Result) -> Chapter:
         study=result.study,
         subject=result.subject,
         title=_TITLE,
-        summary=context.highlights({("last", one.name): "over-training" for one in result.findings("last")}, sections),
+        summary=context.highlights(
+            {("last", one.name): "over-training" for one in result.findings("last")},
+            sections,
+            lambda one: {name: one.values[name] for name in ("group", "title", "operation") if name in one.values},
+        ),
         facts=[
             ("ablated heads", ", ".join(context.values["groups"])),
             ("ablations", f"{count(len(runs), 'run')}, {count(len(context.levels('changes', 'step')), 'step')}"),

@@ -78,6 +78,7 @@ _LIMITS = [
 def chapter(result: Result) -> Chapter:
     """Return the chapter of the result."""
     context = Context(result, VIEWS)
+    subjects = context.levels("lines", "subject")
     sections = [_card(context), *_axes(context)]
     if context.has("differences"):
         sections.insert(1, _differences(context))
@@ -88,7 +89,9 @@ def chapter(result: Result) -> Chapter:
         study=result.study,
         subject=result.subject,
         title=_TITLE,
-        summary=context.highlights(shown_by, sections),
+        summary=context.highlights(
+            shown_by, sections, lambda one: {"subject": one.name if one.section == "whole" else subjects[0]}
+        ),
         facts=_facts(context),
         notes=result.notes,
         sections=sections,
@@ -134,7 +137,7 @@ def _figure(context: Context) -> Figure:
         chart=chart,
         tables=("lines",),
         layout=Layout(panels=len(subjects), panel_width=300, max_columns=2, own_axes=True),
-        small=card.transform_filter(f"datum.subject == '{subjects[0]}'"),
+        small=card,
     )
 
 

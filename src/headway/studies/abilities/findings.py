@@ -6,21 +6,48 @@ from typing import Any
 
 import polars as pl
 
-from headway.known_abilities import known_ability
+from headway.known_abilities import known_ability, restates
 from headway.studies.prose import LEVEL, capital, digits, p_text
 from headway.studies.result import Result
+from headway.studies.roles.findings import arisen
+from headway.studies.roles.onsets import in_half
 from headway.text import count
 
 _MOST = 4
 _MOST_ABILITIES = 8  # in sentences, those of runs with roles first
-_KEY_ORDERS = 2  # of the clearest pairs, in the summary
+_KEY_ORDERS = 2  # of the first abilities, and of the clearest pairs, in the summary
 
 
 def findings(result: Result) -> None:
-    """Add the findings: order, coupling, timing, then the abilities alone."""
-    for add in (_order, _coupling, _timing):
+    """Add the findings: the sequence, order, coupling, timing, then the abilities alone."""
+    for add in (_sequence, _order, _coupling, _timing):
         add(result)
     _rises(result)
+
+
+def _sequence(result: Result) -> None:
+    """By which step half of the runs have roles and abilities; for the abilities that rise after some role."""
+    if "order" not in result.tables:
+        return
+    roles, abilities = in_half(result.tables["role_onsets"]), in_half(result.tables["ability_onsets"])
+    beside_roles = set(result.tables["order"]["ability"])
+    after = [
+        ability
+        for ability, step in abilities.items()
+        if ability in beside_roles and not restates(ability) and step > min(roles.values(), default=step)
+    ]
+    for place, ability in enumerate(after):
+        before = {role: at for role, at in roles.items() if at < abilities[ability]}
+        result.find(
+            "order",
+            f"sequence, {ability}",
+            f"In at least half of the runs, {_named(ability)} has made half of its way by step {abilities[ability]:,}.",
+            f"In at least half, {arisen(before)}.",
+            "What comes first need not be a cause.",
+            key=place < _KEY_ORDERS,
+            step=abilities[ability],
+            roles=before,
+        )
 
 
 def _order(result: Result) -> None:

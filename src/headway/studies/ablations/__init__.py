@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from headway.known_abilities import known_ability
+from headway.known_abilities import known_ability, restates
 from headway.known_scores import SCORES
 from headway.progress import Progress, Silent
 from headway.stats.distributions import t_quantile
@@ -92,10 +92,8 @@ def _say(result: Result) -> None:
     What an ability is by another convention or in other units stands in the tables only.
     """
     changes = result.tables["changes"]
-    last = changes.filter(
-        pl.col("step") == pl.col("step").max().over("run"),
-        ~pl.col("effect").str.starts_with("published_") & (pl.col("effect") != "repeat_rank"),
-    )
+    told = [effect for effect in changes["effect"].unique() if not restates(effect)]
+    last = changes.filter(pl.col("step") == pl.col("step").max().over("run"), pl.col("effect").is_in(told))
     operations = last["operation"].unique(maintain_order=True).to_list()
     operation = "mean" if "mean" in operations else operations[0]
     for (group, effect), of in last.filter(operation=operation).group_by("group", "effect", maintain_order=True):
@@ -114,6 +112,7 @@ def _say(result: Result) -> None:
             key=effect in _KEY_EFFECTS,
             effect=effect,
             group=group,
+            title=title,
             operation=operation,
             n_runs=own.height,
         )

@@ -10,6 +10,7 @@ import polars as pl
 from headway.studies.prose import LEVEL, capital, digits, from_to, p_text, percent
 from headway.studies.result import Result
 from headway.studies.roles.heads import NONE
+from headway.studies.roles.onsets import in_half
 from headway.text import count, listed
 
 _MOST_NAMED = 3
@@ -17,6 +18,7 @@ _MOST_NAMED = 3
 
 def findings(result: Result) -> None:
     """Add the findings. A role is named by its name; numbers come first, what they do not say last."""
+    _sequence(result)
     _order(result)
     _onsets(result)
     _number(result)
@@ -24,6 +26,28 @@ def findings(result: Result) -> None:
     _several(result)
     _changes(result)
     _levels(result)
+
+
+def _sequence(result: Result) -> None:
+    onsets = result.tables["firsts"]
+    steps = in_half(onsets)
+    if len(steps) < 2:
+        return
+    fewer = [role for role in onsets["role"].unique(maintain_order=True) if role not in steps]
+    result.find(
+        "order",
+        "sequence",
+        f"In at least half of the {count(onsets['run'].n_unique(), 'run')}, {arisen(steps)}.",
+        f"In fewer runs there are {listed(fewer)} heads." if fewer else None,
+        "A role has arisen once some head passes its level at every later checkpoint.",
+        steps=steps,
+    )
+
+
+def arisen(steps: Mapping[str, int]) -> str:
+    """Roles with their steps, such as `induction heads have arisen by step 224`."""
+    said = [f"{role} heads by step {step:,}" for role, step in steps.items()]
+    return listed(said).replace(" heads by", " heads have arisen by", 1)
 
 
 def _order(result: Result) -> None:

@@ -55,6 +55,19 @@ def firsts(roles: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(complete=pl.col("last") == pl.col("last").max().over("size"))
 
 
+def in_half(onsets: pl.DataFrame) -> dict[str, int]:
+    """The step by which at least half of the runs have reached each `role`, by role, the earliest first.
+
+    Roles that fewer runs reach are left out.
+    """
+    steps = {}
+    for (role,), of in onsets.group_by("role", maintain_order=True):
+        reached, needed = of["upper"].drop_nulls().sort(), -(-of.height // 2)
+        if len(reached) >= needed:
+            steps[str(role)] = int(reached[needed - 1])
+    return dict(sorted(steps.items(), key=lambda item: item[1]))
+
+
 def order(onsets: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     """For each pair of roles, which comes first within a run: a row for all runs (`size` null), and one per size.
 
