@@ -8,9 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: .venv/headway
 	$(BIN)/headway demo
 
-# There are as many workers as cores, so each takes one thread.
+# There are as many workers as cores, so each takes one thread. Files are read in the order of tests/conftest.py.
 test: .venv/tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 check: .venv/tests
 	$(BIN)/ruff check

@@ -21,6 +21,12 @@ def pytest_configure(config: pytest.Config) -> None:
     support_models.DEVICE = config.getoption("--device")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: then no worker starts one of them when the others are about to end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The published per-head table of Pythia and what its study prints: public data, not ours."""
