@@ -114,7 +114,7 @@ def stated_facts(suite: Suite, where: str = "", *, progress: Progress | None = N
         SelectionError: the selection names something unknown.
         CheckpointError: the Hub cannot be reached.
     """
-    selected = suite.checkpoints(where)
+    selected = suite.checkpoints(where, progress)
     runs = ",".join(dict.fromkeys(checkpoint.run for checkpoint in selected))
     firsts = set(suite.checkpoints(f"run={runs} step=first") if runs else ())
     lasts = suite.checkpoints(f"run={runs} step=last") if runs else ()
