@@ -307,6 +307,15 @@ def test_abilities_beside_heads_are_those_measured_alone(checkpoint, scores, mon
     assert_frame_equal(beside, alone, rel_tol=1e-5, abs_tol=1e-6)
 
 
+def test_abilities_do_not_depend_on_where_a_sweep_stopped(place, tmp_path):
+    """Bit for bit: those that are measured when the heads are there already come from the same forward pass."""
+    for name, asked in (("whole", ["loss", "repeat"]), ("stopped", [])):
+        measured(place, tmp_path / name, abilities=asked)
+    assert measured(place, tmp_path / "stopped", abilities=["loss", "repeat"]).done == 2
+    whole, stopped = (RunDirectory(tmp_path / name).read("abilities") for name in ("whole", "stopped"))
+    assert_frame_equal(whole, stopped, check_exact=True)
+
+
 def test_loss_stands_for_loss_and_repeat(place, tmp_path):
     measured(place, tmp_path / "a", loss=True)
     measured(place, tmp_path / "b", abilities=("loss", "repeat"))

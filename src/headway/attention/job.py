@@ -188,6 +188,16 @@ class HeadScores:
             for stack, scores in found.items()
         }
 
+    def share(self, checkpoint: Checkpoint, input: Opened) -> None:
+        """Make the predictions that a later job expects of the pass over the texts, when the scores themselves are there.
+
+        That job finds the same numbers then, bit for bit, as beside the scores.
+        """
+        from headway.abilities.next_tokens import on_repeated, on_texts
+
+        if input.geometry.causal and input.expected & {on_texts(self), on_repeated(self)}:
+            self.by_text(checkpoint, input)
+
     def by_text(self, checkpoint: Checkpoint, input: Opened) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Each score (windows of texts, layers, heads) on the corpus, and on repeated tokens; computed once for an input.
 
