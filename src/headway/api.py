@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +140,7 @@ def measure(
             job.require_own_names(rundir)
         if not checkpoints or sweep.begun(job, checkpoints, rundir):  # a sweep that goes on was checked when it began
             continue
-        for sentence in job.look_before(checkpoints):
+        for sentence in sweep.ask(executor, partial(job.look_before, checkpoints)):
             progress.say(sentence)
     asked = _asked(suite, where, device=device, executor=executor, corpus=corpus) | _sheets(texts)
     return sweep.run(jobs, checkpoints, rundir, asked=asked, executor=executor, force=force, progress=progress)
@@ -185,9 +186,9 @@ def _sheets(corpus: Corpus) -> dict[str, dict[str, int]]:
 
 def _require_runnable(dtype: str, device: str, executor: Executor | None) -> None:
     """Refuse a mistyped dtype or device before anything is fetched or replaced. Workers choose their own devices."""
-    from headway.models import choose_device, torch_dtype
+    from headway.models import choose_device, require_dtype
 
-    torch_dtype(dtype)
+    require_dtype(dtype)
     if executor is None:
         choose_device(device)
 

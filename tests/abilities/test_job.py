@@ -8,10 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
+from transformers import GPTNeoXForCausalLM
 
 import headway
 from headway import models, tables
 from headway.abilities import CheckpointAbilities, asked_abilities, next_token_predictions
+from headway.attention.job import HeadScores
 from headway.corpora import Corpus, repeated_random
 from headway.errors import CheckpointError, CorpusError, RunDirectoryError, UsageError
 from headway.store.directory import RunDirectory
@@ -277,6 +280,40 @@ def test_abilities_are_measured_beside_heads_and_later_ones_leave_the_heads_alon
         measured(place, tmp_path, abilities=("loss", "icl"))
     result = headway.analyze(tmp_path, studies=["abilities"], bootstraps=0)["abilities/roles"]
     assert result.tables["curves"]["ability"].unique().sort().to_list() == ["loss", "pairs.acc"]
+
+
+@pytest.mark.parametrize("scores", [("prev", "induction"), ("copying",)])
+def test_abilities_beside_heads_are_those_measured_alone(checkpoint, scores, monkeypatch):
+    """Scores and predictions come from one forward pass. Scores of weights, such as `copying`, have none to share."""
+    n_read = []
+    forward = GPTNeoXForCausalLM.forward
+
+    def counted(model, input_ids, **others):
+        n_read.append(len(input_ids))
+        return forward(model, input_ids=input_ids, **others)
+
+    monkeypatch.setattr(GPTNeoXForCausalLM, "forward", counted)
+    asked = {"repeated_length": 16, "repeated_texts": 5}
+    abilities = CheckpointAbilities(CORPUS, abilities=("loss", "positions", "repeat"), **asked)
+    heads = HeadScores(CORPUS, scores=scores, **asked)
+    with abilities.read(checkpoint) as input:
+        scored, beside = heads.compute(checkpoint, input), abilities.compute(checkpoint, input)
+    assert sum(n_read) == len(WINDOWS) + 5
+    with abilities.read(checkpoint) as input:
+        alone = abilities.compute(checkpoint, input)
+    with heads.read(checkpoint) as input:
+        assert scored.equals(heads.compute(checkpoint, input))
+    # Two attention functions sum in other orders: a few roundings of float32.
+    assert_frame_equal(beside, alone, rel_tol=1e-5, abs_tol=1e-6)
+
+
+def test_abilities_do_not_depend_on_where_a_sweep_stopped(place, tmp_path):
+    """Bit for bit: those that are measured when the heads are there already come from the same forward pass."""
+    for name, asked in (("whole", ["loss", "repeat"]), ("stopped", [])):
+        measured(place, tmp_path / name, abilities=asked)
+    assert measured(place, tmp_path / "stopped", abilities=["loss", "repeat"]).done == 2
+    whole, stopped = (RunDirectory(tmp_path / name).read("abilities") for name in ("whole", "stopped"))
+    assert_frame_equal(whole, stopped, check_exact=True)
 
 
 def test_loss_stands_for_loss_and_repeat(place, tmp_path):

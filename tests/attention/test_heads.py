@@ -230,7 +230,7 @@ def test_long_texts_are_padded_too(architecture, monkeypatch):
     texts = [draw.choice(VOCAB, length) for length in (8, 90, 13, 90, 2)]
     model = random_model(architecture)
     names = [name for name in TABLE if DEFINITIONS[name].padded]
-    monkeypatch.setattr(heads, "read_together", lambda *_: batches(texts, 10**6, launch=10**6, padded_up_to=100))
+    monkeypatch.setattr(heads, "read_together", lambda *_, **__: batches(texts, 10**6, launch=10**6, padded_up_to=100))
     expected = eager(model, texts)
     assert_equal(head_scores(model, texts, names), {name: expected[name] for name in names}, texts)
 

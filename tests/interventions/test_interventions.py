@@ -336,7 +336,9 @@ def test_texts_read_together_are_changed_as_each_alone(architecture, monkeypatch
         for text, found in zip(texts, together.texts, strict=True):
             [[alone]] = [effect.texts for effect in effects(model, [change], [text])]
             # float32 roundings of log-probabilities, summed over up to 13 positions
-            np.testing.assert_allclose(np.hstack(found), np.hstack(alone), rtol=1e-4, atol=2e-5)
+            numbers = [np.hstack([*one[:-1], one.top_after.probabilities]) for one in (found, alone)]
+            np.testing.assert_allclose(*numbers, rtol=1e-4, atol=2e-5)
+            assert found.top_after.ids == alone.top_after.ids
 
 
 EVERY = [
@@ -451,6 +453,17 @@ def test_top_tokens_are_the_most_probable_ones():
     p = logits(model, torch.from_numpy(TEXTS[0])[None])[0, -1].softmax(-1)
     assert tops.ids == p.argsort(descending=True)[:3].tolist()
     assert tops.probabilities == pytest.approx(p.sort(descending=True).values[:3].tolist())
+
+
+def test_top_tokens_after_an_intervention_are_those_of_the_changed_model():
+    model, change = neox(), Ablate([(1, 2), (2, 1)])
+    [effect] = effects(model, [change], TEXTS)
+    with change.on(model):
+        p = [logits(model, torch.from_numpy(text)[None])[0, -1].softmax(-1) for text in TEXTS]
+    for text, alone in zip(effect.texts, p, strict=True):
+        assert text.top_after.ids == alone.argsort(descending=True)[:5].tolist()
+        # Texts of a batch are padded, and sums of float32 come in another order.
+        assert text.top_after.probabilities == pytest.approx(alone.sort(descending=True).values[:5].tolist(), rel=1e-5)
 
 
 def test_a_head_that_cannot_matter_has_an_effect_of_exactly_zero():

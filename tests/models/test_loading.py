@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 import support_models
 from headway.errors import CheckpointError, UnsupportedModel, UsageError
 from headway.models import HeadWeights, load, read_geometry
+from headway.models.config import config_text, skeleton
 from support_models import CONFIGS, VOCAB, saved
 
 IDS = torch.arange(23)[None] % VOCAB
@@ -75,6 +77,19 @@ def test_two_checkpoints_of_one_config_do_not_share_weights(tmp_path):
     torch.testing.assert_close(logits(second), logits(models[1]), rtol=1e-4, atol=1e-4)
     assert read_geometry(tmp_path / "1") is not None
     assert not any(parameter.is_meta for parameter in (*first.parameters(), *second.parameters()))
+
+
+def test_checkpoints_of_one_config_share_a_skeleton_and_errors_name_their_own_folder(tmp_path):
+    for name in "ab":
+        saved(tmp_path / name, "gpt_neox")
+    texts = [config_text(tmp_path / name) for name in "ab"]
+    assert skeleton(texts[0], "a") is skeleton(texts[1], "b")
+    for name in "ab":
+        (tmp_path / name / "config.json").write_text('{"model_type": "gpt_neox", "num_hidden_layers": 20000}')
+        with pytest.raises(
+            CheckpointError, match=f"{re.escape(str(tmp_path / name))}.config.json has num_hidden_layers"
+        ):
+            read_geometry(tmp_path / name)
 
 
 def test_changing_a_model_does_not_change_its_file(tmp_path):

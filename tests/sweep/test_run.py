@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from headway import sweep
-from headway.errors import RunDirectoryError, SelectionError, StorageError
+from headway.errors import RunDirectoryError, SelectionError, StorageError, UsageError
+from headway.models import require_dtype
 from headway.store.directory import RunDirectory
 from support_disk import leave_free
 from support_sweep import Allotted, Squares, Threads, expected, found, grid
@@ -320,6 +322,22 @@ def test_a_manifest_that_is_no_manifest_is_named_and_what_was_made_is_kept_witho
     assert directory.manifest_path.read_text() == text
     directory.manifest_path.unlink()
     assert sweep.run(Squares(), grid(), directory).reused == len(grid())
+
+
+def test_a_kept_worker_is_asked(tmp_path):
+    with sweep.Processes(2) as workers:
+        pids = [worker.process.pid for worker in workers._kept.values()]
+        assert sweep.ask(workers, os.getpid) == pids[0]
+        with pytest.raises(UsageError, match="unknown dtype 'int8'"):
+            sweep.ask(workers, partial(require_dtype, "int8"))
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            sweep.ask(workers, partial(divmod, 1, 0))
+        assert sweep.run(Squares(), grid(), RunDirectory(tmp_path), executor=workers).done == len(grid())
+        workers._kept[0].process.kill()
+        workers._kept[0].process.join()
+        assert sweep.ask(workers, os.getpid) == os.getpid()
+    for executor in (None, sweep.InProcess(), sweep.Processes(2)):
+        assert sweep.ask(executor, os.getpid) == os.getpid()
 
 
 def test_kept_workers_do_one_sweep_after_another(tmp_path):

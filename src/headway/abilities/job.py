@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -54,9 +55,8 @@ class CheckpointAbilities:
     def identity(self) -> dict[str, Any]:
         """Return all settings that affect the numbers."""
         repeated = {"length": self.repeated_length, "texts": self.repeated_texts, "seed": self.seed}
-        on_corpus = any(word in self.abilities for word in _ON_CORPUS)
         return {
-            "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256} if on_corpus else None,
+            "corpus": {"name": self.corpus.name, "sha256": self.corpus.sha256} if self._reads_corpus else None,
             "abilities": [
                 one if isinstance(one, str) else {"name": one.name, "sha256": one.sha256} for one in self.abilities
             ],
@@ -135,10 +135,18 @@ class CheckpointAbilities:
 
     def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
         """Fetch the files and read the weights."""
+        from headway.abilities.next_tokens import on_repeated, on_texts
         from headway.models.opened import opened
 
         of: dict[str, Any] = {"dtype": self.dtype, "device": self.device, "keep_files": self.keep_files}
-        return opened(checkpoint, self.needs, lm_head=True, **of)
+        expected = {on_repeated(self)} if "repeat" in self.abilities else set()
+        if self._reads_corpus:
+            expected.add(on_texts(self))
+        return opened(checkpoint, self.needs, lm_head=True, expected=expected, **of)
+
+    @property
+    def _reads_corpus(self) -> bool:
+        return any(word in self.abilities for word in _ON_CORPUS)
 
     def compute(self, checkpoint: Checkpoint, input: Opened) -> pl.DataFrame:
         """Return one row per ability.
@@ -176,7 +184,7 @@ class CheckpointAbilities:
         """Each ability with its source."""
         from headway.abilities import measures
         from headway.abilities.answers import cloze_scores, pairs_accuracy, read_cloze, read_pairs
-        from headway.abilities.next_tokens import next_token_predictions
+        from headway.abilities.next_tokens import next_tokens, on_repeated, on_texts
 
         texts = input.texts(self.corpus, self.add_bos)
         on_corpus = {
@@ -193,9 +201,10 @@ class CheckpointAbilities:
                 found, source = cloze_scores(input.model, asked, answers), asked.name
             elif asked == "repeat":
                 sequences = input.repeated(self.repeated_length, self.repeated_texts, self.seed)
-                of_repeats = next_token_predictions(input.model, sequences, around=True)
+                collected = input.once(on_repeated(self), partial(next_tokens, input.model, sequences, around=True))
+                of_repeats = collected.predictions()
                 found, source = measures.repetition(of_repeats.right, of_repeats.rank), REPEATED
             else:
-                loss = input.once("predictions", lambda: next_token_predictions(input.model, texts.ids)).loss
-                found, source = on_corpus[asked](loss, texts.text), self.corpus.name
+                collected = input.once(on_texts(self), partial(next_tokens, input.model, texts.ids))
+                found, source = on_corpus[asked](collected.predictions().loss, texts.text), self.corpus.name
             yield from ((one, source) for one in found)

@@ -38,6 +38,8 @@ def head_scores(
     model: PreTrainedModel,
     sequences: Sequence[np.ndarray | Sequence[int]],
     scores: Sequence[str] = ("prev", "self", "first"),
+    *,
+    also: Callable[[Batch, Tensor], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Score every head on every text. The model is left unchanged.
 
@@ -50,6 +52,8 @@ def head_scores(
         sequences: token ids of each text, at least 2.
         scores: names in `headway.tables.SCORES`. Those of repeated tokens, such as `induction`, need tokens that are
             repeated once.
+        also: called with each batch and its next-token logits (texts, T, tokens), which the same forward pass then computes.
+            `model` needs its language-model head for it. It is not called if no score reads texts.
 
     Returns:
         For each score (texts, layers, heads), in float32, or in float64 if the model is. A score of weights alone is
@@ -75,7 +79,7 @@ def head_scores(
     of_texts = {name: one for name, one in definitions.items() if name not in of_weights | of_ablations}
     without_heads = layers_without_heads(config)
     n_layers = config.num_hidden_layers
-    found = _scores(model, texts, of_texts, n_layers, without_heads, paths) if of_texts else {}
+    found = _scores(model, texts, of_texts, n_layers, without_heads, paths, also) if of_texts else {}
     if of_ablations:
         found |= causal_scores(model, texts, {name: one.formula for name, one in of_ablations.items()})
     if paths and of_weights:
@@ -129,6 +133,7 @@ def _scores(
     n_layers: int,
     without_heads: Sequence[int],
     paths: Paths | None,
+    also: Callable[[Batch, Tensor], None] | None,
 ) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     last = max(layer for layer in range(n_layers) if layer not in without_heads)
@@ -157,17 +162,21 @@ def _scores(
         together = attention.padded(padding[0]) if padding else attention
         layers[layer] = scored(of_patterns, lambda definition: together if definition.padded else attention)
         # Only later batches stop here: in the first one, a looped model is found out.
-        if layer == last and found and not recorder:
+        if layer == last and found and not recorder and not also:
             raise EnoughError
 
     with torch.inference_mode(), reading(model, read), recorder.recording(model) if recorder else nullcontext():
-        for batch in read_together(model, texts, definitions.values()):
+        for batch in read_together(model, texts, definitions.values(), logits=also is not None):
             layers.clear()
             parts[:], padding[:] = batch.parts, _padding(batch, model.device)
             if recorder:
                 recorder.begin(batch.ids)
-            with suppress(EnoughError):
-                model.base_model(input_ids=torch.from_numpy(batch.ids).to(model.device), use_cache=False)
+            ids = torch.from_numpy(batch.ids).to(model.device)
+            if also:
+                also(batch, model(input_ids=ids, use_cache=False).logits)
+            else:
+                with suppress(EnoughError):
+                    model.base_model(input_ids=ids, use_cache=False)
             if recorder:
                 for layer, of_layer in layers.items():
                     of_layer |= scored(of_effects, partial(_effects, recorder, layer, padding[0] if padding else None))
@@ -196,16 +205,21 @@ def _padding(batch: Batch, device: torch.device) -> list[Padding]:
 
 
 def read_together(
-    model: PreTrainedModel, texts: Sequence[np.ndarray], definitions: Iterable[Definition] = ()
+    model: PreTrainedModel,
+    texts: Sequence[np.ndarray],
+    definitions: Iterable[Definition] = (),
+    *,
+    logits: bool = False,
 ) -> Iterator[Batch]:
     """Yield the batches in which `model` reads texts for these scores.
 
     Short texts may always be padded. On a GPU longer ones may be, too, if all scores allow it (`Definition.padded`).
+    `logits` says whether next-token logits are computed, too.
     """
     longest = attention.short_on(model.device)
     if model.device.type == "cuda" and all(definition.padded for definition in definitions):
         longest = PADDED_ON_GPU
-    return batches.read_together(model, texts, padded_up_to=longest)
+    return batches.read_together(model, texts, padded_up_to=longest, logits=logits)
 
 
 def _stacked(

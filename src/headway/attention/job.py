@@ -188,6 +188,16 @@ class HeadScores:
             for stack, scores in found.items()
         }
 
+    def share(self, checkpoint: Checkpoint, input: Opened) -> None:
+        """Make the predictions that a later job expects of the pass over the texts, when the scores themselves are there.
+
+        That job finds the same numbers then, bit for bit, as beside the scores.
+        """
+        from headway.abilities.next_tokens import on_repeated, on_texts
+
+        if input.geometry.causal and input.expected & {on_texts(self), on_repeated(self)}:
+            self.by_text(checkpoint, input)
+
     def by_text(self, checkpoint: Checkpoint, input: Opened) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Each score (windows of texts, layers, heads) on the corpus, and on repeated tokens; computed once for an input.
 
@@ -196,22 +206,39 @@ class HeadScores:
         """
         import torch
 
-        from headway.attention.heads import head_scores
+        from headway.abilities.next_tokens import on_repeated, on_texts
         from headway.models.opened import too_large
 
         def scored() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-            on_texts = [name for name in self._of_decoders if not DEFINITIONS[name].repeated]
-            on_repeated = [name for name in self._of_decoders if DEFINITIONS[name].repeated]
+            plain = [name for name in self._of_decoders if not DEFINITIONS[name].repeated]
+            repeated = [name for name in self._of_decoders if DEFINITIONS[name].repeated]
             texts = input.texts(self.corpus, self.add_bos)
             return (
-                head_scores(input.model, texts.ids, on_texts) if on_texts else {},
-                head_scores(input.model, self._repeated(input), on_repeated) if on_repeated else {},
+                self._scored(input, texts.ids, plain, on_texts(self)) if plain else {},
+                self._scored(input, self._repeated(input), repeated, on_repeated(self), around=True)
+                if repeated
+                else {},
             )
 
         try:
             return input.once(("scores", self), scored)
         except torch.OutOfMemoryError as error:
             raise too_large(checkpoint, input.model) from error
+
+    def _scored(
+        self, input: Opened, sequences: list[np.ndarray], names: list[str], predictions: Any, *, around: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Scores (texts, layers, heads), and in the same forward pass the `predictions`, if a later job expects them."""
+        from headway.abilities.next_tokens import NextTokens
+        from headway.attention.heads import head_scores
+
+        if predictions not in input.expected:
+            return head_scores(input.model, sequences, names)
+        collected = NextTokens(sequences, around=around)
+        found = head_scores(input.model, sequences, names, also=collected.add)
+        if collected.whole:  # scores of weights alone read no text
+            input.once(predictions, lambda: collected)
+        return found
 
     def used(self, input: Opened) -> dict[str, Any]:
         """What the manifest states: the length of the repeated texts, which context and vocabulary limit.

@@ -92,23 +92,37 @@ def _nearest_seed(d: Floats, draws: _Draws) -> Ints:
     """Choose seeds by greedy k-means++, and return each head's nearest seed, (B, S, H).
 
     Candidates are drawn with probability proportional to the squared distance to the existing seeds. The best of L
-    candidates becomes the next seed.
+    candidates becomes the next seed. Heads are the first axis here and problems the last, because NumPy is slow along short
+    last axes.
     """
-    problem = np.arange(len(d))
-    to_seeds = [d[:, draws.first, :]]
-    closest_bsh = to_seeds[0]
+    n_problems, n_heads, _ = d.shape
+    d_hhb = np.ascontiguousarray(d.transpose(2, 1, 0))
+    rows = d_hhb.reshape(n_heads, n_heads * n_problems)
+    to_seeds = [d_hhb[:, draws.first]]
+    closest_hsb = to_seeds[0]
     for uniform_sl in draws.uniform.transpose(1, 0, 2):
-        heights_bsh = closest_bsh.cumsum(axis=2)
-        aimed_bsl = uniform_sl * closest_bsh.sum(axis=2)[:, :, None]
-        candidate_bsl = np.zeros(aimed_bsl.shape, dtype=np.int64)
-        for height_bs in np.moveaxis(heights_bsh, 2, 0)[:-1]:  # rounding must not lead beyond the last head
-            candidate_bsl += height_bs[:, :, None] < aimed_bsl
-        to_candidate_bslh = d[problem[:, None, None], candidate_bsl]
-        left_bslh = np.minimum(closest_bsh[:, :, None, :], to_candidate_bslh)
-        best_bs = left_bslh.sum(axis=3).argmin(axis=2)[:, :, None, None]
-        to_seeds.append(np.take_along_axis(to_candidate_bslh, best_bs, axis=2)[:, :, 0])
-        closest_bsh = np.take_along_axis(left_bslh, best_bs, axis=2)[:, :, 0]
-    return _nearest(np.stack(to_seeds, axis=1)).cluster
+        aimed_slb = uniform_sl[:, :, None] * _over_heads(closest_hsb)[:, None]
+        candidate_slb = np.zeros(aimed_slb.shape, dtype=np.int64)
+        for height_sb in closest_hsb.cumsum(axis=0)[:-1]:  # rounding must not lead beyond the last head
+            candidate_slb += height_sb[:, None] < aimed_slb
+        column_slb = candidate_slb * n_problems + np.arange(n_problems)  # of `rows`
+        left_slb = _over_heads(np.minimum(closest_hsb[:, :, None], rows.take(column_slb, axis=1)))
+        best_sb = _nearest(left_slb.swapaxes(0, 1)).cluster
+        best_column_sb = np.take_along_axis(column_slb, best_sb[:, None], axis=1)[:, 0]
+        to_seeds.append(rows.take(best_column_sb, axis=1))
+        closest_hsb = np.minimum(closest_hsb, to_seeds[-1])
+    return np.ascontiguousarray(_nearest(np.stack(to_seeds)).cluster.transpose(2, 1, 0))
+
+
+def _over_heads(values: Floats) -> Floats:
+    """Sum over the first axis. Ties between candidates are decided by rounding, so its order is that of a sum of a last axis.
+
+    NumPy sums up to seven numbers of a last axis one after the other, and more of them in eight partial sums.
+    """
+    if len(values) < 8:
+        total: Floats = values.sum(axis=0)
+        return total
+    return np.ascontiguousarray(np.moveaxis(values, 0, -1)).sum(axis=-1)
 
 
 class _Nearest(NamedTuple):
@@ -116,13 +130,12 @@ class _Nearest(NamedTuple):
     distance: Floats
 
 
-def _nearest(distances_bksh: Floats) -> _Nearest:
-    """Minimum along k and its index, the first of equals. NumPy's argmin is slow along short axes."""
-    least = distances_bksh[:, 0].copy()
+def _nearest(distances: Floats) -> _Nearest:
+    """Minimum along the first axis and its index, the first of equals. NumPy's argmin is slow along short axes."""
+    least = distances[0].copy()
     nearest = np.zeros(least.shape, dtype=np.int64)
-    for cluster in range(1, distances_bksh.shape[1]):
-        distance = distances_bksh[:, cluster]
-        nearest[distance < least] = cluster
+    for cluster, distance in enumerate(distances[1:], 1):
+        np.putmask(nearest, distance < least, cluster)
         np.minimum(least, distance, out=least)
     return _Nearest(nearest, least)
 
@@ -140,7 +153,7 @@ def _lloyd(d: Floats, labels: Ints, k: int) -> _Ends:
         before, distances = labels[moving], d[moving]
         filled = before.copy()
         _refill_empty_clusters(distances, filled, k)
-        now = _nearest(_to_centres(distances, filled, k))
+        now = _nearest(_to_centres(distances, filled, k).swapaxes(0, 1))
         # Compare with the labels before the refill. If heads are copies of each other, a refilled cluster loses its head
         # again at once, and a comparison with the refilled labels would run until the last iteration.
         changed = (now.cluster != before).any(axis=(1, 2))

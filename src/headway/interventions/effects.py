@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Rows of logits held at once. A thousand rows take 64 MiB at a vocabulary of 16,000.
 BATCH_TOKENS = 1024
+N_TOPS = 5  # most probable next tokens that are kept of a text
 
 
 class Positions(NamedTuple):
@@ -44,6 +45,13 @@ class Positions(NamedTuple):
         return math.sqrt(max(self.squares - self.total * self.mean, 0.0) / (self.n - 1))
 
 
+class Tops(NamedTuple):
+    """Ids and probabilities of the most probable next tokens at a text's last position, most probable first."""
+
+    ids: list[int]
+    probabilities: list[float]
+
+
 class TextEffect(NamedTuple):
     """The effect on one text.
 
@@ -52,6 +60,7 @@ class TextEffect(NamedTuple):
         kl_last: the same at the last position.
         loss_before, loss_change: negative log-likelihood of each next token of the text, in nats.
         top_changed: whether the most probable next token at the last position changes.
+        top_after: the most probable next tokens at the last position, after the intervention.
     """
 
     kl: Positions
@@ -59,6 +68,7 @@ class TextEffect(NamedTuple):
     loss_before: Positions
     loss_change: Positions
     top_changed: bool
+    top_after: Tops
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,6 @@ def _positions(value: Positions | float) -> Positions:
     return value if isinstance(value, Positions) else Positions(1, float(value), float(value) ** 2)
 
 
-class Tops(NamedTuple):
-    """Ids and probabilities of the most probable next tokens at a text's last position, most probable first."""
-
-    ids: list[int]
-    probabilities: list[float]
-
-
 def effects(
     model: PreTrainedModel,
     interventions: Sequence[Intervention],
@@ -130,12 +133,17 @@ def effects(
     return [Effect([text for text in effect if text is not None]) for effect in found]
 
 
-def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = 5) -> Tops:
+def top_tokens(model: PreTrainedModel, ids: np.ndarray, n: int = N_TOPS) -> Tops:
     """The `n` most probable tokens after `ids`."""
     with torch.inference_mode():
-        log_p = _log_probabilities(model, torch.as_tensor(ids)[None].to(model.device))[0, -1]
-    values, tokens = log_p.exp().topk(min(n, len(log_p)))
-    return Tops(tokens.tolist(), values.tolist())
+        log_p = _log_probabilities(model, torch.as_tensor(ids)[None].to(model.device))[:, -1]
+    return _tops(log_p, n)[0]
+
+
+def _tops(log_p: Tensor, n: int = N_TOPS) -> list[Tops]:
+    """The `n` most probable tokens of each text, from the log-probabilities at its last position (B, V)."""
+    values, tokens = log_p.exp().topk(min(n, log_p.shape[-1]))
+    return [Tops(*both) for both in zip(tokens.tolist(), values.tolist(), strict=True)]
 
 
 def _log_probabilities(model: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -157,7 +165,8 @@ def _text_effects(before: Tensor, after: Tensor, ids: Tensor) -> Iterator[TextEf
     loss_before, loss_after = _loss(before, ids), _loss(after, ids)
     changed = before[:, -1].argmax(-1) != after[:, -1].argmax(-1)
     columns = (_by_text(kl), kl[:, -1].tolist(), _by_text(loss_before), _by_text(loss_after - loss_before))
-    return (TextEffect(*numbers) for numbers in zip(*columns, changed.tolist(), strict=True))
+    tops = _tops(after[:, -1])
+    return (TextEffect(*numbers) for numbers in zip(*columns, changed.tolist(), tops, strict=True))
 
 
 def _by_text(values: Tensor) -> list[Positions]:

@@ -28,7 +28,7 @@ from headway.suites import Checkpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headway.interventions.effects import Effect
+    from headway.interventions.effects import Effect, Tops
     from headway.interventions.objects import Intervention, Substitutes
     from headway.models import Geometry, Tokenizer
 
@@ -184,7 +184,7 @@ class ClusterEffects(OnClusters):
         Raises:
             CheckpointError: predictions are not finite.
         """
-        from headway.interventions.effects import effects
+        from headway.interventions.effects import effects, top_tokens
         from headway.interventions.objects import Substitutes
 
         geometry = input.geometry
@@ -205,11 +205,10 @@ class ClusterEffects(OnClusters):
             raise not_finite(self.dtype)
         shown = read.ids[:TEXTS_WITH_TOPS]
         ends = [input.tokenizer.decode(ids[-LAST_TOKENS:].tolist()) for ids in shown]
-        before = _tops(input, shown)
+        before = _named(input, [top_tokens(input.model, ids) for ids in shown])
         rows = []
         for (grouping, operation, clusters), (own, chance) in zip(trials, operations, strict=True):
-            with self.intervention(own, substitutes).on(input.model):
-                after = _tops(input, shown)
+            after = _named(input, [text.top_after for text in found[own].texts[:TEXTS_WITH_TOPS]])
             heads = self.heads_of(own, grouping, clusters)
             rows.append(
                 {
@@ -306,9 +305,6 @@ class _Tops(NamedTuple):
     probabilities: list[list[float]]
 
 
-def _tops(input: LanguageModel, sequences: Sequence[np.ndarray]) -> _Tops:
-    from headway.interventions.effects import top_tokens
-
-    tops = [top_tokens(input.model, ids) for ids in sequences]
+def _named(input: LanguageModel, tops: Sequence[Tops]) -> _Tops:
     words = [[input.tokenizer.decode([token]) for token in top.ids] for top in tops]
     return _Tops(words, [top.probabilities for top in tops])

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_geometry(folder: str | PathLike[str]) -> Geometry:
         CheckpointError: config.json is missing or damaged, or no model can be built from it.
         UnsupportedModel: transformers does not know its architecture as a language model.
     """
-    return _geometries(config_text(folder), str(folder))[0]
+    return read_stacks(folder)[0]
 
 
 def read_stacks(folder: str | PathLike[str]) -> tuple[Geometry, ...]:
@@ -39,12 +39,20 @@ def read_stacks(folder: str | PathLike[str]) -> tuple[Geometry, ...]:
     Raises:
         CheckpointError, UnsupportedModel: as `read_geometry`.
     """
-    return _geometries(config_text(folder), str(folder))
+    return _geometries(_Config(config_text(folder), str(folder)))
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The text of a config.json. Its folder is only named in errors, so that all steps of a run share what is cached."""
+
+    text: str
+    folder: str = field(compare=False)
 
 
 @lru_cache(maxsize=64)
-def _geometries(text: str, folder: str) -> tuple[Geometry, ...]:
-    return geometries_of(skeleton(text, folder), folder)
+def _geometries(config: _Config) -> tuple[Geometry, ...]:
+    return geometries_of(_built(config), config.folder)
 
 
 def geometries_of(model: PreTrainedModel, folder: str = "the model") -> tuple[Geometry, ...]:
@@ -256,8 +264,8 @@ _building = threading.Lock()
 
 
 @lru_cache(maxsize=16)
-def _built(text: str, folder: str) -> PreTrainedModel:
-    config = read_config(text, folder)
+def _built(asked: _Config) -> PreTrainedModel:
+    config, folder = read_config(asked.text, asked.folder), asked.folder
     try:
         auto = auto_class(stacks_of(config))
     except UnsupportedModel as error:
@@ -281,9 +289,9 @@ def skeleton(text: str, folder: str) -> PreTrainedModel:
     """Build the language model of a config.json with its parameters on the meta device, where they use no memory.
 
     Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: copy it
-    before changing it.
+    before changing it. `folder` is only named in errors.
     """
-    return _built(text, folder)
+    return _built(_Config(text, folder))
 
 
 @contextmanager

@@ -87,6 +87,16 @@ def load(
     return kept.to(device).eval()  # type: ignore[return-value]  # moves the buffers that no file stores
 
 
+def require_dtype(name: str) -> None:
+    """Check that `name` is one of `DTYPES`. It does not import torch.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}: use one of {', '.join(DTYPES)}")
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """Return the torch dtype called `name`.
 
@@ -95,8 +105,7 @@ def torch_dtype(name: str) -> torch.dtype:
     """
     import torch
 
-    if name not in DTYPES:
-        raise UsageError(f"unknown dtype {name!r}: use one of {', '.join(DTYPES)}")
+    require_dtype(name)
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 

@@ -35,7 +35,8 @@ class Opened:
     """A checkpoint that is ready to be measured. Its `settings` must be the same at all steps of a run.
 
     Several jobs may read one; `once` computes what they share only for the first. `stacks` are the geometries of all
-    stacks, of which `geometry` is the first.
+    stacks, of which `geometry` is the first. `expected` are keys that a later job asks `once` for: an earlier one may make
+    these in a forward pass of its own.
     """
 
     model: PreTrainedModel
@@ -44,6 +45,7 @@ class Opened:
     identities: dict[str, str]
     settings: dict[str, Any]
     stacks: tuple[Geometry, ...] = ()
+    expected: frozenset[Any] = frozenset()
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
@@ -79,15 +81,20 @@ def opened(
     device: str,
     keep_files: bool,
     lm_head: bool = False,
+    expected: Collection[Any] = (),
 ) -> Iterator[Opened]:
-    """Fetch the files of a checkpoint and read its weights; `lm_head` adds what predicts next tokens, if the model does."""
+    """Fetch the files of a checkpoint and read its weights; `lm_head` adds what predicts next tokens, if the model does.
+
+    `expected` is what the job that reads it will ask `once` for.
+    """
     chosen = choose_device(device)
     with suites.files(checkpoint, need, keep=keep_files) as files:
         stacks = read_stacks(files.folder)
         model = load(files.folder, dtype=dtype, device=chosen, lm_head=lm_head and stacks[0].causal)
         tokenizer = load_tokenizer(files.tokenizer_folder)
         settings = {"tokenizer": tokenizer.identity, **settings_of(model)}
-        yield Opened(model, tokenizer, stacks[0], {checkpoint.key: files.identity}, settings, stacks)
+        identities = {checkpoint.key: files.identity}
+        yield Opened(model, tokenizer, stacks[0], identities, settings, stacks, frozenset(expected))
 
 
 def before_the_sweep(checkpoint: Checkpoint, look: Callable[[Tokenizer, Geometry], T]) -> T | None:

@@ -24,7 +24,6 @@ from headway.models.architectures import (
     rows,
 )
 from headway.models.config import geometries_of, skeleton
-from headway.models.probing import fault_of
 from headway.models.stacks import attends_to_encoder, half_of
 
 if TYPE_CHECKING:
@@ -96,6 +95,8 @@ def architecture_of_config(text: str, folder: str, stack: str = "") -> Architect
 
 @lru_cache(maxsize=64)
 def _of_config(text: str, stack: str) -> Architecture:
+    from headway.models.probing import fault_of  # imports torch
+
     model = skeleton(text, "the model")
     geometry = next(one for one in geometries_of(model) if stack in (one.stack, ""))
     name, layers = _layers(model, geometry)

@@ -67,6 +67,7 @@ def write(
     results = read_results(directory)
 
     from headway.reporting import export, markdown, measured, page, unchanged, viewer
+    from headway.reporting.charts.sharing import shared_encodings
 
     measurement = measured.measurement(directory, outdated(results, directory))
     for sentence in measurement.outdated:
@@ -76,11 +77,12 @@ def write(
     made_from = unchanged.made_from(results, measurement, patterns) if format == "html" else None
     if not again and not figures and unchanged.is_there(path, made_from):
         return path
-    chapters = chapters_of(results)
-    if figures or format == "md":
-        export.write_figures(chapters, directory, progress or Silent())
     html = format == "html"
-    text = page.render(chapters, measurement, patterns) if html else markdown.render(chapters, measurement)
+    with shared_encodings():
+        chapters = chapters_of(results)
+        if figures or not html:
+            export.write_figures(chapters, directory, progress or Silent())
+        text = page.render(chapters, measurement, patterns) if html else markdown.render(chapters, measurement)
     write_whole(path, text.encode())
     unchanged.remember(path, made_from)
     return path

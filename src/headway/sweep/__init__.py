@@ -1,6 +1,6 @@
 """Run a job over a grid of checkpoints: resumable, one part a checkpoint, a failure never stops the others."""
 
-from headway.sweep.executors import Executor, InProcess, Processes
+from headway.sweep.executors import Executor, InProcess, Processes, ask
 from headway.sweep.job import Job, Outcome, Work
 from headway.sweep.run import Summary, begun, require_free, run, store, stored_rows
 from headway.sweep.settings import differing_settings
@@ -15,6 +15,7 @@ __all__ = [
     "Status",
     "Summary",
     "Work",
+    "ask",
     "begun",
     "differing_settings",
     "require_free",

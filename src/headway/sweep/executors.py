@@ -10,15 +10,17 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -27,12 +29,19 @@ from headway.errors import HeadwayError
 from headway.suites import Checkpoint
 from headway.sweep.job import Outcome, Work
 
+T = TypeVar("T")
+
 AT_ONCE = 2  # checkpoints that a worker holds: one is computed, one is read or written
 ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 
 class Executor(Protocol):
     def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]: ...
+
+
+def ask(executor: Executor | None, call: Callable[[], T]) -> T:
+    """What `call` returns, in a worker that is kept if there is one: this process need not import torch for it then."""
+    return executor.ask(call) if isinstance(executor, Processes) else call()
 
 
 class InProcess:
@@ -108,6 +117,14 @@ class Processes:
                 kept |= {i: worker for i, worker in crew.items() if not worker.holds}
             _dismiss({i: worker for i, worker in crew.items() if kept is None or worker.holds})
 
+    def ask(self, call: Callable[[], T]) -> T:
+        """What `call` returns in a kept worker; in this process if there is none."""
+        with suppress(EOFError, ConnectionError):  # it has died: the next sweep replaces it
+            if self._kept:
+                answer: T = next(iter(self._kept.values())).ask(call)
+                return answer
+        return call()
+
     def _hire(self, i: int, n: int, ahead: bool = False) -> _Worker:
         environment = {"OMP_NUM_THREADS": str(max(1, cores() // n))}
         if self.gpus:
@@ -148,16 +165,25 @@ class _Worker:
         self.holds[checkpoint] = None
         self._send(checkpoint)
 
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns or raises in the worker, which holds no checkpoint; EOFError if it has died."""
+        self.connection.send(call)
+        return self._received()
+
     def _send(self, what: Work | Checkpoint) -> None:
         with suppress(BrokenPipeError, ConnectionError):  # it has died: `take` finds out
             self.connection.send(what)
 
     def take(self) -> Outcome:
         """The next outcome; EOFError if the worker has died, and what stops the whole sweep is raised here."""
-        answer: Outcome | BaseException = self.connection.recv()
+        answer: Outcome = self._received()
+        del self.holds[answer.checkpoint]
+        return answer
+
+    def _received(self) -> Any:
+        answer = self.connection.recv()
         if isinstance(answer, BaseException):
             raise answer
-        del self.holds[answer.checkpoint]
         return answer
 
     def stop(self) -> str:
@@ -188,6 +214,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 def _serve(connection: Connection, environment: dict[str, str], ahead: bool) -> None:
     """A worker process: does the work that comes through the pipe on the checkpoints that follow it, until it closes.
 
+    Whatever else comes is called.
+
     Args:
         ahead: whether it imports what reads models before there is work.
     """
@@ -198,20 +226,21 @@ def _serve(connection: Connection, environment: dict[str, str], ahead: bool) -> 
         import_module("headway.models.opened")
     sending = threading.Lock()
 
-    def do(work: Work, checkpoint: Checkpoint) -> None:
+    def do(call: Callable[[], Any]) -> None:
         answer: Any
         try:
-            answer = work(checkpoint)
+            answer = call()
         except HeadwayError as error:
             answer = error
+        except Exception as error:  # any other may not survive the pipe
+            answer = RuntimeError("".join(traceback.format_exception(error)))
         with sending, suppress(OSError):  # the parent has gone; the part is written all the same
             connection.send(answer)
 
     with ThreadPoolExecutor(AT_ONCE) as threads, suppress(EOFError, OSError):
-        work = connection.recv()
         while True:
             received = connection.recv()
             if isinstance(received, Work):
                 work = received
             else:
-                threads.submit(do, work, received)
+                threads.submit(do, partial(work, received) if isinstance(received, Checkpoint) else received)

@@ -40,6 +40,9 @@ class Job(Protocol):
     part of its identity, so that changing one recomputes only the checkpoints that use it: `given` holds their hashes
     by name, and `identities` of each input repeats those that it uses. Other jobs have no `given`.
 
+    A job may `share(checkpoint, input)` with later jobs what it makes on the way to its own table. It is asked to when its
+    partition is there and theirs are not, so that their numbers do not depend on where an earlier sweep stopped.
+
     A job may say what it `used` of an input: JSON values by name that the manifest states, such as a length that a context
     has cut.
     """
@@ -89,7 +92,7 @@ class Outcome:
         return bool(self.error)
 
 
-Compute = Callable[[Job, Checkpoint, Any], pl.DataFrame]
+Compute = Callable[[Callable[[Checkpoint, Any], Any], Checkpoint, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,10 @@ class Work:
     def _rundir(self) -> RunDirectory:
         return RunDirectory(self.directory)
 
-    def _in_the_computing_thread(self, job: Job, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
-        return self._computing.submit(job.compute, checkpoint, input).result()
+    def _in_the_computing_thread(
+        self, call: Callable[[Checkpoint, Any], Any], checkpoint: Checkpoint, input: Any
+    ) -> Any:
+        return self._computing.submit(call, checkpoint, input).result()
 
     def _do(self, checkpoint: Checkpoint, compute: Compute) -> Outcome:
         start = time.perf_counter()
@@ -158,8 +163,11 @@ class Work:
         tasks = [task for task in self.tasks if checkpoint.key in task.left]
         try:
             with _reader(tasks).read(checkpoint) as input:
-                for task in tasks:
-                    failed += self._write(task, checkpoint, input, compute, start)
+                for task in self.tasks:
+                    if checkpoint.key in task.left:
+                        failed += self._write(task, checkpoint, input, compute, start)
+                    elif hasattr(task.job, "share"):
+                        compute(task.job.share, checkpoint, input)
         except (StorageError, RunDirectoryError):
             raise
         except Exception as error:
@@ -172,7 +180,7 @@ class Work:
         """Compute one table and write its partition; return the failure, if there is one."""
         job = task.job
         try:
-            frame = compute(job, checkpoint, input)
+            frame = compute(job.compute, checkpoint, input)
             metadata = self._metadata(task, input, time.perf_counter() - start)
             self._rundir.write_partition(job.table, checkpoint.run, checkpoint.step, frame, metadata)
         except (StorageError, RunDirectoryError):
@@ -205,8 +213,8 @@ def _reader(tasks: Sequence[Task]) -> Job:
     return next((task.job for task in tasks if getattr(task.job, "reads_logits", False)), tasks[-1].job)
 
 
-def _here(job: Job, checkpoint: Checkpoint, input: Any) -> pl.DataFrame:
-    return job.compute(checkpoint, input)
+def _here(call: Callable[[Checkpoint, Any], Any], checkpoint: Checkpoint, input: Any) -> Any:
+    return call(checkpoint, input)
 
 
 def _failed(checkpoint: Checkpoint, error: Exception, start: float) -> Outcome:

@@ -170,7 +170,8 @@ def _as_today(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _check_columns(table: pl.DataFrame, score: str) -> None:
-    absent = [column.name for column in HEADS_COLUMNS if column.name not in _as_today(table).columns]
+    known = _as_today(table.clear()).columns
+    absent = [column.name for column in HEADS_COLUMNS if column.name not in known]
     if absent:
         raise StatisticsError(
             f"the heads table lacks the columns {', '.join(absent)}: it was not made by `headway measure` "
