@@ -39,6 +39,9 @@ def test_the_page_has_every_architecture():
         ("t5", ENCODER, "encoder.block.1.layer.0.SelfAttention.{q|k|v|o}"),
         ("t5", DECODER, "decoder.block.1.layer.0.SelfAttention.{q|k|v|o}"),
         ("t5", CROSS, "decoder.block.1.layer.1.EncDecAttention.{q|k|v|o}"),
+        ("whisper", ENCODER, "model.encoder.layers.1.self_attn.{q_proj|k_proj|v_proj|out_proj}"),
+        ("whisper", DECODER, "model.decoder.layers.1.self_attn.{q_proj|k_proj|v_proj|out_proj}"),
+        ("whisper", CROSS, "model.decoder.layers.1.encoder_attn.{q_proj|k_proj|v_proj|out_proj}"),
         ("bart", CROSS, "model.decoder.layers.1.encoder_attn.{q_proj|k_proj|v_proj|out_proj}"),
     ],
 )

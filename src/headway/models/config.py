@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
-from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, stacks_of
+from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, measured_stacks, stacks_of
 from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         architecture=config.model_type,
         n_layers=n_layers,
         n_heads=n_heads,
-        n_kv_heads=_kv_heads(config, n_heads),
+        n_kv_heads=n_heads if len(stacks) > 1 else _kv_heads(config, n_heads),  # Whisper's config has the encoder's
         head_dim=_head_dim(config, folder) or hidden_size // n_heads,
         hidden_size=hidden_size,
         rotary_dim=_rotary_dim(model),
@@ -90,6 +90,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         without_heads=without_heads,
         stack=stacks[0],
         stacks=stacks,
+        measured=measured_stacks(model.config),
     )
 
 
@@ -259,7 +260,7 @@ _building = threading.Lock()
 def _built(text: str, folder: str) -> PreTrainedModel:
     config = read_config(text, folder)
     try:
-        auto = auto_class(stacks_of(config))
+        auto = auto_class(config)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{folder}: {error}") from error
     try:

@@ -23,6 +23,7 @@ class Geometry:
         without_heads: layers of a hybrid that have no attention heads, such as those of a state-space model.
         stack: the stack whose layers and heads these are, one of `known_scores.STACKS`.
         stacks: all stacks of the model.
+        measured: those whose attention depends on texts. Beside an encoder of audio, that is the decoder alone.
     """
 
     architecture: str
@@ -38,6 +39,7 @@ class Geometry:
     without_heads: tuple[int, ...] = ()
     stack: str = DECODER
     stacks: tuple[str, ...] = (DECODER,)
+    measured: tuple[str, ...] = (DECODER,)
 
     @property
     def causal(self) -> bool:
@@ -51,8 +53,9 @@ class Geometry:
             UnsupportedModel: it has an encoder.
         """
         if not self.causal:
+            read = "a whole text at once" if self.measured == self.stacks else "audio"
             raise UnsupportedModel(
                 f"{what} needs a causal language model, which predicts each next token. The architecture "
-                f"{self.architecture!r} has an encoder, which reads a whole text at once: headway measures and clusters "
-                "its heads, and no more"
+                f"{self.architecture!r} has an encoder, which reads {read}: headway measures and clusters its "
+                "heads, and no more"
             )

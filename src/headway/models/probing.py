@@ -128,11 +128,14 @@ def _outputs(
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with contextlib.suppress(_Seen):
-            _run(probe, embedded, geometry)
+            _run(probe, layer, embedded, geometry)
     return seen[0].reshape(texts, _TOKENS, geometry.n_heads, geometry.head_dim) if seen else None
 
 
-def _run(probe: PreTrainedModel, embedded: Tensor, geometry: Geometry) -> None:
+def _run(probe: PreTrainedModel, layer: nn.Module, embedded: Tensor, geometry: Geometry) -> None:
+    if geometry.stack == ENCODER and geometry.stack not in geometry.measured:
+        layer(embedded.clone(), None)  # an encoder of audio takes no embedded tokens
+        return
     if len(geometry.stacks) > 1:
         _run_half(probe, embedded, geometry.stack)
         return

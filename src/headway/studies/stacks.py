@@ -30,7 +30,7 @@ _STACKED = frozenset({"heads", "clusters", "clusters_published"})
 NOTES = {
     DECODER: "These are the heads of the decoder, which attend to the token itself and earlier ones.",
     ENCODER: "These are the heads of the encoder: a token attends to the whole text, also to later tokens.",
-    CROSS: "These are the heads of cross-attention: a token of the decoder attends to the tokens that the encoder read. The score "
+    CROSS: "These are the heads of cross-attention: a token of the decoder attends to what the encoder read. The score "
     "self is attention to the token at the same position, which the decoder is about to predict.",
 }
 
