@@ -77,6 +77,16 @@ def rows(weight: Tensor, geometry: Geometry) -> Tensor:
     return weight.view(-1, geometry.head_dim, geometry.hidden_size)
 
 
+def rows_and_gates(weight: Tensor, geometry: Geometry) -> Tensor:
+    """Query heads of a linear layer that holds, head by head, the queries and the gates of the output: (N * 2 * D, M)."""
+    return weight.view(geometry.n_heads, 2, geometry.head_dim, geometry.hidden_size)[:, 0]
+
+
+def rows_before_gates(weight: Tensor, geometry: Geometry) -> Tensor:
+    """Query heads of a linear layer that holds all queries, then all gates of the output: (2 * N * D, M)."""
+    return weight.view(2, geometry.n_heads, geometry.head_dim, geometry.hidden_size)[0]
+
+
 def columns(weight: Tensor, geometry: Geometry) -> Tensor:
     """Heads of an output projection stored as a linear layer: (M, N * D)."""
     return weight.view(geometry.hidden_size, geometry.n_heads, geometry.head_dim).permute(1, 2, 0)

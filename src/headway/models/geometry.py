@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headway.errors import UnsupportedModel
+from headway.errors import UnsupportedModel, UsageError
 from headway.known_scores import DECODER
+from headway.text import listed
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,24 @@ class Geometry:
     def causal(self) -> bool:
         """Whether the model is a causal language model: a decoder alone."""
         return self.stacks == (DECODER,)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have attention heads: all, except in hybrids."""
+        return tuple(layer for layer in range(self.n_layers) if layer not in self.without_heads)
+
+    def require_layers(self, layers: Iterable[int], where: str = "") -> None:
+        """Check that the model has these layers, with heads. `where` says who names them, such as `labels 'a': `.
+
+        Raises:
+            UsageError: one does not exist, or has no attention heads.
+        """
+        for layer in layers:
+            if not 0 <= layer < self.n_layers:
+                raise UsageError(f"{where}there is no layer {layer}: the model has layers 0 to {self.n_layers - 1}")
+            if layer in self.without_heads:
+                own = listed(list(map(str, self.layers)))
+                raise UsageError(f"{where}layer {layer} has no attention heads: those of layers {own} can be chosen")
 
     def require_causal(self, what: str) -> None:
         """Check that the model is a causal language model, which `what` needs, such as `a kept pattern`.
