@@ -24,7 +24,7 @@ from headway.errors import HeadwayError, UnsupportedModel
 from headway.known_scores import CROSS, DECODER, ENCODER
 from headway.models import HeadWeights, architecture_for
 from headway.models.config import geometries_of
-from headway.models.stacks import UNMEASURED, auto_class, stacks_of
+from headway.models.stacks import UNMEASURED, auto_class, sets_of_weights, stacks_of
 from headway.models.stacks import measured_stacks as measured_by_config
 from support_architectures import all_different, apart, short, tiny, zeroed
 
@@ -33,6 +33,24 @@ WORDS = tuple(f"w{number}" for number in range(60))
 # What real checkpoints state and `tiny` leaves out, and sizes that differ between the halves of a model.
 SETTINGS: dict[str, dict[str, Any]] = {
     **{name: {"decoder_start_token_id": 0, "n_positions": 128} for name in ("longt5", "switch_transformers", "umt5")},
+    # As in real checkpoints: positions by content. Windows are shorter than the tests' texts.
+    "deberta": {"relative_attention": True, "max_relative_positions": 16, "pos_att_type": ["c2p", "p2c"]},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "conv_kernel_size": 3,
+    },
+    "longformer": {"attention_window": 8, "pad_token_id": 1, "max_position_embeddings": 130},
+    "led": {
+        "attention_window": 8,
+        "decoder_start_token_id": 2,
+        "max_encoder_position_embeddings": 128,
+        "max_decoder_position_embeddings": 128,
+        "decoder_layers": 3,
+    },
     "plbart": {"decoder_start_token_id": 2},
     "mobilebert": {"intra_bottleneck_size": 48},
     "t5": {"decoder_start_token_id": 0, "num_layers": 2, "num_decoder_layers": 3},
@@ -111,7 +129,7 @@ class StackRow:
     Attributes:
         stacks: those that the architecture has.
         difference: the largest one of a score from transformers' eager attention.
-        left_out: stacks whose heads are not measured, with the reasons.
+        left_out: stacks whose heads are not measured, with the reasons, or what else is to be known of its heads.
     """
 
     architecture: str
@@ -137,11 +155,16 @@ def examine_stacks(architecture: str, folder: Path) -> StackRow:
         why = f"no small config is known here: {type(error).__name__}"
         return StackRow(**row, measure=why, cluster=why, tried=False)
     model = stacked_model(architecture)
-    row["left_out"] = "; ".join(
+    told = [
         f"the {stack} is left out, because {UNMEASURED[stack]}"
         for stack in row["stacks"]
         if stack not in measured_by_config(model.config)
-    )
+    ]
+    if sets_of_weights(model.config):
+        told.append(
+            "its layers share weights, so that the heads of a layer differ from those of others only in what they read"
+        )
+    row["left_out"] = "; ".join(told)
     for name, does in (("measure", measured_stacks), ("cluster", clustered_stacks)):
         try:
             found = does(model, folder)
@@ -158,7 +181,8 @@ def eager_stacks(model: PreTrainedModel, ids: np.ndarray) -> dict[str, np.ndarra
     inputs: dict[str, Any] = {"output_attentions": True} | read_by_encoder(model, text)
     with torch.inference_mode():
         if not model.config.is_encoder_decoder:
-            return {ENCODER: _numbers(model(**inputs).attentions)}
+            found = _numbers(model(**inputs).attentions)
+            return {ENCODER: _whole(found) if model.config.model_type == "longformer" else found}
         start = torch.tensor([[model.config.decoder_start_token_id]])
         if model.config.model_type == "whisper":
             after = text[:, 1:] if text[0, 0] == start[0, 0] else text
@@ -166,7 +190,8 @@ def eager_stacks(model: PreTrainedModel, ids: np.ndarray) -> dict[str, np.ndarra
             return {DECODER: _numbers(found.decoder_attentions)}
         found = model(**inputs, decoder_input_ids=torch.cat([start, text[:, :-1]], 1), use_cache=False)
     parts = {DECODER: found.decoder_attentions, ENCODER: found.encoder_attentions, CROSS: found.cross_attentions}
-    return {stack: _numbers(matrices) for stack, matrices in parts.items()}
+    numbers = {stack: _numbers(matrices) for stack, matrices in parts.items()}
+    return numbers | ({ENCODER: _whole(numbers[ENCODER])} if model.config.model_type == "led" else {})
 
 
 def read_by_encoder(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -180,6 +205,17 @@ def read_by_encoder(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, torc
 
 def _numbers(matrices: Any) -> np.ndarray:
     return np.stack([one[0].numpy() for one in matrices]).astype(np.float64)
+
+
+def _whole(bands: np.ndarray) -> np.ndarray:
+    """The matrices of attention in windows, of which each row (layers, heads, T) has the tokens around its own."""
+    n_tokens, width = bands.shape[-2:]
+    whole = np.zeros((*bands.shape[:-1], n_tokens))
+    for i in range(n_tokens):
+        for at in range(width):
+            if 0 <= (j := i + at - width // 2) < n_tokens:
+                whole[..., i, j] = bands[..., i, at]
+    return whole
 
 
 def measured_stacks(model: PreTrainedModel, folder: Path) -> float:
@@ -209,6 +245,10 @@ def clustered_stacks(model: PreTrainedModel, folder: Path) -> None:
         architecture = architecture_for(model, geometry.stack)
         module = model.get_submodule(architecture.layer.format(layer=layer)).get_submodule(architecture.attention)
         all_different(module)
+        # DeBERTa's logits have parts of positions, too. Without them, they are products of queries and keys alone.
+        for name, parameter in model.named_parameters():
+            if name.startswith("deberta.encoder.rel_embeddings") or name == "deberta.encoder.LayerNorm.weight":
+                parameter.data.zero_()
         attentions[geometry.stack] = module
     model.save_pretrained(folder)
     model.double()  # rounding is near 1e-15 then, and effects of one head are far above it

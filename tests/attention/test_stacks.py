@@ -49,11 +49,13 @@ def by_hand(A: np.ndarray, stack: str) -> dict[str, np.ndarray]:
     return {name: values for name, values in found.items() if name in scores_of(stack)}
 
 
-# With sliding windows (modernbert), biases by distance (t5), halves of different numbers of layers and heads (bart), and
-# silence for an encoder of audio (whisper).
-@pytest.mark.parametrize(
-    "architecture", ["bert", "roberta", "electra", "modernbert", "distilbert", "t5", "bart", "whisper"]
-)
+# With sliding windows (modernbert, longformer, led), biases by distance (t5), positions by content (deberta), halves of
+# different numbers of layers and heads (bart), weights that layers share (albert), and silence for an encoder of audio (whisper).
+TRIED = ("bert", "roberta", "electra", "modernbert", "distilbert", "albert", "deberta", "deberta-v2", "longformer",
+         "t5", "bart", "led", "whisper")  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", TRIED)
 def test_equal_to_eager_attention(architecture):
     model = stacked_model(architecture)
     texts = (
@@ -101,7 +103,7 @@ def test_positions_of_t5_count():
 
 
 @pytest.mark.parametrize(
-    ("architecture", "why"), [("longformer", "0 of 2 layers"), ("prophetnet", "no attention: below")]
+    ("architecture", "why"), [("squeezebert", "0 of 2 layers"), ("prophetnet", "no attention: below")]
 )
 def test_what_is_no_attention_is_refused_by_name(architecture, why):
     with pytest.raises(UnsupportedModel, match=why):
@@ -228,3 +230,29 @@ def test_beside_audio_the_decoder_alone_is_measured(tmp_path):
         UsageError, match=r"last is not defined for the decoder of whisper.*The cross is left out: it attends to"
     ):
         computed(suite, HeadScores(corpus, scores=("last",)))
+
+
+def test_what_tokens_of_global_attention_see_is_no_window():
+    """Longformer's question answering lets some tokens attend to all. Their rows are handed out elsewhere, so it is refused."""
+    model = stacked_model("longformer").base_model
+    plain = model.forward
+
+    def with_global(**inputs):
+        chosen = torch.zeros_like(inputs["input_ids"])
+        chosen[:, 0] = 1
+        return plain(**inputs, global_attention_mask=chosen)
+
+    model.forward = with_global
+    with pytest.raises(UnsupportedModel, match="0 of 2 layers of the encoder"):
+        stack_scores(model, TEXTS[:1], {"first": DEFINITIONS["first"]})
+
+
+def test_weights_that_layers_share_are_said(tmp_path):
+    suite, texts = stacked_suite(tmp_path, "albert", steps=1, seeds=1)
+    job = HeadScores(Corpus.of("texts", texts.read_text().splitlines()), scores=("self",))
+    frame, used = computed(suite, job)
+    assert used["weights"] == "2 layers share 1 set of weights"
+    assert job.require_measurable(*open_suite(suite).checkpoints("")) == [
+        "the heads of several layers have the same weights: 2 layers share 1 set of weights"
+    ]
+    assert frame["layer"].unique().to_list() == [0, 1]

@@ -18,7 +18,7 @@ from headway.errors import UsageError
 from headway.known_scores import DECODER
 from headway.options import documented
 from headway.suites import Checkpoint
-from headway.text import listed
+from headway.text import count, listed
 
 if TYPE_CHECKING:
     from headway.models import Geometry, Tokenizer
@@ -108,6 +108,8 @@ class HeadScores:
             if geometry.causal or not there:  # without any score, the sweep says so
                 return []
             said = [f"heads of the {stack} are left out: {why}" for stack, why in _left_out(geometry).items()]
+            if geometry.sets_of_weights:
+                said.append(f"the heads of several layers have the same weights: {_shared(geometry)}")
             if absent:
                 said.append(
                     f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} left out: {geometry.architecture} has an "
@@ -289,6 +291,10 @@ def _left_out(geometry: Geometry) -> dict[str, str]:
     return {stack: UNMEASURED[stack] for stack in geometry.stacks if stack not in geometry.measured}
 
 
+def _shared(geometry: Geometry) -> str:
+    return f"{geometry.n_layers} layers share {count(geometry.sets_of_weights or 0, 'set')} of weights"
+
+
 def _of_encoders(definition: Definition) -> bool:
     """Whether models with an encoder can have a score. Repeated tokens, effects and circuits need next tokens predicted."""
     return definition.needs is Needs.PATTERN and not definition.repeated
@@ -311,6 +317,8 @@ def _read_by_encoder(input: Opened) -> dict[str, Any]:
     before, after = (input.tokenizer.words(ids) for ids in input.tokenizer.around)
     special = f"{' '.join(before) or 'none'} before each text, {' '.join(after) or 'none'} after it"
     used: dict[str, Any] = {"stacks": list(input.geometry.measured), "special_tokens": special}
+    if input.geometry.sets_of_weights:
+        used["weights"] = _shared(input.geometry)
     if DECODER in input.geometry.stacks:
         start = input.tokenizer.words([start_of_decoder(input.model.config)])[0]
         left_out = _left_out(input.geometry)

@@ -178,8 +178,8 @@ def handing_out(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
     called: dict[str, int] = {}
     n_tokens = [0]
 
-    def without(output: Any, place: int) -> Any:
-        return type(output)([*output[:place], None, *output[place + 1 :]])
+    def without(output: Any, place: int, nothing: Tensor | None = None) -> Any:
+        return type(output)([*output[:place], nothing, *output[place + 1 :]])
 
     def start(module: nn.Module, args: Any, kwargs: Any) -> None:
         called.clear()
@@ -187,12 +187,13 @@ def handing_out(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
 
     def taking(stack: str) -> Callable[[nn.Module, Any, Any], Any]:
         def take(module: nn.Module, args: Any, output: Any) -> Any:
-            place = _place_of_matrix(output, n_tokens[0] if stack in measured else None)
+            band = _place_of_band(output, module)
+            place = _place_of_matrix(output, n_tokens[0] if stack in measured else None) if band is None else band
             if place is None:
                 return output
             if stack not in measured:
                 return without(output, place)
-            matrix = widened(output[place])
+            matrix = widened(output[place]) if band is None else matrix_of_band(widened(output[place]), n_tokens[0])
             if matrix.min() < 0 or matrix.sum(-1).max() > 1 + _ROUNDING:
                 raise _refusal(model, f"numbers in the {stack} that are no attention: below 0, or with sums above 1")
             causal = stack == DECODER
@@ -200,7 +201,8 @@ def handing_out(model: PreTrainedModel, reader: Reader) -> Iterator[None]:
                 raise _refusal(model, "attention of its decoder to later tokens")
             reader(stack, called.get(stack, 0), MatrixAttention(matrix) if causal else WholeAttention(matrix))
             called[stack] = called.get(stack, 0) + 1
-            return without(output, place)
+            # Longformer's code looks at the shape of what is handed out.
+            return without(output, place, None if band is None else matrix.new_empty((0, 0, 0, 0)))
 
         return take
 
@@ -253,3 +255,24 @@ def _place_of_matrix(output: Any, n_tokens: int | None) -> int | None:
         and (not n_tokens or part.shape[-2:] == (n_tokens, n_tokens))
     ]
     return matrices[-1] if matrices else None
+
+
+def _place_of_band(output: Any, module: nn.Module) -> int | None:
+    """The place of attention in a window (B, T', N, W + 1) in the output of Longformer's and LED's modules."""
+    reach = getattr(module, "one_sided_attn_window_size", None)
+    if reach is None or not isinstance(output, tuple | list) or len(output) < 2:
+        return None
+    return 1 if output[1].shape[-1] == 2 * reach + 1 else None  # wider if some tokens attend to all
+
+
+def matrix_of_band(band: Tensor, n_tokens: int) -> Tensor:
+    """The matrix (B, N, T, T) of attention in a window (B, T', N, W + 1).
+
+    Entry w of row i goes to token i + w - W/2. Rows are padded to T', a number of whole windows. No attention goes to padding.
+    """
+    texts, _, heads, width = band.shape
+    rows, reach = band[:, :n_tokens].transpose(1, 2), width // 2
+    wide = rows.new_zeros(texts, heads, n_tokens, n_tokens + 2 * reach)
+    places = torch.arange(n_tokens, device=band.device)[:, None] + torch.arange(width, device=band.device)
+    wide.scatter_(3, places.expand(texts, heads, -1, -1), rows)
+    return wide[..., reach : reach + n_tokens]

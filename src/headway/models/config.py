@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
-from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, measured_stacks, stacks_of
+from headway.models.stacks import (
+    auto_class,
+    layers_and_heads,
+    layers_without_heads,
+    measured_stacks,
+    sets_of_weights,
+    stacks_of,
+)
 from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
@@ -91,6 +98,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         stack=stacks[0],
         stacks=stacks,
         measured=measured_stacks(model.config),
+        sets_of_weights=sets_of_weights(model.config),
     )
 
 
@@ -139,7 +147,7 @@ _TRAINED_ON = {"bloom": 2048, "t5": 512, "mt5": 1024}
 
 def _context_length(model: PreTrainedModel, folder: str) -> int:
     config = model.config.get_text_config()
-    for name in ("max_seq_len", "max_target_positions", "n_positions"):
+    for name in ("max_seq_len", "max_target_positions", "n_positions", "max_decoder_position_embeddings"):
         if isinstance(length := getattr(config, name, None), int):
             return length
     trained_on = _TRAINED_ON.get(config.model_type)

@@ -26,6 +26,7 @@ class Geometry:
         stack: the stack whose layers and heads these are, one of `known_scores.STACKS`.
         stacks: all stacks of the model.
         measured: those whose attention depends on texts. Beside an encoder of audio, that is the decoder alone.
+        sets_of_weights: how many sets of weights the layers share (ALBERT), None if each layer has its own.
     """
 
     architecture: str
@@ -42,6 +43,7 @@ class Geometry:
     stack: str = DECODER
     stacks: tuple[str, ...] = (DECODER,)
     measured: tuple[str, ...] = (DECODER,)
+    sets_of_weights: int | None = None
 
     @property
     def causal(self) -> bool:

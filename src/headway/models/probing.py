@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _TOKENS = 3
 # Outputs are about 1. Rounding in float32 stays below the first; a change that is there is far above the second.
 _SAME, _CHANGED = 1e-5, 1e-4
+# Biases that DeBERTa adds after its projection. Its outputs are changed to 0 before that.
+_ADDED = ("q_bias", "v_bias")
 
 
 class _Change(NamedTuple):
@@ -196,7 +198,9 @@ def _run_half(probe: PreTrainedModel, embedded: Tensor, stack: str) -> None:
 def _probe(model: PreTrainedModel) -> Any:
     """A copy whose modules get random weights when they are called."""
     probe: Any = copy.deepcopy(model).float().eval()
-    for module in probe.modules():
+    for name, module in probe.named_modules():
+        if name.endswith("rel_embeddings"):  # DeBERTa reads them without a call
+            _filled(module, None)
         if any(parameter is not None and parameter.is_meta for parameter in module._parameters.values()):
             module.register_forward_pre_hook(_filled)
     return probe
@@ -208,6 +212,8 @@ def _filled(module: nn.Module, args: Any) -> None:
             values = torch.randn(parameter.shape)
             # Gains near 1. Weights are small, so that attention is nearly flat and each logit counts.
             values = values * 0.3 * parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 1 + values / 10
+            if name in _ADDED:
+                values.zero_()
             module._parameters[name] = torch.nn.Parameter(values, requires_grad=False)
 
 
@@ -219,6 +225,8 @@ def _without_norms(attention: nn.Module) -> None:
 
 def _changing(architecture: Architecture, geometry: Geometry, changes: list[_Change], kinds: list[str]) -> Any:
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if output.numel() != (1 + len(changes)) * _TOKENS * output.shape[-1]:
+            return output  # DeBERTa projects positions with the same weights
         flat = output.reshape(-1, _TOKENS, output.shape[-1]).clone()
         for kind in kinds:
             channels = _channels(architecture.weights[kind], geometry, output.shape[-1])

@@ -153,6 +153,12 @@ def layers_without_heads(config: PreTrainedConfig) -> tuple[int, ...]:
     return found
 
 
+def sets_of_weights(config: PreTrainedConfig) -> int | None:
+    """How many sets of weights the layers of ALBERT share, None if each layer has its own."""
+    groups, layers = (getattr(config, name, None) for name in ("num_hidden_groups", "num_hidden_layers"))
+    return groups if isinstance(groups, int) and isinstance(layers, int) and groups < layers else None
+
+
 def start_of_decoder(config: PreTrainedConfig) -> int:
     """The token that a decoder reads before the tokens that it is to predict.
 

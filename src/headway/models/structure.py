@@ -27,7 +27,8 @@ from headway.models.architectures import (
 )
 from headway.models.config import geometries_of, skeleton
 from headway.models.probing import fault_of
-from headway.models.stacks import attends_to_encoder, half_of
+from headway.models.stacks import attends_to_encoder, half_of, sets_of_weights
+from headway.text import count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,10 +47,11 @@ _SEPARATE = (
     ("self.query", "self.key", "self.value"),
     ("project_q", "project_k", "project_v"),
     ("query_proj", "key_proj", "value_proj"),
+    ("self.query_proj", "self.key_proj", "self.value_proj"),
     ("q", "k", "v"),
 )
 _PARTS = ("self", "output")
-_FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv")
+_FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv", "self.in_proj")
 _OUTPUTS = (
     "o_proj",
     "out_proj",
@@ -88,7 +90,7 @@ def architecture_for(model: PreTrainedModel, stack: str = "") -> Architecture:
     Raises:
         UnsupportedModel: neither says it. The message says why.
     """
-    return declared(model.config.model_type) or _of_config(model.config.to_json_string(), stack)
+    return declared(model.config.model_type, stack) or _of_config(model.config.to_json_string(), stack)
 
 
 def architecture_of_config(text: str, folder: str, stack: str = "") -> Architecture:
@@ -103,6 +105,11 @@ def architecture_of_config(text: str, folder: str, stack: str = "") -> Architect
 @lru_cache(maxsize=64)
 def _of_config(text: str, stack: str) -> Architecture:
     model = skeleton(text, "the model")
+    if shared := sets_of_weights(model.config):
+        raise _refusal(
+            model,
+            f"its layers share {count(shared, 'set')} of weights, so that a layer has no heads of its own to cluster",
+        )
     geometry = next(one for one in geometries_of(model) if stack in (one.stack, ""))
     name, layers = _layers(model, geometry)
     found = _same_in_all(model, layers, geometry)
