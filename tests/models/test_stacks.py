@@ -121,7 +121,7 @@ def test_other_tasks_and_old_names_of_norms_are_read_past(tmp_path):
 
 def test_weights_that_layers_share_are_no_heads_of_a_layer(tmp_path):
     stacked_model("albert").save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match="its layers share 1 set of weights"):
+    with pytest.raises(UnsupportedModel, match="the layers of the architecture 'albert' share 1 set of weights"):
         HeadWeights(tmp_path)
     stacked_model("albert", num_hidden_groups=2).save_pretrained(tmp_path / "own")
     assert read_geometry(tmp_path / "own").sets_of_weights is None

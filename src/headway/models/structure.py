@@ -106,9 +106,9 @@ def architecture_of_config(text: str, folder: str, stack: str = "") -> Architect
 def _of_config(text: str, stack: str) -> Architecture:
     model = skeleton(text, "the model")
     if shared := sets_of_weights(model.config):
-        raise _refusal(
-            model,
-            f"its layers share {count(shared, 'set')} of weights, so that a layer has no heads of its own to cluster",
+        raise UnsupportedModel(
+            f"the layers of the architecture {model.config.model_type!r} share {count(shared, 'set')} of weights, so that a "
+            "layer has no heads of its own to cluster. Its attention may still be measured"
         )
     geometry = next(one for one in geometries_of(model) if stack in (one.stack, ""))
     name, layers = _layers(model, geometry)
