@@ -29,7 +29,7 @@ from headway.attention.attention import Attention
 from headway.attention.reading import reading
 from headway.errors import HeadwayError
 from headway.interventions import Ablate, Permute
-from headway.models import ARCHITECTURES, HeadWeights, geometry_of
+from headway.models import ARCHITECTURES, HeadWeights, architecture_for, geometry_of
 from headway.models.anatomy import anatomy
 from headway.models.stacks import layers_without_heads
 
@@ -161,7 +161,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
     },
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
     "lfm3": {"layer_types": ["conv", "full_attention"]},
-    "lfm2_moe": {"layer_types": ["full_attention", "full_attention"]},
+    **{key: {"layer_types": ["conv", "full_attention"]} for key in ("lfm2", "lfm2_moe")},
     "rembert": {"input_embedding_size": HIDDEN, "output_embedding_size": HIDDEN},
     "roc_bert": {
         "pronunciation_vocab_size": 11,
@@ -337,8 +337,9 @@ def clustered(model: PreTrainedModel, folder: Path) -> None:
     different, so nothing here knows how they are stored. Biases are zero, and norms within attention are left out.
     """
     model = copy.deepcopy(model)
-    layer, body = LAYERS - 1, anatomy(model)
-    attention = body.layers[layer].get_submodule(body.architecture.attention)
+    architecture, layer = architecture_for(model), geometry_of(model).layers[-1]
+    of_layer = model.get_submodule(architecture.layer.format(layer=layer))
+    attention = of_layer.get_submodule(architecture.attention)
     all_different(attention)
     model.save_pretrained(folder)
     weights = HeadWeights(folder)
@@ -353,7 +354,7 @@ def clustered(model: PreTrainedModel, folder: Path) -> None:
             return logits(model)
 
     plain = logits(model)
-    with Ablate([(layer, head) for head in heads]).on(model):
+    with silent(of_layer.get_submodule(architecture.output_projection), len(heads) * geometry.head_dim):
         ablated = logits(model)
     no_query, no_key = without("q", heads), without("k", [0])
     effect, of_key = apart(plain, ablated), apart(plain, no_key)
@@ -363,6 +364,20 @@ def clustered(model: PreTrainedModel, folder: Path) -> None:
     assert apart(without("o", heads), ablated) < 0.1 * effect
     assert apart(without("v", [0]), ablated) < 0.1 * effect
     assert apart(no_query, no_key) < 0.1 * of_key
+
+
+@contextmanager
+def silent(projection: torch.nn.Module, width: int) -> Iterator[None]:
+    """Let the first `width` inputs of an output projection be 0: those of the first heads."""
+
+    def zero(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (torch.cat([torch.zeros_like(args[0][..., :width]), args[0][..., width:]], -1), *args[1:])
+
+    handle = projection.register_forward_pre_hook(zero)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -434,7 +449,7 @@ Of {count} architectures, {measure} can be measured, {cluster} clustered and {in
 decoder's head, such as `bert`, were tried as decoders (`is_decoder`) here. As what they are they stand [below](#encoders-and-encoder-decoders).
 
 headway finds the weights of an architecture without an entry from the names and shapes of its modules, and tries them on the
-model's first layer before it uses them. Models that compute attention in their own code, such as `bloom` and `falcon`, run
+model's first layer with heads before it uses them. Of hybrids it takes the layers that have heads. Models that compute attention in their own code, such as `bloom` and `falcon`, run
 their eager attention. They are slower, and headway says so.
 
 To make this page again: `python tests/support_architectures.py --write`.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
+from headway.models import Geometry
 from headway.suites import Checkpoint, FolderSource
 
 HIDDEN, HEAD_DIM = 48, 6
@@ -53,9 +53,18 @@ class PlantedWeights:
     n_kv_heads: int | None = None
 
     @property
-    def geometry(self) -> SimpleNamespace:
-        return SimpleNamespace(
-            n_layers=1, n_heads=self.n_heads, n_params=1000, stack="decoder", head_dim=2, hidden_size=7
+    def geometry(self) -> Geometry:
+        return Geometry(
+            architecture="planted",
+            n_layers=1,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads or self.n_heads,
+            head_dim=HEAD_DIM,
+            hidden_size=HIDDEN,
+            rotary_dim=0,
+            n_params=1000,
+            context_length=8,
+            vocab_size=8,
         )
 
     @property

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -828,29 +828,47 @@ def _analyze_suites(every: SeveralSuites, studies: Sequence[str], **given: Any) 
     """
     import warnings
 
-    from headway.studies import several, suites
+    from headway.studies import suites
 
     results: dict[str, Result] = {}
     errors: list[HeadwayError] = []
     alone = [name for name in studies if name != suites.NAME]
-    parts: list[tuple[str, RunDirectory, Sequence[str]]] = [(name, one, alone) for name, one in every.suites.items()]
-    if studies and not alone:
-        parts = []
+    if not studies or alone:
+        results |= _of_each_suite(every.suites, every.suites, lambda one: _analyze(one, alone, **given), errors)
     if suites.NAME in studies or (not studies and suites.applies(every)):
-        parts.append(("", every, [suites.NAME]))
-    for place, (suite, one, chosen) in enumerate(parts, 1):
         try:
-            found = list(_analyze(one, chosen, **given).values())
+            results |= _analyze(every, [suites.NAME], **given)
         except (RunDirectoryError, StatisticsError) as error:
             errors.append(error)
-            warnings.warn(
-                f"the suite {suite}: {error}" if suite else f"the suites are not compared: {error}", stacklevel=3
-            )
-            continue
-        named = [several.of_suite_alone(result, suite, place) for result in found] if suite else found
-        results |= {result.key: result for result in named}
+            warnings.warn(f"the suites are not compared: {error}", stacklevel=3)
     if not results and errors:
         raise errors[0]
+    return results
+
+
+def _of_each_suite(
+    every: Mapping[str, RunDirectory],
+    chosen: Collection[str],
+    look: Callable[[RunDirectory], Mapping[str, Result]],
+    errors: list[HeadwayError],
+) -> dict[str, Result]:
+    """What `look` finds in each of the chosen suites of a directory, named after it. Failures are warned of, and go to `errors`."""
+    import warnings
+
+    from headway.studies import several
+
+    results: dict[str, Result] = {}
+    for place, (suite, one) in enumerate(every.items(), 1):
+        if suite not in chosen:
+            continue
+        try:
+            found = look(one)
+        except (RunDirectoryError, StatisticsError) as error:
+            errors.append(error)
+            warnings.warn(f"the suite {suite}: {error}", stacklevel=4)
+            continue
+        named = [several.of_suite_alone(result, suite, place) for result in found.values()]
+        results |= {result.key: result for result in named}
     return results
 
 
@@ -939,43 +957,79 @@ def scorecard(
     scores: Sequence[str] = options.CARD_SCORES.default,
     roles: Sequence[str] = options.CARD_ROLES.default,
     against: str | PathLike[str] | None = options.AGAINST.default,
+    suite: str | None = options.CARD_SUITE.default,
     bootstraps: int = options.CARD_DRAWS.default,
     seed: int = options.RESAMPLING_SEED.default,
     progress: Progress | None = options.PROGRESS.default,
-) -> Result:
+) -> Mapping[str, Result]:
     """Say on which axes claims about heads generalize, from chance (0) to perfect (1).
 
-    The result is saved in `DIR/analysis/scorecard/`. Nothing is written to the directory that it stands beside.
+    The results are saved in `DIR/analysis/scorecard/`, one for each stack of heads. Each suite of a directory has its own, in its own
+    folder. Nothing is written to the directory that it stands beside.
 
     Args:
         {options}
 
     Returns:
-        The scorecard. Its table `axes` has a row for each claim and measure, and `values["card"]` the same as dicts.
+        The scorecards by STUDY/SUBJECT, such as `scorecard/heads`. Of several suites, the subject ends with the suite's name. The table
+        `axes` has a row for each claim and measure, and `values["card"]` the same as dicts.
 
     Raises:
         RunDirectoryError: A directory is not a run directory, or has no heads table.
-        StatisticsError: A heads table has none of the scores.
-        UsageError: A role or a score is unknown, or a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
+        StatisticsError: A heads table has none of the scores, or the two directories have no stack of heads in common.
+        UsageError: A role or a score is unknown, a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL, the directory has no
+            such suite, or one of two directories holds several.
     """
+    from headway.studies import several
+
+    options.SCORECARD.require(bootstraps=bootstraps)
+    given: dict[str, Any] = {"roles": _each(roles), "scores": _each(scores), "bootstraps": bootstraps, "seed": seed}
+    rundir = RunDirectory(directory).require()
+    every, chosen = suites_of(rundir), several.chosen(rundir, suite)
+    beside = None
+    if against is not None:
+        several.require_one(rundir, chosen, "--against compares one suite with another")
+        beside = several.like(RunDirectory(against).require(), next(iter(chosen)))
+
+    def look(one: RunDirectory) -> dict[str, Result]:
+        return _scorecards(one, beside, (str(directory), str(against or "")), given, progress)
+
+    if len(every) == 1:
+        return look(rundir)
+    errors: list[HeadwayError] = []
+    results = _of_each_suite(every, chosen, look, errors)
+    if not results:
+        raise errors[0]
+    return results
+
+
+def _scorecards(
+    rundir: RunDirectory,
+    beside: RunDirectory | None,
+    directories: tuple[str, str],
+    given: Mapping[str, Any],
+    progress: Progress | None,
+) -> dict[str, Result]:
+    """Save the scorecard of each stack of one suite, beside the same stack of another directory if there is one."""
     from dataclasses import replace
 
     from headway.studies import READS, TABLES, reuse, stacks
     from headway.studies.scorecard import NAME, compare, study
 
-    options.SCORECARD.require(bootstraps=bootstraps)
-    given: dict[str, Any] = {"roles": _each(roles), "scores": _each(scores), "bootstraps": bootstraps, "seed": seed}
-    rundir = RunDirectory(directory).require()
-    beside = None if against is None else RunDirectory(against).require()
     sources = {table: rundir.contents(table) for table in sorted(TABLES[NAME] & set(rundir.tables()))}
     read = READS[NAME](rundir)
-    own = study(stacks.each_stack(rundir, NAME)[0], progress=progress, **given)
-    if beside is not None:
-        other = study(stacks.each_stack(beside, NAME)[0], progress=progress, **given)
-        own = compare(own, other, str(directory), str(against))
-    result = replace(own, sources=sources, made=reuse.making(given | {"read": read, "against": str(against or "")}))
-    result.save(rundir)
-    return result
+    own = {stacks.stack_of(part): part for part in stacks.each_stack(rundir, NAME)}
+    others = {} if beside is None else stacks.alike(own, stacks.each_stack(beside, NAME))
+    results: dict[str, Result] = {}
+    for stack in own if beside is None else others:
+        card = stacks.of_stack_alone(study(own[stack], progress=progress, **given), stack)
+        if beside is not None:
+            card = compare(card, study(others[stack], progress=progress, **given), *directories)
+        made = {**given, "read": read, "against": directories[1]} | ({"stack": stack} if stack else {})
+        card = replace(card, sources=sources, made=reuse.making(made))
+        card.save(rundir)
+        results[card.key] = card
+    return results
 
 
 @documented(options.POWER)
@@ -984,13 +1038,14 @@ def power(
     *,
     question: str = options.QUESTION.default,
     score: str = options.STUDIED_SCORE.default,
+    suite: str | None = options.PILOT_SUITE.default,
     seeds: Sequence[int] = options.SEED_COUNTS.default,
     simulations: int = options.SIMULATIONS.default,
     seed: int = options.SIMULATION_SEED.default,
 ) -> Power:
     """Say how many seeds a study needs, from a pilot.
 
-    Studies are simulated from the pilot's runs, and tested as the report does.
+    Studies are simulated from the pilot's runs, and tested as the report does. A pilot is one suite.
 
     Args:
         {options}
@@ -1000,8 +1055,10 @@ def power(
 
     Raises:
         RunDirectoryError: The score has not been analysed there.
-        UsageError: The question cannot be read, or the pilot is too small for it.
+        UsageError: The question cannot be read, or the pilot is too small for it; or the directory holds several suites and
+            none is chosen, or no such suite.
     """
+    from headway.studies import several
     from headway.studies.development.power import power as simulated
     from headway.studies.result import Result
     from headway.studies.stacks import saved_subject
@@ -1009,7 +1066,10 @@ def power(
     options.POWER.require(simulations=simulations)
     if not seeds or min(seeds) < 2:
         raise UsageError("--seeds must be two or more of each size: one seed has no scatter")
-    rundir = RunDirectory(directory).require()
+    whole = RunDirectory(directory).require()
+    chosen = several.chosen(whole, suite)
+    several.require_one(whole, chosen, "a pilot is one suite")
+    rundir = next(iter(chosen.values()))
     pilot = Result.load(rundir, "development", saved_subject(rundir, "development", score))
     return simulated(pilot, question, tuple(dict.fromkeys(sorted(seeds))), simulations, seed)
 

@@ -22,7 +22,7 @@ from headway.known_scores import SCORES
 from headway.options import Command, Option, Takes
 from headway.progress import showing
 from headway.terminal import printable, say
-from headway.text import count
+from headway.text import count, listed
 
 if TYPE_CHECKING:
     from headway.studies import Result
@@ -329,16 +329,21 @@ def analyze(directory: str, **given: Any) -> None:
 @_command(options.SCORECARD)
 def scorecard(directory: str, json: bool, **given: Any) -> None:
     from headway import api
+    from headway.store.directory import RunDirectory
     from headway.studies.scorecard.words import as_document, as_text
+    from headway.studies.several import place_of
 
     with showing() as progress:
-        result = api.scorecard(directory, progress=progress, **given)
+        results = list(api.scorecard(directory, progress=progress, **given).values())
     if json:
-        typer.echo(as_document(result))
+        typer.echo(as_document(*results))
         return
-    for line in as_text(result):
+    for line in as_text(*results):
         _echo(line)
-    _echo(f"The numbers are in {directory}/analysis/{result.key}.json. Next: headway report {directory}")
+    places = dict.fromkeys(
+        f"{place_of(result, RunDirectory(directory)).path}/analysis/scorecard/" for result in results
+    )
+    _echo(f"The numbers are in {listed(list(places))}. Next: headway report {directory}")
 
 
 @_command(options.REPORT)

@@ -814,14 +814,17 @@ CARD_ROLES = replace(
     ROLES, help="A role: NAME, which leaves out the others, NAME=SCORE, or NAME=SCORE>LEVEL for a level of your own."
 )
 AGAINST = Option[str | None]("against", None, "Another run directory, whose scorecard stands beside.", unit="dir")
+CARD_SUITE = Option[str | None](
+    "suite", None, "The suite to look at, if the run directory holds several; each of them if not given.", unit="name"
+)
 CARD_DRAWS = replace(
     BOOTSTRAPS, help="How many draws of what chance gives; 0 leaves out the axes that need them.", unit="draws"
 )
-CARD_JSON = Option("json", False, "Print the scorecard as JSON.", Takes.SWITCH)
+CARD_JSON = Option("json", False, "Print the scorecard as JSON; several as a list.", Takes.SWITCH)
 SCORECARD = Command(
     "scorecard",
     "Say on which axes claims about heads generalize, from chance (0) to perfect (1).",
-    (DIRECTORY, CARD_SCORES, CARD_ROLES, AGAINST, CARD_DRAWS, RESAMPLING_SEED, CARD_JSON),
+    (DIRECTORY, CARD_SCORES, CARD_ROLES, AGAINST, CARD_SUITE, CARD_DRAWS, RESAMPLING_SEED, CARD_JSON),
     (
         ("scorecard runs/mine", "A line for each role and axis. headway report adds the chapter."),
         ("scorecard runs/mine --role induction --json", "The numbers of one role."),
@@ -837,6 +840,7 @@ QUESTION = Option(
     "What the study asks: 'onset by size', or two sizes such as 'peak 14m 70m'; likewise peak and slope.",
 )
 STUDIED_SCORE = Option("score", "prev_self_ratio", "The score whose development is asked about.", unit="name")
+PILOT_SUITE = replace(CARD_SUITE, help="The suite that is the pilot, if the run directory holds several.")
 SEED_COUNTS = Option[tuple[int, ...]](
     "seeds", (3, 6, 9, 12, 18, 24, 30), "The numbers of seeds of each size.", Takes.NUMBERS, "seeds"
 )
@@ -852,7 +856,7 @@ SIMULATION_SEED = replace(SEED, help="The seed of the simulation.")
 POWER = Command(
     "power",
     "Say how many seeds a study needs, from a pilot.",
-    (PILOT, QUESTION, STUDIED_SCORE, SEED_COUNTS, SIMULATIONS, SIMULATION_SEED),
+    (PILOT, QUESTION, STUDIED_SCORE, PILOT_SUITE, SEED_COUNTS, SIMULATIONS, SIMULATION_SEED),
     (
         ("power runs/pilot", "How many seeds show that larger models start earlier or later?"),
         ("power runs/pilot --question 'peak 14m 70m' --seeds 3..30", "How many show a difference of two sizes?"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import WhisperFeatureExtractor
 
 from headway.attention import HeadScores, head_scores
 from headway.attention.scores import DEFINITIONS, scores_of
@@ -11,6 +12,7 @@ from headway.corpora import Corpus, tokenize
 from headway.errors import UnsupportedModel, UsageError
 from headway.known_scores import CROSS, DECODER, ENCODER, STACKS
 from headway.models import load, read_stacks
+from headway.models.stacks import SILENCE
 from headway.models.tokenizers import load_tokenizer
 from headway.suites import open_suite
 from support_architectures import random_model, tiny
@@ -47,12 +49,20 @@ def by_hand(A: np.ndarray, stack: str) -> dict[str, np.ndarray]:
     return {name: values for name, values in found.items() if name in scores_of(stack)}
 
 
-# With sliding windows (modernbert), biases by distance (t5), and halves of different numbers of layers and heads (bart).
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "electra", "modernbert", "distilbert", "t5", "bart"])
+# With sliding windows (modernbert, longformer, led), biases by distance (t5), positions by content (deberta), halves of
+# different numbers of layers and heads (bart), weights that layers share (albert), and silence for an encoder of audio (whisper).
+TRIED = ("bert", "roberta", "electra", "modernbert", "distilbert", "albert", "deberta", "deberta-v2", "longformer",
+         "t5", "bart", "led", "whisper")  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", TRIED)
 def test_equal_to_eager_attention(architecture):
     model = stacked_model(architecture)
-    found = stack_scores(model.base_model, TEXTS, {name: DEFINITIONS[name] for name in NAMES})
-    for number, ids in enumerate(TEXTS):
+    texts = (
+        [np.concatenate([[1], ids]) for ids in TEXTS] if architecture == "whisper" else TEXTS
+    )  # 1 is its start token
+    found = stack_scores(model.base_model, texts, {name: DEFINITIONS[name] for name in NAMES})
+    for number, ids in enumerate(texts):
         matrices = eager_stacks(model, ids)
         assert found.keys() == matrices.keys()
         for stack, matrix in matrices.items():
@@ -93,7 +103,7 @@ def test_positions_of_t5_count():
 
 
 @pytest.mark.parametrize(
-    ("architecture", "why"), [("longformer", "0 of 2 layers"), ("prophetnet", "no attention: below")]
+    ("architecture", "why"), [("squeezebert", "0 of 2 layers"), ("prophetnet", "no attention: below")]
 )
 def test_what_is_no_attention_is_refused_by_name(architecture, why):
     with pytest.raises(UnsupportedModel, match=why):
@@ -176,7 +186,73 @@ def test_what_needs_a_causal_model_is_refused_by_name(suites):
         load(checkpoint.source.path, lm_head=True)
 
 
-def test_an_encoder_of_audio_is_refused_by_name(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "whisper", "is_encoder_decoder": true}')
+def test_an_encoder_of_audio_without_known_silence_is_refused_by_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "speech_to_text", "is_encoder_decoder": true}')
     with pytest.raises(UnsupportedModel, match="its encoder reads audio"):
         read_stacks(tmp_path)
+
+
+def test_silence_is_that_of_the_feature_extractor():
+    features = WhisperFeatureExtractor()(np.zeros(16_000), sampling_rate=16_000).input_features[0]
+    assert features.shape == (80, 3000)
+    np.testing.assert_allclose(features, SILENCE["whisper"], rtol=1e-6)  # float32
+
+
+def test_what_is_heard_counts_for_the_decoder(monkeypatch):
+    """So the comparison with eager attention would see another input than silence."""
+    model = stacked_model("whisper")
+    scores = {"first": DEFINITIONS["first"]}
+    in_silence = stack_scores(model, TEXTS, scores)
+    monkeypatch.setitem(SILENCE, "whisper", 0.0)
+    in_noise = stack_scores(model, TEXTS, scores)
+    assert in_silence.keys() == {DECODER}
+    np.testing.assert_array_equal(
+        in_silence[DECODER]["first"][:, 0], in_noise[DECODER]["first"][:, 0]
+    )  # nothing heard yet
+    assert np.abs(in_silence[DECODER]["first"] - in_noise[DECODER]["first"]).max() > 1e-3
+
+
+def test_beside_audio_the_decoder_alone_is_measured(tmp_path):
+    suite, texts = stacked_suite(tmp_path, "whisper", steps=1, seeds=1)
+    corpus = Corpus.of("texts", texts.read_text().splitlines())
+    job = HeadScores(corpus, scores=("prev", "last"))
+    frame, used = computed(suite, job)
+    assert frame["stack"].unique().to_list() == [DECODER]
+    assert frame.columns.count("last") == 0
+    assert used["stacks"] == [DECODER]
+    assert used["encoder_reads"] == "silence, as log-mel features"
+    assert used["decoder_reads"] == "[CLS], then the other tokens of the text without the last"
+    assert used["stacks_left_out"].keys() == {ENCODER, CROSS}
+    said = job.require_measurable(*open_suite(suite).checkpoints(""))
+    assert said[0] == "heads of the encoder are left out: it reads audio, and a corpus holds texts"
+    assert said[2] == "last is left out: whisper has an encoder, and no stack of its heads (decoder) has such a score"
+    with pytest.raises(
+        UsageError, match=r"last is not defined for the decoder of whisper.*The cross is left out: it attends to"
+    ):
+        computed(suite, HeadScores(corpus, scores=("last",)))
+
+
+def test_what_tokens_of_global_attention_see_is_no_window():
+    """Longformer's question answering lets some tokens attend to all. Their rows are handed out elsewhere, so it is refused."""
+    model = stacked_model("longformer").base_model
+    plain = model.forward
+
+    def with_global(**inputs):
+        chosen = torch.zeros_like(inputs["input_ids"])
+        chosen[:, 0] = 1
+        return plain(**inputs, global_attention_mask=chosen)
+
+    model.forward = with_global
+    with pytest.raises(UnsupportedModel, match="0 of 2 layers of the encoder"):
+        stack_scores(model, TEXTS[:1], {"first": DEFINITIONS["first"]})
+
+
+def test_weights_that_layers_share_are_said(tmp_path):
+    suite, texts = stacked_suite(tmp_path, "albert", steps=1, seeds=1)
+    job = HeadScores(Corpus.of("texts", texts.read_text().splitlines()), scores=("self",))
+    frame, used = computed(suite, job)
+    assert used["weights"] == "2 layers share 1 set of weights"
+    assert job.require_measurable(*open_suite(suite).checkpoints("")) == [
+        "the heads of several layers have the same weights: 2 layers share 1 set of weights"
+    ]
+    assert frame["layer"].unique().to_list() == [0, 1]

@@ -49,7 +49,7 @@ def labelled(tmp_path):
 
 def test_labels_of_a_layer_that_is_not_there(labelled):
     spec = labelled("layer,head,label", *(f"99,{head},{head % 2}" for head in range(12)))
-    with pytest.raises(UsageError, match=r"'mine': there is no layer 99. The model has layers 0 to 0"):
+    with pytest.raises(UsageError, match=r"'mine': there is no layer 99: the model has layers 0 to 0"):
         rows_of(PlantedWeights(), features=("raw",), labels=(open_labels(spec),))
 
 

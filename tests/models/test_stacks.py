@@ -6,7 +6,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from headway.errors import CheckpointError
+from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import CROSS, DECODER, ENCODER
 from headway.models import HeadWeights, load, read_geometry, read_stacks
 from support_architectures import PAGE, TOLERANCE
@@ -39,6 +39,21 @@ def test_the_page_has_every_architecture():
         ("t5", ENCODER, "encoder.block.1.layer.0.SelfAttention.{q|k|v|o}"),
         ("t5", DECODER, "decoder.block.1.layer.0.SelfAttention.{q|k|v|o}"),
         ("t5", CROSS, "decoder.block.1.layer.1.EncDecAttention.{q|k|v|o}"),
+        ("whisper", ENCODER, "model.encoder.layers.1.self_attn.{q_proj|k_proj|v_proj|out_proj}"),
+        ("whisper", DECODER, "model.decoder.layers.1.self_attn.{q_proj|k_proj|v_proj|out_proj}"),
+        ("whisper", CROSS, "model.decoder.layers.1.encoder_attn.{q_proj|k_proj|v_proj|out_proj}"),
+        ("longformer", ENCODER, "longformer.encoder.layer.1.attention.{self.query|self.key|self.value|output.dense}"),
+        (
+            "deberta-v2",
+            ENCODER,
+            "deberta.encoder.layer.1.attention.{self.query_proj|self.key_proj|self.value_proj|output.dense}",
+        ),
+        (
+            "led",
+            ENCODER,
+            "led.encoder.layers.1.self_attn.{longformer_self_attn.query|longformer_self_attn.key|longformer_self_attn.value|output}",
+        ),
+        ("led", CROSS, "led.decoder.layers.1.encoder_attn.{q_proj|k_proj|v_proj|out_proj}"),
         ("bart", CROSS, "model.decoder.layers.1.encoder_attn.{q_proj|k_proj|v_proj|out_proj}"),
     ],
 )
@@ -102,3 +117,20 @@ def test_other_tasks_and_old_names_of_norms_are_read_past(tmp_path):
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack tensor bert.encoder.layer.1.attention.self.query.weight"):
         load(tmp_path)
+
+
+def test_weights_that_layers_share_are_no_heads_of_a_layer(tmp_path):
+    stacked_model("albert").save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="the layers of the architecture 'albert' share 1 set of weights"):
+        HeadWeights(tmp_path)
+    stacked_model("albert", num_hidden_groups=2).save_pretrained(tmp_path / "own")
+    assert read_geometry(tmp_path / "own").sets_of_weights is None
+
+
+def test_fused_weights_of_deberta_are_divided_by_heads(tmp_path):
+    model = stacked_model("deberta")
+    model.save_pretrained(tmp_path)
+    weights = HeadWeights(tmp_path)
+    fused = model.deberta.encoder.layer[1].attention.self.in_proj.weight.detach().unflatten(0, (6, 3, 8))
+    for place, kind in enumerate("qkv"):
+        np.testing.assert_array_equal(weights.get(kind, 1), fused[:, place].numpy())

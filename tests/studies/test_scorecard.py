@@ -327,7 +327,8 @@ def test_every_table_and_column_is_documented(cards):
 def test_two_directories_stand_side_by_side(tmp_path):
     for place, kind in (("one", SAME), ("two", ANYWHERE)):
         run_directory(tmp_path / place, kind, seeds=4)
-    result = headway.scorecard(tmp_path / "one", against=tmp_path / "two", roles=("induction",), bootstraps=99)
+    found = headway.scorecard(tmp_path / "one", against=tmp_path / "two", roles=("induction",), bootstraps=99)
+    (result,) = found.values()
     assert result.key == "scorecard/heads-against-two"
     assert not (tmp_path / "two" / "analysis" / "scorecard").exists()
     gaps = result.tables["differences"]

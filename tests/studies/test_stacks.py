@@ -30,13 +30,16 @@ def run(*words: object) -> str:
 @pytest.fixture(scope="module", params=["bert", "t5"])
 def analysed(request, tmp_path_factory):
     """A run directory that the command line measured, clustered and analysed."""
-    place = tmp_path_factory.mktemp(request.param)
-    suite, texts = stacked_suite(place, request.param, steps=2, seeds=2)
+    return request.param, from_the_command_line(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def from_the_command_line(place, architecture):
+    suite, texts = stacked_suite(place, architecture, steps=2, seeds=2)
     out = place / "out"
     run("measure", suite, "--corpus", texts, "--scores", "prev,self,first,next,last", "--out", out)
     run("cluster", suite, "--where", "step=100 seed=1", "--features", "raw", "--nulls", 0, "--out", out)
     run("analyze", out, "--score", "self", "--bootstraps", 0)
-    return request.param, out
+    return out
 
 
 ALONE = {"bert": {"encoder"}, "t5": {"decoder", "encoder", "cross"}}
@@ -81,6 +84,23 @@ def test_a_report_of_every_stack(analysed):
         assert (f"how it develops during training ({stack})" in page) == (stack.split("-")[0] in ALONE[architecture])
     assert "[CLS] before each text, [SEP] after it" in page
     assert ("[PAD], then the tokens of the encoder without the last" in page) == (architecture == "t5")
+
+
+def test_beside_audio_a_report_of_the_decoder_and_of_all_weights(tmp_path):
+    out = from_the_command_line(tmp_path, "whisper")
+    found = {(one.study, one.subject) for one in read_results(RunDirectory(out))}
+    weights = {("weight_clusters", name) for name in ("weights", "weights-encoder", "weights-cross")}
+    assert found == {("development", "self"), ("roles", "heads"), ("scorecard", "heads"), *weights}
+    assert stacks_in(RunDirectory(out).read("heads")) == ["decoder"]
+    assert stacks_in(RunDirectory(out).read("clusters")) == ["decoder", "encoder", "cross"]
+    run("report", out, "--figures", "no")
+    page = (out / "report.html").read_text()
+    for words in (
+        "silence, as log-mel features",
+        "it reads audio, and a corpus holds texts",
+        "it attends to frames of audio",
+    ):
+        assert words in page
 
 
 def test_saved_results_are_reused(analysed):

@@ -15,10 +15,10 @@ from headway.attention.needs import Needs
 from headway.attention.scores import DEFINITIONS, Definition, scores_of, unknown_score
 from headway.corpora import Corpus, Sequences
 from headway.errors import UsageError
-from headway.known_scores import CROSS, DECODER, ENCODER
+from headway.known_scores import DECODER
 from headway.options import documented
 from headway.suites import Checkpoint
-from headway.text import listed
+from headway.text import count, listed
 
 if TYPE_CHECKING:
     from headway.models import Geometry, Tokenizer
@@ -92,7 +92,7 @@ class HeadScores:
         Other faults of the checkpoint are left to the sweep, which records them and continues with the others.
 
         Returns:
-            A sentence on scores that are asked for and left out, if there are any.
+            Sentences on stacks of heads that are left out, and on scores that are asked for and left out.
 
         Raises:
             CorpusError: no text has two tokens, or the tokenizer makes tokens that the model does not have.
@@ -105,12 +105,17 @@ class HeadScores:
             tokenized(self.corpus, tokenizer, geometry, self.add_bos)
             there = self._defined_for(geometry)
             absent = [name for name in self.scores if name not in there]
-            if geometry.causal or not absent or not there:  # without any score, the sweep says so
+            if geometry.causal or not there:  # without any score, the sweep says so
                 return []
-            return [
-                f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} left out: {geometry.architecture} has an encoder, and "
-                f"no stack of its heads ({listed(geometry.stacks)}) has such a score"
-            ]
+            said = [f"heads of the {stack} are left out: {why}" for stack, why in _left_out(geometry).items()]
+            if geometry.sets_of_weights:
+                said.append(f"the heads of several layers have the same weights: {_shared(geometry)}")
+            if absent:
+                said.append(
+                    f"{listed(absent)} {'is' if len(absent) == 1 else 'are'} left out: {geometry.architecture} has an "
+                    f"encoder, and no stack of its heads ({listed(geometry.measured)}) has such a score"
+                )
+            return said
 
         return before_the_sweep(checkpoint, look) or []
 
@@ -119,13 +124,10 @@ class HeadScores:
         asked = {name: DEFINITIONS[name] for name in self.scores}
         if geometry.causal:
             return asked
-        # Repeated tokens, effects and circuits need a model that predicts each next token.
         return {
             name: definition
             for name, definition in asked.items()
-            if set(definition.stacks) & set(geometry.stacks)
-            and definition.needs is Needs.PATTERN
-            and not definition.repeated
+            if set(definition.stacks) & set(geometry.measured) and _of_encoders(definition)
         }
 
     def read(self, checkpoint: Checkpoint) -> AbstractContextManager[Opened]:
@@ -153,6 +155,7 @@ class HeadScores:
         frames = [
             self._frame(checkpoint, input, texts, geometry, found[geometry.stack], scores)
             for geometry in input.stacks or (input.geometry,)
+            if geometry.stack in found
         ]
         return pl.concat(frames)
 
@@ -169,13 +172,9 @@ class HeadScores:
         from headway.attention.stacks import stack_scores
         from headway.models.opened import too_large
 
-        stacks = input.geometry.stacks
         wanted = self._defined_for(input.geometry)
         if not wanted:
-            raise UsageError(
-                f"{listed(self.scores)} is not defined for the {listed(stacks)} of {input.geometry.architecture}: "
-                f"scores of an encoder are {', '.join(scores_of(ENCODER))}; of attention to it {', '.join(scores_of(CROSS))}"
-            )
+            raise UsageError(_undefined(self.scores, input.geometry))
         try:
             found = stack_scores(input.model, checked_texts(texts.ids, input.model.config.get_text_config()), wanted)
         except torch.OutOfMemoryError as error:
@@ -243,7 +242,7 @@ class HeadScores:
     def used(self, input: Opened) -> dict[str, Any]:
         """What the manifest states: the length of the repeated texts, which context and vocabulary limit.
 
-        Of hybrids: the layers that are left out, because they have no heads. Of models with an encoder: the special tokens around each text, and what the decoder reads.
+        Of hybrids: the layers that are left out, because they have no heads. Of models with an encoder: the special tokens around each text, what the decoder reads, and stacks that are left out.
         """
         if not input.geometry.causal:
             return _read_by_encoder(input)
@@ -312,16 +311,48 @@ class HeadScores:
         return frame.select(pl.col(name).cast(dtype) for name, dtype in types.items())
 
 
+def _left_out(geometry: Geometry) -> dict[str, str]:
+    """The stacks of a model that texts say nothing about, with the reasons."""
+    from headway.models.stacks import UNMEASURED
+
+    return {stack: UNMEASURED[stack] for stack in geometry.stacks if stack not in geometry.measured}
+
+
+def _shared(geometry: Geometry) -> str:
+    return f"{geometry.n_layers} layers share {count(geometry.sets_of_weights or 0, 'set')} of weights"
+
+
+def _of_encoders(definition: Definition) -> bool:
+    """Whether models with an encoder can have a score. Repeated tokens, effects and circuits need next tokens predicted."""
+    return definition.needs is Needs.PATTERN and not definition.repeated
+
+
+def _undefined(scores: Sequence[str], geometry: Geometry) -> str:
+    """Why no measured stack of a model with an encoder has any of the scores."""
+    known = {
+        stack: [name for name in scores_of(stack) if _of_encoders(DEFINITIONS[name])] for stack in geometry.measured
+    }
+    told = "".join(f". Scores of the {stack} are {', '.join(names)}" for stack, names in known.items())
+    why = "".join(f". The {stack} is left out: {reason}" for stack, reason in _left_out(geometry).items())
+    return f"{listed(scores)} is not defined for the {listed(geometry.measured)} of {geometry.architecture}{told}{why}"
+
+
 def _read_by_encoder(input: Opened) -> dict[str, Any]:
     """What a model with an encoder reads of a text, for the manifest."""
     from headway.models.stacks import start_of_decoder
 
     before, after = (input.tokenizer.words(ids) for ids in input.tokenizer.around)
     special = f"{' '.join(before) or 'none'} before each text, {' '.join(after) or 'none'} after it"
-    used: dict[str, Any] = {"stacks": list(input.geometry.stacks), "special_tokens": special}
+    used: dict[str, Any] = {"stacks": list(input.geometry.measured), "special_tokens": special}
+    if input.geometry.sets_of_weights:
+        used["weights"] = _shared(input.geometry)
     if DECODER in input.geometry.stacks:
         start = input.tokenizer.words([start_of_decoder(input.model.config)])[0]
-        used["decoder_reads"] = f"{start}, then the tokens of the encoder without the last"
+        left_out = _left_out(input.geometry)
+        of = "other tokens of the text" if left_out else "tokens of the encoder"
+        used["decoder_reads"] = f"{start}, then the {of} without the last"
+        if left_out:
+            used |= {"encoder_reads": "silence, as log-mel features", "stacks_left_out": left_out}
     return used
 
 

@@ -179,7 +179,7 @@ class WeightClusters:
     ) -> list[Row]:
         """Rows of one model, without the columns that identify the checkpoint."""
         for given in self.labels:
-            given.require_layers(geometry.n_layers)
+            given.require_layers(geometry)
 
         def of_layer(layer: int) -> list[Row]:
             return [
@@ -192,7 +192,7 @@ class WeightClusters:
         # for these sizes its own threads would cost more than they gain.
         at_once = min(_THREADS, max(1, _ROOM // (4 * geometry.n_heads * geometry.head_dim * geometry.hidden_size)))
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
-            rows = [row for rows in pool.map(of_layer, self._layers(geometry.n_layers)) for row in rows]
+            rows = [row for rows in pool.map(of_layer, self._layers(geometry)) for row in rows]
         if all(row["k"] == 1 and not row["all_equal"] for row in rows):
             raise CheckpointError(
                 f"{geometry.n_heads} heads per layer are too few for {min(self.ks)} clusters. "
@@ -200,13 +200,16 @@ class WeightClusters:
             )
         return rows
 
-    def _layers(self, n_layers: int) -> Sequence[int]:
+    def _layers(self, geometry: Geometry) -> Sequence[int]:
         if self.layers is None:
-            return range(n_layers)
-        unknown = [layer for layer in self.layers if not 0 <= layer < n_layers]
-        if unknown:
-            raise UsageError(f"there is no layer {unknown[0]}: the model has layers 0 to {n_layers - 1}")
+            return geometry.layers
+        geometry.require_layers(self.layers)
         return self.layers
+
+    def used(self, input: ClusterInput) -> dict[str, Any]:
+        """What the manifest states of hybrids: the layers that are left out, because they have no heads."""
+        without = input.weights.geometry.without_heads
+        return {"layers_without_heads": list(without)} if without else {}
 
     def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
         space = heads.space

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ import polars as pl
 from headway.clusters.features import CIRCUITS, KINDS
 from headway.clusters.partitions import METHODS, Partition
 from headway.errors import UsageError
+
+if TYPE_CHECKING:
+    from headway.models import Geometry
 
 EVEN_ODD = "even_odd"
 _READERS = {".csv": pl.read_csv, ".tsv": lambda path: pl.read_csv(path, separator="\t"), ".parquet": pl.read_parquet}
@@ -35,17 +39,14 @@ class GivenLabels:
         """Identity of the labels, as JSON."""
         return {"name": self.name, "sha256": hashlib.sha256(repr(self.rows).encode()).hexdigest()}
 
-    def require_layers(self, n_layers: int) -> None:
-        """Check the layers that the labels name.
+    def require_layers(self, geometry: Geometry) -> None:
+        """Check that the model has every layer that the labels name, with heads.
 
         Raises:
-            UsageError: the model lacks one of them.
+            UsageError: one is missing, or has no attention heads.
         """
-        unknown = [layer for _, layer, _, _ in self.rows if layer is not None and not 0 <= layer < n_layers]
-        if unknown:
-            raise UsageError(
-                f"labels {self.name!r}: there is no layer {unknown[0]}. The model has layers 0 to {n_layers - 1}"
-            )
+        named = [layer for _, layer, _, _ in self.rows if layer is not None]
+        geometry.require_layers(named, f"labels {self.name!r}: ")
 
     def partition(self, kind: str, layer: int, n_heads: int, n_query_heads: int) -> Partition | None:
         """Return the labels of one layer and kind; None if there are none.

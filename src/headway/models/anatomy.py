@@ -16,7 +16,9 @@ import torch
 from headway.errors import UnsupportedModel, UsageError
 from headway.models.architectures import Architecture
 from headway.models.batches import read_together
+from headway.models.stacks import layers_without_heads
 from headway.models.structure import architecture_for
+from headway.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -80,6 +82,11 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
         UnsupportedModel: the output projection is unknown. The message says what to add.
     """
     config = model.config.get_text_config()
+    if without := layers_without_heads(config):
+        raise UnsupportedModel(
+            f"layers {listed(list(map(str, without)))} of {config.model_type!r} have no attention heads, and headway "
+            "intervenes on models whose layers all have them. Its heads may still be measured and clustered"
+        )
     architecture = architecture_for(model)
     # The base model is an attribute of the causal language model. A base model alone lacks this prefix.
     prefix = "" if hasattr(model, architecture.layer.partition(".")[0]) else architecture.layer.partition(".")[0] + "."

@@ -16,6 +16,8 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
+from headway.known_scores import ENCODER
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -49,6 +51,7 @@ class Architecture:
         shared: attention parameters within a layer that all heads share.
         published: the stored weights as "Pythia clustering dynamics" read them, if that differs.
         renamed: prefixes of tensor names in files, mapped to the prefixes of the installed transformers.
+        stack: the stack whose weights these are, if the entry does not describe those of others.
     """
 
     model_types: frozenset[str]
@@ -63,6 +66,7 @@ class Architecture:
     shared: frozenset[str] = frozenset()
     published: Mapping[str, StoredWeight] | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    stack: str = ""
 
     @property
     def attention(self) -> str:
@@ -75,6 +79,16 @@ class Architecture:
 def rows(weight: Tensor, geometry: Geometry) -> Tensor:
     """Heads of a separate linear layer: (K * D, M)."""
     return weight.view(-1, geometry.head_dim, geometry.hidden_size)
+
+
+def rows_and_gates(weight: Tensor, geometry: Geometry) -> Tensor:
+    """Query heads of a linear layer that holds, head by head, the queries and the gates of the output: (N * 2 * D, M)."""
+    return weight.view(geometry.n_heads, 2, geometry.head_dim, geometry.hidden_size)[:, 0]
+
+
+def rows_before_gates(weight: Tensor, geometry: Geometry) -> Tensor:
+    """Query heads of a linear layer that holds all queries, then all gates of the output: (2 * N * D, M)."""
+    return weight.view(2, geometry.n_heads, geometry.head_dim, geometry.hidden_size)[0]
 
 
 def columns(weight: Tensor, geometry: Geometry) -> Tensor:
@@ -130,6 +144,11 @@ def conv1d_rows(weight: Tensor, geometry: Geometry) -> Tensor:
 
 def _fused(tensor: str, read: Callable[..., Tensor]) -> dict[str, StoredWeight]:
     return {kind: StoredWeight(tensor, partial(read, kind=number)) for number, kind in enumerate("qkv")}
+
+
+def _windowed(attention: str) -> dict[str, StoredWeight]:
+    names = zip("qkv", ("query", "key", "value"), strict=True)
+    return {kind: StoredWeight(f"{attention}.{name}.weight", rows) for kind, name in names}
 
 
 _NEOX_QKV = "attention.query_key_value.weight"
@@ -196,6 +215,25 @@ ARCHITECTURES = (
         input_norm=None,
     ),
     replace(_LLAMA, model_types=frozenset({"gpt_oss"}), per_head={"q": ("self_attn.sinks",)}),
+    # Attention in windows reads texts of whole windows, so that its first layer is not tried on three tokens. The weights of
+    # local attention: the projections `query_global`, `key_global` and `value_global` are for chosen tokens of other tasks.
+    Architecture(
+        model_types=frozenset({"longformer"}),
+        layer="longformer.encoder.layer.{layer}",
+        weights=_windowed("attention.self") | {"o": StoredWeight("attention.output.dense.weight", columns)},
+        output_projection="attention.output.dense",
+        final_norm=None,
+        input_norm=None,
+    ),
+    Architecture(
+        model_types=frozenset({"led"}),
+        layer="led.encoder.layers.{layer}",
+        weights=_windowed("self_attn.longformer_self_attn") | {"o": StoredWeight("self_attn.output.weight", columns)},
+        output_projection="self_attn.output",
+        final_norm=None,
+        input_norm=None,
+        stack=ENCODER,
+    ),
 )
 
 
@@ -209,6 +247,7 @@ def renamed(name: str, model_type: str) -> str:
     return name
 
 
-def declared(model_type: str) -> Architecture | None:
-    """Return the entry for `model_type`, or None if there is none."""
-    return next((entry for entry in ARCHITECTURES if model_type in entry.model_types), None)
+def declared(model_type: str, stack: str = "") -> Architecture | None:
+    """Return the entry for `model_type` and a stack of it, or None if there is none."""
+    entries = (entry for entry in ARCHITECTURES if model_type in entry.model_types)
+    return next((entry for entry in entries if not entry.stack or entry.stack == stack), None)

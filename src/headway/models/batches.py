@@ -107,7 +107,8 @@ def _gpu_tokens(model: PreTrainedModel, logits: bool) -> int:
     hidden = config.hidden_size
     # Residual, norms, queries, keys, values, head outputs; the MLP twice; several copies of a float32 attention row.
     numbers = 12 * hidden + 3 * (getattr(config, "intermediate_size", None) or 4 * hidden)
-    held = numbers * model.dtype.itemsize + 4 * 6 * 128 * config.num_attention_heads
+    row = max(128, getattr(config, "max_source_positions", 0))  # the decoder of Whisper attends to that many frames
+    held = numbers * model.dtype.itemsize + 4 * 6 * row * config.num_attention_heads
     if logits:
         held += 3 * 4 * config.vocab_size  # logits in float32, and the temporary arrays of cross-entropy
     free, _ = torch.cuda.mem_get_info(model.device)

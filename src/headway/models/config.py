@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
-from headway.models.stacks import auto_class, layers_and_heads, layers_without_heads, stacks_of
+from headway.models.stacks import (
+    auto_class,
+    layers_and_heads,
+    layers_without_heads,
+    measured_stacks,
+    sets_of_weights,
+    stacks_of,
+)
 from headway.suites.selection import deciding
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         architecture=config.model_type,
         n_layers=n_layers,
         n_heads=n_heads,
-        n_kv_heads=_kv_heads(config, n_heads),
+        n_kv_heads=n_heads if len(stacks) > 1 else _kv_heads(config, n_heads),  # Whisper's config has the encoder's
         head_dim=_head_dim(config, folder) or hidden_size // n_heads,
         hidden_size=hidden_size,
         rotary_dim=_rotary_dim(model),
@@ -98,6 +105,8 @@ def geometry_of(model: PreTrainedModel, folder: str = "the model") -> Geometry:
         without_heads=without_heads,
         stack=stacks[0],
         stacks=stacks,
+        measured=measured_stacks(model.config),
+        sets_of_weights=sets_of_weights(model.config),
     )
 
 
@@ -146,7 +155,7 @@ _TRAINED_ON = {"bloom": 2048, "t5": 512, "mt5": 1024}
 
 def _context_length(model: PreTrainedModel, folder: str) -> int:
     config = model.config.get_text_config()
-    for name in ("max_seq_len", "max_target_positions", "n_positions"):
+    for name in ("max_seq_len", "max_target_positions", "n_positions", "max_decoder_position_embeddings"):
         if isinstance(length := getattr(config, name, None), int):
             return length
     trained_on = _TRAINED_ON.get(config.model_type)
@@ -267,7 +276,7 @@ _building = threading.Lock()
 def _built(asked: _Config) -> PreTrainedModel:
     config, folder = read_config(asked.text, asked.folder), asked.folder
     try:
-        auto = auto_class(stacks_of(config))
+        auto = auto_class(config)
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{folder}: {error}") from error
     try:

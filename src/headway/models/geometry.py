@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headway.errors import UnsupportedModel
+from headway.errors import UnsupportedModel, UsageError
 from headway.known_scores import DECODER
+from headway.text import listed
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Geometry:
         without_heads: layers of a hybrid that have no attention heads, such as those of a state-space model.
         stack: the stack whose layers and heads these are, one of `known_scores.STACKS`.
         stacks: all stacks of the model.
+        measured: those whose attention depends on texts. Beside an encoder of audio, that is the decoder alone.
+        sets_of_weights: how many sets of weights the layers share (ALBERT), None if each layer has its own.
     """
 
     architecture: str
@@ -38,11 +42,31 @@ class Geometry:
     without_heads: tuple[int, ...] = ()
     stack: str = DECODER
     stacks: tuple[str, ...] = (DECODER,)
+    measured: tuple[str, ...] = (DECODER,)
+    sets_of_weights: int | None = None
 
     @property
     def causal(self) -> bool:
         """Whether the model is a causal language model: a decoder alone."""
         return self.stacks == (DECODER,)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have attention heads: all, except in hybrids."""
+        return tuple(layer for layer in range(self.n_layers) if layer not in self.without_heads)
+
+    def require_layers(self, layers: Iterable[int], where: str = "") -> None:
+        """Check that the model has these layers, with heads. `where` says who names them, such as `labels 'a': `.
+
+        Raises:
+            UsageError: one does not exist, or has no attention heads.
+        """
+        for layer in layers:
+            if not 0 <= layer < self.n_layers:
+                raise UsageError(f"{where}there is no layer {layer}: the model has layers 0 to {self.n_layers - 1}")
+            if layer in self.without_heads:
+                own = listed(list(map(str, self.layers)))
+                raise UsageError(f"{where}layer {layer} has no attention heads: those of layers {own} can be chosen")
 
     def require_causal(self, what: str) -> None:
         """Check that the model is a causal language model, which `what` needs, such as `a kept pattern`.
@@ -51,8 +75,9 @@ class Geometry:
             UnsupportedModel: it has an encoder.
         """
         if not self.causal:
+            read = "a whole text at once" if self.measured == self.stacks else "audio"
             raise UnsupportedModel(
                 f"{what} needs a causal language model, which predicts each next token. The architecture "
-                f"{self.architecture!r} has an encoder, which reads a whole text at once: headway measures and clusters "
-                "its heads, and no more"
+                f"{self.architecture!r} has an encoder, which reads {read}: headway measures and clusters its "
+                "heads, and no more"
             )

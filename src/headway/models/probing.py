@@ -1,6 +1,6 @@
 """Try on a model's own forward pass whether its weights belong to the heads that an `Architecture` says.
 
-The first layer of a copy runs with random weights on a batch of equal texts. In each text but the first, the outputs of
+The first layer with heads of a copy runs with random weights on a batch of equal texts. In each text but the first, the outputs of
 one head's q, k or v projection are changed, at one token. A head's output then changes like this, and no other head's does:
 
                              in causal attention             in attention to all tokens
@@ -10,7 +10,7 @@ one head's q, k or v projection are changed, at one token. A head's output then 
     v at all tokens, to 0    to 0, at all tokens             to 0, at all tokens
 
 This tells apart the kinds, the heads, and the heads that share a key. Norms within the attention are left out, because
-some of them mix heads. Only modules that are called get weights: those of one layer.
+some of them mix heads. Only modules that are called get weights: those of one layer. In hybrids, layers before it are skipped.
 
 Shapes: B texts of T tokens, N query heads, K key and value heads, D head_dim, M hidden_size.
 """
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _TOKENS = 3
 # Outputs are about 1. Rounding in float32 stays below the first; a change that is there is far above the second.
 _SAME, _CHANGED = 1e-5, 1e-4
+# Biases that DeBERTa adds after its projection. Its outputs are changed to 0 before that.
+_ADDED = ("q_bias", "v_bias")
 
 
 class _Change(NamedTuple):
@@ -61,13 +63,22 @@ def fault_of(model: PreTrainedModel, architecture: Architecture, geometry: Geome
     try:
         outputs = _outputs(model, architecture, geometry, changes)
     except Exception as error:  # any architecture's code, called in a way that it may not support
-        return f"its first layer cannot be run by itself ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        if not geometry.layers[0]:
+            return _not_run(error)
+        try:
+            outputs = _outputs(model, architecture, geometry, changes, skipped_alone=False)
+        except Exception:
+            return _not_run(error)
     if outputs is None:
         return f"its first layer does not call {architecture.output_projection}"
     for change, of_text in zip(changes, outputs[1:], strict=True):
         if not _as_expected(change, outputs[0], of_text, geometry):
             return f"the weights taken for {change.kind} of head {change.head} are not that head's alone"
     return None
+
+
+def _not_run(error: Exception) -> str:
+    return f"its first layer cannot be run by itself ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
 
 
 def _changes(geometry: Geometry) -> Iterator[_Change]:
@@ -95,17 +106,36 @@ def _as_expected(change: _Change, before: Tensor, after: Tensor, geometry: Geome
     if change.kind == "k":
         return bool((difference[0 if whole else 1 :, own] > _CHANGED).all())
     if change.token == 0:
-        there = not whole or bool((difference[0, own] > _CHANGED).all())  # a sink takes its share in a causal first row
+        # In a causal first row, a sink may take its share, so that the output gets shorter. A gate would turn it.
+        there = bool((difference[0, own] > _CHANGED).all()) if whole else not _turned(before[0, own], after[0, own])
         return there and bool((difference[1:] <= _SAME).all())
     return bool((difference[-1, own] > _CHANGED).all() and (difference[:-1] <= _SAME).all())
 
 
+def _turned(before: Tensor, after: Tensor) -> bool:
+    """Whether outputs of heads (N, D) differ by more than their lengths."""
+    lengths = (after * before).sum(-1, keepdim=True) / (before * before).sum(-1, keepdim=True)
+    return bool(((after - lengths * before).abs() > _SAME).any())
+
+
 def _outputs(
-    model: PreTrainedModel, architecture: Architecture, geometry: Geometry, changes: list[_Change]
+    model: PreTrainedModel,
+    architecture: Architecture,
+    geometry: Geometry,
+    changes: list[_Change],
+    *,
+    skipped_alone: bool = True,
 ) -> Tensor | None:
-    """The outputs of the first layer's heads (B, T, N, D), or None if its output projection was not called."""
+    """The outputs of the first heads (B, T, N, D), or None if their output projection was not called.
+
+    Args:
+        skipped_alone: whether layers before them return what they read alone, or in a pair.
+    """
     probe = _probe(model)
-    layer = probe.get_submodule(architecture.layer.format(layer=0))
+    for number in range(geometry.layers[0]):
+        skipped = probe.get_submodule(architecture.layer.format(layer=number))
+        skipped.forward = _unchanged if skipped_alone else _unchanged_in_a_pair
+    layer = probe.get_submodule(architecture.layer.format(layer=geometry.layers[0]))
     by_tensor: dict[str, list[str]] = {}
     for kind in "qkv":
         by_tensor.setdefault(architecture.weights[kind].tensor, []).append(kind)
@@ -128,11 +158,22 @@ def _outputs(
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with contextlib.suppress(_Seen):
-            _run(probe, embedded, geometry)
+            _run(probe, layer, embedded, geometry)
     return seen[0].reshape(texts, _TOKENS, geometry.n_heads, geometry.head_dim) if seen else None
 
 
-def _run(probe: PreTrainedModel, embedded: Tensor, geometry: Geometry) -> None:
+def _unchanged(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return hidden_states
+
+
+def _unchanged_in_a_pair(hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    return hidden_states, None
+
+
+def _run(probe: PreTrainedModel, layer: nn.Module, embedded: Tensor, geometry: Geometry) -> None:
+    if geometry.stack == ENCODER and geometry.stack not in geometry.measured:
+        layer(embedded.clone(), None)  # an encoder of audio takes no embedded tokens
+        return
     if len(geometry.stacks) > 1:
         _run_half(probe, embedded, geometry.stack)
         return
@@ -157,7 +198,9 @@ def _run_half(probe: PreTrainedModel, embedded: Tensor, stack: str) -> None:
 def _probe(model: PreTrainedModel) -> Any:
     """A copy whose modules get random weights when they are called."""
     probe: Any = copy.deepcopy(model).float().eval()
-    for module in probe.modules():
+    for name, module in probe.named_modules():
+        if name.endswith("rel_embeddings"):  # DeBERTa reads them without a call
+            _filled(module, None)
         if any(parameter is not None and parameter.is_meta for parameter in module._parameters.values()):
             module.register_forward_pre_hook(_filled)
     return probe
@@ -169,6 +212,8 @@ def _filled(module: nn.Module, args: Any) -> None:
             values = torch.randn(parameter.shape)
             # Gains near 1. Weights are small, so that attention is nearly flat and each logit counts.
             values = values * 0.3 * parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 1 + values / 10
+            if name in _ADDED:
+                values.zero_()
             module._parameters[name] = torch.nn.Parameter(values, requires_grad=False)
 
 
@@ -180,6 +225,8 @@ def _without_norms(attention: nn.Module) -> None:
 
 def _changing(architecture: Architecture, geometry: Geometry, changes: list[_Change], kinds: list[str]) -> Any:
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        if output.numel() != (1 + len(changes)) * _TOKENS * output.shape[-1]:
+            return output  # DeBERTa projects positions with the same weights
         flat = output.reshape(-1, _TOKENS, output.shape[-1]).clone()
         for kind in kinds:
             channels = _channels(architecture.weights[kind], geometry, output.shape[-1])

@@ -22,6 +22,16 @@ _HEADS = {
     DECODER: ("decoder_attention_heads", "num_decoder_attention_heads", "num_attention_heads"),
 }
 
+# Encoders of audio with a known input of silence, which is the same number in every frame and mel band. WhisperFeatureExtractor
+# makes (log10(max(power, 1e-10)) + 4) / 4 of a waveform, and the power of silence is 0 (Radford et al. 2022).
+SILENCE = {"whisper": -1.5}
+
+# Stacks of such models that texts say nothing about. Their weights need no input.
+UNMEASURED = {
+    ENCODER: "it reads audio, and a corpus holds texts",
+    CROSS: "it attends to frames of audio, and the audio is silence here, so that it finds nothing to attend to",
+}
+
 # In the names of modules that attend to what the encoder read.
 _OF_CROSS = ("cross", "encoder_attn", "encdecattention")
 
@@ -39,13 +49,29 @@ def half_of(model: PreTrainedModel, stack: str) -> tuple[str, nn.Module]:
     return next((name, module) for name, module in model.named_modules() if module is half)
 
 
+def reads_audio(config: PreTrainedConfig) -> bool:
+    """Whether the model has an encoder of audio, so that texts are given to its decoder alone."""
+    return config.model_type in SILENCE and bool(config.is_encoder_decoder)
+
+
+def measured_stacks(config: PreTrainedConfig) -> tuple[str, ...]:
+    """The stacks whose attention depends on texts: all, or the decoder alone beside an encoder of audio.
+
+    Raises:
+        UnsupportedModel: as `stacks_of`.
+    """
+    stacks = stacks_of(config)
+    return tuple(stack for stack in stacks if stack not in UNMEASURED) if reads_audio(config) else stacks
+
+
 def stacks_of(config: PreTrainedConfig) -> tuple[str, ...]:
     """Return the stacks of a model: `known_scores.STACKS`, or some of them.
 
     BERT and its kin are encoders, unless their config says `is_decoder`. Any other model without an encoder is a decoder.
 
     Raises:
-        UnsupportedModel: the model has an encoder that reads something else than text, or is put together from two models.
+        UnsupportedModel: the model has an encoder that reads something else than text, except those of `SILENCE`, or is
+            put together from two models.
     """
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -55,9 +81,13 @@ def stacks_of(config: PreTrainedConfig) -> tuple[str, ...]:
 
     name = config.model_type
     if getattr(config, "is_encoder_decoder", False):
-        if name in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
-            raise _refusal(name, "its encoder reads audio, and headway reads texts alone")
-        if name not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES or name == "encoder-decoder":
+        if name in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES and name not in SILENCE:
+            raise _refusal(
+                name,
+                f"its encoder reads audio. headway reads texts, and knows the silence beside them of {listed([*SILENCE])} alone",
+            )
+        known = {*MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *SILENCE}
+        if name not in known or name == "encoder-decoder":
             raise _refusal(name, "transformers has no model of text to text for this config")
         return DECODER, ENCODER, CROSS
     turned = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
@@ -66,10 +96,22 @@ def stacks_of(config: PreTrainedConfig) -> tuple[str, ...]:
     return (DECODER,)
 
 
-def auto_class(stacks: tuple[str, ...]) -> Any:
-    """The class of transformers that builds a model with these stacks, with the layer that predicts tokens."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+def auto_class(config: PreTrainedConfig) -> Any:
+    """The class of transformers that builds the model of a config, with the layer that predicts tokens.
 
+    Raises:
+        UnsupportedModel: as `stacks_of`.
+    """
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForMaskedLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSpeechSeq2Seq,
+    )
+
+    stacks = stacks_of(config)
+    if reads_audio(config):
+        return AutoModelForSpeechSeq2Seq
     if stacks == (DECODER,):
         return AutoModelForCausalLM
     return AutoModelForMaskedLM if stacks == (ENCODER,) else AutoModelForSeq2SeqLM
@@ -109,6 +151,12 @@ def layers_without_heads(config: PreTrainedConfig) -> tuple[int, ...]:
             f"none of its layers has attention heads: they are of the kind {listed(sorted(set(kinds)))}",
         )
     return found
+
+
+def sets_of_weights(config: PreTrainedConfig) -> int | None:
+    """How many sets of weights the layers of ALBERT share, None if each layer has its own."""
+    groups, layers = (getattr(config, name, None) for name in ("num_hidden_groups", "num_hidden_layers"))
+    return groups if isinstance(groups, int) and isinstance(layers, int) and groups < layers else None
 
 
 def start_of_decoder(config: PreTrainedConfig) -> int:

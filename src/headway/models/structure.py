@@ -22,9 +22,12 @@ from headway.models.architectures import (
     heads_then_kinds,
     kinds_in_blocks,
     rows,
+    rows_and_gates,
+    rows_before_gates,
 )
 from headway.models.config import geometries_of, skeleton
-from headway.models.stacks import attends_to_encoder, half_of
+from headway.models.stacks import attends_to_encoder, half_of, sets_of_weights
+from headway.text import count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,10 +46,11 @@ _SEPARATE = (
     ("self.query", "self.key", "self.value"),
     ("project_q", "project_k", "project_v"),
     ("query_proj", "key_proj", "value_proj"),
+    ("self.query_proj", "self.key_proj", "self.value_proj"),
     ("q", "k", "v"),
 )
 _PARTS = ("self", "output")
-_FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv")
+_FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "att_proj", "qkv", "self.in_proj")
 _OUTPUTS = (
     "o_proj",
     "out_proj",
@@ -61,6 +65,10 @@ _OUTPUTS = (
     "o",
 )
 _LATENT = ("kv_a_proj_with_mqa", "kv_b_proj", "q_a_proj")
+_OF_LATENT = (
+    "the keys and values of all heads are computed from one latent vector (multi-head latent attention), so a head has no "
+    "weights of its own for them"
+)
 
 
 class _Found(NamedTuple):
@@ -81,7 +89,7 @@ def architecture_for(model: PreTrainedModel, stack: str = "") -> Architecture:
     Raises:
         UnsupportedModel: neither says it. The message says why.
     """
-    return declared(model.config.model_type) or _of_config(model.config.to_json_string(), stack)
+    return declared(model.config.model_type, stack) or _of_config(model.config.to_json_string(), stack)
 
 
 def architecture_of_config(text: str, folder: str, stack: str = "") -> Architecture:
@@ -98,12 +106,17 @@ def _of_config(text: str, stack: str) -> Architecture:
     from headway.models.probing import fault_of  # imports torch
 
     model = skeleton(text, "the model")
+    if shared := sets_of_weights(model.config):
+        raise UnsupportedModel(
+            f"the layers of the architecture {model.config.model_type!r} share {count(shared, 'set')} of weights, so that a "
+            "layer has no heads of its own to cluster. Its attention may still be measured"
+        )
     geometry = next(one for one in geometries_of(model) if stack in (one.stack, ""))
     name, layers = _layers(model, geometry)
-    found = _same_in_all(model, layers, geometry.stack)
+    found = _same_in_all(model, layers, geometry)
     prefix = f"{found.attention}." if found.attention else ""
     reasons = []
-    for weights in _candidates(model, layers[0].get_submodule(found.attention), found, geometry):
+    for weights in _candidates(model, layers[geometry.layers[0]].get_submodule(found.attention), found, geometry):
         architecture = Architecture(
             model_types=frozenset({model.config.model_type}),
             layer=f"{name}.{{layer}}",
@@ -132,16 +145,18 @@ def _layers(model: PreTrainedModel, geometry: Geometry) -> tuple[str, Sequence[n
         and any(_has_heads(layer, geometry.stack) for layer in module)
     ]
     if not lists:
-        latent = any(name.rpartition(".")[2] in _LATENT for name, _ in model.named_modules())
         raise _refusal(
             model,
-            "the keys and values of all heads are computed from one latent vector (multi-head latent attention), so a "
-            "head has no weights of its own for them"
-            if latent
+            _OF_LATENT
+            if _is_latent(model)
             else "no layer has modules that compute queries, keys and values under a name that headway knows",
         )
     name, layers = min(lists, key=lambda one: one[0].count("."))
     return name, list(layers)
+
+
+def _is_latent(module: nn.Module) -> bool:
+    return any(name.rpartition(".")[2] in _LATENT for name, _ in module.named_modules())
 
 
 def _has_heads(layer: nn.Module, stack: str) -> bool:
@@ -172,23 +187,27 @@ def _children(module: nn.Module) -> set[str]:
     return {child for child, _ in module.named_children()} | inner
 
 
-def _same_in_all(model: PreTrainedModel, layers: Sequence[nn.Module], stack: str) -> _Found:
-    """The attention that all layers share.
+def _same_in_all(model: PreTrainedModel, layers: Sequence[nn.Module], geometry: Geometry) -> _Found:
+    """The attention that all layers with heads share.
 
     Raises:
         UnsupportedModel: a layer has none, or several, or layers differ.
     """
-    found = [list(_attentions(layer, stack)) for layer in layers]
-    without = [str(number) for number, of_layer in enumerate(found) if not of_layer]
+    with_heads = [layers[number] for number in geometry.layers]
+    found = [list(_attentions(layer, geometry.stack)) for layer in with_heads]
+    without = [str(number) for number, of_layer in zip(geometry.layers, found, strict=True) if not of_layer]
     if without:
+        first = with_heads[found.index([])]
         raise _refusal(
             model,
-            f"layers {', '.join(without)} of {len(layers)} have no queries, keys and values of their own: they are "
+            _OF_LATENT
+            if _is_latent(first)
+            else f"layers {', '.join(without)} of {len(layers)} have no queries, keys and values of their own: they are "
             "recurrent, or use those of other layers",
         )
     if any(len(of_layer) > 1 for of_layer in found):
         raise _refusal(model, "a layer has several attention modules")
-    shapes = {(of_layer[0], _shapes(layer, of_layer[0])) for layer, of_layer in zip(layers, found, strict=True)}
+    shapes = {(of_layer[0], _shapes(layer, of_layer[0])) for layer, of_layer in zip(with_heads, found, strict=True)}
     if len(shapes) > 1:
         raise _refusal(model, "its layers differ in the shape of their attention")
     return found[0][0]
@@ -217,7 +236,8 @@ def _candidates(
     widths = [_width(module) for module in modules[:-1]]
     expected = [heads, keys, keys] if len(found.reads) == 3 else [heads + 2 * keys]
     written = modules[-1].weight.numel() // geometry.hidden_size  # type: ignore[operator]
-    if widths != expected or written != heads:
+    gated = len(found.reads) == 3 and widths == [2 * heads, keys, keys]
+    if (widths != expected and not gated) or written != heads:
         raise _refusal(
             model,
             f"its projections {', '.join(found.reads)} and {found.output} have {', '.join(map(str, widths))} and {written} "
@@ -226,8 +246,9 @@ def _candidates(
         )
     o = {"o": StoredWeight(f"{found.output}.weight", conv1d_rows if turned else columns)}
     if len(found.reads) == 3:
-        reads = zip("qkv", found.reads, strict=True)
-        yield {kind: StoredWeight(f"{name}.weight", rows) for kind, name in reads} | o
+        stored = {kind: StoredWeight(f"{name}.weight", rows) for kind, name in zip("qkv", found.reads, strict=True)}
+        for read in (rows_and_gates, rows_before_gates) if gated else (rows,):
+            yield stored | {"q": StoredWeight(stored["q"].tensor, read)} | o
         return
     turned = _stored_as(modules[0]) == "Conv1D"
     layouts = (kinds_in_blocks, grouped_kinds, heads_then_kinds)

@@ -69,7 +69,7 @@ class HeadWeights:
             (n_heads, head_dim, hidden_size); for `k` and `v`, n_kv_heads instead of n_heads. Biases are not included.
 
         Raises:
-            UsageError: there is no such kind or layer.
+            UsageError: there is no such kind or layer, or the layer has no attention heads.
             CheckpointError: the tensor is missing, not finite, or has another shape than config.json says.
             UnsupportedModel: the tensor is quantized.
         """
@@ -77,8 +77,7 @@ class HeadWeights:
 
         if kind not in KINDS:
             raise UsageError(f"unknown kind of weight {kind!r}: use one of {', '.join(KINDS)}")
-        if not 0 <= layer < self.geometry.n_layers:
-            raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.geometry.n_layers - 1}")
+        self.geometry.require_layers([layer])
         stored = self._stored[kind]
         name, tensor = self._tensor(f"{self._architecture.layer.format(layer=layer)}.{stored.tensor}")
         require_unquantized(name, tensor, self._files.folder)
@@ -94,10 +93,16 @@ class HeadWeights:
         return weights.numpy()
 
     def _tensor(self, name: str) -> tuple[str, Tensor]:
-        """Return a tensor and its stored name. A base model that was saved alone lacks the first word of the name."""
+        """Return a tensor and its stored name.
+
+        A base model that was saved alone lacks the first word of the name. Nemotron-H's files have another word there,
+        `backbone` for `model`.
+        """
         bare = name.partition(".")[2]
-        stored = bare if name not in self._files and bare in self._files else name
-        return stored, self._files[stored]
+        if name not in self._files:
+            others = (one for one in self._files.names if one == bare or one.partition(".")[2] == bare)
+            name = next(others, name)
+        return name, self._files[name]
 
     def _misshapen(self, name: str, tensor: Tensor) -> UsageError | UnsupportedModel:
         return UnsupportedModel(

@@ -6,6 +6,7 @@ The result of a decoder is named as if there were no other stack. The name of an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import polars as pl
@@ -30,7 +31,7 @@ _STACKED = frozenset({"heads", "clusters", "clusters_published"})
 NOTES = {
     DECODER: "These are the heads of the decoder, which attend to the token itself and earlier ones.",
     ENCODER: "These are the heads of the encoder: a token attends to the whole text, also to later tokens.",
-    CROSS: "These are the heads of cross-attention: a token of the decoder attends to the tokens that the encoder read. The score "
+    CROSS: "These are the heads of cross-attention: a token of the decoder attends to what the encoder read. The score "
     "self is attention to the token at the same position, which the decoder is about to predict.",
 }
 
@@ -74,6 +75,22 @@ def each_stack(rundir: RunDirectory, study: str, score: str | None = None) -> li
 def stack_of(rundir: RunDirectory) -> str | None:
     """The stack that a run directory is restricted to, None if it has one stack, of decoders."""
     return rundir.stack if isinstance(rundir, OneStack) else None
+
+
+def alike(own: Iterable[str | None], others: Iterable[RunDirectory]) -> dict[str | None, RunDirectory]:
+    """For each of the stacks `own`, as `stack_of` names them, the same stack among `others`. Stacks that these lack are left out.
+
+    Raises:
+        StatisticsError: they have none in common.
+    """
+    there = {stack_of(one) or DECODER: one for one in others}
+    found = {stack: there[stack or DECODER] for stack in own if (stack or DECODER) in there}
+    if not found:
+        raise StatisticsError(
+            f"the two run directories have no stack of heads in common: one has {listed([one or DECODER for one in own])}, the "
+            f"other {listed(list(there))}"
+        )
+    return found
 
 
 def subject_of(subject: str, stack: str | None) -> str:

@@ -27,18 +27,32 @@ def card(result: Result) -> dict[str, Any]:
     return found
 
 
-def as_document(result: Result) -> str:
-    """The result as JSON: its values, its tables of differences, and its findings."""
+def as_document(*results: Result) -> str:
+    """The results as JSON: their values, tables of differences, and findings. Several make a list."""
+    documents = [_document(result) for result in results]
+    return to_json(documents if len(results) > 1 else documents[0]).decode().rstrip("\n")
+
+
+def _document(result: Result) -> dict[str, Any]:
     document = {"study": result.study, "subject": result.subject, **result.values, "notes": result.notes}
     if "differences" in result.tables:
         document["differences"] = result.tables["differences"].to_dicts()
-    document["findings"] = [asdict(finding) for finding in result.found]
-    return to_json(document).decode().rstrip("\n")
+    return document | {"findings": [asdict(finding) for finding in result.found]}
 
 
-def as_text(result: Result) -> list[str]:
-    """A line for each claim and measure, and what would answer the others."""
+def as_text(*results: Result) -> list[str]:
+    """A line for each claim and measure, and what would answer the others. Suites and stacks have a heading each."""
     lines = ["On each axis 0 is what chance gives and 1 is perfect; with 95% intervals over runs."]
+    for result in results:
+        of = {"suite": result.values.get("of_suite"), "stack": result.values.get("stack")}
+        if told := [f"{what} {name}" for what, name in of.items() if name]:
+            lines += ["", f"= {', '.join(told)} ="]
+        lines += _of_one(result)
+    return lines
+
+
+def _of_one(result: Result) -> list[str]:
+    lines: list[str] = []
     names = result.values.get("directories") or [""]
     for subject in result.values["roles"]:
         lines += ["", subject]
