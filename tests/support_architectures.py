@@ -452,6 +452,9 @@ headway finds the weights of an architecture without an entry from the names and
 model's first layer with heads before it uses them. Of hybrids it takes the layers that have heads. Models that compute attention in their own code, such as `bloom` and `falcon`, run
 their eager attention. They are slower, and headway says so.
 
+The format `hf_olmo` of OLMo's own library, in which the first OLMo and DataDecide were published, is read as `llama` or
+`olmo`. Its logits were compared with those of ai2-olmo 0.6.0. Settings that neither architecture has are refused.
+
 To make this page again: `python tests/support_architectures.py --write`.
 
 | architecture | measure | cluster | intervene | difference |

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headway.errors import CheckpointError, UnsupportedModel
 from headway.known_scores import DECODER
 from headway.models.geometry import Geometry
+from headway.models.olmo_files import config_of
 from headway.models.stacks import (
     auto_class,
     layers_and_heads,
@@ -185,14 +186,15 @@ def settings_of(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def config_text(folder: str | PathLike[str]) -> str:
-    """Return the content of the folder's config.json.
+    """Return the content of the folder's config.json, as transformers would write it.
 
     Raises:
         CheckpointError: the file is missing or cannot be read.
+        UnsupportedModel: it is of the format of OLMo's own library, and transformers has no such model.
     """
     path = Path(folder) / "config.json"
     try:
-        return path.read_text(encoding="utf-8")
+        return config_of(path.read_text(encoding="utf-8"), str(folder))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: the folder of a checkpoint must hold a config.json") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway.errors import CheckpointError, UnsupportedModel
+from headway.models.olmo_files import tensors_of
 from headway.suites.hub_http import cache_dir
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class TensorFiles:
 
     Safetensors are preferred. A .bin file is unpickled with `weights_only`, so it cannot run code. Tensors of a
     safetensors file are views into the memory-mapped file and are copied only when written to. Prefixes that PyTorch's
-    wrappers add to names (torch.compile, DistributedDataParallel, FSDP, activation checkpointing) are removed.
+    wrappers add to names (torch.compile, DistributedDataParallel, FSDP, activation checkpointing) are removed. Tensors of
+    OLMo's own library have the names that transformers gives them.
 
     Raises:
         CheckpointError: there are no weights, a shard is missing, or a file is truncated or of another format.
@@ -36,7 +38,7 @@ class TensorFiles:
         self._get: dict[str, Callable[[], Tensor]] = {}
         for path in self._files():
             self._get |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_bin(path)
-        self._get = {_unwrapped(name, self._get): get for name, get in self._get.items()}
+        self._get = tensors_of(self.folder, {_unwrapped(name, self._get): get for name, get in self._get.items()})
 
     @property
     def names(self) -> list[str]:
