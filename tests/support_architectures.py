@@ -420,9 +420,10 @@ def intervened(model: PreTrainedModel, folder: Path) -> None:
     """Check that a head that is ablated, or replaced by what it computes anyway, changes the logits or does not."""
     body = anatomy(model)
     plain = logits(model)
-    with Ablate([(LAYERS - 1, body.n_heads - 1)]).on(model):
+    first, *_, last = [*body.projections] * 2
+    with Ablate([(last, body.n_heads - 1)]).on(model):
         assert not torch.equal(logits(model), plain)
-    with Permute({0: list(range(body.n_heads))}).on(model):
+    with Permute({first: list(range(body.n_heads))}).on(model):
         torch.testing.assert_close(logits(model), plain, atol=0, rtol=0)
     torch.testing.assert_close(logits(model), plain, atol=0, rtol=0)
 

@@ -57,7 +57,7 @@ class _Predicted(NamedTuple):
 def causal_scores(
     model: PreTrainedModel, texts: Sequence[np.ndarray], formulas: Mapping[str, Formula]
 ) -> dict[str, np.ndarray]:
-    """Score every head by what its ablation costs on each text: (texts, layers, heads).
+    """Score every head by what its ablation costs on each text: (texts, layers, heads); NaN where a layer has none.
 
     Args:
         model: a causal language model of transformers with its language-model head. It is left unchanged.
@@ -74,9 +74,9 @@ def causal_scores(
             "causal language model, such as with `headway.models.load(folder, lm_head=True)`"
         )
     body = anatomy(model)
-    means = mean_outputs(model, texts, range(body.n_layers))
+    means = mean_outputs(model, texts, body.projections)
     dtype = np.float64 if model.dtype == torch.float64 else np.float32
-    found = {name: np.empty((len(texts), body.n_layers, body.n_heads), dtype) for name in formulas}
+    found = {name: np.full((len(texts), body.n_layers, body.n_heads), np.nan, dtype) for name in formulas}
     for batch in read_together(model, texts, logits=True):
         ids = torch.from_numpy(batch.ids).to(model.device)
         whole = _predicted(model, ids)

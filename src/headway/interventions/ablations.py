@@ -31,6 +31,7 @@ from headway.known_abilities import MEASURED
 from headway.known_scores import SCORES
 from headway.options import SUBSTITUTES, documented
 from headway.suites import Checkpoint
+from headway.text import listed
 
 if TYPE_CHECKING:
     from headway.interventions.objects import Intervention, Substitutes
@@ -203,10 +204,13 @@ def _require_there(checkpoint: Checkpoint, groups: Mapping[str, Heads], geometry
         CheckpointError: it lacks one.
     """
     for layer, head in (head for heads in groups.values() for head in heads):
-        if layer >= geometry.n_layers or head >= geometry.n_heads:
+        if layer not in geometry.layers or head >= geometry.n_heads:
+            without = (
+                f"; layers {listed(list(map(str, geometry.without_heads)))} have none" if geometry.without_heads else ""
+            )
             raise CheckpointError(
                 f"--heads names L{layer}H{head}, and {checkpoint.key} has {geometry.n_layers} layers of {geometry.n_heads} heads, "
-                "both counted from 0"
+                f"both counted from 0{without}"
             )
 
 
@@ -214,7 +218,7 @@ def _followed(scores: Mapping[str, np.ndarray], chosen: Heads) -> dict[str, tupl
     """For each score (layers, N), the head that has the highest of those that were not chosen."""
     followed = {}
     for name, values in scores.items():
-        others = values.copy()
+        others = np.where(np.isfinite(values), values, -np.inf)
         others[tuple(np.transpose(chosen))] = -np.inf
         if np.isfinite(others).any():
             layer, head = np.unravel_index(int(others.argmax()), others.shape)
@@ -279,8 +283,14 @@ class _Effects:
             abilities |= dict(frame.select("ability", "value").iter_rows())
         if self._scores:
             table = self._scores.compute(self._checkpoint, fresh)
-            scores = {name: table[name].to_numpy().reshape(-1, self.n_heads) for name in self._scores.scores}
+            scores = {name: self._of_heads(table, name) for name in self._scores.scores}
         return _Found(abilities, scores)
+
+    def _of_heads(self, table: pl.DataFrame, score: str) -> np.ndarray:
+        """A column of the table of heads as (layers, N); NaN where a layer of a hybrid has no heads."""
+        values = np.full((self._input.geometry.n_layers, self.n_heads), np.nan)
+        values[table["layer"].to_numpy(), table["head"].to_numpy()] = table[score].to_numpy()
+        return values
 
     @cached_property
     def norms(self) -> dict[int, np.ndarray]:

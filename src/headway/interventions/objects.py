@@ -169,7 +169,7 @@ class Substitutes:
 
     @property
     def _read_layers(self) -> Collection[int]:
-        return range(geometry_of(self.model).n_layers) if self.layers is None else self.layers
+        return geometry_of(self.model).layers if self.layers is None else self.layers
 
 
 @dataclass(frozen=True)
@@ -399,11 +399,11 @@ def output_norms(model: PreTrainedModel, sequences: Sequence[np.ndarray]) -> dic
     Raises:
         UnsupportedModel: the architecture is unknown.
     """
-    from headway.models.paths import Paths
+    from headway.models.paths import HeadOutputs
 
-    paths, found = Paths(model), {}
-    for layer, pool in head_outputs(model, sequences, range(geometry_of(model).n_layers)).items():
-        outputs, rows = torch.cat(pool).double(), paths.writes(layer).detach().double()
+    written, found = HeadOutputs(model), {}
+    for layer, pool in head_outputs(model, sequences, written.geometry.layers).items():
+        outputs, rows = torch.cat(pool).double(), written.writes(layer).detach().double()
         grams = rows @ rows.mT  # (N, D, D): ‖z W‖² = z W Wᵀ zᵀ
         squares = torch.einsum("tnd,nde,tne->tn", outputs, grams, outputs)
         found[layer] = squares.clamp_min(0).sqrt().mean(0)

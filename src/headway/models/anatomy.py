@@ -40,24 +40,22 @@ class Change(Protocol):
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The layers of a model and the shape of their heads.
+    """The layers of a model that have heads, by their numbers, and the shape of the heads.
 
     Attributes:
         layers: module of each layer.
         projections: output projection of each layer, which reads (B, T, N * D).
+        n_layers: layers of the model, with those of a hybrid that have no heads.
         n_heads: N.
         head_dim: D.
     """
 
     architecture: Architecture
-    layers: tuple[nn.Module, ...]
-    projections: tuple[nn.Module, ...]
+    layers: Mapping[int, nn.Module]
+    projections: Mapping[int, nn.Module]
+    n_layers: int
     n_heads: int
     head_dim: int
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.projections)
 
     def require(self, heads: Iterable[Head]) -> None:
         """Check that `heads` exist.
@@ -71,6 +69,9 @@ class Anatomy:
         for layer, head in heads:
             if not 0 <= layer < self.n_layers:
                 raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.n_layers - 1}")
+            if layer not in self.projections:
+                own = listed(list(map(str, self.projections)))
+                raise UsageError(f"layer {layer} has no attention heads: layers {own} have them")
             if not 0 <= head < self.n_heads:
                 raise UsageError(f"there is no head {head} in layer {layer}: it has heads 0 to {self.n_heads - 1}")
 
@@ -82,30 +83,26 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
         UnsupportedModel: the output projection is unknown. The message says what to add.
     """
     config = model.config.get_text_config()
-    if without := layers_without_heads(config):
-        raise UnsupportedModel(
-            f"layers {listed(list(map(str, without)))} of {config.model_type!r} have no attention heads, and headway "
-            "intervenes on models whose layers all have them. Its heads may still be measured and clustered"
-        )
+    without = layers_without_heads(config)
     architecture = architecture_for(model)
     # The base model is an attribute of the causal language model. A base model alone lacks this prefix.
     prefix = "" if hasattr(model, architecture.layer.partition(".")[0]) else architecture.layer.partition(".")[0] + "."
-    layers, projections = [], []
-    for layer in range(config.num_hidden_layers):
+    layers: dict[int, nn.Module] = {}
+    projections: dict[int, nn.Module] = {}
+    for layer in (layer for layer in range(config.num_hidden_layers) if layer not in without):
         name = architecture.layer.format(layer=layer).removeprefix(prefix)
         try:
-            layers.append(model.get_submodule(name))
-            projections.append(layers[-1].get_submodule(architecture.output_projection))
+            layers[layer] = model.get_submodule(name)
+            projections[layer] = layers[layer].get_submodule(architecture.output_projection)
         except AttributeError as error:
             raise UnsupportedModel(
                 f"{type(model).__name__} has no module {name}.{architecture.output_projection}, the output projection of "
                 f"{config.model_type}: correct its entry in headway/models/architectures.py"
             ) from error
-    weight: Tensor = projections[0].weight  # type: ignore[assignment]
-    width = weight.numel() // config.hidden_size
-    return Anatomy(
-        architecture, tuple(layers), tuple(projections), config.num_attention_heads, width // config.num_attention_heads
-    )
+    weight: Tensor = next(iter(projections.values())).weight  # type: ignore[assignment]
+    n_layers, n_heads = config.num_hidden_layers, config.num_attention_heads
+    head_dim = weight.numel() // config.hidden_size // n_heads
+    return Anatomy(architecture, layers, projections, n_layers, n_heads, head_dim)
 
 
 @contextmanager

@@ -18,7 +18,58 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Paths:
+class HeadOutputs:
+    """What the heads of a model write, which needs no knowledge of other norms than that behind them.
+
+    Args:
+        model: a causal language model of transformers, or its base model.
+
+    Raises:
+        UnsupportedModel: the architecture is unknown.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model, self._base = model, model.base_model
+        self.architecture = architecture_for(model)
+        self.geometry = geometry_of(model)
+
+    def output_norm(self, layer: int) -> nn.Module | None:
+        """The norm through which the output of a layer's attention goes to the residual stream, if there is one."""
+        return self._within(layer, self.architecture.output_norm)
+
+    def writes(self, layer: int) -> Tensor:
+        """The rows with which each head writes to the residual stream: (N, D, M)."""
+        rows, norm = self._heads("o", layer), self.output_norm(layer)
+        return rows if norm is None else norm_of(norm).after(rows)
+
+    def _heads(self, kind: str, layer: int) -> Tensor:
+        stored = self.architecture.weights[kind]
+        module, _, name = stored.tensor.rpartition(".")
+        weight: Tensor = getattr(self._module(self._layer(layer), module), name)
+        return stored.read(weight, self.geometry)
+
+    def _layer(self, layer: int) -> nn.Module:
+        return self._module(self._base, self._own_name(self.architecture.layer.format(layer=layer)))
+
+    def _within(self, layer: int, name: str | None) -> nn.Module | None:
+        return None if name is None else self._module(self._layer(layer), name)
+
+    @staticmethod
+    def _own_name(name: str) -> str:
+        """A module's name in the base model, which lacks the first word."""
+        return name.partition(".")[2]
+
+    def _module(self, parent: nn.Module, name: str) -> nn.Module:
+        try:
+            return parent.get_submodule(name)
+        except AttributeError as error:
+            raise UnsupportedModel(
+                f"{type(self._model).__name__} has no module {name}: correct the entry of {self.geometry.architecture} in "
+                "headway/models/architectures.py"
+            ) from error
+
+
+class Paths(HeadOutputs):
     """The parts of a model that lie on the heads' paths. Norms are folded into the weights that read or write them.
 
     A norm divides by a scale that depends on the text. Folding leaves that scale out: who needs it records it.
@@ -31,9 +82,7 @@ class Paths:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model, self._base = model, model.base_model
-        self.architecture = architecture_for(model)
-        self.geometry = geometry_of(model)
+        super().__init__(model)
         if self.architecture.final_norm is None:
             raise UnsupportedModel(
                 f"headway does not know the norms of the architecture {model.config.model_type!r}, which scale what its heads "
@@ -66,10 +115,6 @@ class Paths:
         """The norm before the unembedding."""
         return self._module(self._base, self._own_name(self._final_norm))
 
-    def output_norm(self, layer: int) -> nn.Module | None:
-        """The norm through which the output of a layer's attention goes to the residual stream, if there is one."""
-        return self._within(layer, self.architecture.output_norm)
-
     def reads(self, kind: str, layer: int) -> Tensor:
         """The rows with which each query head reads the residual stream: (N, D, M).
 
@@ -94,11 +139,6 @@ class Paths:
         rows = rows if norm is None else norm_of(norm).before(rows)
         return rows.repeat_interleave(self.geometry.n_heads // len(rows), 0)
 
-    def writes(self, layer: int) -> Tensor:
-        """The rows with which each head writes to the residual stream: (N, D, M)."""
-        rows, norm = self._heads("o", layer), self.output_norm(layer)
-        return rows if norm is None else norm_of(norm).after(rows)
-
     def centred(self, layer: int) -> bool:
         """Whether the norm that a layer's heads read through subtracts the mean over the hidden dimensions."""
         norm = self._within(layer, self.architecture.input_norm)
@@ -111,32 +151,6 @@ class Paths:
     @cached_property
     def _final(self) -> Norm:
         return norm_of(self.final_norm)
-
-    def _heads(self, kind: str, layer: int) -> Tensor:
-        stored = self.architecture.weights[kind]
-        module, _, name = stored.tensor.rpartition(".")
-        weight: Tensor = getattr(self._module(self._layer(layer), module), name)
-        return stored.read(weight, self.geometry)
-
-    def _layer(self, layer: int) -> nn.Module:
-        return self._module(self._base, self._own_name(self.architecture.layer.format(layer=layer)))
-
-    def _within(self, layer: int, name: str | None) -> nn.Module | None:
-        return None if name is None else self._module(self._layer(layer), name)
-
-    @staticmethod
-    def _own_name(name: str) -> str:
-        """A module's name in the base model, which lacks the first word."""
-        return name.partition(".")[2]
-
-    def _module(self, parent: nn.Module, name: str) -> nn.Module:
-        try:
-            return parent.get_submodule(name)
-        except AttributeError as error:
-            raise UnsupportedModel(
-                f"{type(self._model).__name__} has no module {name}: correct the entry of {self.geometry.architecture} in "
-                "headway/models/architectures.py"
-            ) from error
 
 
 def _weight(module: nn.Module) -> Tensor:
