@@ -1,4 +1,4 @@
-"""`headway measure` killed with SIGKILL at twenty random moments and resumed each time, or a worker of it: nothing is
+"""`headway measure` killed with SIGKILL at twelve random moments and resumed each time, or a worker of it: nothing is
 lost, nothing differs.
 """
 
@@ -18,7 +18,7 @@ from support_models import saved_suite
 from support_sweep import measure_command
 
 pytestmark = pytest.mark.slow
-KILLS, CHECKPOINTS = 20, 48
+KILLS, CHECKPOINTS = 12, 48
 TABLES = ("heads", "abilities")  # both from one reading of a checkpoint
 OPTIONS = {"scores": ("prev", "self", "first", "induction"), "loss": True}
 
@@ -50,8 +50,8 @@ def files(directory: RunDirectory, pattern: str) -> set[Path]:
     return set((directory.path / TABLES[-1]).glob(pattern))
 
 
-def test_killed_at_twenty_random_moments(place, whole):
-    # A server that has torch imported forks each attempt: twenty starts of Python would be most of the test.
+def test_killed_at_twelve_random_moments(place, whole):
+    # A server that has torch imported forks each attempt: twelve starts of Python would be most of the test.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["headway.api", "headway.attention", "headway.models", "transformers.models.auto"])
 
