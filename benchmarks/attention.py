@@ -26,6 +26,8 @@ from transformers.utils import logging
 
 from headway import tables
 from headway.attention import head_scores, heads
+from headway.attention.scores import scores_of
+from headway.known_scores import DECODER
 from table import Row, parser_of, show
 
 # Layers, hidden size, heads, of Pythia.
@@ -190,11 +192,11 @@ def _alone(what: str, device: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
-def memory(what: str, device: str) -> int:
+def memory(what: str, device: str, shape: str = "14m", length: int = LONG) -> int:
     """Bytes in use at the peak of one reading of a long text, less those in use before."""
-    model = random_model("14m", "sdpa" if what == "headway" else "eager", device)
-    tokens = np.random.default_rng(0).choice(50_000, LONG // 2, replace=False)
-    scores = list(tables.SCORES)
+    model = random_model(shape, "sdpa" if what == "headway" else "eager", device)
+    tokens = np.random.default_rng(0).choice(50_000, length // 2, replace=False)
+    scores = [name for name in scores_of(DECODER) if tables.SCORES[name].kind == "attention"]
     read = {
         "headway": lambda text: head_scores(model, [text], scores),
         "eager": lambda text: published_way(model, [text]),
@@ -247,6 +249,7 @@ def rows(
     if quick:
         yield from compare_shape("tiny", texts[:8], device, "float32", 1)
         yield from compare_long("tiny", device, "float32", 1, 64)
+        memory("headway", device, "tiny", 160)  # shows that it runs
         return
     for shape in shapes:
         for dtype in dtypes:
