@@ -1431,6 +1431,8 @@ def demo(
 ) -> tuple[Mapping[str, Result], Path]:
     """Train the nano suite, measure and cluster it, intervene, relate heads, analyse, and write the report.
 
+    A first report, of the smallest models alone, is written before the others are trained.
+
     `report` on the same directory writes each figure as SVG and PNG, too.
 
     Args:

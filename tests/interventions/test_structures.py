@@ -85,7 +85,7 @@ def test_what_each_ablation_costs_is_a_score_of_the_layers_with_heads(model):
 
 
 def test_layers_without_heads_are_named():
-    with pytest.raises(UsageError, match=r"layer 0 has no attention heads: layers 1 have them"):
+    with pytest.raises(UsageError, match=r"layer 0 has no attention heads: those of layers 1 can be chosen"):
         anatomy(random_model(tiny("jamba"))).require([(0, 0)])
 
 

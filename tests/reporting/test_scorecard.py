@@ -43,6 +43,16 @@ def test_what_cannot_be_answered_is_told_in_a_table(results):
     assert {"Functional: single heads", "Configurational: weights"} <= set(table.frame["line"])
 
 
+def test_beside_a_claim_stands_the_picture_of_its_own_role(results):
+    made = chapter(results[0])
+    roles = [finding.name for finding in results[0].findings("whole")]
+    assert [highlight.at for highlight in made.summary] == [{"subject": role} for role in roles]
+    drawings = figures([made])["figures"]
+    for number, role in enumerate(roles, 1):
+        (small,) = [one for name, one in drawings.items() if name.endswith(f"-small-{number}")]
+        assert {"filter": {"equal": role, "field": "subject"}} in small["spec"]["transform"]
+
+
 def test_two_directories_stand_in_the_same_figure(results):
     made = chapter(results[1])
     lines = made.tables["lines"]

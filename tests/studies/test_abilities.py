@@ -119,6 +119,25 @@ def test_order_counts_runs_and_abilities_without_heads_still_have_curves():
     assert "no run of the table of heads has abilities" in others.values["left_out"][0]["reason"]
 
 
+def test_the_sequence_names_the_steps_by_which_half_of_the_runs_are_there():
+    heads, values = made(3, tied=True, seed=5)
+    restated = values.with_columns(ability=pl.format("published_{}", "ability"))
+    result = studied(heads, pl.concat([values, restated]), bootstraps=0)
+    found = [one for one in result.findings("order") if one.name.startswith("sequence")]
+    assert found
+    assert not any("published_" in one.name for one in found)  # the same in other words
+    for one in found:
+        onsets = {name: result.tables[name] for name in ("role_onsets", "ability_onsets")}
+        own = onsets["ability_onsets"].filter(role=one.name.removeprefix("sequence, "))
+        assert (
+            (own["upper"] <= one.values["step"]).sum() * 2 >= own.height > (own["upper"] < one.values["step"]).sum() * 2
+        )
+        for role, step in one.values["roles"].items():
+            assert step < one.values["step"]
+            there = onsets["role_onsets"].filter(role=role)
+            assert (there["upper"] <= step).sum() * 2 >= there.height > (there["upper"] < step).sum() * 2
+
+
 def test_a_table_without_numbers_is_refused():
     _, values = made(2, tied=True, seed=0)
     with pytest.raises(StatisticsError, match="no finite number"):

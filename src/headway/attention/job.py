@@ -246,11 +246,10 @@ class HeadScores:
         """
         if not input.geometry.causal:
             return _read_by_encoder(input)
-        without = input.geometry.without_heads
-        left_out = {"layers_without_heads": list(without)} if without else {}
+        gaps: dict[str, Any] = input.geometry.gaps
         if not self._reads_repeated:
-            return left_out
-        return left_out | {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
+            return gaps
+        return gaps | {"repeated": {"length": len(self._repeated(input)[0]) // 2, "texts": self.repeated_texts}}
 
     @property
     def _reads_repeated(self) -> bool:

@@ -208,8 +208,7 @@ class WeightClusters:
 
     def used(self, input: ClusterInput) -> dict[str, Any]:
         """What the manifest states of hybrids: the layers that are left out, because they have no heads."""
-        without = input.weights.geometry.without_heads
-        return {"layers_without_heads": list(without)} if without else {}
+        return input.weights.geometry.gaps
 
     def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
         space = heads.space

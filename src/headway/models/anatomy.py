@@ -16,9 +16,9 @@ import torch
 from headway.errors import UnsupportedModel, UsageError
 from headway.models.architectures import Architecture
 from headway.models.batches import read_together
+from headway.models.geometry import require_layers
 from headway.models.stacks import layers_without_heads
 from headway.models.structure import architecture_for
-from headway.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,11 +67,7 @@ class Anatomy:
         if not heads:
             raise UsageError("an intervention needs at least one head")
         for layer, head in heads:
-            if not 0 <= layer < self.n_layers:
-                raise UsageError(f"there is no layer {layer}: the model has layers 0 to {self.n_layers - 1}")
-            if layer not in self.projections:
-                own = listed(list(map(str, self.projections)))
-                raise UsageError(f"layer {layer} has no attention heads: layers {own} have them")
+            require_layers([layer], self.n_layers, self.projections)
             if not 0 <= head < self.n_heads:
                 raise UsageError(f"there is no head {head} in layer {layer}: it has heads 0 to {self.n_heads - 1}")
 

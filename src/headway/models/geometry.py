@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from headway.errors import UnsupportedModel, UsageError
@@ -61,12 +61,12 @@ class Geometry:
         Raises:
             UsageError: one does not exist, or has no attention heads.
         """
-        for layer in layers:
-            if not 0 <= layer < self.n_layers:
-                raise UsageError(f"{where}there is no layer {layer}: the model has layers 0 to {self.n_layers - 1}")
-            if layer in self.without_heads:
-                own = listed(list(map(str, self.layers)))
-                raise UsageError(f"{where}layer {layer} has no attention heads: those of layers {own} can be chosen")
+        require_layers(layers, self.n_layers, self.layers, where)
+
+    @property
+    def gaps(self) -> dict[str, list[int]]:
+        """What a manifest states of a hybrid: the layers that are left out, because they have no heads."""
+        return {"layers_without_heads": list(self.without_heads)} if self.without_heads else {}
 
     def require_causal(self, what: str) -> None:
         """Check that the model is a causal language model, which `what` needs, such as `a kept pattern`.
@@ -81,3 +81,17 @@ class Geometry:
                 f"{self.architecture!r} has an encoder, which reads {read}: headway measures and clusters its "
                 "heads, and no more"
             )
+
+
+def require_layers(layers: Iterable[int], n_layers: int, with_heads: Collection[int], where: str = "") -> None:
+    """Check that a model of `n_layers` has the `layers`, and that they are among those `with_heads`.
+
+    Raises:
+        UsageError: one does not exist, or has no attention heads. `where` says who names them.
+    """
+    for layer in layers:
+        if not 0 <= layer < n_layers:
+            raise UsageError(f"{where}there is no layer {layer}: the model has layers 0 to {n_layers - 1}")
+        if layer not in with_heads:
+            own = listed(list(map(str, with_heads)))
+            raise UsageError(f"{where}layer {layer} has no attention heads: those of layers {own} can be chosen")

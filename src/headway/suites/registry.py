@@ -230,7 +230,7 @@ def _nano(name: str) -> Suite:
     from headway import nano
 
     preset = _NANO[name]
-    recipe, place = nano.PRESETS[preset], nano.place(preset)
+    recipe, place = nano.PRESETS[preset], nano.place(preset).resolve()
     steps = KnownSteps(recipe.steps, f"{len(recipe.steps)}: {', '.join(map(str, recipe.steps))}")
     return Suite(
         name,
