@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from headway.clusters.kmeans import kmeans
+from headway.clusters.kmeans import _over_heads, kmeans
 from headway.clusters.partitions import search
 from headway.clusters.spaces import raw_space
 from support_clusters import noise, one_outlier, two_groups
@@ -34,6 +34,14 @@ def test_many_problems_at_once_are_as_one_by_one():
     spaces = np.stack([raw_space(noise(random)).squared_distances for _ in range(500)])  # more than one chunk
     together = kmeans(spaces, 3).labels
     assert (together == np.concatenate([kmeans(one[None], 3).labels for one in spaces])).all()
+
+
+def test_sums_over_heads_have_the_order_of_sums_of_a_last_axis():
+    """Ties between candidates are decided by rounding, so results of other orders are those of other clusters."""
+    random = np.random.default_rng(0)
+    for n_heads in (*range(1, 40), 96, 127, 128, 129, 200):
+        values = random.random((n_heads, 5))
+        assert (_over_heads(values) == np.ascontiguousarray(values.T).sum(axis=1)).all(), n_heads
 
 
 def test_clusters_that_lose_their_heads_take_others():
