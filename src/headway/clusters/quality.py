@@ -17,18 +17,21 @@ def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
     clusters and fewer clusters than heads.
     """
     n_heads = labels.shape[1]
-    k = int(labels.max()) + 1
-    distances = np.sqrt(squared_distances)
-    member = (labels[..., None] == np.arange(k)).astype(np.float64)
-    size = member.sum(axis=1)[:, None, :]
-    sums = distances @ member  # (B, H, k)
+    member = (labels[:, None] == np.arange(int(labels.max()) + 1)[:, None]).astype(np.float64)  # (B, k, H)
+    size = member @ np.ones(n_heads)  # (B, k)
+    to_each = member @ np.sqrt(
+        squared_distances
+    )  # (B, k, H) sums, then means, of distances to the heads of each cluster
+    own, own_size = labels[:, None], np.take_along_axis(size, labels, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own = (sums * member).sum(axis=2) / ((size * member).sum(axis=2) - 1)
-        other = np.where((member > 0) | (size == 0), np.inf, sums / size).min(axis=2)
-        score = (other - own) / np.maximum(own, other)
-    alone = (size * member).sum(axis=2) == 1
-    score = np.where(alone, 0, np.nan_to_num(score))
-    clusters = (size[:, 0] > 0).sum(axis=1)
+        to_own = np.take_along_axis(to_each, own, axis=1)[:, 0] / (own_size - 1)
+        to_each /= size[..., None]
+        to_each[size == 0] = np.inf
+        np.put_along_axis(to_each, own, np.inf, axis=1)
+        to_other = to_each.min(axis=1)
+        score = (to_other - to_own) / np.maximum(to_own, to_other)
+    score = np.where(own_size == 1, 0, np.nan_to_num(score))
+    clusters = (size > 0).sum(axis=1)
     return np.where((clusters >= 2) & (clusters < n_heads), score.mean(axis=1), np.nan)
 
 
