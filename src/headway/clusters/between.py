@@ -128,15 +128,36 @@ def _largest_difference(small: NDArray[np.floating], large: NDArray[np.floating]
     return float(max(attained, *(np.abs(found).max(initial=0) for found in (at, before))))
 
 
-def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Generator) -> Between:
-    """Compare the two clusters of `labels` (H,) by their heads' weights (H, D)."""
+class HeadValues(NamedTuple):
+    """What a comparison needs of each head, whatever its cluster.
+
+    Attributes:
+        mean, variance: (H,) of each head's weights.
+        distribution: (H, grid) share of each head's weights up to each pooled quantile.
+    """
+
+    mean: Floats
+    variance: Floats
+    distribution: Floats
+
+
+def values_of(weights: NDArray[np.floating]) -> HeadValues:
+    """The values of heads with weights (H, D)."""
+    in_double = (head.astype(np.float64) for head in weights)  # one head at a time, which fits into a processor's cache
+    mean, variance = np.array([(head.mean(), head.var()) for head in in_double]).T
+    return HeadValues(mean, variance, _distribution_functions(weights))
+
+
+def between(
+    weights: NDArray[np.floating], labels: Ints, random: np.random.Generator, heads: HeadValues | None = None
+) -> Between:
+    """Compare the two clusters of `labels` (H,) by their heads' weights (H, D), whose `values_of` may be given."""
     from scipy import stats
 
+    mean, variance, distribution = heads or values_of(weights)
     first, second = (weights[labels == label].ravel() for label in (0, 1))
     first.sort()
     second.sort()
-    in_double = (head.astype(np.float64) for head in weights)  # one head at a time, which fits into a processor's cache
-    mean, variance = np.array([(head.mean(), head.var()) for head in in_double]).T
     pooled = [_pooled(mean[labels == label], variance[labels == label], weights.shape[1]) for label in (0, 1)]
     t = stats.ttest_ind_from_stats(*pooled[0], *pooled[1])
     ks = kolmogorov_smirnov(first, second)
@@ -148,7 +169,7 @@ def between(weights: NDArray[np.floating], labels: Ints, random: np.random.Gener
         published_t=float(t.statistic),
         published_t_p=float(t.pvalue),
         cohen_d=_cohen_d(*pooled[0], *pooled[1]),
-        heads_ks_p=_permutation_p(_distribution_functions(weights), arrangements),
+        heads_ks_p=_permutation_p(distribution, arrangements),
         heads_t_p=_permutation_p(mean[:, None], arrangements),
         heads_d=_heads_d(mean, labels),
     )

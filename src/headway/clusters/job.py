@@ -15,7 +15,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from headway import options, suites, tables
-from headway.clusters.between import between
+from headway.clusters.between import HeadValues, between, values_of
 from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weights, describe_layer
 from headway.clusters.groups import Groups, find_groups
 from headway.clusters.labels import GivenLabels
@@ -188,10 +188,10 @@ class WeightClusters:
                 for row in self._describe(heads, layer, geometry.n_heads, previous_step)
             ]
 
-        # Each layer has a separate random generator, so threads do not change the results. BLAS gets one thread, because
-        # for these sizes its own threads would cost more than they gain.
+        # Each layer has a separate random generator, so threads do not change the results. BLAS and torch get one core
+        # for each of them, because for these sizes their own threads would cost more than they gain.
         at_once = min(_THREADS, max(1, _ROOM // (4 * geometry.n_heads * geometry.head_dim * geometry.hidden_size)))
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once) as pool:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(at_once, initializer=_take_one_core) as pool:
             rows = [row for rows in pool.map(of_layer, self._layers(geometry)) for row in rows]
         if all(row["k"] == 1 and not row["all_equal"] for row in rows):
             raise CheckpointError(
@@ -231,12 +231,20 @@ class WeightClusters:
         if heads.weights is not None:
             _compare_clusters(heads.weights, partitions, rows, random)
         if nulls is not None and "kmeans" in self.methods:
-            gaps = gap_statistic(space, ks, nulls)
+            gaps = gap_statistic(space, partitions, nulls)
             for row in (together, *rows):
                 if row["clustering"] in ("all", "kmeans"):
                     at = row["k"] - 1
                     row |= {"gap": gaps.value[at], "gap_std_error": gaps.std_error[at], "gap_margin": gaps.margin[at]}
         return [together, *rows]
+
+
+def _take_one_core() -> None:
+    """Run the parallel loops that this thread starts in torch on one core. Other threads are not affected."""
+    import torch
+
+    torch.get_num_threads()  # torch sets a thread's number of cores when it is first asked
+    threadpool_limits(1, user_api="openmp")
 
 
 def _together(heads: Described, previous_step: int | None) -> Row:
@@ -286,11 +294,13 @@ def _compare_clusters(
 ) -> None:
     """Add the comparison of weights to the rows of two clusters. Equal clusters of several methods are compared once."""
     done: dict[bytes, Row] = {}
+    heads: HeadValues | None = None
     for row, partition in zip(rows, partitions, strict=True):
         if partition.k == 2:
+            heads = heads or values_of(weights)
             key = np.asarray(partition.labels, dtype=np.int64).tobytes()
             if key not in done:
-                done[key] = between(weights, partition.labels, random)._asdict()
+                done[key] = between(weights, partition.labels, random, heads)._asdict()
             row.update(done[key])
 
 

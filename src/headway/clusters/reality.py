@@ -173,18 +173,20 @@ def stability(space: HeadSpace, partition: Partition, random: np.random.Generato
     return float(adjusted_rand(partition.labels[kept], found).mean())
 
 
-def gap_statistic(space: HeadSpace, ks: Sequence[int], nulls: Nulls) -> Gap:
-    """Gap statistic of k-means for k = 1 up to the largest of `ks`, for each k by the null with the smallest gap.
+def gap_statistic(space: HeadSpace, partitions: Sequence[Partition], nulls: Nulls) -> Gap:
+    """Gap statistic of k-means from k = 1 to the largest of `partitions`, for each k by the null with the smallest gap.
 
     A reference with another distribution than heads without clusters would turn that difference into clusters. Heads in
     random directions have no columns of larger weights, and rotated heads have no head of larger norm. So, as with p-values,
     clusters must stand out from all nulls. The usual reference, a uniform box, is useless for 12 points in 49,152
     dimensions.
     """
-    counts = range(1, max(ks) + 1)
     own = space.squared_distances[None]
-    observed = np.array([dispersion(own, search("kmeans", own, [k])[k])[0] for k in counts])
-    drawn = [nulls.of_all(dispersion, nulls.squared_distances, found) for found in nulls.clusters("kmeans", *counts)]
+    found = {partition.k: partition.labels[None] for partition in partitions if partition.name == "kmeans"}
+    counts = range(1, max(found) + 1)
+    found |= search("kmeans", own, [k for k in counts if k not in found])
+    observed = np.array([dispersion(own, found[k])[0] for k in counts])
+    drawn = [nulls.of_all(dispersion, nulls.squared_distances, labels) for labels in nulls.clusters("kmeans", *counts)]
     gaps = [gap(observed, null) for null in np.stack(drawn, axis=-1)]
     least = np.argmin([one.value for one in gaps], axis=0)
     return Gap(*(np.choose(least, [one[at] for one in gaps]) for at in range(len(Gap._fields))))
