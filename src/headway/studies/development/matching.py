@@ -156,8 +156,8 @@ def _distance_test(
 ) -> dict[str, object]:
     """Compare the distance of paired heads with that of dealt ones; a small distance is what speaks for repetition.
 
-    Solving assignments takes the time. A draw whose lower bound is above the observed distance cannot reach it, so it is
-    solved only if it is one of the draws that are shown. Draws stop once p cannot be small.
+    Solving assignments takes the time. The draws that are shown are all solved. Of the others, only those are whose lower
+    bound is not above the observed distance, which they might reach. Draws stop once p cannot be small.
 
     Args:
         blocks: from the order of the things in each group (draws, groups, things) to squared distances
@@ -173,11 +173,13 @@ def _distance_test(
 
     def draw(n: int) -> dict[str, np.ndarray]:
         order = rng.permuted(np.broadcast_to(things, (n, *shape)), axis=-1)
-        distance = _lower_bound(blocks, order)
-        to_solve = distance <= observed + ROUNDING
-        to_solve |= np.arange(n) < SHUFFLES_SHOWN - len(shown)
+        n_shown = min(n, SHUFFLES_SHOWN - len(shown))
+        distance, to_solve = np.zeros(n), np.ones(n, dtype=bool)
+        if n_shown < n:
+            distance[n_shown:] = _lower_bound(blocks, order[n_shown:])
+            to_solve[n_shown:] = distance[n_shown:] <= observed + ROUNDING
         distance[to_solve] = _least_distance(blocks, order[to_solve])
-        shown.extend(distance[: SHUFFLES_SHOWN - len(shown)])
+        shown.extend(distance[:n_shown])
         return {name: -distance}
 
     p = sequential_p(-observed, draw, SHUFFLES_SHOWN, most).p[name]

@@ -114,11 +114,13 @@ def depths(shares: Sequence[Floats], groups: Ints) -> Pairs:
         shares: of each run, `dealt`, with two layers at least.
     """
 
+    summed = [np.cumsum(own, axis=1) for own in shares]
+
     def agree(one: int, other: int) -> Floats:
         ends = [np.arange(shares[run].shape[1]) / (shares[run].shape[1] - 1) for run in (one, other)]
         grid = np.unique(np.concatenate(ends))
         until = [
-            np.cumsum(shares[run], axis=1)[:, np.searchsorted(own, grid, side="right") - 1]
+            summed[run][:, np.searchsorted(own, grid, side="right") - 1]
             for run, own in zip((one, other), ends, strict=True)
         ]
         near: Floats = 1 - np.abs(until[0] - until[1])[:, :-1] @ np.diff(grid)
