@@ -135,7 +135,8 @@ def within(pairs: Pairs) -> Scaled | None:
         parts = [runs_[runs_ != without] for runs_ in sizes]
         parts = [part for part in parts if len(part) > 1 and np.isfinite(_upper(chance, part, part)).any()]
         weights = np.array([len(part) for part in parts], float)
-        gain = np.array([_mean(values - chance, part) for part in parts])  # (sizes, ...)
+        beyond = values - chance
+        gain = np.array([_mean(beyond, part) for part in parts])  # (sizes, ...)
         room = np.array([_mean(1 - chance, part) for part in parts])
         with np.errstate(divide="ignore", invalid="ignore"):
             found: Floats = np.tensordot(weights, gain, 1) / (weights @ room)
@@ -186,8 +187,9 @@ def between(pairs: Pairs) -> Scaled | None:
 
     def value(values: Floats, without: int | None = None) -> Floats:
         kept = [pair for pair in compared if without not in pair]
+        beyond = values - chance
         with np.errstate(divide="ignore", invalid="ignore"):
-            gain = np.sum([block(values - chance, *pair) for pair in kept], axis=0)
+            gain = np.sum([block(beyond, *pair) for pair in kept], axis=0)
             found: Floats = gain / sum(block(1 - chance, *pair) for pair in kept)
         return found
 
