@@ -12,7 +12,7 @@ from headway.errors import StatisticsError, UsageError
 from headway.known_scores import ROLES, Role
 from headway.studies import roles
 from headway.studies.roles.criteria import asked_roles, levels
-from headway.studies.roles.heads import overlap_law
+from headway.studies.roles.heads import overlap_law, several
 from headway.studies.roles.onsets import earlier, in_half, lag, sign_test
 from support_roles import HEADS, LAYERS, STEPS, in_order, table
 
@@ -182,6 +182,19 @@ def test_changes_and_overlaps_of_heads_are_counted_against_chance():
     assert pair["expected"] == pytest.approx(8 / HEADS)  # one of each in layer 1 of each run
     # in each run both are one of six heads: all eight runs agree by chance with probability 6^-8
     assert pair["p"] == pytest.approx(2 * 6.0**-8)
+
+
+def test_overlaps_are_the_same_bit_for_bit_in_any_order_of_rows():
+    """`unique` gives heads in no order of their own, and the law is rounded in the order in which layers come."""
+    random = np.random.default_rng(0)
+    grid = pl.DataFrame(
+        list(product("abcdef", range(6), range(9), ("one", "other"))),
+        schema=("run", "layer", "head", "role"),
+        orient="row",
+    )
+    table = grid.with_columns(holds=pl.Series(random.random(grid.height) < 0.4), size=pl.lit("1m"))
+    found = [several(table.sample(fraction=1, shuffle=True, seed=seed), ["one", "other"]) for seed in range(6)]
+    assert all(one.equals(found[0]) for one in found)
 
 
 def test_the_law_of_overlaps_is_that_of_scipy():

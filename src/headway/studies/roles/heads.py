@@ -128,6 +128,7 @@ def _against_chance(heads: pl.DataFrame, one: pl.DataFrame, other: pl.DataFrame)
         joined.with_columns(pl.col("a", "b").fill_null(False))
         .group_by("run", "layer")
         .agg(n=pl.len(), a=pl.col("a").sum(), b=pl.col("b").sum(), both=(pl.col("a") & pl.col("b")).sum())
+        .sort("run", "layer")  # the law is rounded in the order in which it is made
     )
     observed = int(counts["both"].sum())
     law = overlap_law(counts.select("n", "a", "b").iter_rows())
