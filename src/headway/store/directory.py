@@ -27,15 +27,30 @@ from typing import Any
 import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError, UsageError
-from headway.store.files import is_remote, locks_work, remove_abandoned, require_regular, to_json, write_whole
+from headway.store.files import (
+    is_remote,
+    locks_work,
+    read_each,
+    remove_abandoned,
+    require_regular,
+    to_json,
+    write_whole,
+)
 from headway.store.manifest import Manifest
-from headway.store.partitions import SUFFIX, encode_partition, read_partition, read_partition_metadata
+from headway.store.partitions import (
+    SUFFIX,
+    decode,
+    encode_partition,
+    read_partition,
+    read_partition_metadata,
+    read_whole,
+)
 from headway.text import count, listed
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PART_NAME = re.compile(rf"{_SAFE_NAME.pattern}@[0-9]+{re.escape(SUFFIX)}")
 _MEND_MANIFEST = "Restore a copy of it, or rename it and run the same commands again: they reuse finished partitions"
-_AT_ONCE = 8  # partitions that are read or written at once
+_AT_ONCE = 8  # partitions that are written at once
 _NOT_TABLES = frozenset({"analysis", "figures"})
 
 
@@ -244,19 +259,18 @@ class RunDirectory:
         folder = self.path / table
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+        paths = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+        return sorted(paths, key=lambda path: path.name)  # paths themselves compare part by part
 
     def jobs(self, table: str) -> dict[str, str]:
         """The hash of the job of each partition, by file name, without damaged ones."""
         paths = self.partitions(table)
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            found = dict(zip((path.name for path in paths), threads.map(_job_of, paths), strict=True))
-        return {name: job for name, job in found.items() if job is not None}
+        found = zip(paths, read_each(_job_of, paths), strict=True)
+        return {path.name: job for path, job in found if job is not None}
 
     def contents(self, table: str) -> str:
         """A hash of the partitions of `table`, which changes when one is added, removed or recomputed."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            return fingerprint(list(threads.map(_seal_of, self.partitions(table))))
+        return fingerprint(read_each(_seal_of, self.partitions(table)))
 
     def claimed(self, table: str) -> str:
         """The hash of the job that the manifest names for `table`; empty if it names none.
@@ -345,11 +359,11 @@ class RunDirectory:
         before, frame = self._read.get(table, (None, None))
         if frame is not None and files is not None and files == before:
             return frame
-        read = {part.name: read_partition(part) for part in parts}
-        jobs = {name: metadata.get("job", "") for name, (_, metadata) in read.items()}
+        read = read_each(read_whole, parts)
+        jobs = {path.name: part.metadata.get("job", "") for path, part in zip(parts, read, strict=True)}
         expected = self.claimed(table) or next(iter(jobs.values()))
         self.require_own(table, jobs, expected)
-        frame = pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
+        frame = decode(read)
         self._read[table] = (files, frame)
         return frame
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from headway.errors import StorageError
 from headway.store.directory import RunDirectory
+from headway.store.files import read_each
 from headway.store.partitions import SUFFIX, read_partition_metadata
 from headway.text import count
 
-_AT_ONCE = 8  # partitions that are read at the same time
 _MOST_STEPS = 6  # the most steps that a sentence lists
 
 
@@ -61,9 +60,8 @@ def _stated(directory: RunDirectory, table: str, name: str) -> dict[str, dict[st
         return stated
 
     paths = directory.partitions(table)
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = zip(paths, threads.map(of, paths), strict=True)
-        return {path.name.removesuffix(SUFFIX): stated for path, stated in found if stated}
+    found = zip(paths, read_each(of, paths), strict=True)
+    return {path.name.removesuffix(SUFFIX): stated for path, stated in found if stated}
 
 
 def _sentences(run: str, steps: Mapping[int, Mapping[str, Any]]) -> list[str]:
