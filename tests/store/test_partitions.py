@@ -66,14 +66,15 @@ def test_metadata_that_are_no_text_are_damage(tmp_path):
         read_partition_metadata(path)
 
 
-def test_partitions_are_decoded_together_as_one_by_one(tmp_path):
+@pytest.mark.parametrize("together", [1, 2, 256])
+def test_partitions_are_decoded_together_as_one_by_one(tmp_path, monkeypatch, together):
+    monkeypatch.setattr("headway.store.partitions._TOGETHER", together)
     wider = FRAME.with_columns(pl.lit(0.125).alias("self"))
     empty = FRAME.with_columns(prev=pl.lit(None))  # a column of nulls has another type
     frames = [FRAME, FRAME, wider, wider, FRAME, empty, wider.select("self", "head")]
     paths = [written(tmp_path, frame, f"run@{step}") for step, frame in enumerate(frames)]
-    together = decode(map(read_whole, paths))
     one_by_one = pl.concat([pl.read_parquet(io.BytesIO(path.read_bytes())) for path in paths], how="diagonal_relaxed")
-    assert_frame_equal(together, one_by_one)
+    assert_frame_equal(decode(map(read_whole, paths)), one_by_one)
     assert_frame_equal(read_partition(paths[2])[0], wider)
 
 
