@@ -87,10 +87,8 @@ def decode(parts: Iterable[Partition]) -> pl.DataFrame:
     Neighbours with the same columns are decoded together, which takes a third of the time of decoding them one by one.
     They lie in memory as one piece: a frame of thousands of pieces is slow in all that follows.
     """
-    return pl.concat(
-        (pl.read_parquet([part.data for part in alike]).rechunk() for alike in _neighbours(parts)),
-        how="diagonal_relaxed",
-    )
+    frames = (pl.read_parquet([part.data for part in alike]).rechunk() for alike in _neighbours(parts))
+    return pl.concat(frames, how="diagonal_relaxed", rechunk=True)
 
 
 def _neighbours(parts: Iterable[Partition]) -> Iterator[list[Partition]]:
