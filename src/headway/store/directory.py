@@ -18,7 +18,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -257,11 +257,12 @@ class RunDirectory:
         return [path for path in self._parquet_files(table) if not _PART_NAME.fullmatch(path.name)]
 
     def _parquet_files(self, table: str) -> list[Path]:
-        folder = self.path / table
-        if not folder.is_dir():
-            return []
-        paths = (path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+        paths = (path for path in self._parquet_in(table) if not path.name.startswith("."))
         return sorted(paths, key=lambda path: path.name)  # paths themselves compare part by part
+
+    def _parquet_in(self, table: str) -> Iterable[Path]:
+        folder = self.path / table
+        return folder.glob(f"*{SUFFIX}") if folder.is_dir() else ()
 
     def metadata(self, table: str) -> dict[str, dict[str, str] | None]:
         """The metadata of each partition of `table`, by file name; None if it is damaged.
@@ -428,7 +429,10 @@ class RunDirectory:
         if not self.path.is_dir():
             return []
         names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
-        return sorted(name for name in names if name not in _NOT_TABLES and self.partitions(name))
+        return sorted(name for name in names if name not in _NOT_TABLES and self._has_partitions(name))
+
+    def _has_partitions(self, table: str) -> bool:
+        return any(_PART_NAME.fullmatch(path.name) for path in self._parquet_in(table))
 
     def drop_foreign_partitions(self, table: str, job: str) -> None:
         """Delete the partitions of `table` that are damaged or of another job."""

@@ -75,7 +75,8 @@ def trajectory_block(heads: Heads, of: pl.DataFrame) -> tuple[list[str], np.ndar
     n_layers, n_heads = of.select("n_layers", "n_heads").row(0) if of.height else (0, 0)
     of = of.select("run", "step", "layer", "head", "value")
     cells = of.group_by("run", "step").len().filter(pl.col("len") == n_layers * n_heads)
-    runs = [run for run in heads.runs["run"] if run in set(cells["run"])]
+    whole_runs = set(cells["run"])
+    runs = [run for run in heads.runs["run"] if run in whole_runs]
     common = cells.group_by("step").agg(n=pl.col("run").n_unique()).filter(pl.col("n") == len(runs))
     if len(runs) < 2 or common.height < 2:
         return None
