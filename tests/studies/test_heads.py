@@ -43,6 +43,21 @@ def test_rows_in_any_order_give_the_same():
     assert read_heads(shuffled, SCORE).frame.equals(read_heads(table, SCORE).frame)
 
 
+def test_what_has_no_number_anywhere_has_no_rows_no_place_and_no_duplicates():
+    """A run, and steps of another, whose scores are no numbers; these steps equal one another all the same."""
+    without = (pl.col("run") == "toy-3m-seed2") | where("toy-11m-seed1", 8) | where("toy-11m-seed1", 16)
+    table = heads_table().with_columns(pl.when(~without).then(pl.col(SCORE)).otherwise(np.nan).alias(SCORE))
+    heads = read_heads(table.sample(fraction=1.0, shuffle=True, seed=5), SCORE)
+    order = heads.runs.select("run").with_row_index("place")
+    expected = table.filter(~without).join(order, on="run").sort("place", "step", "layer", "head")
+    same = ["run", "model", "size", "seed", "n_params", "n_layers", "n_heads", "step", "layer", "head"]
+    assert heads.frame.select(same).equals(expected.select(same))
+    assert heads.frame["value"].equals(expected[SCORE])
+    n_steps = dict(heads.runs.select("run", "n_steps").rows())
+    assert n_steps == {run: len(STEPS) - 2 * (run == "toy-11m-seed1") for run in expected["run"].unique()}
+    assert heads.duplicates.height == 0
+
+
 def test_gaps_are_listed():
     table = heads_table()
     table = table.filter(pl.col("run") != "toy-11m-seed2")

@@ -21,6 +21,36 @@ def test_the_expected_largest_is_the_mean_over_all_draws(m):
     assert expected_largest(values, m) == pytest.approx(np.mean(drawn))
 
 
+def test_peaks_are_those_of_each_step_by_itself():
+    """Steps with other numbers of heads are summarised apart. Only the order of additions differs, hence 1e-14."""
+
+    def value(size, seed, step, layer, head):
+        return np.random.default_rng([int(size[:-1]), seed, step]).normal(size=len(layer))
+
+    table = heads_table(value, seeds=(1, 2), steps=(0, 100, 1000)).with_columns(prev=pl.col(SCORE).sin())
+    lacking = (pl.col("size") == "11m") & (pl.col("step") == 100) & (pl.col("layer") < 2)  # below the expected number
+    heads = read_heads(table.filter(~lacking), SCORE)
+    peaks = by_definition(heads)
+    (expected,) = (name for name in peaks["definition"].unique() if name.startswith("expected"))
+    figures = {
+        LARGEST: np.max,
+        expected: lambda values: float(expected_largest(values, 14)),
+        "95% quantile of heads": lambda values: np.quantile(values, 0.95),
+        "75% quantile of heads": lambda values: np.quantile(values, 0.75),
+        "median head": lambda values: np.quantile(values, 0.5),
+        "mean head": np.mean,
+    }
+    steps = [(run, of) for (run, _), of in heads.frame.group_by("run", "step")]
+    for run, definition, peak in peaks.select("run", "definition", "peak").iter_rows():
+        of_run = [of for own, of in steps if own == run]
+        if definition in figures:
+            there = max(figures[definition](of["value"].to_numpy()) for of in of_run)
+        else:
+            there = max(of["value"][of["numerator"].arg_max()] for of in of_run)
+        assert peak == pytest.approx(there, rel=1e-14), definition
+    assert peaks["definition"].n_unique() == len(figures) + 1
+
+
 def test_heads_alike_in_all_sizes_have_a_peak_that_grows_and_an_expected_largest_that_does_not():
     """Independent heads of one law; the sizes have 15, 35 and 14 heads."""
     counts = {size: layers * heads for size, (_, layers, heads) in SIZES.items()}

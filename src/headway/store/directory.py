@@ -18,7 +18,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,15 +27,30 @@ from typing import Any
 import polars as pl
 
 from headway.errors import RunDirectoryError, StorageError, UsageError
-from headway.store.files import is_remote, locks_work, remove_abandoned, require_regular, to_json, write_whole
+from headway.store.files import (
+    is_remote,
+    locks_work,
+    read_each,
+    remove_abandoned,
+    require_regular,
+    to_json,
+    write_whole,
+)
 from headway.store.manifest import Manifest
-from headway.store.partitions import SUFFIX, encode_partition, read_partition, read_partition_metadata
+from headway.store.partitions import (
+    SUFFIX,
+    decode,
+    encode_partition,
+    read_partition,
+    read_partition_metadata,
+    read_whole,
+)
 from headway.text import count, listed
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _PART_NAME = re.compile(rf"{_SAFE_NAME.pattern}@[0-9]+{re.escape(SUFFIX)}")
 _MEND_MANIFEST = "Restore a copy of it, or rename it and run the same commands again: they reuse finished partitions"
-_AT_ONCE = 8  # partitions that are read or written at once
+_AT_ONCE = 8  # partitions that are written at once
 _NOT_TABLES = frozenset({"analysis", "figures"})
 
 
@@ -120,6 +135,7 @@ class RunDirectory:
         self.path = _as_path(path)
         self._claims: tuple[Any, dict[str, str]] = (None, {})
         self._read: dict[str, tuple[Any, pl.DataFrame]] = {}
+        self._metadata: dict[str, tuple[Any, dict[str, dict[str, str] | None]]] = {}
 
     @property
     def manifest_path(self) -> Path:
@@ -241,22 +257,40 @@ class RunDirectory:
         return [path for path in self._parquet_files(table) if not _PART_NAME.fullmatch(path.name)]
 
     def _parquet_files(self, table: str) -> list[Path]:
+        paths = (path for path in self._parquet_in(table) if not path.name.startswith("."))
+        return sorted(paths, key=lambda path: path.name)  # paths themselves compare part by part
+
+    def _parquet_in(self, table: str) -> Iterable[Path]:
         folder = self.path / table
-        if not folder.is_dir():
-            return []
-        return sorted(path for path in folder.glob(f"*{SUFFIX}") if not path.name.startswith("."))
+        return folder.glob(f"*{SUFFIX}") if folder.is_dir() else ()
+
+    def metadata(self, table: str) -> dict[str, dict[str, str] | None]:
+        """The metadata of each partition of `table`, by file name; None if it is damaged.
+
+        Those of a local table are only read again if a file in it has changed: a report asks for them many times.
+        """
+        paths = self.partitions(table)
+        files = self._versions(paths)
+        before, found = self._metadata.get(table, (None, {}))
+        if files is None or files != before:
+            found = dict(zip((path.name for path in paths), read_each(_metadata_of, paths), strict=True))
+            self._metadata[table] = (files, found)
+        return found
 
     def jobs(self, table: str) -> dict[str, str]:
         """The hash of the job of each partition, by file name, without damaged ones."""
-        paths = self.partitions(table)
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            found = dict(zip((path.name for path in paths), threads.map(_job_of, paths), strict=True))
-        return {name: job for name, job in found.items() if job is not None}
+        return {name: own.get("job", "") for name, own in self.metadata(table).items() if own is not None}
 
     def contents(self, table: str) -> str:
         """A hash of the partitions of `table`, which changes when one is added, removed or recomputed."""
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            return fingerprint(list(threads.map(_seal_of, self.partitions(table))))
+        seals = (
+            f"damaged: {name}" if own is None else own.get("seal", "") for name, own in self.metadata(table).items()
+        )
+        return fingerprint(list(seals))
+
+    def _versions(self, paths: Sequence[Path]) -> list[tuple[str, int, int, int]] | None:
+        """What tells whether files have changed; None on an object store, some of which tell no time."""
+        return None if is_remote(str(self.path)) else [_version(path) for path in paths]
 
     def claimed(self, table: str) -> str:
         """The hash of the job that the manifest names for `table`; empty if it names none.
@@ -341,15 +375,16 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{self.path} holds no finished partitions of {table!r}. {self._how_to_fill(table)}"
             )
-        files = None if is_remote(str(self.path)) else [*map(_version, parts), self.claimed(table)]
+        versions = self._versions(parts)
+        files = None if versions is None else [*versions, self.claimed(table)]
         before, frame = self._read.get(table, (None, None))
         if frame is not None and files is not None and files == before:
             return frame
-        read = {part.name: read_partition(part) for part in parts}
-        jobs = {name: metadata.get("job", "") for name, (_, metadata) in read.items()}
+        read = read_each(read_whole, parts)
+        jobs = {path.name: part.metadata.get("job", "") for path, part in zip(parts, read, strict=True)}
         expected = self.claimed(table) or next(iter(jobs.values()))
         self.require_own(table, jobs, expected)
-        frame = pl.concat([frame for frame, _ in read.values()], how="diagonal_relaxed")
+        frame = decode(read)
         self._read[table] = (files, frame)
         return frame
 
@@ -394,12 +429,16 @@ class RunDirectory:
         if not self.path.is_dir():
             return []
         names = (folder.name for folder in self.path.iterdir() if folder.is_dir())
-        return sorted(name for name in names if name not in _NOT_TABLES and self.partitions(name))
+        return sorted(name for name in names if name not in _NOT_TABLES and self._has_partitions(name))
+
+    def _has_partitions(self, table: str) -> bool:
+        return any(_PART_NAME.fullmatch(path.name) for path in self._parquet_in(table))
 
     def drop_foreign_partitions(self, table: str, job: str) -> None:
         """Delete the partitions of `table` that are damaged or of another job."""
         for part in self.partitions(table):
-            if _job_of(part) != job:
+            own = _metadata_of(part)
+            if own is None or own.get("job", "") != job:
                 part.unlink(missing_ok=True)
 
     def remove_abandoned(self) -> None:
@@ -431,10 +470,10 @@ class RunDirectory:
 
     def failures(self, table: str) -> dict[str, dict[str, Any]]:
         """The last failure of each checkpoint of `table` without a partition, by key `RUN@STEP`, in the current job."""
-        done = {part.name.removesuffix(".parquet") for part in self.partitions(table)}
         claimed = self.claimed(table)
         own = (line for line in self._failure_lines() if line["table"] == table and line.get("job", claimed) == claimed)
         found = {line["checkpoint"]: line for line in own}
+        done = {part.name.removesuffix(SUFFIX) for part in self.partitions(table)} if found else set()
         return {key: line for key, line in found.items() if key not in done}
 
     def _failure_lines(self) -> Iterator[dict[str, Any]]:
@@ -454,22 +493,18 @@ class RunDirectory:
 _FAILURE = ("table", "checkpoint", "error")
 
 
-def _job_of(part: Path) -> str | None:
-    """The hash of the job that `part` names, None if it is damaged."""
+def _metadata_of(part: Path) -> dict[str, str] | None:
+    """The metadata of `part`, None if it is damaged."""
     try:
-        return read_partition_metadata(part).get("job", "")
+        return read_partition_metadata(part)
     except StorageError:
         return None
 
 
 def _version(path: Path) -> tuple[str, int, int, int]:
     """Name, inode, time and size of a file: one that was written again differs in one of them."""
-    stat = path.stat()
-    return path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _seal_of(part: Path) -> str:
     try:
-        return read_partition_metadata(part).get("seal", "")
-    except StorageError:
-        return f"damaged: {part.name}"
+        stat = path.stat()
+    except OSError:  # it was deleted meanwhile, and reading it says so
+        return path.name, 0, 0, 0
+    return path.name, stat.st_ino, stat.st_mtime_ns, stat.st_size

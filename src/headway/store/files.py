@@ -10,11 +10,14 @@ import io
 import json
 import os
 import stat
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Lock
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 try:
     import fcntl
@@ -26,6 +29,8 @@ from headway.errors import StorageError, UsageError
 if TYPE_CHECKING:
     import polars as pl
 
+R = TypeVar("R")
+
 # In a run's folder: the run's values on the axes of its suite. Nano writes it, and the suite of a folder reads it.
 AXES_FILE = "axes.json"
 _WAYS_OUT = {
@@ -35,6 +40,8 @@ _WAYS_OUT = {
     errno.EACCES: "Make the folder writable, or choose another one",
     errno.EROFS: "Choose a folder on a disk that can be written to",
 }
+_AT_ONCE = 8  # files that are read at once
+_WAITS = 2e-3  # seconds: a file that takes longer is waited for, over a network or on a slow disk
 _ONE_AT_A_TIME = Lock()
 _OTHER_WAY_OUT = "Fix that, or choose another folder, and run the same command again"
 
@@ -57,6 +64,20 @@ def require_regular(path: Path) -> None:
 def _kind(path: Path) -> str:
     kinds = {"directory": path.is_dir, "named pipe": path.is_fifo, "socket": path.is_socket}
     return next((kind for kind, found in kinds.items() if found()), "device")
+
+
+def read_each(read: Callable[[Path], R], paths: Sequence[Path]) -> list[R]:
+    """What `read` returns for each of many files, in their order.
+
+    A file of a network makes its reader wait, so several are read at once. A small file of a local disk takes less time
+    than threads take to hand over to one another: with eight of them, three times as long.
+    """
+    start = time.perf_counter()
+    found = [read(path) for path in paths[:_AT_ONCE]]
+    if time.perf_counter() - start < _AT_ONCE * _WAITS:
+        return found + [read(path) for path in paths[_AT_ONCE:]]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return found + list(threads.map(read, paths[_AT_ONCE:]))
 
 
 def write_whole(path: Path, data: bytes, under: AbstractContextManager[Any] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from headway.errors import CheckpointError, StorageError
 from headway.store.directory import RunDirectory
-from headway.store.partitions import read_partition
+from headway.store.partitions import read_whole
 from headway.suites import Checkpoint, Revisions, identity_of
 from headway.sweep.versions import release, versions
 from headway.text import count
@@ -65,7 +65,7 @@ class Reuse:
     def _look(self, checkpoint: Checkpoint) -> Reused | None:
         path = self.directory.partition_path(self.table, checkpoint.run, checkpoint.step)
         try:
-            metadata = read_partition(path)[1] if path.exists() else {}
+            metadata = read_whole(path).metadata if path.exists() else {}
         except StorageError:
             return None
         if metadata.get("job") != self.made_from or "inputs" not in metadata:

@@ -11,16 +11,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from headway.errors import StorageError
 from headway.store.directory import RunDirectory
-from headway.store.partitions import SUFFIX, read_partition_metadata
+from headway.store.partitions import SUFFIX
 from headway.text import count
 
-_AT_ONCE = 8  # partitions that are read at the same time
 _MOST_STEPS = 6  # the most steps that a sentence lists
 
 
@@ -52,18 +49,12 @@ def _in_common(values: dict[str, Any]) -> Any:
 
 def _stated(directory: RunDirectory, table: str, name: str) -> dict[str, dict[str, Any]]:
     """What the metadata of partitions state under `name`, by `RUN@STEP`; without those that state nothing."""
-
-    def of(part: Path) -> dict[str, Any]:
-        try:
-            stated: dict[str, Any] = json.loads(read_partition_metadata(part).get(name, "{}"))
-        except (StorageError, ValueError):
-            return {}
-        return stated
-
-    paths = directory.partitions(table)
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        found = zip(paths, threads.map(of, paths), strict=True)
-        return {path.name.removesuffix(SUFFIX): stated for path, stated in found if stated}
+    found = {}
+    for file, metadata in directory.metadata(table).items():
+        with suppress(ValueError):
+            if stated := json.loads((metadata or {}).get(name, "{}")):
+                found[file.removesuffix(SUFFIX)] = stated
+    return found
 
 
 def _sentences(run: str, steps: Mapping[int, Mapping[str, Any]]) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any, NamedTuple
 
 from headway.errors import RunDirectoryError, StorageError
 from headway.store.directory import RunDirectory, fingerprint
+from headway.store.files import read_each
 from headway.store.manifest import TableRecord
-from headway.store.partitions import read_partition, read_partition_metadata
+from headway.store.partitions import read_partition_metadata, read_whole
 from headway.store.suite_folders import suites_of
 from headway.sweep.versions import release
 
 RECENT = 600.0  # the rate is that of the last so many seconds
-_AT_ONCE = 8  # partitions that are read at the same time
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,8 +74,7 @@ def status(directory: RunDirectory, verify: bool = False) -> list[Status]:
 def _table_status(suite: str, directory: RunDirectory, table: str, record: TableRecord, verify: bool) -> Status:
     planned = set(record.checkpoints)
     look = partial(_look, made_from=fingerprint(record.identity), verify=verify)
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        parts = list(threads.map(look, directory.partitions(table)))
+    parts = read_each(look, directory.partitions(table))
     parts += [_Part(path.name, "its name is not RUN@STEP.parquet: it is ignored") for path in directory.strays(table)]
     whole = [part for part in parts if not part.damage]
     return Status(
@@ -103,7 +101,7 @@ class _Part(NamedTuple):
 
 def _look(path: Path, made_from: str, verify: bool) -> _Part:
     try:
-        metadata = read_partition(path)[1] if verify else read_partition_metadata(path)
+        metadata = read_whole(path).metadata if verify else read_partition_metadata(path)
         written = path.stat().st_mtime
     except (StorageError, OSError) as error:
         return _Part(path.name, damage=str(error))

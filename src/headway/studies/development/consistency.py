@@ -73,21 +73,26 @@ def _all_pairs(heads: Heads, column: str) -> tuple[np.ndarray, np.ndarray]:
     """Correlations of `column` between runs, and over how many steps: both (runs, runs)."""
     wide = heads.trajectories.pivot("run", index="step", values=column).sort("step").drop("step")
     x = wide.select(heads.runs["run"].to_list()).to_numpy().astype(float)
-    n_runs = x.shape[1]
-    cor, shared = np.full((n_runs, n_runs), np.nan), np.zeros((n_runs, n_runs), dtype=int)
-    there = np.isfinite(x)
-    for i in range(n_runs):
-        for j in range(i, n_runs):
-            both = there[:, i] & there[:, j]
-            shared[i, j] = shared[j, i] = both.sum()
-            cor[i, j] = cor[j, i] = _pearson(x[both, i], x[both, j])
-    return cor, shared
+    rows = [_pearson(x[:, i : i + 1], x) for i in range(x.shape[1])]
+    return np.array([cor for cor, _ in rows]), np.array([shared for _, shared in rows])
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < _FEWEST_STEPS or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return np.nan
-    return float(np.corrcoef(x, y)[0, 1])
+def _pearson(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation of `x` (steps, 1) with each column of `y` (steps, runs) over the steps that both have, and their number."""
+    both = np.isfinite(x) & np.isfinite(y)
+    shared = both.sum(axis=0)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        return np.where(both, values - np.where(both, values, 0).sum(axis=0) / np.maximum(shared, 1), 0)
+
+    def changes(values: np.ndarray) -> np.ndarray:
+        return np.where(both, values, np.inf).min(axis=0) < np.where(both, values, -np.inf).max(axis=0)
+
+    a, b = centred(x), centred(y)
+    known = (shared >= _FEWEST_STEPS) & changes(x) & changes(y)
+    scale = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    cor = (a * b).sum(axis=0) / np.where(known, scale, 1)
+    return np.where(known, cor.clip(-1, 1), np.nan), shared
 
 
 def _models(draft: ResultBuilder, pairs: pl.DataFrame) -> None:

@@ -31,7 +31,8 @@ def emergence(draft: ResultBuilder) -> None:
         distinct = draft.heads.distinct.filter(pl.col("run") == run)
         k = min(K, distinct.height - 1)  # a curve needs more steps than coefficients
         try:
-            published, fit = _fit(of, k), _fit(distinct, k)
+            published = _fit(of, k)
+            fit = published if distinct.height == of.height else _fit(distinct, k)
         except StatisticsError as error:
             missing.append(f"{run}: {error}")
             continue

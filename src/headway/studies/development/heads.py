@@ -52,8 +52,8 @@ class Heads:
     @cached_property
     def final(self) -> pl.DataFrame:
         """The rows of each size's final step, with `z`: the value scaled to mean 0 and SD 1 within its size."""
-        final = self.frame.join(self.runs.select("run", "final_step"), on="run", maintain_order="left")
-        final = final.filter(pl.col("step") == pl.col("final_step")).drop("final_step")
+        at_end = self.runs.select("run", step="final_step")
+        final = self.frame.join(at_end, on=["run", "step"], how="semi", maintain_order="left")
         mean, sd = pl.col("value").mean().over("model"), pl.col("value").std().over("model")
         return final.with_columns(z=pl.when(sd > 0).then((pl.col("value") - mean) / sd))
 
@@ -131,32 +131,56 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
     require_one_stack(table)
     table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
-    keys = ["run", "step", "layer", "head"]
-    twice = table.filter(table.select(keys).is_duplicated())
-    if twice.height:
+    table = _distinct_sizes(_one_geometry_per_model(table)).with_columns(
+        value=pl.col(score).cast(pl.Float64), numerator=_numerator(table, SCORES[score])
+    )
+    checkpoints = _checkpoints(table)
+    measured = checkpoints.filter(pl.col("not_finite") < pl.col("there"))
+    if not measured.height:
+        raise StatisticsError(f"no row of the heads table has a finite {score}: there is nothing to analyse")
+    finite = table.filter(pl.col("value").is_finite())
+    runs = _runs(finite, measured)
+    # A table may have millions of rows: only columns that are kept are put in order, and the others made from these.
+    made = {
+        "seed_name": pl.lit("seed") + pl.col("seed"),
+        "step_modded": pl.col("step") + 1,
+        "log_step": (pl.col("step") + 1).cast(pl.Float64).log10(),
+        "Layer": pl.col("layer") + 1,
+        "Head": pl.col("head") + 1,
+        "prop_layer": (pl.col("layer") + 1) / pl.col("n_layers"),
+    }
+    columns = [*RUN_COLUMNS, "n_layers", "n_heads", "step", "step_modded", "log_step", "layer", "head"]
+    columns += ["Layer", "Head", "prop_layer", "value", "numerator"]
+    kept = finite.select(name for name in columns if name not in made)
+    frame = _in_order(kept, runs, "step", "layer", "head").with_columns(**made).select(columns)
+    of_grid = (table, runs, checkpoints)
+    return Heads(SCORES[score], frame, runs, _missing(*of_grid), _duplicates(*of_grid))
+
+
+def _checkpoints(table: pl.DataFrame) -> pl.DataFrame:
+    """A row per run and step: model, how many heads are `there`, and how many of their scores are no numbers.
+
+    Raises:
+        StatisticsError: a head of a step stands twice.
+    """
+    place = pl.col("layer").cast(pl.Int64) * 2**32 + pl.col("head")  # both have 32 bits: no two heads share a place
+    rows = table.lazy().select("run", "step", "model", "value", place=place)
+    found = rows.group_by("run", "step").agg(
+        pl.first("model"),
+        there=pl.len(),
+        not_finite=(~pl.col("value").is_finite()).fill_null(True).sum(),
+        distinct=pl.col("place").n_unique(),
+    )
+    checkpoints = found.collect()
+    if (checkpoints["distinct"] < checkpoints["there"]).any():
+        keys = ["run", "step", "layer", "head"]
+        twice = table.filter(table.select(keys).is_duplicated())
         run, step, layer, head = twice.select(keys).row(0)
         raise StatisticsError(
             f"the heads table has {twice.height} rows that stand for a head more than once, the first is run {run!r} "
             f"step {step} layer {layer} head {head}: keep one row per run, step, layer and head"
         )
-    table = _distinct_sizes(_one_geometry_per_model(table)).with_columns(
-        value=pl.col(score).cast(pl.Float64),
-        numerator=_numerator(table, SCORES[score]),
-        seed_name=pl.lit("seed") + pl.col("seed"),
-        step_modded=pl.col("step") + 1,
-        log_step=(pl.col("step") + 1).cast(pl.Float64).log10(),
-        Layer=pl.col("layer") + 1,
-        Head=pl.col("head") + 1,
-        prop_layer=(pl.col("layer") + 1) / pl.col("n_layers"),
-    )
-    finite = table.filter(pl.col("value").is_finite())
-    if not finite.height:
-        raise StatisticsError(f"no row of the heads table has a finite {score}: there is nothing to analyse")
-    runs = _runs(finite)
-    columns = [*RUN_COLUMNS, "n_layers", "n_heads", "step", "step_modded", "log_step", "layer", "head"]
-    columns += ["Layer", "Head", "prop_layer", "value", "numerator"]
-    frame = _in_order(finite, runs, "step", "layer", "head").select(columns)
-    return Heads(SCORES[score], frame, runs, _missing(table, runs), _duplicates(table, finite, runs))
+    return checkpoints.drop("distinct")
 
 
 def _numerator(table: pl.DataFrame, score: Score) -> pl.Expr:
@@ -191,6 +215,8 @@ def _one_geometry_per_model(table: pl.DataFrame) -> pl.DataFrame:
 
 def _distinct_sizes(table: pl.DataFrame) -> pl.DataFrame:
     """Where two models bear the same size, the model's name stands for it, or the size with the levels of its axes."""
+    if not table.lazy().select("model", "size").unique().collect()["size"].is_duplicated().any():
+        return table
     shared = pl.col("model").n_unique().over("size") > 1
     axes = [axis for axis in axes_of(table.columns) if table[axis_column(axis)].n_unique() > 1]
     levels = [pl.concat_str(pl.lit(f", {axis} "), pl.col(axis_column(axis)).fill_null("unstated")) for axis in axes]
@@ -200,30 +226,35 @@ def _distinct_sizes(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(size=pl.when(shared).then(own).otherwise("size"))
 
 
-def _runs(finite: pl.DataFrame) -> pl.DataFrame:
-    runs = finite.group_by("run").agg(
-        pl.first(*RUN_COLUMNS[1:], "n_layers", "n_heads"),
-        n_steps=pl.col("step").n_unique(),
-        first_step=pl.col("step").min(),
-        last_step=pl.col("step").max(),
+def _runs(finite: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:
+    """A row per run, from its rows with finite scores and its checkpoints that have any."""
+    own = finite.group_by("run").agg(
+        pl.first("model", "size", "seed"),
+        seed_name=pl.lit("seed") + pl.first("seed"),
+        n_params=pl.first("n_params"),
+        n_layers=pl.first("n_layers"),
+        n_heads=pl.first("n_heads"),
     )
-    runs = runs.join(_end_steps(finite), on="model")
+    steps = measured.group_by("run").agg(
+        n_steps=pl.len(), first_step=pl.col("step").min(), last_step=pl.col("step").max()
+    )
+    runs = own.join(steps, on="run").join(_end_steps(measured), on="model")
     runs = runs.with_columns(stops_early=pl.col("last_step") < pl.col("final_step"))
     seed_number = pl.col("seed").str.extract(r"^(\d+)$").cast(pl.Int64, strict=False)
     runs = runs.sort("n_params", "model", seed_number, "seed", "run", nulls_last=True)
-    has_final = finite.select("run", final_step="step").unique()
-    return runs.join(
-        has_final.with_columns(has_final_step=True), on=["run", "final_step"], how="left", maintain_order="left"
-    ).with_columns(pl.col("has_final_step").fill_null(False))
+    has_final = measured.select("run", final_step="step", has_final_step=True)
+    return runs.join(has_final, on=["run", "final_step"], how="left", maintain_order="left").with_columns(
+        pl.col("has_final_step").fill_null(False)
+    )
 
 
-def _end_steps(finite: pl.DataFrame) -> pl.DataFrame:
+def _end_steps(measured: pl.DataFrame) -> pl.DataFrame:
     """A size's start and final step: the first and the last one that at least half of its runs have.
 
     Where no step is shared by so many, of those that most of them share.
     """
-    n_runs = finite.group_by("model").agg(n_runs=pl.col("run").n_unique())
-    per_step = finite.group_by("model", "step").agg(n=pl.col("run").n_unique()).join(n_runs, on="model")
+    n_runs = measured.group_by("model").agg(n_runs=pl.col("run").n_unique())
+    per_step = measured.group_by("model", "step").agg(n=pl.col("run").n_unique()).join(n_runs, on="model")
     shared = per_step.filter((pl.col("n") * 2 >= pl.col("n_runs")) | (pl.col("n") == pl.col("n").max().over("model")))
     return shared.group_by("model").agg(start_step=pl.col("step").min(), final_step=pl.col("step").max())
 
@@ -236,11 +267,15 @@ def of_runs(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame
 
 
 def _in_order(frame: pl.DataFrame, runs: pl.DataFrame, *then: str) -> pl.DataFrame:
-    order = runs.select("run").with_row_index("_order")
-    return frame.join(order, on="run").sort("_order", *then).drop("_order")
+    """The rows of `runs` in the order of these, then by the columns `then`. Columns are copied once."""
+    names = runs["run"]
+    place = pl.col("run").replace_strict(names, pl.int_range(names.len(), dtype=pl.UInt32, eager=True), default=None)
+    keys = frame.select(place.alias("_place"), *then)
+    order = keys.select(pl.arg_sort_by("_place", *then, nulls_last=True)).to_series()
+    return frame[order.head(keys.height - keys["_place"].null_count())]
 
 
-def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+def _missing(table: pl.DataFrame, runs: pl.DataFrame, checkpoints: pl.DataFrame) -> pl.DataFrame:
     """What a full grid would hold and this one does not: model, size, seed, run, step, what, n_heads."""
     seeds = runs.select("seed").unique(maintain_order=True)
     sizes = runs.select("model", "size").unique(maintain_order=True)
@@ -249,10 +284,8 @@ def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
         .join(runs, on=["model", "seed"], how="anti")
         .with_columns(run=pl.lit(None, pl.String), step=pl.lit(None, pl.Int64), what=pl.lit("run"), n_heads=None)
     )
-    present = table.group_by("run", "step").agg(
-        there=pl.len(), not_finite=(~pl.col("value").is_finite()).fill_null(True).sum()
-    )
-    steps = table.select("model", "step").unique()
+    present = checkpoints.drop("model")
+    steps = checkpoints.select("model", "step").unique()
     # A layer that no run of a model has anywhere has no heads, as in a hybrid with state-space layers.
     layers = table.group_by("model").agg(layers_there=pl.col("layer").n_unique())
     grid = (
@@ -272,10 +305,13 @@ def _missing(table: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([part.select(columns).cast({"n_heads": pl.Int64}) for part in parts])
 
 
-def _duplicates(table: pl.DataFrame, finite: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+def _duplicates(table: pl.DataFrame, runs: pl.DataFrame, checkpoints: pl.DataFrame) -> pl.DataFrame:
     """Steps in which every score of every head equals an earlier step's, and whether the equal steps are neighbours."""
     scores = score_columns(table)
-    table = table.join(finite.select("run", "step").unique(), on=["run", "step"], how="semi")
+    table = table.select("run", "step", "layer", "head", *scores)
+    without = checkpoints.filter(pl.col("not_finite") == pl.col("there"))
+    if without.height:
+        table = table.join(without, on=["run", "step"], how="anti")
     rows: list[tuple[str, int, int, bool]] = []
     for (run,), of_run in _in_order(table, runs, "step", "layer", "head").group_by("run", maintain_order=True):
         numbers = of_run.select("layer", "head", *scores).cast(pl.Float64).to_numpy()

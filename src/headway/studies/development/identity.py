@@ -36,15 +36,15 @@ def final_head(heads: Heads, tops: pl.DataFrame) -> pl.DataFrame:
     `percentile` is 1 for the largest, 0 for the smallest, 0.5 on average for a head picked blindly. `leads`: no other
     head is as large.
     """
+    places = tops.lazy().select("run", "layer", "head", is_final=True)
+    marked = heads.frame.lazy().join(places, on=["run", "layer", "head"], how="left", maintain_order="left")
     ranked = heads.frame.with_columns(
+        marked.select("is_final").collect().to_series(),
         rank=pl.col("value").rank("average", descending=True).over("run", "step"),
         largest=pl.col("value").max().over("run", "step"),
         n=pl.len().over("run", "step"),
     )
-    of_final = ranked.join(_final_places(tops), on="run", maintain_order="left").filter(
-        (pl.col("layer") == pl.col("final_layer")) & (pl.col("head") == pl.col("final_head"))
-    )
-    return of_final.select(
+    return ranked.filter("is_final").select(
         *RUN_COLUMNS,
         "step",
         "step_modded",

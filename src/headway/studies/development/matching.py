@@ -31,7 +31,8 @@ def matching(draft: ResultBuilder) -> None:
     """Adds the paired heads of the runs of each size, and the tests against shuffled heads."""
     rng = np.random.default_rng([draft.seed, 3])
     matched, tests = [], []
-    for (model,), of in draft.heads.frame.group_by("model", maintain_order=True):
+    needed = ("run", "seed", *SIZE_COLUMNS, "n_layers", "n_heads", "step", "layer", "head", "value")
+    for (model,), of in draft.heads.frame.select(needed).group_by("model", maintain_order=True):
         block = trajectory_block(draft.heads, of)
         if block is None:
             reason = f"{model}: matching needs two runs with the same heads at two steps, and trajectories that differ"
@@ -69,10 +70,13 @@ def trajectory_block(heads: Heads, of: pl.DataFrame) -> tuple[list[str], np.ndar
     trajectories are the same, so that any pairing is as good as another.
     """
     repeated = heads.duplicates.select("run", "step", _repeated=True)
-    of = of.join(repeated, on=["run", "step"], how="anti", maintain_order="left")
+    if repeated.height:
+        of = of.join(repeated, on=["run", "step"], how="anti", maintain_order="left")
     n_layers, n_heads = of.select("n_layers", "n_heads").row(0) if of.height else (0, 0)
+    of = of.select("run", "step", "layer", "head", "value")
     cells = of.group_by("run", "step").len().filter(pl.col("len") == n_layers * n_heads)
-    runs = [run for run in heads.runs["run"] if run in set(cells["run"])]
+    whole_runs = set(cells["run"])
+    runs = [run for run in heads.runs["run"] if run in whole_runs]
     common = cells.group_by("step").agg(n=pl.col("run").n_unique()).filter(pl.col("n") == len(runs))
     if len(runs) < 2 or common.height < 2:
         return None

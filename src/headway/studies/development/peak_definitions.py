@@ -59,44 +59,60 @@ def by_definition(heads: Heads) -> pl.DataFrame:
     whole = pl.col("run").is_in(heads.followed) & ~pl.col("run").is_in(stopped_early(heads))
     runs = heads.runs.filter(whole)
     equal = int((heads.runs["n_layers"] * heads.runs["n_heads"]).cast(pl.Int64).min() or 1)  # type: ignore[arg-type]
-    frame = heads.frame.filter(pl.col("run").is_in(runs["run"].to_list()))
+    columns = heads.frame.lazy().select("run", "step", "value", "numerator")
+    frame = columns.filter(pl.col("run").is_in(runs["run"].to_list())).collect()
     led = [f"head with the most {heads.score.numerator}"] if frame.height and not frame["numerator"].has_nulls() else []
     names = [LARGEST, f"expected largest of {equal} heads", *led, *map(_quantile_name, _QUANTILES), "mean head"]
-    highest = dict.fromkeys(runs["run"], np.full(len(names), -np.inf))
-    for (run, _), of in frame.group_by("run", "step"):
-        values = of["value"].to_numpy()
-        leading = [values[of["numerator"].arg_max()]] if led else []
-        quantiles = np.quantile(values, _QUANTILES)
-        figures = [values.max(), expected_largest(values, equal), *leading, *quantiles, values.mean()]
-        highest[str(run)] = np.maximum(highest[str(run)], figures)
-    parts = [
-        runs.select(RUN_COLUMNS).with_columns(
-            definition=pl.lit(name),
-            peak=pl.Series([float(highest[run][place]) for run in runs["run"]], dtype=pl.Float64),
-        )
-        for place, name in enumerate(names)
-    ]
-    return pl.concat(parts)
+    steps = frame.group_by("run", "step", maintain_order=True).len()
+    values = frame["value"].to_numpy()
+    numerators = frame["numerator"].to_numpy() if led else None
+    figures = _figures(values, numerators, steps["len"].to_numpy().astype(int), equal)
+    highest = steps.select("run").hstack(pl.DataFrame(figures, schema=names)).group_by("run").max()
+    peaks = runs.select("run").join(highest, on="run", maintain_order="left")
+    return pl.concat(runs.select(RUN_COLUMNS).with_columns(definition=pl.lit(name), peak=peaks[name]) for name in names)
+
+
+def _figures(values: Array, numerators: Array | None, lengths: NDArray[np.integer], equal: int) -> Array:
+    """The figures of each step (steps, figures), in the order of their names.
+
+    Args:
+        values, numerators: of all heads, step after step.
+        lengths: the number of heads at each step. Steps with equally many are summarised together.
+        equal: the number of heads that are drawn.
+    """
+    starts = np.cumsum(lengths) - lengths
+    figures = np.empty((len(lengths), 3 + len(_QUANTILES) + (numerators is not None)))
+    for n in np.unique(lengths):
+        which = np.flatnonzero(lengths == n)
+        heads = starts[which, None] + np.arange(n)
+        block = values[heads]
+        found = [block.max(axis=1), expected_largest(block, equal)]
+        if numerators is not None:
+            leads = np.where(np.isnan(numerators[heads]), -np.inf, numerators[heads]).argmax(axis=1)
+            found.append(block[np.arange(len(which)), leads])
+        found += [*np.quantile(block, _QUANTILES, axis=1), block.mean(axis=1)]
+        figures[which] = np.stack(found, axis=1)
+    return figures
 
 
 def _quantile_name(q: float) -> str:
     return "median head" if q == 0.5 else f"{q:.0%} quantile of heads"
 
 
-def expected_largest(values: Array, m: int) -> float:
-    """The expected largest of `m` of the values, drawn without replacement; of all of them if there are no more.
+def expected_largest(values: Array, m: int) -> Array:
+    """The expected largest of `m` of the values (..., n), drawn without replacement; of all of them if there are no more.
 
     The k-th largest of n is the largest drawn with probability C(n - k, m - 1) / C(n, m).
     """
     from scipy.special import gammaln
 
-    n = len(values)
+    n = values.shape[-1]
     if m >= n:
-        return float(values.max())
+        return np.asarray(values.max(axis=-1))
     k = np.arange(1, n - m + 2)
     log_chosen = gammaln(n - k + 1) - gammaln(m) - gammaln(n - k - m + 2)
     log_all = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
-    return float(np.exp(log_chosen - log_all) @ np.sort(values)[::-1][: n - m + 1])
+    return np.asarray(np.sort(values)[..., ::-1][..., : n - m + 1] @ np.exp(log_chosen - log_all))
 
 
 def _say(draft: ResultBuilder, rows: list[dict[str, Any]]) -> None:
