@@ -1466,7 +1466,7 @@ def demo(
             progress.say(f"a first report, of the smallest of {count(len(sizes), 'size')}, can be opened now: {first}")
         _require_whole(measure("nano", **to_measure, **work))
         # Two seeds, to see whether they agree.
-        _require_whole(cluster("nano", where="seed=1,2 step=0,128,last", **work))
+        _require_whole(cluster("nano", where="seed=1,2 step=0,160,last", **work))
         of_clusters: dict[str, Any] = {"where": "seed=1 step=last", "n_texts": 8, "controls": 20}
         of_heads: dict[str, Any] = {
             "where": "step=last",
@@ -1486,7 +1486,7 @@ def demo(
     return results, report(out, figures=False, progress=progress)
 
 
-_DEMO_STEPS = "step=0,64,128,256,last"
+_DEMO_STEPS = "step=0,160,208,256,last"
 _DEMO_WORKERS = 4  # each takes half a gigabyte for torch; the demo has work for no more
 
 

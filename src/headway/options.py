@@ -558,7 +558,7 @@ INTERVENE = Command(
             "Use three clusters in each layer, and prompts of your own.",
         ),
         (
-            'intervene nano --where "size=75k" --heads "role=induction at last" --controls 20 --texts 4 --out runs/nano',
+            'intervene nano --where "size=50k" --heads "role=induction at last" --controls 20 --texts 4 --out runs/nano',
             "Follow the final induction heads back through training: what is lost without them?",
         ),
         (
@@ -625,7 +625,7 @@ RELATE = Command(
     (
         ("relate nano --relations composition --out runs/nano", "Composition of all pairs of heads, at every step."),
         (
-            'relate nano --where "size=75k" --from "role=previous-token at last" --to "role=induction at last" --out runs/nano',
+            'relate nano --where "size=50k" --from "role=previous-token at last" --to "role=induction at last" --out runs/nano',
             "Paths between the final heads, followed back through training.",
         ),
     ),
@@ -941,12 +941,12 @@ N_SEEDS = Option[int | None](
     "seeds", None, "How many seeds: 1, 2 and so on; the recipe's if not given.", Takes.NUMBER, "seeds", at_least=1
 )
 SIZES = Option[tuple[str, ...]](
-    "sizes", (), "The sizes of the recipe to train, such as 75k; all of them if not given.", Takes.WORDS
+    "sizes", (), "The sizes of the recipe to train, such as 50k; all of them if not given.", Takes.WORDS
 )
 START = Option[str | None](
     "start",
     None,
-    "The checkpoint that all runs start from, such as labs/mine/nano-75k-seed1@128.",
+    "The checkpoint that all runs start from, such as labs/mine/nano-50k-seed1@128.",
     unit="run@step",
     flag="--from",
 )
@@ -960,11 +960,11 @@ NANO_TRAIN = Command(
     (
         ("nano train", "Train the quick suite into the cache, in about four minutes of one core."),
         (
-            'nano train --vary "repeated=0.5,0.7,0.9" --seeds 6 --sizes 75k --out labs/repeats',
+            'nano train --vary "repeated=0.5,0.7,0.9" --seeds 6 --sizes 50k --out labs/repeats',
             "A laboratory: 18 runs that differ in the share of repeated passages, and in their seeds.",
         ),
         (
-            'nano train --from labs/repeats/nano-75k-repeated0.9-seed1@128 --vary "withheld=none,128-224" --out labs/fork',
+            'nano train --from labs/repeats/nano-50k-repeated0.9-seed1@128 --vary "withheld=none,128-224" --out labs/fork',
             "Start from a checkpoint, with and without repeated passages in the steps after it.",
         ),
         ("nano train --preset standard --out suites/nano --workers 2", "Train the large suite into a folder."),
@@ -973,7 +973,7 @@ NANO_TRAIN = Command(
 NANO_RUN = Option[str](
     "run",
     REQUIRED,
-    "The folder of a run in its suite, such as labs/repeats/nano-75k-seed1.",
+    "The folder of a run in its suite, such as labs/repeats/nano-50k-seed1.",
     unit="run",
     positional=True,
 )
@@ -988,7 +988,7 @@ NANO_DATA = Command(
     (NANO_RUN, READ_STEPS, SHOWN, DATA_OUT),
     (
         (
-            "nano data labs/repeats/nano-75k-repeated0.9-seed1 --steps 200..300 --out data.csv",
+            "nano data labs/repeats/nano-50k-repeated0.9-seed1 --steps 200..300 --out data.csv",
             "Draw the batches of these steps again, and describe them.",
         ),
     ),

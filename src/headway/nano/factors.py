@@ -169,6 +169,10 @@ FACTORS: dict[str, Factor] = {
         "heads of a layer, at the same width", "a number from 1 to 64, such as 8", 1, 64,
         _of_each_size(lambda size, n: replace(size, n_heads=n)),
     ),
+    "mlp": _whole(
+        "width of the MLP", "a number from 1 to 65536, such as 128", 1, 65536,
+        _of_each_size(lambda size, n: replace(size, mlp_size=n)),
+    ),
     "positions": Factor(
         "how models tell positions apart",
         "rotary or none",

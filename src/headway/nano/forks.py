@@ -49,7 +49,7 @@ def forked(start: str) -> tuple[Recipe, bytes]:
 
     path, at, step_text = start.rpartition("@")
     if not at or not step_text.isdigit():
-        raise UsageError(f"--from takes a run and a step, such as labs/repeats/nano-75k-seed1@128, not {start!r}")
+        raise UsageError(f"--from takes a run and a step, such as labs/repeats/nano-50k-seed1@128, not {start!r}")
     folder, planned = run_of(path)
     step, recipe = int(step_text), planned.recipe
     name = Path(path).name

@@ -31,7 +31,7 @@ class PlannedRun(NamedTuple):
 
 
 def planned_runs(recipe: Recipe) -> dict[str, PlannedRun]:
-    """Each run by its name, such as nano-75k-seed1 or nano-75k-repeated0.5-seed1; the costliest first.
+    """Each run by its name, such as nano-50k-seed1 or nano-50k-repeated0.5-seed1; the costliest first.
 
     Raises:
         UsageError: levels of the factors do not go together.

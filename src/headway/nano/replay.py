@@ -82,7 +82,7 @@ def replayed(run: str | os.PathLike[str], last: int | None = None) -> Iterator[t
     A fork gives those from its first step on.
 
     Args:
-        run: the run's folder in its suite, such as labs/repeats/nano-75k-repeated0.5-seed1.
+        run: the run's folder in its suite, such as labs/repeats/nano-50k-repeated0.5-seed1.
 
     Raises:
         UsageError: there is no nano suite, or it was made with another text.

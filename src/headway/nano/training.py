@@ -123,8 +123,8 @@ def _clipped(gradient: Tensor, largest: float) -> Tensor:
 def _rate(recipe: Recipe, step: int) -> float:
     """The learning rate of the step after `step`, as a share of the highest."""
     left = 1 - step / recipe.steps[-1]
-    # A rate that falls from the beginning delays the roles: three layers then need more than 450 steps.
-    return min(1.0, (step + 1) / recipe.warmup) * min(1.0, max(0.1, 2 * left))
+    # A rate that falls before the roles have arisen delays them: if from half of the steps, beyond the last.
+    return min(1.0, (step + 1) / recipe.warmup) * min(1.0, max(0.1, 4 * left))
 
 
 def _save(stack: Stack, recipe: Recipe, size: Size, tokenizer: Tokenizer, folders: list[Path]) -> None:
