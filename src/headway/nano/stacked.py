@@ -137,38 +137,62 @@ class Stack:
         x = functional.embedding((ids + first_rows).view(n_runs, -1), given[_EMBEDDING].flatten(0, 1))
         for number in range(self._size.n_layers):
             layer = _LAYER.format(number)
-            mixed = _normed_linear(x, given, f"{layer}input_layernorm.", f"{layer}attention.query_key_value.")
+            fused = self._fused(given, f"{layer}attention.query_key_value.")
+            mixed = _normed_linear(x, given, f"{layer}input_layernorm.", *fused)
             mixed = self._attend(mixed.view(n_runs * n_texts, length, -1)).reshape(n_runs, n_texts * length, -1)
             x = x + _apply(mixed, given, f"{layer}attention.dense.")
-            hidden = _normed_linear(x, given, f"{layer}post_attention_layernorm.", f"{layer}mlp.dense_h_to_4h.")
+            up = f"{layer}mlp.dense_h_to_4h."
+            hidden = _normed_linear(
+                x, given, f"{layer}post_attention_layernorm.", given[f"{up}weight"], given[f"{up}bias"]
+            )
             x = x + _apply(functional.relu(hidden), given, f"{layer}mlp.dense_4h_to_h.")
-        return _normed_linear(x, given, _LAST_NORM, _UNEMBEDDING).view(n_runs, n_texts, length, -1)
+        return _normed_linear(x, given, _LAST_NORM, given[_UNEMBEDDING]).view(n_runs, n_texts, length, -1)
 
     def _by_name(self) -> dict[str, Tensor]:
         parts = self.weights.split(self._lengths, dim=1)
         return {name: part.view(-1, *shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
-    def _attend(self, mixed: Tensor) -> Tensor:
-        """Causal attention of all heads. `mixed`: (texts, T, heads x (query, key, value)), as GPT-NeoX fuses them."""
-        heads = mixed.view(*mixed.shape[:2], self._size.n_heads, -1).transpose(1, 2)
-        query, key, value = heads.chunk(3, dim=-1)
-        mixed = functional.scaled_dot_product_attention(self._rotate(query), self._rotate(key), value, is_causal=True)
-        return mixed.transpose(1, 2)
+    def _fused(self, given: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+        """The map to queries, keys and values, its outputs in the order (query, key, value) x heads x dimensions.
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        """Turn the first dimensions of queries or keys by their position."""
-        cosine, sine = (table[: x.shape[-2]] for table in self._rotation)
-        n = cosine.shape[-1]
-        first, second, rest = x.split([n, n, x.shape[-1] - 2 * n], dim=-1)
-        return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)
+        GPT-NeoX has heads x (query, key, value) x dimensions. In queries and keys, the two dimensions that are rotated
+        together are neighbours here: scores are sums over dimensions, in whatever order.
+        """
+        return given[f"{name}weight"][:, self._order], given[f"{name}bias"][:, self._order]
+
+    def _attend(self, mixed: Tensor) -> Tensor:
+        """Causal attention of all heads. `mixed`: (texts, T, outputs of `_fused`)."""
+        n_texts, length, _ = mixed.shape
+        pairs = torch.view_as_complex(mixed.view(n_texts, length, 3, self._size.n_heads, -1, 2))
+        turned = torch.view_as_real(pairs * self._rotation[:length]).flatten(-2)
+        query, key, value = (part.transpose(1, 2) for part in turned.unbind(2))
+        return functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
 
     @cached_property
-    def _rotation(self) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles: (context length, half of the dimensions that are rotary)."""
+    def _frequencies(self) -> Tensor:
+        """Radians that each pair of rotary dimensions turns by from position to position."""
         n = int(self._size.hidden_size // self._size.n_heads * self._recipe.rotary)
-        frequencies = ROTARY_BASE ** -(torch.arange(0, n, 2, dtype=torch.float64) / n)
-        angles = torch.outer(torch.arange(self._recipe.context_length, dtype=torch.float64), frequencies)
-        return angles.cos().to(self.weights), angles.sin().to(self.weights)
+        return ROTARY_BASE ** -(torch.arange(0, n, 2, dtype=torch.float64) / n)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """For each output of `_fused`, its place in GPT-NeoX's order."""
+        width, n = self._size.hidden_size // self._size.n_heads, len(self._frequencies)
+        plain = torch.arange(width)
+        # GPT-NeoX rotates dimension i together with dimension n + i.
+        paired = torch.cat([plain[: 2 * n].view(2, n).T.flatten(), plain[2 * n :]])
+        parts = [[paired, width + paired, 2 * width + plain] for _ in range(self._size.n_heads)]
+        places = [3 * width * head + part for of in zip(*parts, strict=True) for head, part in enumerate(of)]
+        return torch.cat(places).to(self.weights.device)
+
+    @cached_property
+    def _rotation(self) -> Tensor:
+        """The factor e^(i angle) of each pair of dimensions: (context length, 3, 1, pairs). It is 1 where none rotate."""
+        pairs = self._size.hidden_size // self._size.n_heads // 2
+        positions = torch.arange(self._recipe.context_length, dtype=torch.float64)
+        angles = torch.zeros(len(positions), 3, 1, pairs, dtype=torch.float64)
+        angles[:, :2, 0, : len(self._frequencies)] = torch.outer(positions, self._frequencies).unsqueeze(1)
+        return torch.polar(torch.ones_like(angles), angles).to(self.weights.device, torch.complex64)
 
 
 def _apply(x: Tensor, given: Mapping[str, Tensor], name: str) -> Tensor:
@@ -176,15 +200,14 @@ def _apply(x: Tensor, given: Mapping[str, Tensor], name: str) -> Tensor:
     return torch.baddbmm(given[f"{name}bias"].unsqueeze(1), x, given[f"{name}weight"].mT)
 
 
-def _normed_linear(x: Tensor, given: Mapping[str, Tensor], norm: str, name: str) -> Tensor:
+def _normed_linear(
+    x: Tensor, given: Mapping[str, Tensor], norm: str, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
     """A layer norm and the linear map after it.
 
     The norm's scale and shift are put into the map, W (n * s + b) = (W * s) n + W b: two passes over all tokens less.
     """
-    weight = given.get(name, given.get(f"{name}weight"))
-    assert weight is not None
     shift = torch.bmm(weight, given[f"{norm}bias"].unsqueeze(-1)).mT
-    bias = given.get(f"{name}bias")
     shift = shift if bias is None else shift + bias.unsqueeze(1)
     normed = functional.layer_norm(x, x.shape[-1:], eps=EPSILON)
     return torch.baddbmm(shift, normed, (weight * given[f"{norm}weight"].unsqueeze(1)).mT)
