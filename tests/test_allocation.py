@@ -1,4 +1,4 @@
-"""Freed memory is kept, so that the system need not clear its pages again."""
+"""Freed memory is kept, so that the system need not clear its pages again; a process that ends does not search it."""
 
 import ctypes
 import os
@@ -43,3 +43,29 @@ def test_arrays_come_from_memory_that_was_freed():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_a_user_who_has_set_it_is_not_overruled():
     assert page_faults("keep", MALLOC_TRIM_THRESHOLD_="131072") > 10 * 8192
+
+
+ENDING = """
+import atexit, gc, sys
+from headway.allocation import end_quickly
+if "quickly" in sys.argv:
+    end_quickly()
+atexit.register(print, "done at exit")
+gc.disable()  # so that the cycle is there until the end
+
+class Watched:
+    def __del__(self):
+        print("searched for cycles")
+
+watched = Watched()
+watched.itself = watched
+"""
+
+
+def test_a_process_that_ends_quickly_does_not_search_for_cycles():
+    def says(*arguments):
+        command = [sys.executable, "-c", ENDING + "del watched\n", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert says() == ["done at exit", "searched for cycles"]
+    assert says("quickly") == ["done at exit"]

@@ -506,6 +506,9 @@ def test_choices_are_those_of_the_modules_that_use_them():
     assert options.PRESET.choices == tuple(PRESETS)
     for device in options.DEVICE.choices[:2]:
         assert models.choose_device(device)
+    for unknown in ("gpu", "auto:1", "cpu:x"):
+        with pytest.raises(UsageError, match="unknown device"):
+            models.choose_device(unknown)
 
 
 EXAMPLES = [pytest.param(command, words, id=words) for command in COMMANDS for words, _ in command.examples]

@@ -1470,7 +1470,7 @@ def demo(
         of_clusters: dict[str, Any] = {"where": "seed=1 step=last", "n_texts": 8, "controls": 20}
         of_heads: dict[str, Any] = {
             "where": "step=last",
-            "heads": "role=induction at last",
+            "heads": "top 1 by induction",
             "n_texts": 4,
             "controls": 20,
         }

@@ -18,13 +18,16 @@ def choose_device(device: str) -> str:
     Raises:
         UsageError: the name is unknown, or this machine has no such GPU.
     """
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "auto") or (number and not number.isdigit()) or device.startswith("auto:"):
+        raise UsageError(f"unknown device {device!r}: use cpu, cuda, cuda:NUMBER or auto")
+    if kind == "cpu":
+        return device  # torch takes two seconds to import
+
     import torch
 
-    if device == "auto":
+    if kind == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UsageError(f"unknown device {device!r}: use cpu, cuda, cuda:NUMBER or auto")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if int(number or 0) >= torch.cuda.device_count():
         raise UsageError(f"device {device!r} is not there: torch sees {torch.cuda.device_count()} GPUs")
     return device

@@ -328,6 +328,8 @@ def test_a_kept_worker_is_asked(tmp_path):
     with sweep.Processes(2) as workers:
         pids = [worker.process.pid for worker in workers._kept.values()]
         assert sweep.ask(workers, os.getpid) == pids[0]
+        # It has imported what takes seconds before there is work.
+        assert sweep.ask(workers, partial(eval, "'transformers.modeling_utils' in __import__('sys').modules"))
         with pytest.raises(UsageError, match="unknown dtype 'int8'"):
             sweep.ask(workers, partial(require_dtype, "int8"))
         with pytest.raises(RuntimeError, match="ZeroDivisionError"):

@@ -40,6 +40,23 @@ def start_path(folder: Path) -> Path:
     return folder / "start.safetensors"
 
 
+def is_prepared(folder: Path, recipe: Recipe) -> bool:
+    """Whether `folder` says that it holds the suite of this recipe, and has all files but the runs.
+
+    Raises:
+        UsageError: it holds a suite of another recipe.
+    """
+    found = _description(folder)
+    if found is None:
+        return False
+    differing = [name for name, value in recipe.described().items() if found.get(name) != value]
+    if differing:
+        raise UsageError(
+            f"{folder} holds a nano suite made otherwise ({', '.join(differing)} differ): give another folder"
+        )
+    return True
+
+
 def prepare(folder: Path, recipe: Recipe, start: bytes | None = None) -> None:
     """Describe in `folder` which suite it will hold, unless it is described already.
 
@@ -50,13 +67,7 @@ def prepare(folder: Path, recipe: Recipe, start: bytes | None = None) -> None:
         UsageError: it holds something else, or levels of the recipe's factors do not go together.
     """
     vocabularies = {cell.vocab_size for _, cell in cells(recipe)} - {recipe.vocab_size}
-    found = _description(folder)
-    if found is not None:
-        differing = [name for name, value in recipe.described().items() if found.get(name) != value]
-        if differing:
-            raise UsageError(
-                f"{folder} holds a nano suite made otherwise ({', '.join(differing)} differ): give another folder"
-            )
+    if is_prepared(folder, recipe):
         return
     if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise UsageError(f"{folder} holds other files: give a folder that is empty or not there yet")

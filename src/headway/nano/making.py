@@ -18,7 +18,7 @@ from headway.devices import choose_device, cores
 from headway.errors import HeadwayError, StorageError
 from headway.nano.forks import forked
 from headway.nano.laboratory import announced, cost, laboratory, planned_runs
-from headway.nano.location import cache_folder, missing_runs, prepare
+from headway.nano.location import cache_folder, is_prepared, missing_runs, prepare
 from headway.nano.recipe import Recipe, preset
 from headway.progress import Progress, Silent
 from headway.store.directory import require_folder
@@ -26,8 +26,9 @@ from headway.text import count, listed
 
 # Each worker loads PyTorch, which takes half a gigabyte.
 MOST_WORKERS = 16
-# On a CPU, arithmetic takes most of a step, and more runs save nothing. A GPU has room for all runs of a size.
-MOST_TOGETHER = {"cpu": 3, "cuda": 64}
+# On a CPU, arithmetic takes most of a step: runs together save nothing, and apart they keep all workers busy to the end.
+# A GPU has room for all runs of a size.
+MOST_TOGETHER = {"cpu": 1, "cuda": 64}
 _WORKER_SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -70,8 +71,8 @@ def train(
     """Trains what is missing of a nano suite, and says where it lies: a folder suite, RUN/stepN/.
 
     A run is there whole or not at all, so that training that was stopped goes on with the runs that are missing. Two
-    trainings of one suite wait for each other. Each worker trains up to three runs of a size together, on one
-    thread; on a GPU, up to 64.
+    trainings of one suite wait for each other. Each worker trains one run after another, on one thread; on a GPU, up to
+    64 runs of a size together.
 
     A laboratory, whose runs differ in the factors of `vary`, has a run for each combination of levels, sizes and seeds.
     A fork takes its recipe from the run that it starts from, so that `recipe` then counts for nothing. Its data are those
@@ -122,13 +123,15 @@ def _complete(
     from filelock import FileLock
 
     device = choose_device(device)
+    wanted = planned_runs(recipe) if wanted is None else wanted
     try:
+        if is_prepared(place, recipe) and not set(wanted) & set(missing_runs(place, recipe)):
+            return place  # without waiting for another process, which may train other runs for hours
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
             prepare(place, recipe, start)
             for left_behind in place.glob(".nano-*"):
                 shutil.rmtree(left_behind, ignore_errors=True)
-            wanted = planned_runs(recipe) if wanted is None else wanted
             runs = [run for run in missing_runs(place, recipe) if run in wanted]
             if runs:
                 workers = workers or min(cores(), MOST_WORKERS)

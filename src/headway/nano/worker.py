@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from headway.allocation import keep_freed_memory
+from headway.allocation import end_quickly, keep_freed_memory
 from headway.nano.laboratory import planned_runs
 from headway.nano.location import read_recipe, start_path, tokenizer_path
 from headway.nano.recipe import Recipe
@@ -23,6 +23,7 @@ from headway.store.files import AXES_FILE, to_json
 
 def main(folder: Path, device: str, keep_optimizer: bool = False) -> None:
     keep_freed_memory()
+    end_quickly()
     recipe = read_recipe(folder)
     for line in sys.stdin:
         make_runs(recipe, line.split(), folder, device, keep_optimizer)

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from headway.allocation import end_quickly
 from headway.devices import cores
 from headway.errors import HeadwayError
 from headway.suites import Checkpoint
@@ -32,6 +33,7 @@ from headway.sweep.job import Outcome, Work
 T = TypeVar("T")
 
 AT_ONCE = 2  # checkpoints that a worker holds: one is computed, one is read or written
+_HEAVY = ("torch", "transformers.modeling_utils")  # what takes seconds to import, and every sweep needs
 ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 
@@ -222,8 +224,10 @@ def _serve(connection: Connection, environment: dict[str, str], ahead: bool) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
     os.environ.update(environment)
     threadpool_limits(int(environment["OMP_NUM_THREADS"]), user_api="blas")  # NumPy has read the environment before
+    end_quickly()
     if ahead:
-        import_module("headway.models.opened")
+        for module in _HEAVY:
+            import_module(module)
     sending = threading.Lock()
 
     def do(call: Callable[[], Any]) -> None:
