@@ -925,7 +925,7 @@ TRAINING_DEVICE = Option(
 RUNS_AT_ONCE = Option[int | None](
     "workers",
     None,
-    "How many processes train runs, several at once each; if not given, one for each core, on a GPU too.",
+    "How many processes train runs; if not given, one for each core, or for each run of up to twice as many.",
     Takes.NUMBER,
     "processes",
     at_least=1,
@@ -958,7 +958,7 @@ NANO_TRAIN = Command(
     "Train the nano suite; runs that are there already are kept.",
     (PRESET, SUITE_FOLDER, VARY, N_SEEDS, SIZES, START, KEEP_OPTIMIZER, TRAINING_DEVICE, RUNS_AT_ONCE),
     (
-        ("nano train", "Train the quick suite into the cache, in about four minutes of one core."),
+        ("nano train", "Train the quick suite into the cache, in about two minutes of two cores."),
         (
             'nano train --vary "repeated=0.5,0.7,0.9" --seeds 6 --sizes 50k --out labs/repeats',
             "A laboratory: 18 runs that differ in the share of repeated passages, and in their seeds.",

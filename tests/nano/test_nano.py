@@ -232,6 +232,12 @@ def test_roles_and_ability_arise_in_order(tmp_path):
     assert_in_order(story(folder, tmp_path / "runs"))
 
 
+@pytest.mark.parametrize(("runs", "processes"), [(1, 1), (3, 3), (4, 2), (18, 2)])
+def test_no_core_is_idle_while_the_last_run_is_trained(runs, processes, monkeypatch):
+    monkeypatch.setattr(making, "cores", lambda: 2)
+    assert making.processes(runs) == processes
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny, tmp_path):
     """Bit for bit, though the suite was trained in another process, and whatever PyTorch drew before."""
     import torch

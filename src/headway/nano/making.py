@@ -134,7 +134,7 @@ def _complete(
                 shutil.rmtree(left_behind, ignore_errors=True)
             runs = [run for run in missing_runs(place, recipe) if run in wanted]
             if runs:
-                workers = workers or min(cores(), MOST_WORKERS)
+                workers = workers or processes(len(runs))
                 if recipe.vary:
                     progress.say(announced(recipe, runs, workers))
                 per_run = recipe.steps[-1] - recipe.first_step
@@ -147,6 +147,15 @@ def _complete(
             "to another folder"
         ) from error
     return place
+
+
+def processes(n_runs: int) -> int:
+    """How many processes train so many runs: one for each core, or for each run if a second round would leave cores idle.
+
+    Processes that share cores take longer, but all of them end at once.
+    """
+    most = min(cores(), MOST_WORKERS)
+    return n_runs if n_runs < 2 * most else most
 
 
 def _train(
