@@ -175,7 +175,7 @@ PRESETS = {
     "standard": Recipe(
         sizes=(*_SMALL, Size(6, 6, 96, 48)),
         seeds=tuple(range(1, 10)),
-        steps=(*_EARLY, 512, 768, 1024, 1536, 2000),
+        steps=(*_EARLY, 352, 384, 512, 1024, 2000),
     ),
 }
 
