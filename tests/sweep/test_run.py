@@ -342,6 +342,13 @@ def test_a_kept_worker_is_asked(tmp_path):
         assert sweep.ask(executor, os.getpid) == os.getpid()
 
 
+def test_nobody_waits_for_workers_that_hold_nothing():
+    """They import torch and transformers for seconds, which is not waited for."""
+    with sweep.Processes(2) as workers:
+        processes = [worker.process for worker in workers._kept.values()]
+    assert [process.exitcode for process in processes] == [-signal.SIGTERM] * 2
+
+
 def test_kept_workers_do_one_sweep_after_another(tmp_path):
     """And a worker that dies is replaced also in a later one."""
     with sweep.Processes(2) as workers:

@@ -137,6 +137,8 @@ class Processes:
 def _dismiss(crew: Mapping[int, _Worker]) -> None:
     for worker in crew.values():
         worker.connection.close()  # tell all of them before waiting for the first
+        if not worker.holds:
+            worker.process.terminate()  # it writes nothing any more; it may be importing torch ahead, for seconds
     for worker in crew.values():
         worker.stop()
 
