@@ -925,7 +925,7 @@ TRAINING_DEVICE = Option(
 RUNS_AT_ONCE = Option[int | None](
     "workers",
     None,
-    "How many processes train runs; if not given, one for each core, or for each run if those are fewer than twice as many.",
+    "How many processes train runs; if not given, one for each core, or up to twice as many if each run can have one.",
     Takes.NUMBER,
     "processes",
     at_least=1,
