@@ -151,6 +151,14 @@ def test_sizes_and_seeds_are_chosen():
     assert said.startswith("12 runs (2 levels of repeated x 1 size x 6 seeds). Training takes about")
 
 
+def test_processes_that_share_cores_are_not_promised_to_be_faster(monkeypatch):
+    monkeypatch.setattr(laboratory, "cores", lambda: 2)
+    grid = laboratory.laboratory(nano.PRESETS["standard"], ("repeated=0,0.5",))
+    said = [laboratory.announced(grid, list(nano.planned_runs(grid)), workers) for workers in (1, 2, 3)]
+    one, two, three = (float(re.search(r"about ([0-9.]+) (?:hours|minutes)", sentence)[1]) for sentence in said)
+    assert one > two == three
+
+
 def test_a_recipe_without_factors_is_described_as_before_there_were_any():
     """So that suites in the cache are found, and not trained again."""
     described = nano.PRESETS["quick"].described()["recipe"]

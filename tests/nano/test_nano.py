@@ -232,10 +232,18 @@ def test_roles_and_ability_arise_in_order(tmp_path):
     assert_in_order(story(folder, tmp_path / "runs"))
 
 
-@pytest.mark.parametrize(("runs", "processes"), [(1, 1), (3, 3), (4, 2), (18, 2)])
-def test_no_core_is_idle_while_the_last_run_is_trained(runs, processes, monkeypatch):
-    monkeypatch.setattr(making, "cores", lambda: 2)
+@pytest.mark.parametrize(
+    ("cores", "runs", "processes"), [(2, 1, 1), (2, 3, 3), (2, 4, 2), (2, 18, 2), (64, 16, 16), (64, 20, 16)]
+)
+def test_no_core_is_idle_while_the_last_run_is_trained(cores, runs, processes, monkeypatch):
+    monkeypatch.setattr(making, "cores", lambda: cores)
     assert making.processes(runs) == processes
+
+
+def test_a_suite_that_is_there_is_found_while_another_process_trains(tiny, monkeypatch):
+    """That process holds the lock, for hours if it trains other runs."""
+    monkeypatch.setattr("filelock.FileLock", None)
+    assert nano.train(TINY, tiny[0]) == tiny[0]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(tiny, tmp_path):

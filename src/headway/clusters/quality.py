@@ -19,9 +19,8 @@ def silhouette(squared_distances: Floats, labels: Ints) -> Floats:
     n_heads = labels.shape[1]
     member = (labels[:, None] == np.arange(int(labels.max()) + 1)[:, None]).astype(np.float64)  # (B, k, H)
     size = member @ np.ones(n_heads)  # (B, k)
-    to_each = member @ np.sqrt(
-        squared_distances
-    )  # (B, k, H) sums, then means, of distances to the heads of each cluster
+    # (B, k, H) the sums, then the means, of distances to the heads of each cluster.
+    to_each = member @ np.sqrt(squared_distances)
     own, own_size = labels[:, None], np.take_along_axis(size, labels, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         to_own = np.take_along_axis(to_each, own, axis=1)[:, 0] / (own_size - 1)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from itertools import product
 from typing import NamedTuple
 
+from headway.devices import cores
 from headway.errors import SelectionError, UsageError
 from headway.nano.factors import FACTORS, parse_vary
 from headway.nano.recipe import Recipe, Size
@@ -69,7 +70,7 @@ def _name(run: PlannedRun) -> str:
     return f"nano-{run.size.name(run.recipe.vocab_size)}{levels.replace('_', '')}-seed{run.seed}"
 
 
-# Multiplications and additions a second of one core, in training three small runs together. Measured with the preset
+# Multiplications and additions a second of one core, in training small runs. Measured with the preset
 # `quick` on a 2.5 GHz server core in 2026: it says whether to expect minutes or hours.
 _PER_SECOND = 1.6e10
 
@@ -114,7 +115,7 @@ def _require_windows(recipe: Recipe) -> None:
 def announced(recipe: Recipe, runs: Sequence[str], workers: int) -> str:
     """How many runs will be trained, and about how long that takes."""
     planned = planned_runs(recipe)
-    seconds = sum(cost(planned[run]) for run in runs) / min(workers, len(runs))
+    seconds = sum(cost(planned[run]) for run in runs) / min(workers, len(runs), cores())
     minutes = max(1, math.ceil(seconds / 60))
     duration = f"{count(minutes, 'minute')}" if minutes < 90 else f"{minutes / 60:.1f} hours"
     grid = " x ".join(

@@ -155,7 +155,7 @@ def processes(n_runs: int) -> int:
     Processes that share cores take longer, but all of them end at once.
     """
     most = min(cores(), MOST_WORKERS)
-    return n_runs if n_runs < 2 * most else most
+    return n_runs if n_runs < 2 * most and n_runs <= MOST_WORKERS else most
 
 
 def _train(
