@@ -31,6 +31,7 @@ FLOORS = [
     ["store"],
     ["stats"],
     ["options"],
+    ["workers"],
     ["allocation", "devices"],
     ["tables", "progress", "errors", "text"],
     ["known_abilities", "known_scores"],

@@ -76,11 +76,13 @@ NOT_IN_PYTHON = {
         for name in ("workers", "ray", "ray_address", "ray_cpus", "ray_gpus")
         if (command, name) != ("cluster", "ray_gpus")  # which no command has: weights are clustered on CPUs
     },
+    ("analyze", "workers"): _SPREAD,
     ("scorecard", "json"): "Python returns the result",
     ("nano train", "preset"): "Python calls it `recipe`, because it takes a recipe of one's own, too",
 }
 NOT_ON_THE_COMMAND_LINE = {
     **dict.fromkeys(((command, "executor") for command in JOBS), "the command makes it from --workers and --ray"),
+    ("analyze", "executor"): "the command makes it from --workers",
     **dict.fromkeys(
         (
             (command, "progress")
@@ -216,6 +218,8 @@ def test_the_command_and_the_python_function_have_equal_defaults(command):
     given = clicked(command.name).make_context(command.name, words).params
     called = cli._arguments(command, {name: value for name, value in given.items() if name != "help"})
     for name, parameter in parameters(command).items():
+        if (command.name, name) == ("analyze", "executor"):
+            continue  # see test_processes_share_the_studies: a script of the user's may not start processes unasked
         if (command.name, name) in NOT_ON_THE_COMMAND_LINE:
             assert called.get(name) is None
         elif parameter.default is inspect.Parameter.empty:
@@ -339,7 +343,11 @@ def test_every_option_of_the_command_reaches_the_python_function(command, monkey
     real = FUNCTIONS[command.name]
     package = {"nano train": "nano", "nano data": "nano"}.get(command.name, "api")
     monkeypatch.setattr(f"headway.{package}.{real.__name__}", function)
-    own = [option for option in command.options if option not in (*options.SPREAD, options.CARD_JSON)]
+    own = [
+        option
+        for option in command.options
+        if option not in (*options.SPREAD, options.STUDY_WORKERS, options.CARD_JSON)
+    ]
     given = {option.name: words_for(option) for option in own}
     with pytest.raises(Reached):
         APP(args=[*command.name.split(), *(word for words, _ in given.values() for word in words)])
@@ -370,6 +378,16 @@ def test_workers_and_ray_become_an_executor(name, words, made, monkeypatch):
     executor = got["executor"]
     settings = executor and {name: value for name, value in vars(executor).items() if not name.startswith("_")}
     assert (executor and (type(executor), settings)) == made
+
+
+@pytest.mark.parametrize(("words", "n"), [([], 5), (["--workers", "3"], 3), (["--workers", "1"], None)])
+def test_processes_share_the_studies(words, n, monkeypatch):
+    got = {}
+    monkeypatch.setattr("headway.devices.cores", lambda: 5)
+    monkeypatch.setattr("headway.api.analyze", lambda *_, **given: got.update(given) or {})
+    APP(args=["analyze", "out", *words], standalone_mode=False)
+    executor = got["executor"]
+    assert (executor and executor.n) == n
 
 
 def job_of(monkeypatch, call):

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from headway.store.suite_folders import SeveralSuites
     from headway.studies import Result
     from headway.studies.development.power import Power
+    from headway.studies.tasks import Task
     from headway.suites import Checkpoint, Suite
-    from headway.sweep import Executor, Status, Summary
+    from headway.sweep import Executor, Processes, Status, Summary
+
+_SHARED = 2**26  # bytes: the studies of larger tables are not shared, because each process holds them
 
 
 def open_suite(suite: str | PathLike[str]) -> Suite:
@@ -783,6 +786,7 @@ def analyze(
     bootstraps: int = options.BOOTSTRAPS.default,
     seed: int = options.RESAMPLING_SEED.default,
     force: bool = options.FORCE_STUDIES.default,
+    executor: Processes | None = options.EXECUTOR.default,
     progress: Progress | None = options.PROGRESS.default,
 ) -> Mapping[str, Result]:
     """Run the studies, and save what they find.
@@ -812,7 +816,7 @@ def analyze(
     _require_scores(_each(scores))
     given: dict[str, Any] = {
         "scores": _each(scores), "roles": _each(roles), "bootstraps": bootstraps, "seed": seed, "force": force,
-        "progress": progress or Silent(),
+        "executor": executor, "progress": progress or Silent(),
     }  # fmt: skip
     every = several.together(rundir)
     if every is None:
@@ -881,13 +885,12 @@ def _analyze(
     bootstraps: int,
     seed: int,
     force: bool,
+    executor: Processes | None,
     progress: Progress,
 ) -> dict[str, Result]:
     """Run the studies on the tables of one suite, or on those of several together."""
-    from dataclasses import replace
-
-    from headway.stats.threads import one_core
-    from headway.studies import OF_ROLES, OF_SCORES, READS, STUDIES, TABLES, applying, reuse, stacks
+    from headway.studies import READS, TABLES, applying
+    from headway.studies.tasks import tasks
 
     scores = scores or _studied(rundir)
     there = set(rundir.tables())
@@ -896,35 +899,37 @@ def _analyze(
         chosen.append("roles")
     if not chosen:
         rundir.read(next(iter(rundir.manifest().tables), "heads"))  # raises the error that says what to do
-    # Taken before the tables are read: a partition that is written meanwhile makes the result out of date.
     contents = {
         table: rundir.contents(table) for table in sorted(there & frozenset().union(*[TABLES[name] for name in chosen]))
     }
-    results = {}
-    for name in chosen:
-        sources = {table: contents[table] for table in sorted(TABLES[name] & there)}
-        subjects: list[dict[str, Any]] = [{}]
-        if name in OF_SCORES:
-            subjects = [{"score": score} for score in dict.fromkeys(scores)]
-        elif name in OF_ROLES:
-            subjects = [{"roles": tuple(roles)}]
-        for subject, part in [
-            (one, part) for one in subjects for part in stacks.each_stack(rundir, name, one.get("score"))
-        ]:
-            stack = stacks.stack_of(part)
-            given = {"bootstraps": bootstraps, "seed": seed, **subject}
-            read = READS[name](rundir) if name in READS else {}
-            made = reuse.making(given | ({"stack": stack} if stack else {}) | ({"read": read} if read else {}))
-            found = None if force else reuse.saved(rundir, name, sources, made)
-            if found is None:
-                with one_core():
-                    found = stacks.of_stack_alone(STUDIES[name](part, progress=progress, **given), stack)
-                found = replace(found, sources=sources, made=made)
-                found.save(rundir)
-            else:
-                progress.say(f"{found.key} is reused: its tables and options are the same. --force computes it again")
-            results[found.key] = found
+    given: dict[str, Any] = {"scores": scores, "roles": roles, "bootstraps": bootstraps, "seed": seed}
+    results: dict[str, Result] = {}
+    # What reads the results of others begins when these are saved.
+    for names in ([name for name in chosen if name not in READS], [name for name in chosen if name in READS]):
+        asked = [task for name in names for task in tasks(name, rundir, contents, **given)]
+        sharing = executor if rundir.held() < _SHARED else None
+        results |= {result.key: result for result in _results(asked, force, sharing, progress)}
     return results
+
+
+def _results(tasks: Sequence[Task], force: bool, executor: Processes | None, progress: Progress) -> list[Result]:
+    """The results of the tasks in their order: saved ones unless `force`, and several processes share the others."""
+    results = [None if force else task.saved() for task in tasks]
+    for result in results:
+        if result is not None:
+            progress.say(f"{result.key} is reused: its tables and options are the same. --force computes it again")
+    left = [place for place, result in enumerate(results) if result is None]
+    if executor is None or len(left) < 2:
+        for place in left:
+            results[place] = tasks[place](progress)
+    else:
+        progress.start("studies", len(left))
+        made = executor.share(
+            [tasks[place] for place in left], lambda number: progress.advance(note=tasks[left[number]].study)
+        )
+        for place, result in zip(left, made, strict=True):
+            results[place] = result
+    return [result for result in results if result is not None]
 
 
 def _studied(rundir: RunDirectory) -> tuple[str, ...]:
@@ -1456,12 +1461,13 @@ def demo(
         "scores": (*options.SCORES.default, "induction"),
         "abilities": ("loss", "repeat"),
     }
-    to_analyze: dict[str, Any] = {"scores": ("prev_self_ratio", "induction"), "progress": progress}
+    studied = ("prev_self_ratio", "induction")
     with Processes(min(cores(), _DEMO_WORKERS)) as workers:
-        work: dict[str, Any] = {"out": out, "executor": workers, "progress": progress}
+        spread: dict[str, Any] = {"executor": workers, "progress": progress}
+        work = {"out": out, **spread}
         if "heads" not in RunDirectory(out).tables():
             _require_whole(measure("nano", where=f"size={sizes[0]}", **to_measure, **work))
-            analyze(out, **to_analyze)
+            analyze(out, scores=studied, **spread)
             first = report(out, figures=False, progress=progress)
             progress.say(f"a first report, of the smallest of {count(len(sizes), 'size')}, can be opened now: {first}")
         _require_whole(measure("nano", **to_measure, **work))
@@ -1481,7 +1487,7 @@ def demo(
         _require_whole(relate("nano", relations=("paths",), where="step=last", n_texts=8, **to_induction, **work)[0])
         _require_whole(describe("nano", where="step=0,last", **work))
         _require_whole(patterns("nano", where=f"seed=1 {_DEMO_STEPS}", **work))
-    results = analyze(out, **to_analyze)
+        results = analyze(out, scores=studied, **spread)
     # Drawing each figure as SVG and PNG, too, takes twice as long as the report itself.
     return results, report(out, figures=False, progress=progress)
 

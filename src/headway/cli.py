@@ -26,7 +26,7 @@ from headway.text import count, listed
 
 if TYPE_CHECKING:
     from headway.studies import Result
-    from headway.sweep import Executor, Summary
+    from headway.sweep import Executor, Processes, Summary
 
 
 class YesNo(StrEnum):
@@ -211,11 +211,13 @@ def _arguments(declared: Command, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: A list does not parse, or `--out` is in memory.
     """
-    own = [option for option in declared.options if option not in options.SPREAD]
+    own = [option for option in declared.options if option not in (*options.SPREAD, options.STUDY_WORKERS)]
     arguments = {option.name: _value(option, given[option.name]) for option in own}
     spread = {option.name: given[option.name] for option in declared.options if option in options.SPREAD}
     if spread:
         arguments["executor"] = _executor(**spread, device=given.get("device", "cpu"))
+    if options.STUDY_WORKERS in declared.options:
+        arguments["executor"] = _sharing(given["workers"])
     if str(arguments.get("out")).startswith("memory://"):
         raise UsageError(
             f"--out {arguments['out']}: files in memory are lost when the command ends. Name a folder instead"
@@ -502,6 +504,15 @@ def _executor(
 
         return RayTasks(ray_address or None, cpus=ray_cpus, gpus=ray_gpus)
     return Processes(workers, gpus=_gpus() if device in ("auto", "cuda") else 0) if workers > 1 else None
+
+
+def _sharing(workers: int | None) -> Processes | None:
+    """Processes that share studies, one for each core if their number is not given; None for this process alone."""
+    from headway.devices import cores
+    from headway.sweep import Processes
+
+    n = workers or cores()
+    return Processes(n) if n > 1 else None
 
 
 def _gpus() -> int:

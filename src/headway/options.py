@@ -785,10 +785,18 @@ BOOTSTRAPS = Option(
 )
 RESAMPLING_SEED = replace(SEED, help="The seed of the resamples.")
 FORCE_STUDIES = replace(FORCE, help="Run studies again whose tables and options have not changed.")
+STUDY_WORKERS = Option[int | None](
+    "workers",
+    None,
+    "How many processes share the studies; one for each core if not given.",
+    Takes.NUMBER,
+    "processes",
+    at_least=1,
+)
 ANALYZE = Command(
     "analyze",
     "Run the studies, and save what they find.",
-    (DIRECTORY, STUDIES, STUDIED_SCORES, ROLES, BOOTSTRAPS, RESAMPLING_SEED, FORCE_STUDIES),
+    (DIRECTORY, STUDIES, STUDIED_SCORES, ROLES, BOOTSTRAPS, RESAMPLING_SEED, FORCE_STUDIES, STUDY_WORKERS),
     (
         ("analyze runs/mine", "Run every study that has a table."),
         (

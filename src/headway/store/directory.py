@@ -388,6 +388,10 @@ class RunDirectory:
         self._read[table] = (files, frame)
         return frame
 
+    def held(self) -> int:
+        """The bytes of the tables that were read, and are held in memory."""
+        return sum(int(frame.estimated_size()) for _, frame in self._read.values())
+
     def columns(self, table: str) -> list[str]:
         """The columns of a table, as its first partition has them; none if it has no partitions.
 

@@ -6,34 +6,24 @@ it reads the next or writes the previous one.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from functools import partial
-from importlib import import_module
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from threadpoolctl import threadpool_limits
-
-from headway.allocation import end_quickly
 from headway.devices import cores
-from headway.errors import HeadwayError
 from headway.suites import Checkpoint
 from headway.sweep.job import Outcome, Work
+from headway.workers import AT_ONCE, Worker, WorkerDied, dismiss
 
 T = TypeVar("T")
 
-AT_ONCE = 2  # checkpoints that a worker holds: one is computed, one is read or written
 _HEAVY = ("torch", "transformers.modeling_utils")  # what takes seconds to import, and every sweep needs
+_PATIENCE = 0.3  # seconds of work after which workers are hired for what is left: they need more than one to start
 ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 
@@ -74,14 +64,14 @@ class Processes:
 
     def __init__(self, n: int, gpus: int = 0) -> None:
         self.n, self.gpus = n, gpus
-        self._kept: dict[int, _Worker] | None = None  # within `with`
+        self._kept: dict[int, Worker] | None = None  # within `with`
 
     def __enter__(self) -> Processes:
-        self._kept = {i: self._hire(i, self.n, ahead=True) for i in range(self.n)}
+        self._kept = {i: self._hire(i, self.n, _HEAVY) for i in range(self.n)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        _dismiss(self._kept or {})
+        dismiss([*(self._kept or {}).values()])
         self._kept = None
 
     def run(self, work: Work, checkpoints: Sequence[Checkpoint]) -> Iterator[Outcome]:
@@ -101,9 +91,9 @@ class Processes:
                 for connection in wait_for_any(list(waiting)):
                     i = waiting[connection]  # type: ignore[index]
                     try:
-                        yield crew[i].take()
-                    except (EOFError, ConnectionError):
-                        lost = list(crew[i].holds)
+                        yield crew[i].take()[1]
+                    except WorkerDied:
+                        lost = list(crew[i].holds.values())
                         reason = crew[i].stop()
                         crew[i] = self._hire(i, n)
                         crew[i].begin(work)
@@ -117,136 +107,85 @@ class Processes:
         finally:
             if kept is not None:
                 kept |= {i: worker for i, worker in crew.items() if not worker.holds}
-            _dismiss({i: worker for i, worker in crew.items() if kept is None or worker.holds})
+            dismiss([worker for worker in crew.values() if kept is None or worker.holds])
 
     def ask(self, call: Callable[[], T]) -> T:
         """What `call` returns in a kept worker; in this process if there is none."""
-        with suppress(EOFError, ConnectionError):  # it has died: the next sweep replaces it
+        with suppress(WorkerDied):  # it has died: the next sweep replaces it
             if self._kept:
                 answer: T = next(iter(self._kept.values())).ask(call)
                 return answer
         return call()
 
-    def _hire(self, i: int, n: int, ahead: bool = False) -> _Worker:
-        environment = {"OMP_NUM_THREADS": str(max(1, cores() // n))}
-        if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = _gpu_names(self.gpus)[i % self.gpus]
-        return _Worker(environment, ahead)
+    def share(self, calls: Sequence[Callable[[], T]], tell: Callable[[int], None]) -> list[T]:
+        """What each call returns. This process does its share of them, as one of the `n`.
 
+        Workers that are not kept are hired once the work has taken a moment, because they need longer than that to start.
+        What a worker was at when it died is done here.
 
-def _dismiss(crew: Mapping[int, _Worker]) -> None:
-    for worker in crew.values():
-        worker.connection.close()  # tell all of them before waiting for the first
-        if not worker.holds:
-            worker.process.terminate()  # it writes nothing any more; it may be importing torch ahead, for seconds
-    for worker in crew.values():
-        worker.stop()
+        Args:
+            tell: called with the number of each call that has ended, by the thread that waited for it.
+
+        Raises:
+            Exception: The first that a call raised. Calls that were begun are finished before, and no others are begun.
+        """
+        left, over = deque(enumerate(calls)), threading.Event()
+        answers: dict[int, T] = {}
+        errors: dict[int, Exception] = {}
+
+        def work(ask: Callable[[Callable[[], T]], T]) -> None:
+            with suppress(IndexError):  # nothing is left
+                while True:
+                    number, call = left.popleft()
+                    try:
+                        answers[number] = ask(call)
+                        tell(number)
+                    except WorkerDied:
+                        left.append((number, call))
+                        return
+                    except Exception as error:
+                        errors[number] = error
+                        left.clear()
+
+        def work_elsewhere(i: int) -> None:
+            if self._kept is None and over.wait(_PATIENCE):
+                return
+            with self._lent(i) as worker:
+                work(worker.ask)
+
+        with ThreadPoolExecutor(self.n) as threads:
+            try:
+                for i in range(1, min(self.n, len(calls))):
+                    threads.submit(work_elsewhere, i)
+                work(lambda call: call())
+            except BaseException:
+                left.clear()
+                raise
+            finally:
+                over.set()
+        work(lambda call: call())  # what a worker was at when it died
+        if errors:
+            raise errors[min(errors)]
+        return [answers[number] for number in range(len(calls))]
+
+    @contextmanager
+    def _lent(self, i: int) -> Iterator[Worker]:
+        """Worker i, kept or hired for the block."""
+        worker = (self._kept or {}).pop(i, None) or self._hire(i, self.n)
+        try:
+            yield worker
+        finally:
+            if self._kept is not None and worker.process.is_alive():
+                self._kept[i] = worker
+            else:
+                dismiss([worker])
+
+    def _hire(self, i: int, n: int, ahead: Sequence[str] = ()) -> Worker:
+        environment = {"CUDA_VISIBLE_DEVICES": _gpu_names(self.gpus)[i % self.gpus]} if self.gpus else {}
+        return Worker(max(1, cores() // n), environment, ahead)
 
 
 def _gpu_names(n: int) -> list[str]:
     """The names of the first `n` GPUs that this process may use, as a scheduler set them in CUDA_VISIBLE_DEVICES."""
     allotted = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [name.strip() for name in allotted.split(",")][:n] if allotted else [str(i) for i in range(n)]
-
-
-class _Worker:
-    """A worker process, and the checkpoints that it holds."""
-
-    def __init__(self, environment: dict[str, str], ahead: bool) -> None:
-        spawn = multiprocessing.get_context("spawn")  # fork would copy torch's threads in an unknown state
-        self.connection, theirs = spawn.Pipe()
-        self.holds: dict[Checkpoint, None] = {}
-        self.process = spawn.Process(target=_serve, args=(theirs, environment, ahead), daemon=True)
-        with _deaf_to_ctrl_c():  # the worker inherits that, and so says nothing of a Ctrl-C while it starts
-            self.process.start()
-        theirs.close()  # so that the worker's death is seen as the end of the pipe
-
-    def begin(self, work: Work) -> None:
-        """What it does from now on. It holds no checkpoint."""
-        self._send(work)
-
-    def give(self, checkpoint: Checkpoint) -> None:
-        self.holds[checkpoint] = None
-        self._send(checkpoint)
-
-    def ask(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns or raises in the worker, which holds no checkpoint; EOFError if it has died."""
-        self.connection.send(call)
-        return self._received()
-
-    def _send(self, what: Work | Checkpoint) -> None:
-        with suppress(BrokenPipeError, ConnectionError):  # it has died: `take` finds out
-            self.connection.send(what)
-
-    def take(self) -> Outcome:
-        """The next outcome; EOFError if the worker has died, and what stops the whole sweep is raised here."""
-        answer: Outcome = self._received()
-        del self.holds[answer.checkpoint]
-        return answer
-
-    def _received(self) -> Any:
-        answer = self.connection.recv()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def stop(self) -> str:
-        """Lets it finish what it holds and go; says how it ended."""
-        self.connection.close()
-        self.process.join(timeout=60 if self.process.exitcode is None else None)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
-        code = self.process.exitcode
-        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """A Ctrl-C in the block is heard at its end."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # multiprocessing starts it beside the first process, and hears Ctrl-C after that
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(connection: Connection, environment: dict[str, str], ahead: bool) -> None:
-    """A worker process: does the work that comes through the pipe on the checkpoints that follow it, until it closes.
-
-    Whatever else comes is called.
-
-    Args:
-        ahead: whether it imports what reads models before there is work.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which closes the pipe
-    os.environ.update(environment)
-    threadpool_limits(int(environment["OMP_NUM_THREADS"]), user_api="blas")  # NumPy has read the environment before
-    end_quickly()
-    if ahead:
-        for module in _HEAVY:
-            import_module(module)
-    sending = threading.Lock()
-
-    def do(call: Callable[[], Any]) -> None:
-        answer: Any
-        try:
-            answer = call()
-        except HeadwayError as error:
-            answer = error
-        except Exception as error:  # any other may not survive the pipe
-            answer = RuntimeError("".join(traceback.format_exception(error)))
-        with sending, suppress(OSError):  # the parent has gone; the part is written all the same
-            connection.send(answer)
-
-    with ThreadPoolExecutor(AT_ONCE) as threads, suppress(EOFError, OSError):
-        while True:
-            received = connection.recv()
-            if isinstance(received, Work):
-                work = received
-            else:
-                threads.submit(do, partial(work, received) if isinstance(received, Checkpoint) else received)

@@ -1,0 +1,46 @@
+"""Studies that several processes share have the results that one process has."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import headway
+from headway import api
+from headway.store.directory import RunDirectory
+from headway.sweep import Processes
+from support_report import heads_frame
+from support_studies import write_heads
+
+
+@pytest.fixture
+def rundir(tmp_path):
+    rundir = RunDirectory(tmp_path / "runs")
+    with rundir.changing_manifest():
+        pass  # a run directory has a manifest
+    table = heads_frame(sizes=("1m", "5m")).with_columns(prev=pl.col("prev_self_ratio") / 3, first=pl.lit(0.1))
+    return write_heads(rundir, table)
+
+
+def saved(rundir: RunDirectory) -> dict[str, bytes]:
+    return {str(path.relative_to(rundir.analysis)): path.read_bytes() for path in Path(rundir.analysis).rglob("*.*")}
+
+
+def test_results_are_the_same_byte_for_byte(rundir):
+    asked = {"scores": ["prev_self_ratio", "prev"], "bootstraps": 20, "force": True}
+    alone = headway.analyze(rundir.path, **asked)
+    files = saved(rundir)
+    with Processes(2) as processes:
+        shared = headway.analyze(rundir.path, executor=processes, **asked)
+    assert list(shared) == list(alone)
+    assert len(alone) > 3
+    assert {key: (one.values, one.found, one.sources, one.made) for key, one in shared.items()} == {
+        key: (one.values, one.found, one.sources, one.made) for key, one in alone.items()
+    }
+    assert saved(rundir) == files
+
+
+def test_large_tables_stay_in_one_process(rundir, monkeypatch):
+    monkeypatch.setattr(api, "_SHARED", 1)
+    monkeypatch.setattr(Processes, "share", lambda *_: pytest.fail("the studies were shared"))
+    assert headway.analyze(rundir.path, bootstraps=0, executor=Processes(2))
