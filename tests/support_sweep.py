@@ -70,7 +70,7 @@ class Squares:
         if fault == "bug":
             raise ZeroDivisionError("a defect")
         if fault == "taken":
-            claim("heads", {"factor": 2}, [checkpoint.key], RunDirectory(self.marks), {}, force=True)
+            claim("heads", {"factor": 2}, [checkpoint.key], RunDirectory(self.marks), {}, force=True, computes=True)
         if fault == "dies always" or (fault == "dies once" and self.first_time(checkpoint)):
             os.kill(os.getpid(), signal.SIGKILL)
         value = self.factor * (10 * int(checkpoint.seed) + checkpoint.step) ** 2

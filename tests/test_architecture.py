@@ -107,6 +107,25 @@ def test_statistics_and_studies_know_nothing_of_torch():
     assert not loaded_by("import headway.stats, headway.studies") & {"torch", "transformers"}
 
 
+def test_jobs_know_nothing_of_torch_before_they_compute():
+    """The process that hands checkpoints to its workers would wait three seconds for it."""
+    jobs = (
+        "abilities.job, attention.job, attention.pattern_job, circuits.description_job, circuits.job, circuits.path_job, "
+        "clusters.job, interventions.ablations, interventions.head_choice, interventions.job, interventions.prompts, "
+        "interventions.selection, sweep"
+    )
+    named = ", ".join(f"headway.{job}" for job in jobs.split(", "))
+    assert not loaded_by(f"import {named}") & {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("package", ["attention", "interventions", "models"])
+def test_names_that_are_imported_on_use_are_there(package):
+    room = getattr(headway, package)
+    assert {getattr(room, name) is not None for name in room.__all__} == {True}
+    with pytest.raises(AttributeError):
+        getattr(room, "mesure")  # noqa: B009
+
+
 def test_exported_names_exist():
     for name in headway.__all__:
         assert callable(getattr(headway, name)), name

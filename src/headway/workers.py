@@ -14,6 +14,7 @@ from functools import partial
 from importlib import import_module
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -153,8 +154,11 @@ def _serve(connection: Connection, threads: int, environment: Mapping[str, str],
             answer = error
         except Exception as error:  # any other may not survive the pipe
             answer = RuntimeError("".join(traceback.format_exception(error)))
-        with sending, suppress(OSError):  # the parent has gone; what it wrote is there all the same
-            connection.send((number, answer))
+        with sending, suppress(OSError):  # the parent has gone; what was written is there all the same
+            try:
+                connection.send((number, answer))
+            except (AttributeError, PicklingError, TypeError) as error:  # the parent would wait for ever
+                connection.send((number, RuntimeError(f"an answer cannot be sent: {error}")))
 
     with ThreadPoolExecutor(AT_ONCE) as pool, suppress(EOFError, OSError):
         while True:

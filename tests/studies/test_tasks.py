@@ -26,7 +26,8 @@ def saved(rundir: RunDirectory) -> dict[str, bytes]:
     return {str(path.relative_to(rundir.analysis)): path.read_bytes() for path in Path(rundir.analysis).rglob("*.*")}
 
 
-def test_results_are_the_same_byte_for_byte(rundir):
+def test_results_are_the_same_byte_for_byte(rundir, monkeypatch):
+    monkeypatch.setattr("headway.sweep.executors._HEAVY", ())  # studies need no torch
     asked = {"scores": ["prev_self_ratio", "prev"], "bootstraps": 20, "force": True}
     alone = headway.analyze(rundir.path, **asked)
     files = saved(rundir)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_finished_partitions_are_not_computed_again(directory):
     summary = sweep.run(Squares(), grid(), directory)
     assert (summary.done, summary.reused) == (4, 6)
     assert {name: (directory.path / "heads" / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_a_sweep_that_computes_nothing_leaves_the_manifest_as_it_is(directory, monkeypatch):
+    running = import_module("headway.sweep.run")
+    monkeypatch.setattr(running, "now", lambda: "2026-01-01T00:00:00+00:00")
+    sweep.run(Squares(), grid()[:6], directory)
+    before = directory.manifest_path.read_bytes()
+    monkeypatch.setattr(running, "now", lambda: "2026-02-02T00:00:00+00:00")
+    monkeypatch.setattr(running, "versions", lambda: {"headway": "a later one"})
+    sweep.run(Squares(), grid()[:6], directory)
+    assert directory.manifest_path.read_bytes() == before
+    sweep.run(Squares(), grid(), directory)
+    record = directory.manifest().tables["heads"]
+    assert (record.begun[:10], record.continued[:10]) == ("2026-01-01", "2026-02-02")
+    assert {"headway": "a later one"} in record.versions
 
 
 @pytest.mark.parametrize(

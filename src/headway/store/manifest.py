@@ -18,7 +18,7 @@ class TableRecord:
         asked: provenance, which does not decide numbers: the words of `--where`, the device.
         sources: each run's repository or folder.
         commits: each Hub checkpoint's commit, by key.
-        begun, continued: when the first and the last command started, in UTC as ISO 8601.
+        begun, continued: when the first and the last command that computed a part of it started, in UTC as ISO 8601.
         versions: every set of package versions that the table was made with.
         used: what became of settings that checkpoints may not allow, such as the length of repeated texts: by name the
             value, or the value of each key where they differ.

@@ -126,8 +126,9 @@ def _task(
     reuse = Reuse(directory, job.table, made_from, job.needs, by_key, stamped, given, force)
     if elsewhere := moved(directory, job.table, record["sources"]):
         settle(directory, job.table, elsewhere, record["sources"], reuse.partitions(), force)
-    claim(job.table, identity, list(by_key), directory, record, force=force)
-    return Task(job, made_from, frozenset(by_key.keys() - reuse.partitions().keys()))
+    left = frozenset(by_key.keys() - reuse.partitions().keys())
+    claim(job.table, identity, list(by_key), directory, record, force=force, computes=bool(left))
+    return Task(job, made_from, left)
 
 
 def _failures(tasks: Sequence[Task], outcome: Outcome) -> Iterator[tuple[Task, Outcome]]:
@@ -200,7 +201,7 @@ def store(
     made_from = fingerprint(identity)
     if not force:
         require_free(table, directory, identity)
-    claim(table, identity, keys, directory, {"asked": asked or {}}, force=force)
+    claim(table, identity, keys, directory, {"asked": asked or {}}, force=force, computes=True)
     directory.write_partitions(table, parts, {"job": made_from})
 
 
@@ -234,12 +235,15 @@ def claim(
     record: Mapping[str, Any],
     *,
     force: bool,
+    computes: bool,
 ) -> None:
     """Record in the manifest how `table` is made and for which checkpoints, and remove half-written files.
 
     Args:
         record: what else is needed to repeat it: `asked`, `sources` by run, `commits` by key. Sources and commits of
             earlier commands stay.
+        computes: whether partitions will be written. A command that finds all of them leaves its time and its versions out of the
+            manifest, so that a report stays as it is.
 
     Raises:
         RunDirectoryError: the table there was made from something else, and `force` is not given.
@@ -262,8 +266,8 @@ def claim(
             sources={**before.sources, **record.get("sources", {})},
             commits={**before.commits, **record.get("commits", {})},
             begun=before.begun,
-            continued=now(),
-            versions=_with_those_of_now(before.versions),
+            continued=now() if computes else before.continued,
+            versions=_with_those_of_now(before.versions) if computes else before.versions,
             used=before.used,
         )
         manifest.headway = __version__
