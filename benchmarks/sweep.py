@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,22 @@ def read_bytes(folder: Path) -> float:
 
 
 def plain_forwards(texts: list[np.ndarray], n: int, shape: str = "14m") -> float:
-    """Seconds of `n` plain forwards over all texts."""
-    model = benchmark.random_model(shape, "sdpa", "cpu")
-    benchmark.plain_forward(model, texts)
-    start = time.perf_counter()
-    for _ in range(n):
+    """Seconds of `n` plain forwards over all texts.
+
+    They run in a thread that ends with them. The cores that it holds for its parallel loops would slow the next sweep down
+    (`headway.sweep.threads`).
+    """
+
+    def seconds() -> float:
+        model = benchmark.random_model(shape, "sdpa", "cpu")
         benchmark.plain_forward(model, texts)
-    return time.perf_counter() - start
+        start = time.perf_counter()
+        for _ in range(n):
+            benchmark.plain_forward(model, texts)
+        return time.perf_counter() - start
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(seconds).result()
 
 
 def main() -> None:

@@ -567,6 +567,7 @@ class TestBadInput:
             ([[1] * 308], "has 308 tokens; the model reads 307"),
             ([[1, VOCAB]], f"ids from 1 to {VOCAB}"),
             ([[1, -1]], "ids from -1 to 1"),
+            ([[1, 2, 3], [1, 2], [1, VOCAB], [-1, 2]], f"text 2 has token ids from 1 to {VOCAB}"),
         ],
     )
     def test_texts(self, model, sequences, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -38,6 +39,23 @@ def test_metadata_are_those_that_pyarrow_reads(tmp_path_factory, metadata):
     assert read_partition_metadata(path) == own
     assert own == {"checkpoint": "run@3", "job": "f830", "seal": own["seal"], **metadata}
     assert read_whole(path)[1:] == (there["ARROW:schema"], own)
+
+
+def test_other_readers_find_the_same_table(tmp_path):
+    """pyarrow, which R and pandas read by, finds the values and the types that polars hands to Arrow."""
+    frame = FRAME.with_columns(
+        step=pl.Series([3, None], dtype=pl.Int32),
+        short=pl.Series([0.5, None], dtype=pl.Float32),
+        whole=pl.Series([None, True]),
+        none=pl.lit(None),
+        found=pl.Series([[1, 2], []], dtype=pl.List(pl.Int64)),
+    )
+    for some in (frame, frame.clear()):
+        path = written(tmp_path, some)
+        expected = some.to_arrow()
+        assert pq.read_table(path).replace_schema_metadata(None).equals(expected)
+        assert_frame_equal(read_partition(path)[0], some)
+        assert pd.read_parquet(path).equals(expected.to_pandas())
 
 
 def test_any_damaged_byte_is_noticed(tmp_path):

@@ -33,14 +33,10 @@ _TAIL = 2**16  # bytes of a file that are read for its footer at first
 
 def encode_partition(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
     """The bytes of a Parquet file with a seal: a hash of all its other bytes, which reveals any damage."""
-    import pyarrow.parquet as pq
-
-    table = frame.to_arrow().replace_schema_metadata(None)
-    own = {f"headway.{key}": value for key, value in metadata.items()}
+    own = {f"{_PREFIX}{key}": value for key, value in metadata.items()}
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({**own, "headway.seal": _UNSEALED.decode()})
+    # polars takes 0.6 of the time of pyarrow, which sets up a writer for each of thousands of small files.
+    frame.write_parquet(buffer, compression_level=1, metadata={**own, f"{_PREFIX}seal": _UNSEALED.decode()})
     data = buffer.getvalue()
     return data.replace(_UNSEALED, _seal(data))
 
