@@ -1,4 +1,3 @@
-import copy
 import json
 import pickle
 import re
@@ -13,7 +12,7 @@ from transformers import AutoModelForCausalLM
 import support_models
 from headway.errors import CheckpointError, UnsupportedModel, UsageError
 from headway.models import HeadWeights, load, read_geometry
-from headway.models.config import config_text, new_model, skeleton
+from headway.models.config import config_text, skeleton
 from support_models import CONFIGS, VOCAB, saved
 
 IDS = torch.arange(23)[None] % VOCAB
@@ -91,31 +90,6 @@ def test_checkpoints_of_one_config_share_a_skeleton_and_errors_name_their_own_fo
             CheckpointError, match=f"{re.escape(str(tmp_path / name))}.config.json has num_hidden_layers"
         ):
             read_geometry(tmp_path / name)
-
-
-@pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2", "llama"])
-def test_a_new_model_equals_a_deep_copy_of_the_skeleton(tmp_path, architecture):
-    """Parameters, those that are tied, and buffers that no file stores; and no model shares anything with another."""
-    saved(tmp_path, architecture)
-    text = config_text(tmp_path)
-    new, other, expected = (new_model(text, "a"), new_model(text, "a"), copy.deepcopy(skeleton(text, "a")))
-    own, theirs = (model.state_dict(keep_vars=True) for model in (new, expected))
-    assert [[a is b for b in own.values()] for a in own.values()] == [
-        [a is b for b in theirs.values()] for a in theirs.values()
-    ]
-    assert {name: (slot.shape, slot.dtype, slot.device) for name, slot in own.items()} == {
-        name: (slot.shape, slot.dtype, slot.device) for name, slot in theirs.items()
-    }
-    buffers = dict(expected.named_buffers())
-    assert buffers or architecture == "gpt2"
-    assert dict(new.named_buffers()).keys() == buffers.keys()
-    for name, buffer in new.named_buffers():
-        assert torch.equal(buffer, buffers[name])
-        assert not buffer.is_meta
-        buffer.fill_(7)
-        assert not torch.equal(other.get_buffer(name), buffer)
-    new.config.vocab_size = 1
-    assert other.config.vocab_size == expected.config.vocab_size == VOCAB
 
 
 def test_changing_a_model_does_not_change_its_file(tmp_path):

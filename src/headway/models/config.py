@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -300,21 +299,10 @@ def _built(asked: _Config) -> PreTrainedModel:
 def skeleton(text: str, folder: str) -> PreTrainedModel:
     """Build the language model of a config.json with its parameters on the meta device, where they use no memory.
 
-    Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: `new_model`
-    is a copy to change. `folder` is only named in errors.
+    Buffers that no file stores, such as rotary frequencies, have their values. The model is cached by config: copy it
+    before changing it. `folder` is only named in errors.
     """
     return _built(_Config(text, folder))
-
-
-def new_model(text: str, folder: str) -> PreTrainedModel:
-    """Return a copy of the `skeleton`, to be changed as one likes. Reading a pickle takes a quarter of a deep copy's time."""
-    model: PreTrainedModel = pickle.loads(_pickled(_Config(text, folder)))
-    return model
-
-
-@lru_cache(maxsize=16)
-def _pickled(asked: _Config) -> bytes:
-    return pickle.dumps(_built(asked))
 
 
 @contextmanager

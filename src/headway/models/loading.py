@@ -5,6 +5,7 @@ The module is built once per config and copied, because building and initialisin
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from headway.allocation import keep_freed_memory
 from headway.errors import CheckpointError, UsageError
 from headway.known_scores import DECODER
 from headway.models.architectures import renamed
-from headway.models.config import config_text, new_model, read_geometry
+from headway.models.config import config_text, read_geometry, skeleton
 from headway.models.stacks import stacks_of
 from headway.models.tensors import TensorFiles, require_finite, require_unquantized
 
@@ -71,7 +72,7 @@ def load(
     folder = Path(folder)
     if lm_head:
         read_geometry(folder).require_causal("this command")
-    model = new_model(config_text(folder), str(folder))
+    model = copy.deepcopy(skeleton(config_text(folder), str(folder)))
     # T5 has no model of its own within the one that predicts tokens.
     prefix = f"{model.base_model_prefix}." if hasattr(model, model.base_model_prefix) else ""
     expected = model.state_dict(keep_vars=True)
