@@ -45,7 +45,7 @@ def p_of_two_groups(distance: float, spread: float, seed: int) -> float:
 
     random = np.random.default_rng([seed, 7])
     weights = two_groups(random, distance / 2) * np.exp(random.normal(0, spread, (12, 1, 1)))
-    found = find_groups(raw_space(weights), 5, 99, 999, random)
+    (found,) = find_groups([raw_space(weights)], 5, 99, 999, [random])
     return max(found.p.values()) if found else 1.0
 
 

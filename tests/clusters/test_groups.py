@@ -18,7 +18,7 @@ EVEN_ODD = ([0, 1] * 6, [1, 0] * 6)
 
 
 def groups_of(space, seed=0, fewest=99, most=99):
-    return find_groups(space, 5, fewest, most, np.random.default_rng(seed))
+    return find_groups([space], 5, fewest, most, [np.random.default_rng(seed)])[0]
 
 
 def p_of(space, seed=0, **draws):
@@ -115,6 +115,23 @@ def test_uneven_norms_hide_no_groups(width):
         right = groups.labels.tolist() in EVEN_ODD
         found += right and groups.k == 2 and max(groups.p.values()) <= 0.05
     assert found >= 9
+
+
+def test_spaces_side_by_side_have_the_groups_that_they_have_alone():
+    """Some have groups, some need few draws, and one has fewer heads than groups need."""
+    random = np.random.default_rng(5)
+    made = [noise(random), two_groups(random, 0.6), one_outlier(random), two_groups(random, 0.8, 7), noise(random, 3)]
+    spaces = [raw_space(weights) for weights in made]
+    together = find_groups(spaces, 5, 39, 199, [np.random.default_rng(at) for at in range(5)])
+    for at, space in enumerate(spaces):
+        alone = groups_of(space, at, 39, 199)
+        assert (alone is None) == (together[at] is None) == (at == 4)
+        if alone is not None:
+            assert alone.labels.tolist() == together[at].labels.tolist()
+            assert (alone.k, alone.silhouette, alone.p, alone.n_draws) == (
+                together[at].k, together[at].silhouette, together[at].p, together[at].n_draws
+            )  # fmt: skip
+    assert {found.n_draws for found in together[:4]} == {39, 78, 199}  # they stop in different rounds
 
 
 def test_groups_are_found_behind_an_outlier():

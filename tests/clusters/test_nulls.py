@@ -6,7 +6,7 @@ from scipy import stats
 
 from headway.clusters.circuits import side_of, spectrum_space, subspace_space
 from headway.clusters.partitions import Partition
-from headway.clusters.reality import describe, found_partitions, null_draws
+from headway.clusters.reality import Cell, comparisons, found_partitions, null_draws, qualities
 from headway.clusters.spaces import distances_of, permuted, principal_coordinates, random_heads, raw_space, rotated
 from support_clusters import HEAD_DIM, HIDDEN, column_scales, noise, one_outlier, shared_directions, two_groups
 
@@ -16,14 +16,21 @@ ALL_NULLS = ("directions", "initial", "permutation", "covariance")
 FEWEST, MOST = 2, 22
 
 
-def described(space, methods=("kmeans", "ward"), ks=(2, 3), seed=0):
-    random = np.random.default_rng(seed)
-    return describe(space, found_partitions(space, methods, ks), null_draws(space, NULLS, random), random)
+def described(*spaces, methods=("kmeans", "ward"), ks=(2, 3), seed=0):
+    """The rows of each space, compared with nulls side by side."""
+    found = found_partitions(spaces, methods, [ks] * len(spaces))
+    cells = [Cell(space, own, np.random.default_rng(seed)) for space, own in zip(spaces, found, strict=True)]
+    return rows_of(cells, NULLS)
 
 
-def described_as(labels, weights, nulls, random):
-    space = raw_space(weights)
-    return describe(space, [labels], null_draws(space, nulls, random), random)[0]
+def rows_of(cells, n_draws):
+    nulls = [null_draws(cell.space, n_draws, cell.random) for cell in cells]
+    both = zip(qualities(cells), comparisons(cells, nulls), strict=True)
+    return [[row | compared for row, compared in zip(*of, strict=True)] for of in both]
+
+
+def described_as(labels, weights, n_draws, random):
+    return rows_of([Cell(raw_space(weights), [labels], random)], n_draws)[0][0]
 
 
 def test_random_heads_are_normal_weights():
@@ -125,7 +132,7 @@ def raw(make):
 )
 def test_false_positives_at_the_nominal_level(make, nulls):
     """Of each null that holds of the suites; and no kind of them is beyond every null more often, lone heads apart."""
-    rows = [described(make(np.random.default_rng([seed, 7])), ks=(2,), seed=seed) for seed in range(200)]
+    rows = [described(make(np.random.default_rng([seed, 7])), ks=(2,), seed=seed)[0] for seed in range(200)]
     for at, method in enumerate(("kmeans", "ward")):
         for null in nulls:
             positive = sum(row[at][f"{null}_p"] <= 0.05 for row in rows)
@@ -137,7 +144,7 @@ def test_false_positives_at_the_nominal_level(make, nulls):
 
 def test_two_groups_are_found_by_every_control():
     space = raw_space(two_groups(np.random.default_rng(3), 0.8))
-    for row in described(space, ks=(2,)):
+    for row in described(space, ks=(2,))[0]:
         assert row["labels"] in ([0, 1] * 6, [1, 0] * 6)
         for null in ALL_NULLS:
             compared = "between_share" if null == "covariance" else "silhouette"
@@ -151,13 +158,22 @@ def test_an_outlier_is_reported_as_one():
     """Twelve random heads, one of them times 4: 'strong clustering' by its silhouette, and none beyond its norm."""
     weights = one_outlier(np.random.default_rng(0))
     space = raw_space(weights)
-    row = described(space, methods=("kmeans",), ks=(2,))[0]
+    row = described(space, methods=("kmeans",), ks=(2,))[0][0]
     assert row["silhouette"] > 0.5
     assert row["lone_heads"] == [6]
     assert row["directions_p"] > 0.05
     assert row["initial_p"] == 1 / (NULLS + 1)
     others = np.delete(space.norms, 6)
     assert space.norms[6] / others.mean() == pytest.approx(4, rel=0.1)
+
+
+def test_spaces_side_by_side_are_as_one_by_one():
+    random = np.random.default_rng(4)
+    spaces = [raw_space(noise(random)), raw_space(two_groups(random, 0.5, 7)), raw_space(one_outlier(random))]
+    spaces.append(spectrum_space(side_of(noise(random)), side_of(noise(random)), 12))
+    alone = [described(space)[0] for space in spaces]
+    assert described(*spaces) == alone
+    assert alone[0] != alone[2]
 
 
 def test_given_labels_are_tested_by_permuting_them():

@@ -204,10 +204,10 @@ def _sd(values: Floats) -> float:
 def _distribution_functions(weights: NDArray[np.floating]) -> Floats:
     """(H, grid) share of each head's weights up to each pooled quantile."""
     # Quantiles are pooled from a subsample of every head. The grid only has to cover the range of the weights.
-    # Heads are sorted twice, one at a time: sorted together they would be a copy of the layer's weights.
     every = max(1, weights.shape[1] // 1024)
-    at = np.quantile(np.stack([np.sort(head)[::every] for head in weights]), (np.arange(_GRID) + 0.5) / _GRID)
-    return np.stack([np.searchsorted(np.sort(head), at, side="right") for head in weights]) / weights.shape[1]
+    in_order = np.sort(weights, axis=1)  # a copy of the weights, as `between` makes one later
+    at = np.quantile(in_order[:, ::every], (np.arange(_GRID) + 0.5) / _GRID)
+    return np.stack([np.searchsorted(head, at, side="right") for head in in_order]) / weights.shape[1]
 
 
 def arrangements_of(labels: Ints, random: np.random.Generator, most: int = _MOST_ARRANGEMENTS) -> NDArray[np.bool_]:

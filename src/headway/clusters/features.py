@@ -37,12 +37,11 @@ class Change(NamedTuple):
 
 
 class Described(NamedTuple):
-    """A layer's heads under one kind and feature. `weights` (H, D) is only set for `raw`."""
+    """A layer's heads under one kind and feature."""
 
     kind: str
     feature: str
     space: HeadSpace
-    weights: NDArray[np.float32] | None
     change: Change | None
 
 
@@ -57,8 +56,8 @@ def describe_layer(
         for kind, (own, common) in CIRCUITS.items():
             now = _sides(weights, layer, own, common)
             changes = (None, None) if before is None else _changes(now, before, layer, (own, common))
-            yield Described(kind, "spectrum", spectrum_space(*now), None, changes[0])
-            yield Described(kind, "subspace", subspace_space(*now), None, changes[1])
+            yield Described(kind, "spectrum", spectrum_space(*now), changes[0])
+            yield Described(kind, "subspace", subspace_space(*now), changes[1])
 
 
 def _raw(kind: str, layer: int, weights: Weights, before: Weights | None) -> Described:
@@ -67,7 +66,7 @@ def _raw(kind: str, layer: int, weights: Weights, before: Weights | None) -> Des
     change = None
     if before is not None:
         change = _change(now.reshape(len(now), -1), before.get(kind, layer).reshape(len(now), -1))
-    return Described(kind, "raw", space, now.reshape(len(now), -1), change)
+    return Described(kind, "raw", space, change)
 
 
 def _change(now: NDArray[np.floating], before: NDArray[np.floating]) -> Change:

@@ -26,7 +26,7 @@ Legend: B problems, H heads, k clusters, n draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,7 +36,8 @@ import numpy as np
 from headway.clusters.kmeans import Floats, Ints, kmeans
 from headway.clusters.quality import dispersion, silhouette
 from headway.clusters.spaces import HeadSpace, Units, permuted, rotated, unit_distances
-from headway.stats.sequential import ROUNDING, sequential_p
+from headway.clusters.stacks import at_once
+from headway.stats.sequential import ROUNDING, sequential_ps
 
 LEVEL = 0.05
 _LEAST_SIZE = 2  # heads in a group
@@ -44,8 +45,6 @@ FEWEST_HEADS = 2 * _LEAST_SIZE
 _TOO_LARGE = 2.0  # norm over the median norm
 _ASIDE = -1
 _STARTS = 5  # of k-means with three clusters, half of the usual: draws are equally affected by worse optima
-
-Draw = Callable[[int], Mapping[str, Floats]]  # n -> squared distances (n, H, H) by null
 
 
 class Parted(NamedTuple):
@@ -80,36 +79,71 @@ class Groups:
 
 
 def find_groups(
-    space: HeadSpace, most_groups: int, fewest: int, most: int, random: np.random.Generator
-) -> Groups | None:
-    """Find the groups of a layer's heads; None for fewer than four heads.
+    spaces: Sequence[HeadSpace], most_groups: int, fewest: int, most: int, randoms: Sequence[np.random.Generator]
+) -> list[Groups | None]:
+    """Find the groups of the heads of each space, all spaces side by side; None for fewer than four heads.
 
     Args:
         most_groups: largest number of groups to search for.
         fewest, most: bounds on the number of draws of each null.
+        randoms: a generator for each space.
     """
-    if space.n_heads < FEWEST_HEADS:
-        return None
-    kept = usual_norms(space.gram)
-    labels = np.full(space.n_heads, _ASIDE)
-    names = ("directions", "covariance") if space.blocks is None else ("directions", "permutation", "covariance")
-    nothing = Groups(labels, 1, 0.0, dict.fromkeys(names, 1.0), 0)
-    if len(kept) < FEWEST_HEADS:
-        return nothing
-    d = unit_distances(_among(space.gram, kept))
-    found = part(d[None])
-    labels[kept] = found.labels[0]
-    observed = float(found.silhouette[0])
-    if observed <= 0:
-        return nothing
-    p, n_draws = sequential_p(observed, _draws(space, kept, most, random), fewest, most)
-    k = 1
-    if max(p.values()) <= LEVEL:
-        usual, kept = kept, np.flatnonzero(labels != _ASIDE)
-        labels[kept] = _refined(_among(space.gram, kept), labels[kept], most_groups, fewest, random)
-        k = int(labels.max()) + 1
-        _join(space.gram, labels, np.setdiff1d(np.arange(space.n_heads), usual))
-    return Groups(labels, k, observed, p, n_draws)
+    searches = [_Search(space, random) for space, random in zip(spaces, randoms, strict=True)]
+    able = [one for one in searches if len(one.kept) >= FEWEST_HEADS]
+    parted = at_once(part, ((unit_distances(one.gram)[None],) for one in able))
+    for one, (labels, silhouettes) in zip(able, parted, strict=True):
+        one.labels[one.kept] = labels[0]
+        one.silhouette = float(silhouettes[0])
+    tested = [one for one in able if one.silhouette > 0]
+    tests = sequential_ps(
+        [one.silhouette for one in tested], lambda which, n: _draws([tested[at] for at in which], n, most), fewest, most
+    )
+    for one, (p, n_draws) in zip(tested, tests, strict=True):
+        one.p, one.n_draws = p, n_draws
+        if max(p.values()) <= LEVEL:
+            one.refine(most_groups, fewest)
+    return [one.groups if one.space.n_heads >= FEWEST_HEADS else None for one in searches]
+
+
+class _Search:
+    """The search for groups in one space.
+
+    Attributes:
+        kept: heads whose norms are not unusual.
+        gram: their inner products.
+        blocks: the same within blocks of columns, of directions; None as in `HeadSpace`.
+        others: as in `Groups`.
+    """
+
+    def __init__(self, space: HeadSpace, random: np.random.Generator) -> None:
+        self.space, self.random = space, random
+        self.kept = usual_norms(space.gram)
+        self.gram = _among(space.gram, self.kept)
+        self.labels = np.full(space.n_heads, _ASIDE)
+        self.k, self.silhouette, self.n_draws = 1, 0.0, 0
+        self.blocks: Floats | None = None
+        if space.blocks is not None:  # pairs of blocks are joined, which halves the time of the permutations
+            norms = np.sqrt(np.diag(self.gram))
+            joined = np.add.reduceat(space.blocks, np.arange(0, len(space.blocks), 2))
+            self.blocks = _among(joined, self.kept) / np.outer(norms, norms)
+        names = ("directions", "covariance", *(() if self.blocks is None else ("permutation",)))
+        self.p: Mapping[str, float] = dict.fromkeys(names, 1.0)
+
+    @property
+    def groups(self) -> Groups:
+        return Groups(self.labels, self.k, self.silhouette if self.n_draws else 0.0, self.p, self.n_draws)
+
+    def in_random_directions(self, n: int, most: int) -> Floats:
+        """(n,) silhouettes of the next draws of the kept heads in random directions."""
+        which = tuple(range(len(self.kept))) if self.space.units.exchangeable else tuple(self.kept.tolist())
+        return _of_units(self.space.units, which, most)[self.n_draws : self.n_draws + n]
+
+    def refine(self, most_groups: int, n: int) -> None:
+        """Search for further groups, and for heads of unusual norm that join one."""
+        kept = np.flatnonzero(self.labels != _ASIDE)
+        self.labels[kept] = _refined(_among(self.space.gram, kept), self.labels[kept], most_groups, n, self.random)
+        self.k = int(self.labels.max()) + 1
+        _join(self.space.gram, self.labels, np.setdiff1d(np.arange(self.space.n_heads), self.kept))
 
 
 def usual_norms(gram: Floats) -> Ints:
@@ -158,28 +192,23 @@ def _best_silhouette(d: Floats, two: Ints) -> Floats:
     return np.where(least >= _LEAST_SIZE, np.maximum(best, silhouette(d, three)), best)
 
 
-def _draws(space: HeadSpace, kept: Ints, most: int, random: np.random.Generator) -> Callable[[int], dict[str, Floats]]:
-    """Return a function that gives the silhouettes of the next n draws of each null."""
-    gram = _among(space.gram, kept)
-    norms = np.sqrt(np.diag(gram))
-    blocks = None
-    if space.blocks is not None:  # pairs of blocks are joined, which halves the time of the permutations
-        joined = np.add.reduceat(space.blocks, np.arange(0, len(space.blocks), 2))
-        blocks = _among(joined, kept) / np.outer(norms, norms)
-    which = tuple(range(len(kept))) if space.units.exchangeable else tuple(kept.tolist())
-    in_random_directions = _of_units(space.units, which, most)
-    done = 0
+def _draws(searches: Sequence[_Search], n: int, most: int) -> list[dict[str, Floats]]:
+    """The silhouettes of the next n draws of each null, for each search."""
+    found = [{"directions": one.in_random_directions(n, most)} for one in searches]
+    for one in searches:
+        one.n_draws += n
+    blocks = [(of, one.blocks, one.random) for of, one in zip(found, searches, strict=True) if one.blocks is not None]
+    permutations = ((unit_distances(permuted(of_one, random, n)),) for _, of_one, random in blocks)
+    rotations = ((unit_distances(rotated(one.gram, one.random, n)),) for one in searches)
+    for (of, *_), silhouettes in zip(blocks, at_once(_part_silhouettes, permutations), strict=True):
+        of["permutation"] = silhouettes
+    for of, silhouettes in zip(found, at_once(_part_silhouettes, rotations), strict=True):
+        of["covariance"] = silhouettes
+    return found
 
-    def draw(n: int) -> dict[str, Floats]:
-        nonlocal done
-        found = {"directions": in_random_directions[done : done + n]}
-        done += n
-        if blocks is not None:
-            found["permutation"] = part(unit_distances(permuted(blocks, random, n))).silhouette
-        found["covariance"] = part(unit_distances(rotated(gram, random, n))).silhouette
-        return found
 
-    return draw
+def _part_silhouettes(squared_distances: Floats) -> Floats:
+    return part(squared_distances).silhouette
 
 
 @lru_cache(maxsize=64)

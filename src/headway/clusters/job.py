@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +15,13 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from headway import options, suites, tables
-from headway.clusters.between import HeadValues, between, values_of
+from headway.clusters.between import between, values_of
 from headway.clusters.features import CIRCUITS, FEATURES, KINDS, Described, Weights, describe_layer
 from headway.clusters.groups import Groups, find_groups
 from headway.clusters.labels import GivenLabels
-from headway.clusters.partitions import METHODS, Partition
-from headway.clusters.reality import Row, describe, found_partitions, gap_statistic, null_draws
-from headway.clusters.spaces import principal_coordinates
+from headway.clusters.partitions import METHODS
+from headway.clusters.reality import Cell, Row, comparisons, found_partitions, gap_statistics, null_draws, qualities
+from headway.clusters.spaces import HeadSpace, principal_coordinates
 from headway.errors import CheckpointError, UsageError
 from headway.options import documented
 from headway.suites import Checkpoint
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _THREADS = min(4, os.cpu_count() or 1)
 # Layers are computed at once only while their weights of one kind, in float32, take no more than this together.
 _ROOM = 128 * 2**20
+# Kinds and features of a layer are clustered side by side while their null draws take no more than this together.
+_ROOM_FOR_DRAWS = 64 * 2**20
 # Included in every partition's fingerprint. Raise it if numbers change, so that partitions are recomputed.
 DEFINITIONS_VERSION = 4
 _ORDER = (*KINDS, *CIRCUITS)
@@ -182,12 +184,16 @@ class WeightClusters:
             given.require_layers(geometry)
 
         def of_layer(layer: int) -> list[Row]:
-            return [
-                {"layer": layer, "kind": heads.kind, "feature": heads.feature} | row
-                for heads in describe_layer(weights, layer, self.features, before)
-                for row in self._describe(heads, layer, geometry.n_heads, previous_step)
-            ]
+            described = describe_layer(weights, layer, self.features, before)
+            found: list[Row] = []
+            while heads := list(islice(described, side_by_side)):
+                rows_of = self._describe(heads, weights, layer, geometry.n_heads, previous_step)
+                for of, rows in zip(heads, rows_of, strict=True):
+                    found += [{"layer": layer, "kind": of.kind, "feature": of.feature} | row for row in rows]
+            return found
 
+        # There are four nulls at most.
+        side_by_side = max(1, _ROOM_FOR_DRAWS // (4 * 8 * max(1, self.nulls) * geometry.n_heads**2))
         # Each layer has a separate random generator, so threads do not change the results. BLAS and torch get one core
         # for each of them, because for these sizes their own threads would cost more than they gain.
         at_once = min(_THREADS, max(1, _ROOM // (4 * geometry.n_heads * geometry.head_dim * geometry.hidden_size)))
@@ -210,33 +216,59 @@ class WeightClusters:
         """What the manifest states of hybrids: the layers that are left out, because they have no heads."""
         return input.weights.geometry.gaps
 
-    def _describe(self, heads: Described, layer: int, n_query_heads: int, previous_step: int | None) -> list[Row]:
-        space = heads.space
-        together = _together(heads, previous_step)
-        # Copies of a head cannot be separated, so there are at most as many clusters as distinct heads.
-        ks = [k for k in self.ks if k < space.n_heads and k <= space.n_distinct]
-        if space.all_equal or not ks:  # with few key-value heads some kinds have no clusters, which is no error
-            return [together]
-        random = np.random.default_rng([self.seed, layer, _ORDER.index(heads.kind), len(heads.feature)])
+    def _describe(
+        self, heads: Sequence[Described], weights: Weights, layer: int, n_query_heads: int, previous_step: int | None
+    ) -> list[list[Row]]:
+        """The rows of a layer's heads under some kinds and features, which are clustered side by side."""
+        found = [[_together(one, previous_step)] for one in heads]
+        # With few key-value heads some kinds have no clusters, which is no error.
+        able = [at for at, one in enumerate(heads) if self._ks(one.space)]
+        cells = self._cells([heads[at] for at in able], layer, n_query_heads)
+        for at, rows in zip(able, qualities(cells), strict=True):
+            found[at] += rows
         if self.nulls:
-            together |= _group_row(
-                find_groups(space, max(self.ks), self.nulls, max(self.nulls, self.most_draws), random)
-            )
-        given = [labels.partition(heads.kind, layer, space.n_heads, n_query_heads) for labels in self.labels]
-        partitions = found_partitions(space, self.methods, ks) + [one for one in given if one is not None]
-        nulls = null_draws(space, self.nulls, random) if self.nulls else None
-        rows = describe(space, partitions, nulls, random)
-        for row, partition in zip(rows, partitions, strict=True):
-            row["label_names"] = list(partition.names) or None
-        if heads.weights is not None:
-            _compare_clusters(heads.weights, partitions, rows, random)
-        if nulls is not None and "kmeans" in self.methods:
-            gaps = gap_statistic(space, partitions, nulls)
-            for row in (together, *rows):
-                if row["clustering"] in ("all", "kmeans"):
-                    at = row["k"] - 1
-                    row |= {"gap": gaps.value[at], "gap_std_error": gaps.std_error[at], "gap_margin": gaps.margin[at]}
-        return [together, *rows]
+            self._add_nulls(cells, [found[at] for at in able])
+        for at, cell in zip(able, cells, strict=True):
+            if heads[at].feature == "raw":
+                _compare_clusters(weights, heads[at].kind, layer, cell, found[at][1:])
+        return found
+
+    def _ks(self, space: HeadSpace) -> list[int]:
+        """Numbers of clusters for these heads. Copies of a head cannot be separated, so they count once."""
+        return [] if space.all_equal else [k for k in self.ks if k < space.n_heads and k <= space.n_distinct]
+
+    def _cells(self, heads: Sequence[Described], layer: int, n_query_heads: int) -> list[Cell]:
+        spaces = [one.space for one in heads]
+        found = found_partitions(spaces, self.methods, [self._ks(space) for space in spaces])
+        cells = []
+        for one, partitions in zip(heads, found, strict=True):
+            given = (labels.partition(one.kind, layer, one.space.n_heads, n_query_heads) for labels in self.labels)
+            random = np.random.default_rng([self.seed, layer, _ORDER.index(one.kind), len(one.feature)])
+            cells.append(Cell(one.space, [*partitions, *filter(None, given)], random))
+        return cells
+
+    def _add_nulls(self, cells: Sequence[Cell], rows: Sequence[list[Row]]) -> None:
+        """Add groups, and the comparisons with null draws, to the rows of each cell. The first row is that of k = 1."""
+        most = max(self.nulls, self.most_draws)
+        spaces, randoms = [cell.space for cell in cells], [cell.random for cell in cells]
+        for (together, *_), groups in zip(
+            rows, find_groups(spaces, max(self.ks), self.nulls, most, randoms), strict=True
+        ):
+            together |= _group_row(groups)
+        nulls = [null_draws(cell.space, self.nulls, cell.random) for cell in cells]
+        for (_, *clustered), compared in zip(rows, comparisons(cells, nulls), strict=True):
+            for row, comparison in zip(clustered, compared, strict=True):
+                row |= comparison
+        if "kmeans" in self.methods:
+            for of_cell, gaps in zip(rows, gap_statistics(cells, nulls), strict=True):
+                for row in of_cell:
+                    if row["clustering"] in ("all", "kmeans"):
+                        at = row["k"] - 1
+                        row |= {
+                            "gap": gaps.value[at],
+                            "gap_std_error": gaps.std_error[at],
+                            "gap_margin": gaps.margin[at],
+                        }
 
 
 def _take_one_core() -> None:
@@ -289,18 +321,20 @@ def _group_row(found: Groups | None) -> Row:
     }
 
 
-def _compare_clusters(
-    weights: np.ndarray, partitions: Sequence[Partition], rows: list[Row], random: np.random.Generator
-) -> None:
-    """Add the comparison of weights to the rows of two clusters. Equal clusters of several methods are compared once."""
+def _compare_clusters(weights: Weights, kind: str, layer: int, cell: Cell, rows: Sequence[Row]) -> None:
+    """Add the comparison of weights to the rows of two clusters. Equal clusters of several methods are compared once.
+
+    The weights are read again, because those of all kinds side by side would take four times the memory.
+    """
     done: dict[bytes, Row] = {}
-    heads: HeadValues | None = None
-    for row, partition in zip(rows, partitions, strict=True):
-        if partition.k == 2:
-            heads = heads or values_of(weights)
-            key = np.asarray(partition.labels, dtype=np.int64).tobytes()
+    two = [(row, one.labels) for row, one in zip(rows, cell.partitions, strict=True) if one.k == 2]
+    if two:
+        flat = weights.get(kind, layer).reshape(cell.space.n_heads, -1)
+        heads = values_of(flat)
+        for row, labels in two:
+            key = np.asarray(labels, dtype=np.int64).tobytes()
             if key not in done:
-                done[key] = between(weights, partition.labels, random, heads)._asdict()
+                done[key] = between(flat, labels, cell.random, heads)._asdict()
             row.update(done[key])
 
 

@@ -135,7 +135,7 @@ def _over_heads(values: Floats) -> Floats:
         return np.add.reduce(values)
     if len(values) > 128:
         return np.add.reduce(np.ascontiguousarray(np.moveaxis(values, 0, -1)), axis=-1)
-    parts = np.add.reduce(values[:in_eights].reshape(-1, 8, *values.shape[1:]))
+    parts = values[:8] if in_eights == 8 else np.add.reduce(values[:in_eights].reshape(-1, 8, *values.shape[1:]))
     while len(parts) > 1:
         parts = parts[::2] + parts[1::2]
     total = parts[0]
@@ -188,13 +188,12 @@ def _to_centres(d: Floats, labels: Labels, k: int) -> Floats:
     """(B, k, S, H) squared distance of each head to each centre; infinite for empty clusters."""
     n_problems, n_starts, n_heads = labels.shape
     member = (labels[:, None] == np.arange(k, dtype=_LABEL)[:, None, None]).astype(np.float64)
-    size = member @ np.ones((n_heads, 1))
+    size = (member.reshape(-1, n_heads) @ np.ones(n_heads)).reshape(*member.shape[:-1], 1)
     distances = (member.reshape(n_problems, k * n_starts, n_heads) @ d).reshape(member.shape)  # sum_{j in C} D_ij
     within = np.einsum("bksh,bksh->bks", distances, member)[..., None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distances /= size
-        distances -= within / (2 * size**2)
-    distances[np.broadcast_to(size == 0, distances.shape)] = np.inf
+    at_least_one = np.maximum(size, 1)
+    distances /= at_least_one
+    distances -= np.where(size > 0, within / (2 * at_least_one**2), -np.inf)
     return distances
 
 

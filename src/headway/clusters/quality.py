@@ -101,7 +101,7 @@ def _pairs(n: Any) -> Any:
 
 
 class Gap(NamedTuple):
-    """`value`, `std_error` and `margin` for k = 1, 2, ..."""
+    """`value`, `std_error` and `margin` for k = 1, 2, ... along the last axis."""
 
     value: Floats
     std_error: Floats
@@ -116,11 +116,11 @@ def gap(observed: Floats, null: Floats) -> Gap:
 
     Args:
         observed: (K,) dispersion for k = 1..K.
-        null: (draws, K) dispersion of null draws.
+        null: (..., draws, K) dispersion of null draws.
     """
     with np.errstate(divide="ignore"):
         logs = np.log(null)
-        value = logs.mean(axis=0) - np.log(observed)
-    std_error = logs.std(axis=0) * np.sqrt(1 + 1 / len(null))
-    margin = logs.mean(axis=0) - np.quantile(logs, 0.05, axis=0)
+        value = logs.mean(axis=-2) - np.log(observed)
+    std_error = logs.std(axis=-2) * np.sqrt(1 + 1 / null.shape[-2])
+    margin = logs.mean(axis=-2) - np.quantile(logs, 0.05, axis=-2)
     return Gap(value, std_error, margin)

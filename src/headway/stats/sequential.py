@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,18 +27,31 @@ def sequential_p(observed: float, draw: Callable[[int], dict[str, Floats]], fewe
     If draw l is the 20th to do so, p = 20 / l. If only e of all N draws do, p = (e + 1) / (N + 1). If the null is true,
     P(p <= α) is at most α in both cases.
     """
-    reached: dict[str, NDArray[np.bool_]] = {}
-    n, batch = 0, fewest
-    while n < most:
-        batch = min(batch, most - n)
-        for null, values in draw(batch).items():
-            hits = values >= observed - ROUNDING
-            reached[null] = np.concatenate([reached[null], hits]) if n else hits
+    return sequential_ps([observed], lambda _, n: [draw(n)], fewest, most)[0]
+
+
+def sequential_ps(
+    observed: Sequence[float],
+    draw: Callable[[Sequence[int], int], Sequence[Mapping[str, Floats]]],
+    fewest: int,
+    most: int,
+) -> list[Sequential]:
+    """`sequential_p` of several tests side by side. `draw` gives n draws for each of the tests that it is asked for."""
+    reached: list[dict[str, NDArray[np.bool_]]] = [{} for _ in observed]
+    n_draws = [0] * len(observed)
+    going, n = list(range(len(observed))), 0
+    while going and n < most:
+        batch = min(n or fewest, most - n)
+        for test, drawn in zip(going, draw(going, batch), strict=True):
+            for null, values in drawn.items():
+                hits = values >= observed[test] - ROUNDING
+                reached[test][null] = np.concatenate([reached[test][null], hits]) if n else hits
+            n_draws[test] = n + batch
         n += batch
-        batch = n
-        if any(hits.sum() >= _ENOUGH for hits in reached.values()):
-            break
-    return Sequential({null: _p(hits) for null, hits in reached.items()}, n)
+        going = [test for test in going if all(hits.sum() < _ENOUGH for hits in reached[test].values())]
+    return [
+        Sequential({null: _p(hits) for null, hits in of.items()}, n) for of, n in zip(reached, n_draws, strict=True)
+    ]
 
 
 def _p(hits: NDArray[np.bool_]) -> float:

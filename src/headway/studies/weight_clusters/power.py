@@ -60,7 +60,7 @@ def _p_of_two_groups(n_heads: int, spread: float, distance: float, random: np.ra
     sign = np.where(np.arange(n_heads) % 2, -0.5, 0.5)[:, None, None]
     weights = random.normal(size=(n_heads, *_COLUMNS)) + distance * sign * random.normal(size=(1, *_COLUMNS))
     weights *= np.exp(random.normal(0, spread, (n_heads, 1, 1)))
-    found = find_groups(raw_space(weights), 2, _DRAWS, _DRAWS, random)
+    (found,) = find_groups([raw_space(weights)], 2, _DRAWS, _DRAWS, [random])
     return max(found.p.values()) if found else 1.0
 
 
