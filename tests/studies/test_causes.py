@@ -205,6 +205,13 @@ def test_the_study_of_development_names_levels(tmp_path):
     assert found.tables["runs"]["size"].unique().sort().to_list() == [
         "1k, repeated 0.1", "1k, repeated 0.5", "1k, repeated 0.9",
     ]  # fmt: skip
+    assert found.notes[0].startswith("Runs of one size differ in repeated.")
+
+
+def test_development_says_nothing_of_factors_where_sizes_have_one_level_each(tmp_path):
+    one_level = laboratory(np.random.default_rng(0)).filter(pl.col("axis_repeated") == "0.5")
+    found = STUDIES["development"](write_heads(RunDirectory(tmp_path), one_level), bootstraps=0)
+    assert not any("differ in" in note for note in found.notes)
 
 
 def test_what_runs_read_is_averaged_over_the_runs_of_a_level(tmp_path):

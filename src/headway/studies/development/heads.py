@@ -41,6 +41,7 @@ class Heads:
         runs: a row per run, in the order of size and seed.
         missing: grid cells that are not there: a run, a step, heads of a step, or scores that are not numbers.
         duplicates: steps of a run in which every score of every head equals an earlier step's.
+        factors: the axes of the suite whose levels set apart models of one size; each level then counts as a size.
     """
 
     score: Score
@@ -48,6 +49,7 @@ class Heads:
     runs: pl.DataFrame
     missing: pl.DataFrame
     duplicates: pl.DataFrame
+    factors: tuple[str, ...] = ()
 
     @cached_property
     def final(self) -> pl.DataFrame:
@@ -131,9 +133,8 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
     require_one_stack(table)
     table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
-    table = _distinct_sizes(_one_geometry_per_model(table)).with_columns(
-        value=pl.col(score).cast(pl.Float64), numerator=_numerator(table, SCORES[score])
-    )
+    table, factors = _distinct_sizes(_one_geometry_per_model(table))
+    table = table.with_columns(value=pl.col(score).cast(pl.Float64), numerator=_numerator(table, SCORES[score]))
     checkpoints = _checkpoints(table)
     measured = checkpoints.filter(pl.col("not_finite") < pl.col("there"))
     if not measured.height:
@@ -154,7 +155,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     kept = finite.select(name for name in columns if name not in made)
     frame = _in_order(kept, runs, "step", "layer", "head").with_columns(**made).select(columns)
     of_grid = (table, runs, checkpoints)
-    return Heads(SCORES[score], frame, runs, _missing(*of_grid), _duplicates(*of_grid))
+    return Heads(SCORES[score], frame, runs, _missing(*of_grid), _duplicates(*of_grid), factors)
 
 
 def _checkpoints(table: pl.DataFrame) -> pl.DataFrame:
@@ -213,17 +214,20 @@ def _one_geometry_per_model(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col("n_params", "n_layers", "n_heads").max().over("model"))
 
 
-def _distinct_sizes(table: pl.DataFrame) -> pl.DataFrame:
-    """Where two models bear the same size, the model's name stands for it, or the size with the levels of its axes."""
+def _distinct_sizes(table: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Where two models bear the same size, the model's name stands for it, or the size with the levels of its axes.
+
+    The axes whose levels are named are returned, too.
+    """
     if not table.lazy().select("model", "size").unique().collect()["size"].is_duplicated().any():
-        return table
+        return table, ()
     shared = pl.col("model").n_unique().over("size") > 1
-    axes = [axis for axis in axes_of(table.columns) if table[axis_column(axis)].n_unique() > 1]
+    axes = tuple(axis for axis in axes_of(table.columns) if table[axis_column(axis)].n_unique() > 1)
     levels = [pl.concat_str(pl.lit(f", {axis} "), pl.col(axis_column(axis)).fill_null("unstated")) for axis in axes]
     own = pl.concat_str("size", *levels) if axes else pl.col("model")
     if axes and table.select(own.alias("own"), "model").unique()["own"].is_duplicated().any():
-        own = pl.col("model")  # models that differ in more than their axes
-    return table.with_columns(size=pl.when(shared).then(own).otherwise("size"))
+        own, axes = pl.col("model"), ()  # models that differ in more than their axes
+    return table.with_columns(size=pl.when(shared).then(own).otherwise("size")), axes
 
 
 def _runs(finite: pl.DataFrame, measured: pl.DataFrame) -> pl.DataFrame:

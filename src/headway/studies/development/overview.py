@@ -9,6 +9,7 @@ import polars as pl
 from headway.studies.development.builder import NEEDS_BOOTSTRAPS, ResultBuilder
 from headway.studies.development.heads import Heads
 from headway.studies.prose import from_to
+from headway.text import listed
 
 
 def overview(draft: ResultBuilder) -> None:
@@ -20,7 +21,7 @@ def overview(draft: ResultBuilder) -> None:
     draft.put("sizes", heads.sizes.to_dicts())
     draft.tables |= {"runs": heads.runs, "missing": heads.missing, "duplicates": heads.duplicates}
     repeated = _notes_on_duplicates(heads)
-    draft.notes += _notes_on_gaps(heads) + repeated + _notes_on_final_steps(heads)
+    draft.notes += _notes_on_factors(heads) + _notes_on_gaps(heads) + repeated + _notes_on_final_steps(heads)
     _say_duplicates(draft, repeated)
     if not draft.bootstraps:
         draft.say_left_out("intervals over seeds and tests against chance", NEEDS_BOOTSTRAPS)
@@ -49,6 +50,15 @@ _GAPS = {
     "heads": "{run} lacks {n_heads} heads at step {step}",
     "not a number": "{run} has {n_heads} scores that are not numbers at step {step}; they are left out",
 }
+
+
+def _notes_on_factors(heads: Heads) -> list[str]:
+    if not heads.factors:
+        return []
+    return [
+        f"Runs of one size differ in {listed(heads.factors)}. In this chapter each combination of levels counts as a size of "
+        "its own, also where sizes are compared. The study `causes` compares the levels."
+    ]
 
 
 def _notes_on_gaps(heads: Heads) -> list[str]:
