@@ -24,6 +24,7 @@ from headway import __version__
 from headway.errors import StorageError
 from headway.reporting import embed
 from headway.reporting.charts import forms, theme
+from headway.reporting.legends import Swatch, legend
 from headway.reporting.measured import Measurement
 from headway.reporting.numbers import cells, headings
 from headway.reporting.parts import Chapter, Figure, Highlight, Item, Layout, Missing, Model, Section, Table
@@ -246,7 +247,7 @@ def _plain(part: Any) -> Any:
         if isinstance(plainer.get(channel), dict) and "field" in plainer[channel]:
             axis = plainer[channel].get("axis") or {}
             plainer[channel] = {**plainer[channel], "title": None, "axis": axis | _FEW_TICKS}
-    for channel in ("color", "shape"):
+    for channel in ("color", "fill", "shape"):
         if isinstance(plainer.get(channel), dict) and "field" in plainer[channel]:
             plainer[channel] = {**plainer[channel], "legend": None}
     return plainer
@@ -272,25 +273,30 @@ def _renamed(part: Any, names: dict[str, str]) -> Any:
 
 def chapter_view(chapter: Chapter) -> dict[str, Any]:
     light, dark = (theme.size_colours(len(chapter.sizes), dark=dark) if chapter.sizes else [] for dark in (False, True))
-    palette = [{"name": name, "light": a, "dark": b} for name, a, b in zip(chapter.sizes, light, dark, strict=True)]
+    palette = [Swatch(*one) for one in zip(chapter.sizes, light, dark, strict=True)]
+    summary = [highlight_view(chapter, highlight, palette) for highlight in chapter.summary]
+    legends = {view["figure"]["legend"] for view in summary if view["figure"] and view["figure"]["legend"]}
     return {
         **{name: getattr(chapter, name) for name in chapter.__dataclass_fields__ if name != "tables"},
         "id": chapter.id,
         "palette": palette,
-        "summary": [highlight_view(chapter, highlight) for highlight in chapter.summary],
+        "summary": summary,
+        "legend": legends.pop() if len(legends) == 1 else None,  # or else each small figure has its own
         "sections": [section_view(chapter, section) for section in chapter.sections],
     }
 
 
-def highlight_view(chapter: Chapter, highlight: Highlight) -> dict[str, Any]:
+def highlight_view(chapter: Chapter, highlight: Highlight, palette: Sequence[Swatch]) -> dict[str, Any]:
     view: dict[str, Any] = {"answer": highlight.answer, "more": highlight.more, "figure": None}
     if highlight.figure:
         figure = figure_of(chapter, highlight)
+        chart = figure.specification if figure.small is None else figure.small.to_dict(validate=False)
         view["figure"] = {
             "id": address(chapter, figure.name),
             "small": small_address(chapter, highlight),
             "title": f"{figure.title} ({', '.join(highlight.at.values())})" if highlight.at else figure.title,
             "alt": figure.alt,
+            "legend": legend(chart, {one.name: one for one in palette} if len(palette) > 1 else {}),
         }
     return view
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from headway.known_scores import ROLES
 from headway.reporting.context import View
 
 Tables = Mapping[str, pl.DataFrame]
@@ -14,8 +15,10 @@ NO_ROLE_COLOUR = "#bbbbbb"
 
 
 def colours(names: list[str]) -> dict[str, str]:
-    """The colour of each role, the same in every figure; beyond eight roles they repeat."""
-    return {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
+    """The colour of each role, the same in all chapters; roles of one's own take what is left, and repeat beyond eight."""
+    own = (name for name in names if name not in ROLES)
+    place = {name: place for place, name in enumerate([*ROLES, *own])}
+    return {name: _COLOURS[place[name] % len(_COLOURS)] for name in names}
 
 
 def _spans(tables: Tables) -> pl.DataFrame:
