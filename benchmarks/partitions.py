@@ -34,7 +34,15 @@ def milliseconds(work: Callable[[int], object], n: int) -> float:
 
 def costs(folder: Path, n: int) -> list[float]:
     directory, keys = RunDirectory(folder), [f"run@{step}" for step in range(n)]
-    claim("heads", {"corpus": "texts"}, keys, directory, {"commits": dict.fromkeys(keys, "0" * 40)}, force=False)
+    claim(
+        "heads",
+        {"corpus": "texts"},
+        keys,
+        directory,
+        {"commits": dict.fromkeys(keys, "0" * 40)},
+        force=False,
+        computes=True,
+    )
     job = directory.claimed("heads")
 
     def sync(number: int) -> None:

@@ -1,6 +1,7 @@
 """An import goes only downwards, and light commands stay light."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,8 +121,11 @@ def test_jobs_know_nothing_of_torch_before_they_compute():
 
 @pytest.mark.parametrize("package", ["attention", "interventions", "models"])
 def test_names_that_are_imported_on_use_are_there(package):
+    """A module of the same name would hide the function once it was imported."""
     room = getattr(headway, package)
-    assert {getattr(room, name) is not None for name in room.__all__} == {True}
+    modules = {name for _, name, _ in pkgutil.iter_modules(room.__path__)}
+    assert not modules & set(room.__all__)
+    assert all(getattr(room, name) is not None for name in room.__all__)
     with pytest.raises(AttributeError):
         getattr(room, "mesure")  # noqa: B009
 

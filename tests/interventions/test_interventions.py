@@ -409,7 +409,7 @@ def bfloat16():
 @pytest.mark.parametrize("make", [*MODELS, bfloat16])
 def test_effects_agree_with_scipy_and_weights_changed_by_hand(make, monkeypatch):
     # Each text alone: some processors round bfloat16 differently in a batch.
-    monkeypatch.setattr(sys.modules["headway.interventions.effects"], "BATCH_TOKENS", 1)
+    monkeypatch.setattr(sys.modules["headway.interventions.text_effects"], "BATCH_TOKENS", 1)
     monkeypatch.setattr(batches, "GPU_BATCH_TOKENS", 1)
     model = make()
     by_hand, dim = copy.deepcopy(model), anatomy(model).head_dim

@@ -11,10 +11,10 @@ import headway
 from headway import sweep
 from headway.corpora import Corpus
 from headway.errors import UnsupportedModel, UsageError
-from headway.interventions.effects import effects
 from headway.interventions.groups import Grouping
 from headway.interventions.objects import Replace
 from headway.interventions.published import PublishedEffects, SwapRows, Together, ZeroSlices
+from headway.interventions.text_effects import effects
 from headway.models import load, load_tokenizer
 from headway.store import RunDirectory
 from headway.suites import open_suite

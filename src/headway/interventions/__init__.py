@@ -29,7 +29,6 @@ __all__ = [
 
 if TYPE_CHECKING:
     from headway.interventions.controls import percentile, share_at_least
-    from headway.interventions.effects import Effect, Positions, TextEffect, effects, top_tokens
     from headway.interventions.groups import Grouping
     from headway.interventions.objects import (
         Ablate,
@@ -43,11 +42,12 @@ if TYPE_CHECKING:
         SwapClusters,
         swap_order,
     )
+    from headway.interventions.text_effects import Effect, Positions, TextEffect, effects, top_tokens
     from headway.models.anatomy import mean_outputs
 
 _MODULES = {
     **dict.fromkeys(("percentile", "share_at_least"), "interventions.controls"),
-    **dict.fromkeys(("Effect", "Positions", "TextEffect", "effects", "top_tokens"), "interventions.effects"),
+    **dict.fromkeys(("Effect", "Positions", "TextEffect", "effects", "top_tokens"), "interventions.text_effects"),
     "Grouping": "interventions.groups",
     **dict.fromkeys(
         (

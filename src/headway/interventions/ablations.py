@@ -264,7 +264,7 @@ class _Effects:
         Raises:
             CheckpointError: a value is not finite.
         """
-        from headway.interventions.effects import effects
+        from headway.interventions.text_effects import effects
 
         intervention = self._intervention(operation, heads)
         kl = effects(self._input.model, [intervention], self._ids)[0].mean(KL) if self._kl else 0.0

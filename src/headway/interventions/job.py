@@ -28,8 +28,8 @@ from headway.suites import Checkpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headway.interventions.effects import Effect, Tops
     from headway.interventions.objects import Intervention, Substitutes
+    from headway.interventions.text_effects import Effect, Tops
     from headway.models import Geometry, Tokenizer
 
 # Included in every partition's fingerprint. Raise it if numbers or columns change, so that partitions are recomputed.
@@ -184,8 +184,8 @@ class ClusterEffects(OnClusters):
         Raises:
             CheckpointError: predictions are not finite.
         """
-        from headway.interventions.effects import effects, top_tokens
         from headway.interventions.objects import Substitutes
+        from headway.interventions.text_effects import effects, top_tokens
 
         geometry = input.geometry
         corpus = replace(self.corpus, texts=self.corpus.texts[: self.n_texts])

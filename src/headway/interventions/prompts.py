@@ -216,7 +216,7 @@ def _answers_with(model: PreTrainedModel, ids: np.ndarray, masks: np.ndarray, la
     """
     import torch
 
-    from headway.interventions.effects import BATCH_TOKENS
+    from headway.interventions.text_effects import BATCH_TOKENS
     from headway.models.anatomy import changing
 
     rows = max(1, BATCH_TOKENS // len(ids))
