@@ -807,10 +807,14 @@ def analyze(
     Raises:
         RunDirectoryError: `directory` is not a run directory, or has no table for a study that was asked for.
         StatisticsError: The heads table lacks a score, or holds no finite number of it.
-        UsageError: A study or a score is unknown, or a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL.
+        UsageError: A study or a score is unknown, a role is not of the form NAME=SCORE or NAME=SCORE>LEVEL, or `executor` is
+            not one of processes.
     """
     from headway.studies import several
+    from headway.sweep import Processes
 
+    if not isinstance(executor, Processes | None):
+        raise UsageError("studies are shared by processes of this machine: give headway.sweep.Processes(n) as executor")
     rundir = RunDirectory(directory).require()
     options.ANALYZE.require(studies=studies, bootstraps=bootstraps)
     _require_scores(_each(scores))

@@ -7,8 +7,11 @@ import pytest
 
 import headway
 from headway import api
+from headway.errors import UsageError
 from headway.store.directory import RunDirectory
 from headway.sweep import Processes
+from headway.sweep.ray_tasks import RayTasks
+from headway.workers import Worker
 from support_report import heads_frame
 from support_studies import write_heads
 
@@ -31,8 +34,12 @@ def test_results_are_the_same_byte_for_byte(rundir, monkeypatch):
     asked = {"scores": ["prev_self_ratio", "prev"], "bootstraps": 20, "force": True}
     alone = headway.analyze(rundir.path, **asked)
     files = saved(rundir)
+    elsewhere = []
+    ask = Worker.ask
+    monkeypatch.setattr(Worker, "ask", lambda worker, call: elsewhere.append(call) or ask(worker, call))
     with Processes(2) as processes:
         shared = headway.analyze(rundir.path, executor=processes, **asked)
+    assert elsewhere
     assert list(shared) == list(alone)
     assert len(alone) > 3
     assert {key: (one.values, one.found, one.sources, one.made) for key, one in shared.items()} == {
@@ -45,3 +52,8 @@ def test_large_tables_stay_in_one_process(rundir, monkeypatch):
     monkeypatch.setattr(api, "_SHARED", 1)
     monkeypatch.setattr(Processes, "share", lambda *_: pytest.fail("the studies were shared"))
     assert headway.analyze(rundir.path, bootstraps=0, executor=Processes(2))
+
+
+def test_studies_are_not_shared_by_ray(rundir):
+    with pytest.raises(UsageError, match=r"give headway\.sweep\.Processes\(n\)"):
+        headway.analyze(rundir.path, executor=RayTasks(None))

@@ -144,10 +144,7 @@ def drawn(chapter: Chapter, name: str, figures: Sequence[Figure]) -> pl.DataFram
 
 
 def _columns(figure: Figure) -> set[str]:
-    charts = [figure.specification]
-    if figure.small is not None:
-        charts.append(figure.small.to_dict(validate=False))
-    named = {field for chart in charts for field in _fields(chart)}
+    named = _fields([figure.specification, figure.small_specification])
     return named | {figure.top, *(control.column for control in figure.controls)}
 
 
@@ -290,13 +287,14 @@ def highlight_view(chapter: Chapter, highlight: Highlight, palette: Sequence[Swa
     view: dict[str, Any] = {"answer": highlight.answer, "more": highlight.more, "figure": None}
     if highlight.figure:
         figure = figure_of(chapter, highlight)
-        chart = figure.specification if figure.small is None else figure.small.to_dict(validate=False)
         view["figure"] = {
             "id": address(chapter, figure.name),
             "small": small_address(chapter, highlight),
             "title": f"{figure.title} ({', '.join(highlight.at.values())})" if highlight.at else figure.title,
             "alt": figure.alt,
-            "legend": legend(chart, {one.name: one for one in palette} if len(palette) > 1 else {}),
+            "legend": legend(
+                figure.small_specification, {one.name: one for one in palette} if len(palette) > 1 else {}
+            ),
         }
     return view
 

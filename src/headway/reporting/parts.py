@@ -80,6 +80,12 @@ class Figure:
         made: dict[str, Any] = self.chart.to_dict(validate=False)
         return made
 
+    @cached_property
+    def small_specification(self) -> dict[str, Any]:
+        """The Vega-Lite of the chart in the summary, before it is made plain. Nobody may change it either."""
+        made: dict[str, Any] = self.specification if self.small is None else self.small.to_dict(validate=False)
+        return made
+
 
 @dataclass(frozen=True)
 class Model:
