@@ -908,8 +908,9 @@ def _analyze(
     }
     given: dict[str, Any] = {"scores": scores, "roles": roles, "bootstraps": bootstraps, "seed": seed}
     results: dict[str, Result] = {}
-    # What reads the results of others begins when these are saved.
-    for names in ([name for name in chosen if name not in READS], [name for name in chosen if name in READS]):
+    # What reads the results of another begins when these are saved.
+    later = {name for name, (other, _) in READS.items() if other in chosen}
+    for names in ([name for name in chosen if name not in later], [name for name in chosen if name in later]):
         asked = [task for name in names for task in tasks(name, rundir, contents, **given)]
         sharing = executor if rundir.held() < _SHARED else None
         results |= {result.key: result for result in _results(asked, force, sharing, progress)}
@@ -1026,7 +1027,7 @@ def _scorecards(
     from headway.studies.scorecard import NAME, compare, study
 
     sources = {table: rundir.contents(table) for table in sorted(TABLES[NAME] & set(rundir.tables()))}
-    read = READS[NAME](rundir)
+    read = READS[NAME][1](rundir)
     own = {stacks.stack_of(part): part for part in stacks.each_stack(rundir, NAME)}
     others = {} if beside is None else stacks.alike(own, stacks.each_stack(beside, NAME))
     results: dict[str, Result] = {}

@@ -66,14 +66,12 @@ def test_two_directories_stand_in_the_same_figure(results):
     assert "difference" in [section.name for section in made.sections]
 
 
-def test_a_line_leads_to_its_figure_if_the_report_has_it():
+def test_an_answered_line_leads_to_its_figure():
     row = {"measure": "onsets", "score": "prev", "answered": True}
-    assert behind(row, {"roles": ["heads"]}) == "#roles-heads-onsets"
-    assert behind(row, {"roles": []}) == ""
-    assert behind(row | {"answered": False}, {"roles": ["heads"]}) == ""
-    row["measure"] = "trajectories"
-    assert behind(row, {"development": ["self", "prev"]}) == "#development-prev-correlations"
-    assert behind(row, {"development": ["self"]}) == ""
+    assert behind(row) == "#roles-heads-onsets"
+    assert behind(row | {"answered": False}) == ""
+    assert behind(row | {"measure": "trajectories"}) == "#development-prev-correlations"
+    assert behind(row, "-nano") == "#roles-heads-nano-onsets"
 
 
 def test_sentences_are_short(results):

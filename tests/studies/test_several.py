@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import headway
 from headway.cli import app
 from headway.errors import StatisticsError, UsageError
+from headway.reporting.writing import write
 from headway.store.directory import RunDirectory
 from headway.tables import with_stack
 from support_several import heads, put
@@ -95,6 +96,13 @@ def test_a_pilot_is_one_suite(home):
     assert found.effect == headway.power(home / "suites" / "late", **asked).effect
     assert found.effect > 0.1
     assert abs(headway.power(home, suite="early", **asked).effect) < 1e-3
+
+
+def test_lines_lead_to_figures_of_their_own_suite(home, cards):
+    page = write(home, figures=False).read_text()
+    links = {part.split('"')[0] for part in page.split('<td><a href="#')[1:]}
+    assert links == {f"development-induction-{suite}-correlations" for suite in ("early", "late")}
+    assert [link for link in links if f'id="{link}"' not in page] == []
 
 
 def test_a_scorecard_of_each_stack(tmp_path):

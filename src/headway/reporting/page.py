@@ -52,6 +52,7 @@ def render(chapters: Sequence[Chapter], measurement: Measurement, viewer: Viewer
             chapters=[chapter_view(chapter) for chapter in chapters],
             measurement=measurement,
             css=Markup(template_text("page.css")),
+            addresses={f"#{address(chapter, figure.name)}" for chapter in chapters for figure in chapter.figures},
             figures_json=Markup(embed.script_json(figures(chapters))),
             data=embed.packed(tables(chapters)),
             library=Markup(library),

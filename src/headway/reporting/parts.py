@@ -101,7 +101,8 @@ class Model:
 class Table:
     """A table of numbers: the columns that have a heading. Long tables are folded.
 
-    `links` names, for a column whose cells are links, the column of their addresses in the page; "" is no link.
+    `links` names, for a column whose cells are links, the column of their addresses in the page. One that
+    is not on the page is no link.
     """
 
     name: str

@@ -50,8 +50,10 @@ TABLES: dict[str, frozenset[str]] = {
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
 OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "suites", "scorecard"})
-# The studies that read results of others, and what decides their numbers besides tables.
-READS: dict[str, Callable[[RunDirectory], dict[str, object]]] = {"scorecard": scorecard.reads}
+# The studies that read results of another: its name, and what decides their numbers besides tables.
+READS: dict[str, tuple[str, Callable[[RunDirectory], dict[str, object]]]] = {
+    "scorecard": (scorecard.READS, scorecard.reads)
+}
 
 
 def applying(rundir: RunDirectory) -> list[str]:

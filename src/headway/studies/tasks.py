@@ -61,7 +61,7 @@ def tasks(
     """
     there = set(rundir.tables())
     sources = {table: contents[table] for table in sorted(TABLES[study] & there)}
-    read = READS[study](rundir) if study in READS else {}
+    read = READS[study][1](rundir) if study in READS else {}
     subjects: list[dict[str, Any]] = [{}]
     if study in OF_SCORES:
         subjects = [{"score": score} for score in dict.fromkeys(scores)]

@@ -14,6 +14,7 @@ from headway.reporting.context import Context
 from headway.reporting.parts import Chapter, Figure, Item, Layout, Section, Table, Term
 from headway.reporting.scorecard.frames import DIFFERENCE, LINES, VIEWS, behind
 from headway.studies import Result
+from headway.studies.scorecard import SUBJECT
 from headway.studies.scorecard.measures import AXES
 from headway.text import count
 
@@ -199,9 +200,9 @@ _NUMBERS = {
 def _numbers(context: Context) -> Table:
     frame = context.tables["lines"].filter(pl.col("answered"), pl.col("directory") != DIFFERENCE)
     shown = {"directory": "Directory", **_NUMBERS} if context.has("against") else _NUMBERS
-    results = context.values["results"]
     own = (context.values.get("directories") or [""])[0]
-    addresses = [behind(row, results) if row["directory"] == own else "" for row in frame.iter_rows(named=True)]
+    ending = context.result.subject.removeprefix(SUBJECT).partition("-against-")[0]
+    addresses = [behind(row, ending) if row["directory"] == own else "" for row in frame.iter_rows(named=True)]
     return Table(
         "numbers",
         "The numbers of every line",

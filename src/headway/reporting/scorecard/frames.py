@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import polars as pl
 
 from headway.reporting.context import View
-from headway.reporting.writing import CHAPTERS
 from headway.studies.prose import capital
+from headway.studies.scorecard import SUBJECT
 from headway.studies.scorecard.measures import MEASURES, Measure
 
 Tables = Mapping[str, pl.DataFrame]
@@ -58,14 +58,15 @@ def _lines(tables: Tables) -> pl.DataFrame:
     return pl.concat(parts, how="diagonal").with_columns(line=_title())
 
 
-def behind(row: Mapping[str, object], results: Mapping[str, list[str]]) -> str:
-    """The address of the figure behind a line, "" if the page has none."""
+def behind(row: Mapping[str, object], ending: str = "") -> str:
+    """The address that the figure behind a line has if it is on the page; "" for a line without an answer.
+
+    Args:
+        ending: what the names of results end in that are of one stack, or of one suite of several.
+    """
     study, figure = _BEHIND[str(row["measure"])]
-    subjects = results.get(study) or []
-    subject = str(row["score"]) if study == "development" else next(iter(subjects), "")
-    if study not in CHAPTERS or not row["answered"] or subject not in subjects:
-        return ""
-    return f"#{study}-{subject}-{figure}"
+    subject = row["score"] if study == "development" else SUBJECT
+    return f"#{study}-{subject}{ending}-{figure}" if row["answered"] else ""
 
 
 VIEWS: dict[str, View] = {"lines": View(("axes",), _lines)}

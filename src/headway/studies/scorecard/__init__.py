@@ -23,13 +23,11 @@ from headway.studies.scorecard.findings import findings
 from headway.studies.scorecard.measures import AXES, SCHEMA, Data
 from headway.studies.scorecard.words import card
 
-__all__ = ["AXES", "NAME", "SUBJECT", "TABLES", "applies", "compare", "reads", "study"]
+__all__ = ["AXES", "NAME", "READS", "SUBJECT", "TABLES", "applies", "compare", "reads", "study"]
 
 NAME, SUBJECT = "scorecard", "heads"
 TABLES = frozenset({"heads", "ablations", "compositions", "paths"})
-_CONFIGURATION, _OF_RUNS = "configuration", "configuration_runs"
-# The studies whose results show the figures behind the lines.
-_BEHIND = ("development", "roles", "ablations", "relations", _CONFIGURATION)
+READS, _OF_RUNS = "configuration", "configuration_runs"  # the study whose results it reads, and their table
 
 
 def applies(rundir: RunDirectory) -> bool:
@@ -38,15 +36,15 @@ def applies(rundir: RunDirectory) -> bool:
 
 
 def reads(rundir: RunDirectory) -> dict[str, object]:
-    """What the study reads besides tables: how the configuration's results were made, and which results there are."""
+    """How the results were made that it reads besides tables."""
     made = []
-    for subject in Result.saved(rundir, _CONFIGURATION):
+    for subject in Result.saved(rundir, READS):
         try:
-            found = Result.load(rundir, _CONFIGURATION, subject)
+            found = Result.load(rundir, READS, subject)
         except HeadwayError:
             continue  # a damaged result counts as none
         made.append({"subject": subject, "sources": found.sources, "made": found.made})
-    return {"results": _results(rundir), _CONFIGURATION: made}
+    return {READS: made}
 
 
 def study(
@@ -91,7 +89,6 @@ def study(
     runs = asked[0].runs
     result = Result(NAME, SUBJECT, {"roles": {claim.role.name: claim.role.score for claim in asked}})
     result.values["draws"] = bootstraps
-    result.values["results"] = _results(rundir)
     result.tables["runs"] = runs.select(
         "run", "model", "size", "seed", "n_params", "n_layers", "n_heads", "n_steps", "last_step"
     )
@@ -105,10 +102,6 @@ def study(
             )
     findings(result)
     return result
-
-
-def _results(rundir: RunDirectory) -> dict[str, list[str]]:
-    return {name: Result.saved(rundir, name) for name in _BEHIND}
 
 
 def _data(rundir: RunDirectory, heads: pl.DataFrame, own_roles: Sequence[str]) -> Data:
@@ -128,9 +121,9 @@ def _data(rundir: RunDirectory, heads: pl.DataFrame, own_roles: Sequence[str]) -
 def _weights(rundir: RunDirectory) -> pl.DataFrame | None:
     """The runs left out by the study of configuration, of all its results; None without a result that is whole."""
     parts = []
-    for subject in Result.saved(rundir, _CONFIGURATION):
+    for subject in Result.saved(rundir, READS):
         try:
-            tables = Result.load(rundir, _CONFIGURATION, subject).tables
+            tables = Result.load(rundir, READS, subject).tables
         except HeadwayError:
             continue  # a damaged result: analyze makes it again
         if _OF_RUNS in tables:
