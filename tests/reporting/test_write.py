@@ -396,6 +396,16 @@ def test_the_summary_has_a_line_and_a_small_figure_for_each_key_finding(written,
         assert "facet" not in drawn[f"{name}-small-{place}"]["spec"], "one panel"
 
 
+def test_the_summary_shows_a_picture_once(result):
+    (chapter,) = chapters_of([result])
+    one = chapter.summary[0]
+    other = replace(one, at={"size": chapter.sizes[-1]})
+    repeated = replace(chapter, summary=[one, replace(one, answer="The same picture."), other])
+    assert [bool(item["figure"]) for item in page_module.chapter_view(repeated)["summary"]] == [True, False, True]
+    small = [name.rpartition("-")[2] for name in page_module.figures([repeated])["figures"] if "-small-" in name]
+    assert small == ["1", "3"]
+
+
 def test_each_score_is_a_chapter_with_addresses_of_its_own(result, tmp_path, monkeypatch):
     """Two scores of one table: as alike as chapters can be."""
     monkeypatch.setattr(export, "_pictures", lambda spec: (b"<svg/>", b"png"))  # which files there are is asked here

@@ -172,7 +172,7 @@ def figures(chapters: Sequence[Chapter]) -> dict[str, Any]:
         for figure in chapter.figures:
             found[address(chapter, figure.name)] = _drawing(chapter, figure, specification(chapter, figure))
         for highlight in chapter.summary:
-            if highlight.figure:
+            if _has_picture(chapter, highlight):
                 figure = figure_of(chapter, highlight)
                 name = small_address(chapter, highlight)
                 small = _small(figure, highlight)
@@ -210,6 +210,12 @@ def figure_of(chapter: Chapter, highlight: Highlight) -> Figure:
 def small_address(chapter: Chapter, highlight: Highlight) -> str:
     """Address of a small figure, by its position, because two findings may share a figure."""
     return f"{address(chapter, highlight.figure)}-small-{list(chapter.summary).index(highlight) + 1}"
+
+
+def _has_picture(chapter: Chapter, highlight: Highlight) -> bool:
+    """Whether a small figure stands beside a finding: not if one above it is the same."""
+    same = (one for one in chapter.summary if (one.figure, one.at) == (highlight.figure, highlight.at))
+    return bool(highlight.figure) and next(same) is highlight
 
 
 def _small(figure: Figure, highlight: Highlight) -> Figure:
@@ -286,7 +292,7 @@ def chapter_view(chapter: Chapter) -> dict[str, Any]:
 
 def highlight_view(chapter: Chapter, highlight: Highlight, palette: Sequence[Swatch]) -> dict[str, Any]:
     view: dict[str, Any] = {"answer": highlight.answer, "more": highlight.more, "figure": None}
-    if highlight.figure:
+    if _has_picture(chapter, highlight):
         figure = figure_of(chapter, highlight)
         view["figure"] = {
             "id": address(chapter, figure.name),

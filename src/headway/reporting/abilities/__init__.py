@@ -7,24 +7,32 @@ from collections.abc import Iterator, Mapping
 import altair as alt
 import polars as pl
 
+from headway.known_abilities import ABILITIES, restates
 from headway.reporting.charts import axes, forms
 from headway.reporting.context import Context, View
 from headway.reporting.parts import Chapter, Control, Figure, Item, Layout, Missing, Section, Table, Term
+from headway.reporting.roles.frames import colours
 from headway.studies import Result
 from headway.text import count
 
 Tables = Mapping[str, pl.DataFrame]
 _TITLE = "Roles and abilities: what rises with what?"
 _ROLE, _ABILITY = "role", "ability"
-_MOST_LINES = 4  # abilities that are drawn together
+_OF_ABILITIES = ("#d95f02", "#6f7379", "#1b9e9e", "#8c6d31")  # none of them is a role's
+_MOST_LINES = len(_OF_ABILITIES)  # abilities that are drawn together
 
 
 def _timeline(tables: Tables) -> pl.DataFrame:
-    """The scaled means on the axis of step + 1. Of many abilities no more are drawn than can be told apart."""
+    """The scaled means on the axis of step + 1, named as in texts.
+
+    Abilities that say what another says are left out, and of many no more are drawn than can be told apart.
+    """
     table = tables["timeline"]
-    drawn = table.filter(what=_ABILITY)["name"].unique(maintain_order=True)[:_MOST_LINES].to_list()
+    abilities = table.filter(what=_ABILITY)["name"].unique(maintain_order=True).to_list()
+    drawn = ([name for name in abilities if not restates(name)] or abilities)[:_MOST_LINES]
     shown = (pl.col("what") == _ROLE) | pl.col("name").is_in(drawn)
-    return table.filter(shown).with_columns(step_modded=pl.col("step") + 1)
+    titles = {name: ABILITIES[name].title for name in drawn if name in ABILITIES}
+    return table.filter(shown).with_columns(pl.col("name").replace(titles), step_modded=pl.col("step") + 1)
 
 
 def _pairs(tables: Tables) -> pl.DataFrame:
@@ -99,11 +107,12 @@ def _over_time(context: Context) -> Section:
 
 def _lines(context: Context) -> Figure:
     table, sizes = "lines", _sizes(context)
-    n_abilities = len(context.levels("curves", "ability"))
-    more = f" {_MOST_LINES} of {n_abilities} abilities are drawn." if n_abilities > _MOST_LINES else ""
+    n_abilities, n_drawn = len(context.levels("curves", "ability")), len(_named(context, _ABILITY))
+    more = f" {n_drawn} of {n_abilities} abilities are drawn." if n_drawn < n_abilities else ""
     x, y = axes.step_x(), axes.value_y("scaled", "From least to most", zero=True)
-    names = context.levels(table, "name")
-    color = alt.Color("name:N", title=None, sort=names, legend=alt.Legend(orient="top", columns=3, labelLimit=260))
+    color = alt.Color(
+        "name:N", title=None, scale=_line_colours(context), legend=alt.Legend(orient="top", columns=3, labelLimit=260)
+    )
     dash = alt.StrokeDash("what:N", scale=alt.Scale(domain=[_ROLE, _ABILITY], range=[[1, 0], [6, 3]]), legend=None)
     tooltip = forms.tips(("name:N", ""), ("step:Q", "step", ",d"), ("value:Q", "mean", ".4~g"))
     lines = (
@@ -124,6 +133,20 @@ def _lines(context: Context) -> Figure:
         layout=Layout(panels=len(sizes), panel_width=230, max_columns=2),
         small=lines.transform_filter(f"datum.size == '{sizes[-1]}'"),
     )
+
+
+def _line_colours(context: Context) -> alt.Scale:
+    """A role has its colour of all chapters; an ability has one of its own."""
+    roles = _named(context, _ROLE)
+    of_roles = colours([name.removesuffix(" heads") for name in roles]).values()
+    of_lines = dict(zip(roles, of_roles, strict=True)) | dict(
+        zip(_named(context, _ABILITY), _OF_ABILITIES, strict=False)
+    )
+    return alt.Scale(domain=list(of_lines), range=list(of_lines.values()))
+
+
+def _named(context: Context, what: str) -> list[str]:
+    return context.tables["lines"].filter(what=what)["name"].unique(maintain_order=True).to_list()
 
 
 def _curves(context: Context) -> Figure:
