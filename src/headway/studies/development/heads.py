@@ -130,7 +130,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
         StatisticsError: `score` or a column is not there, rows stand twice, or no row has a finite score.
     """
     _check_columns(table, score)
-    table = table.filter(pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
+    table = _only(table, pl.all_horizontal(pl.col("run", "step", "layer", "head").is_not_null()))
     require_one_stack(table)
     table = _as_today(table).with_columns(pl.col(column.name).cast(column.dtype) for column in HEADS_COLUMNS)
     table, factors = _distinct_sizes(_one_geometry_per_model(table))
@@ -139,7 +139,7 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     measured = checkpoints.filter(pl.col("not_finite") < pl.col("there"))
     if not measured.height:
         raise StatisticsError(f"no row of the heads table has a finite {score}: there is nothing to analyse")
-    finite = table.filter(pl.col("value").is_finite())
+    finite = _only(table, pl.col("value").is_finite())
     runs = _runs(finite, measured)
     # A table may have millions of rows: only columns that are kept are put in order, and the others made from these.
     made = {
@@ -156,6 +156,12 @@ def read_heads(table: pl.DataFrame, score: str) -> Heads:
     frame = _in_order(kept, runs, "step", "layer", "head").with_columns(**made).select(columns)
     of_grid = (table, runs, checkpoints)
     return Heads(SCORES[score], frame, runs, _missing(*of_grid), _duplicates(*of_grid), factors)
+
+
+def _only(table: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """The rows for which the condition holds. If it holds for all of them, nothing is copied: a table may have millions."""
+    holds = table.select(condition).to_series()
+    return table if holds.all(ignore_nulls=False) else table.filter(holds)
 
 
 def _checkpoints(table: pl.DataFrame) -> pl.DataFrame:
