@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from headway import options
@@ -918,22 +920,34 @@ def _analyze(
 
 
 def _results(tasks: Sequence[Task], force: bool, executor: Processes | None, progress: Progress) -> list[Result]:
-    """The results of the tasks in their order: saved ones unless `force`, and several processes share the others."""
+    """The results of the tasks in their order: saved ones unless `force`, and several processes share the others.
+
+    A result is saved once its last part is there, so that an error of another study loses nothing.
+    """
     results = [None if force else task.saved() for task in tasks]
     for result in results:
         if result is not None:
             progress.say(f"{result.key} is reused: its tables and options are the same. --force computes it again")
     left = [place for place, result in enumerate(results) if result is None]
-    if executor is None or len(left) < 2:
+    calls = [(place, part) for place in left for part in tasks[place].parts()]
+    if executor is None or len(calls) < 2:
         for place in left:
             results[place] = tasks[place](progress)
-    else:
-        progress.start("studies", len(left))
-        made = executor.share(
-            [tasks[place] for place in left], lambda number: progress.advance(note=tasks[left[number]].study)
-        )
-        for place, result in zip(left, made, strict=True):
-            results[place] = result
+        return [result for result in results if result is not None]
+    parts: dict[int, dict[int, Result]] = {place: {} for place in left}
+    awaited = Counter(place for place, _ in calls)
+    turn = Lock()
+
+    def take(number: int, part: Result) -> None:
+        place = calls[number][0]
+        with turn:  # of two parts, one is the last
+            parts[place][number] = part
+            if len(parts[place]) == awaited[place]:
+                results[place] = tasks[place].whole([part for _, part in sorted(parts[place].items())])
+                progress.advance(note=tasks[place].study)
+
+    progress.start("studies", len(left))
+    executor.share([call for _, call in calls], take)
     return [result for result in results if result is not None]
 
 

@@ -7,8 +7,9 @@ import pytest
 
 import headway
 from headway import api
-from headway.errors import UsageError
+from headway.errors import StatisticsError, UsageError
 from headway.store.directory import RunDirectory
+from headway.studies import STUDIES, Result
 from headway.sweep import Processes
 from headway.sweep.ray_tasks import RayTasks
 from headway.workers import Worker
@@ -46,6 +47,37 @@ def test_results_are_the_same_byte_for_byte(rundir, monkeypatch):
         key: (one.values, one.found, one.sources, one.made) for key, one in alone.items()
     }
     assert saved(rundir) == files
+
+
+class Here(Processes):
+    """Makes every part in this process, one after another."""
+
+    def share(self, calls, tell):
+        for number, call in enumerate(calls):
+            tell(number, call())
+
+
+def test_parts_are_made_apart_only_if_they_take_long(rundir, monkeypatch):
+    made = []
+    study = STUDIES["development"]
+    monkeypatch.setitem(
+        STUDIES, "development", lambda *args, part=None, **given: made.append(part) or study(*args, part=part, **given)
+    )
+    for bootstraps, parts in ((20, ["others", "matching"]), (0, [None])):
+        headway.analyze(rundir.path, studies=("development", "roles"), bootstraps=bootstraps, executor=Here(2))
+        assert made == parts
+        made.clear()
+
+
+def test_the_parts_of_a_study_are_saved_whatever_happens_to_another(rundir, monkeypatch):
+    def fails(*_args, **_given):
+        raise StatisticsError("no roles")
+
+    monkeypatch.setitem(STUDIES, "roles", fails)
+    with pytest.raises(StatisticsError, match="no roles"):
+        headway.analyze(rundir.path, studies=("development", "roles"), bootstraps=20, executor=Here(2))
+    (kept,) = Result.saved(rundir, "development")
+    assert "matching" in Result.load(rundir, "development", kept).tables
 
 
 def test_large_tables_stay_in_one_process(rundir, monkeypatch):

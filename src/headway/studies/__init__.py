@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from headway.store.directory import RunDirectory
 from headway.studies import (
@@ -50,6 +50,10 @@ TABLES: dict[str, frozenset[str]] = {
 OF_SCORES = frozenset({"development", "causes"})
 # The studies that take the user's roles.
 OF_ROLES = frozenset({"roles", "abilities", "relations", "configuration", "suites", "scorecard"})
+# The studies whose parts several processes can make at once: the names of the parts, and what makes one result of theirs.
+PARTS: dict[str, tuple[Collection[str], Callable[[Sequence[Result]], Result]]] = {
+    "development": (development.PARTS, development.joined)
+}
 # The studies that read results of another: its name, and what decides their numbers besides tables.
 READS: dict[str, tuple[str, Callable[[RunDirectory], dict[str, object]]]] = {
     "scorecard": (scorecard.READS, scorecard.reads)
@@ -74,6 +78,7 @@ def applying(rundir: RunDirectory) -> list[str]:
 __all__ = [
     "OF_ROLES",
     "OF_SCORES",
+    "PARTS",
     "READS",
     "STUDIES",
     "TABLES",

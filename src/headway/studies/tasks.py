@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from headway.progress import Progress, Silent
 from headway.stats.threads import one_core
 from headway.store.directory import RunDirectory
-from headway.studies import OF_ROLES, OF_SCORES, READS, STUDIES, TABLES, reuse, stacks
+from headway.studies import OF_ROLES, OF_SCORES, PARTS, READS, STUDIES, TABLES, reuse, stacks
 from headway.studies.result import Result
 
 
@@ -36,12 +37,27 @@ class Task:
 
     def __call__(self, progress: Progress | None = None) -> Result:
         """Run the study, and save its result."""
-        with one_core():
-            found = STUDIES[self.study](self.rundir, progress=progress or Silent(), **self.given)
+        return self.whole([self._found(progress=progress or Silent())])
+
+    def parts(self) -> list[Callable[[], Result]]:
+        """What makes the result, each call a part of it: several processes can make them at once.
+
+        Without resampling a study is so quick that it is made in one.
+        """
+        names = PARTS[self.study][0] if self.study in PARTS and self.given.get("bootstraps") else ()
+        return [partial(self._found, part=name) for name in names] or [self._found]
+
+    def whole(self, parts: Sequence[Result]) -> Result:
+        """The result of the parts, in their order. It is saved."""
+        found = parts[0] if len(parts) == 1 else PARTS[self.study][1](parts)
         found = stacks.of_stack_alone(found, stacks.stack_of(self.rundir))
         found = replace(found, sources=dict(self.sources), made=dict(self.made))
         found.save(self.rundir)
         return found
+
+    def _found(self, **given: Any) -> Result:
+        with one_core():
+            return STUDIES[self.study](self.rundir, **self.given, **given)
 
 
 def tasks(

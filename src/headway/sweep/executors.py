@@ -23,7 +23,7 @@ from headway.workers import AT_ONCE, Worker, WorkerDied, dismiss
 T = TypeVar("T")
 
 _HEAVY = ("torch", "transformers.modeling_utils")  # what takes seconds to import, and every sweep needs
-_PATIENCE = 0.3  # seconds of work after which workers are hired for what is left: they need more than one to start
+_PATIENCE = 0.1  # seconds of work after which workers are hired for what is left: they need more than one to start
 ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 
@@ -117,14 +117,14 @@ class Processes:
                 return answer
         return call()
 
-    def share(self, calls: Sequence[Callable[[], T]], tell: Callable[[int], None]) -> list[T]:
+    def share(self, calls: Sequence[Callable[[], T]], tell: Callable[[int, T], None]) -> list[T]:
         """What each call returns. This process does its share of them, as one of the `n`.
 
         Workers that are not kept are hired once the work has taken a moment, because they need longer than that to start.
         What a worker was at when it died is done here.
 
         Args:
-            tell: called with the number of each call that has ended, by the thread that waited for it.
+            tell: called with the number of each call that has ended and what it returned, by the thread that waited for it.
 
         Raises:
             Exception: The first that a call raised. Calls that were begun are finished before, and no others are begun.
@@ -139,7 +139,7 @@ class Processes:
                     number, call = left.popleft()
                     try:
                         answers[number] = ask(call)
-                        tell(number)
+                        tell(number, answers[number])
                     except WorkerDied:
                         left.append((number, call))
                         return

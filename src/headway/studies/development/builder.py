@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -88,6 +88,11 @@ class ResultBuilder:
             return None
 
     def result(self) -> Result:
-        order = {section: place for place, section in enumerate(SECTIONS)}
-        found = sorted(self.found, key=lambda finding: order[finding.section])
-        return Result("development", self.heads.score.name, self.values, self.tables, self.notes, found)
+        score = self.heads.score.name
+        return Result("development", score, self.values, self.tables, self.notes, in_order(self.found))
+
+
+def in_order(found: Sequence[Finding]) -> list[Finding]:
+    """Findings in the order of the report."""
+    order = {section: place for place, section in enumerate(SECTIONS)}
+    return sorted(found, key=lambda finding: order[finding.section])
