@@ -12,13 +12,13 @@ import polars as pl
 from headway.stats.corrections import holm, over
 
 RUN = ("run", "size", "seed")
+_PLACE = ("layer", "head")
 FIRSTS_SCHEMA = {
     **dict.fromkeys((*RUN, "role"), pl.String()),
     **dict.fromkeys(("lower", "upper", "seen", "last"), pl.Int64()),
     "complete": pl.Boolean(),
     "censoring": pl.String(),
-    "layer": pl.Int64(),
-    "head": pl.Int64(),
+    **dict.fromkeys(_PLACE, pl.Int64()),
 }
 ORDER_SCHEMA = {
     **dict.fromkeys(("first", "second", "size"), pl.String()),
@@ -36,23 +36,32 @@ def firsts(roles: pl.DataFrame) -> pl.DataFrame:
     the last step (right). `seen` is the first step at which any head passes the level, even for a while; `last` the last
     measured step, and `complete` whether that is the last one of the size. `layer` and `head` are of the largest head at `upper`.
     """
-    rows = []
-    for (*run, role), of in roles.group_by(*RUN, "role", maintain_order=True):
-        steps = of.group_by("step").agg(there=pl.col("holds").any()).sort("step")
-        step, there = steps["step"].to_list(), steps["there"].to_list()
-        row: dict[str, Any] = dict(zip((*RUN, "role"), (*run, role), strict=True))
-        row |= {"last": step[-1], "seen": step[there.index(True)] if any(there) else None}
-        absent = [place for place, held in enumerate(there) if not held]
-        if absent and absent[-1] == len(step) - 1:
-            row |= {"lower": step[-1], "censoring": "right"}
-        else:
-            place = absent[-1] + 1 if absent else 0
-            top = of.filter(pl.col("step") == step[place]).sort("value", nulls_last=False).row(-1, named=True)
-            row |= {"upper": step[place], "layer": top["layer"], "head": top["head"]}
-            row |= {"lower": step[place - 1] if absent else None, "censoring": "interval" if absent else "left"}
-        rows.append(row)
-    frame = pl.DataFrame(rows, schema=FIRSTS_SCHEMA)
-    return frame.with_columns(complete=pl.col("last") == pl.col("last").max().over("size"))
+    keys = [*RUN, "role"]
+    steps = roles.group_by(*keys, "step", maintain_order=True).agg(there=pl.col("holds").any())
+    courses = steps.group_by(keys, maintain_order=True).agg(pl.col("step", "there").sort_by("step"))
+    rows = [{name: of[name] for name in keys} | _onset(of["step"], of["there"]) for of in courses.iter_rows(named=True)]
+    found = pl.DataFrame(rows, schema={name: of for name, of in FIRSTS_SCHEMA.items() if name not in _PLACE})
+    at_onset = found.drop_nulls("upper").select(*keys, step="upper")
+    tops = (
+        roles.join(at_onset, on=[*keys, "step"], how="semi", nulls_equal=True)
+        .sort("value", nulls_last=False, maintain_order=True)
+        .group_by(keys)
+        .agg(pl.last(*_PLACE).cast(pl.Int64))
+    )
+    placed = found.join(tops, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    complete = pl.col("last") == pl.col("last").max().over("size")
+    return placed.with_columns(complete=complete).select(*FIRSTS_SCHEMA)
+
+
+def _onset(step: Sequence[int], there: Sequence[bool]) -> dict[str, Any]:
+    """The onset of a role that is `there` at some of a run's steps, which ascend."""
+    row: dict[str, Any] = {"last": step[-1], "seen": step[there.index(True)] if any(there) else None}
+    absent = [place for place, held in enumerate(there) if not held]
+    if not absent:
+        return row | {"lower": None, "upper": step[0], "censoring": "left"}
+    if absent[-1] == len(step) - 1:
+        return row | {"lower": step[-1], "upper": None, "censoring": "right"}
+    return row | {"lower": step[absent[-1]], "upper": step[absent[-1] + 1], "censoring": "interval"}
 
 
 def in_half(onsets: pl.DataFrame) -> dict[str, int]:
