@@ -37,6 +37,10 @@ def test_every_question_has_its_figure(result):
     assert isinstance(items(made)["comparisons"], Table)
     assert made.n_colours == 3
     assert [one.figure for one in made.summary] == ["onsets-repeated", "onsets-repeated"]
+    titles = [result.values["outcomes"][one.values["outcome"]]["title"] for one in result.headline]
+    assert len(set(titles)) == 2
+    small = [drawing for name, drawing in page.figures([made])["figures"].items() if "-small-" in name]
+    assert [one["controls"][0]["default"] for one in small] == titles  # each finding beside its own onsets
     facts = dict(made.facts)
     assert facts["Factor repeated"] == "0.1, 0.5, 0.9"
     assert facts["Runs"] == "18 runs, 6 seeds"

@@ -6,23 +6,28 @@ from headway.reporting.causes import figures, texts
 from headway.reporting.causes.frames import VIEWS
 from headway.reporting.context import Context
 from headway.reporting.parts import Chapter
-from headway.studies import Result
+from headway.studies import Finding, Result
 
 
 def chapter(result: Result) -> Chapter:
     """Return the chapter of the result."""
     context = Context(result, VIEWS)
     factors: dict[str, list[str]] = context.values["factors"]
+    outcomes = context.values["outcomes"]
     sections = [figures.over_steps(context), figures.onsets(context), figures.values(context), figures.told(context)]
     shown_by = {
         ("onset", finding.name): f"onsets-{figures.slug(finding.values['factor'])}"
         for finding in result.findings("onset")
     }
+
+    def at(finding: Finding) -> dict[str, str]:
+        return {"outcome_title": str(outcomes[finding.values["outcome"]]["title"])}
+
     return Chapter(
         study=result.study,
         subject=result.subject,
         title=texts.title(context),
-        summary=context.highlights(shown_by, sections),
+        summary=context.highlights(shown_by, sections, at),
         facts=texts.facts(context),
         notes=result.notes,
         sections=sections,

@@ -64,7 +64,9 @@ def chapter(result: Result) -> Chapter:
         study=result.study,
         subject=result.subject,
         title=_TITLE,
-        summary=context.highlights(shown_by, sections),
+        summary=context.highlights(
+            shown_by, sections, lambda one: {name: one.values[name] for name in ("title",) if name in one.values}
+        ),
         facts=_facts(context),
         notes=result.notes,
         sections=sections,

@@ -219,6 +219,7 @@ def _paths(result: Result) -> None:
             f"{count(int(own['n_texts'].to_numpy().min()), 'text')}; the part is replaced by its "
             f"{'mean' if word == 'mean' else 'part on another text'}.",
             key=name == "k" and effect != LOGIT and word == told["replaced_by"][0],
+            title=title,
             n_runs=own.height,
         )
 
