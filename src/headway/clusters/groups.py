@@ -141,7 +141,8 @@ class _Search:
     def refine(self, most_groups: int, n: int) -> None:
         """Search for further groups, and for heads of unusual norm that join one."""
         kept = np.flatnonzero(self.labels != _ASIDE)
-        self.labels[kept] = _refined(_among(self.space.gram, kept), self.labels[kept], most_groups, n, self.random)
+        most = min(most_groups, self.space.n_distinct)  # copies differ by rounding alone, which is no group
+        self.labels[kept] = _refined(_among(self.space.gram, kept), self.labels[kept], most, n, self.random)
         self.k = int(self.labels.max()) + 1
         _join(self.space.gram, self.labels, np.setdiff1d(np.arange(self.space.n_heads), self.kept))
 
