@@ -233,6 +233,17 @@ def test_copies_of_heads_end_in_finite_numbers(n_kinds):
         assert best["silhouette"] == pytest.approx(1)
 
 
+def test_heads_set_aside_do_not_split_copies():
+    """They are distinct heads too, and raised the number of groups to search for among the others."""
+    heads = kinds_of(3, 15).copy()
+    heads[12:] = 10 * noise(np.random.default_rng(7), 3)
+    weights = PlantedWeights(dict.fromkeys("qkvo", heads))
+    rows = WeightClusters(nulls=19, most_draws=19, methods=("kmeans",)).rows(weights, weights.geometry)
+    with_norms = [row for row in rows if row["k"] == 1 and row["feature"] != "subspace"]  # by which heads are set aside
+    assert {row["n_distinct"] for row in with_norms} == {6}
+    assert {row["group_k"] for row in with_norms} == {3}
+
+
 def test_lloyd_stops_where_a_refilled_cluster_loses_its_head_again():
     points = np.repeat([[0.0], [1.0]], 6, axis=0)
     squared = np.tile((points - points.T) ** 2, (200, 1, 1))

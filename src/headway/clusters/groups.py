@@ -19,6 +19,7 @@ the head of the largest norm alone is the best cluster. So groups are searched a
 4. Another group must pass two tests. It must improve the split by more than in 95% of draws that have only the groups found
    so far, with heads rotated about the means of their groups (after McLachlan 1987, Appl. Stat. 36, 318-324). And the
    silhouette must rise (Rousseeuw 1987), because residuals of subspaces are less even than a rotation makes them.
+   There are no more groups than distinct heads: copies differ by rounding.
 5. A head that was set aside for its norm joins a group if its distance to the group is at most that of a member.
 
 Legend: B problems, H heads, k clusters, n draws.
@@ -141,7 +142,7 @@ class _Search:
     def refine(self, most_groups: int, n: int) -> None:
         """Search for further groups, and for heads of unusual norm that join one."""
         kept = np.flatnonzero(self.labels != _ASIDE)
-        most = min(most_groups, self.space.n_distinct)  # copies differ by rounding alone, which is no group
+        most = min(most_groups, self.space.n_distinct_among(kept))  # copies differ by rounding alone, which is no group
         self.labels[kept] = _refined(_among(self.space.gram, kept), self.labels[kept], most, n, self.random)
         self.k = int(self.labels.max()) + 1
         _join(self.space.gram, self.labels, np.setdiff1d(np.arange(self.space.n_heads), self.kept))

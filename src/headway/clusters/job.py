@@ -36,7 +36,7 @@ _ROOM = 128 * 2**20
 # Kinds and features of a layer are clustered side by side while their null draws take no more than this together.
 _ROOM_FOR_DRAWS = 64 * 2**20
 # Included in every partition's fingerprint. Raise it if numbers change, so that partitions are recomputed.
-DEFINITIONS_VERSION = 4
+DEFINITIONS_VERSION = 5
 _ORDER = (*KINDS, *CIRCUITS)
 
 

@@ -86,8 +86,12 @@ class HeadSpace:
     @property
     def n_distinct(self) -> int:
         """Number of distinct heads. Heads that are equal up to rounding count once."""
-        earlier = np.tril(self.squared_distances <= self.resolution, -1)
-        return int((~earlier.any(axis=1)).sum())
+        return self.n_distinct_among(np.arange(self.n_heads))
+
+    def n_distinct_among(self, heads: Ints) -> int:
+        """`n_distinct` of some of the heads, which are given by their indices."""
+        equal = self.squared_distances[heads[:, None], heads] <= self.resolution
+        return int((~np.tril(equal, -1).any(axis=1)).sum())
 
     @property
     def all_equal(self) -> bool:
