@@ -7,6 +7,7 @@ from polars.testing import assert_frame_equal
 from scipy import stats as scipy_stats
 
 from headway.errors import StatisticsError
+from headway.reporting.causes import chapter
 from headway.store.directory import RunDirectory
 from headway.studies import STUDIES, applying, causes
 from headway.studies.causes.effects import detectable
@@ -164,6 +165,9 @@ def test_withheld_data_that_matter_are_named(tmp_path):
     assert finding.answer.startswith("Data of steps 50-100 matter for ")
     places = {row["window"]: (row["place"], row["later"]) for row in finding.values["windows"]}
     assert places == {"50-100": ("before the onset", True), "300-400": ("after the onset", False)}
+    (shown,) = [one for one in chapter(result).summary if one.answer == finding.answer]
+    title = result.values["outcomes"]["prev_self_ratio"]["title"]
+    assert (shown.figure, shown.at) == ("onsets-withheld", {"outcome_title": title})
 
 
 def test_interactions_of_two_factors_are_tested(tmp_path):

@@ -210,6 +210,14 @@ def test_without_heads_only_composition_is_told(tmp_path):
         relations.study(RunDirectory(tmp_path / "none"))
 
 
+def test_a_finding_on_paths_stands_beside_the_picture_of_its_own_effect(result):
+    shown = {one.answer: one.at for one in chapter(result).summary if one.figure == "paths"}
+    said = [one for one in result.headline if one.section == "paths"]
+    assert len(said) >= 1
+    assert shown == {one.answer: {"title": one.values["title"]} for one in said}
+    assert {one.values["title"] for one in said} <= set(chapter(result).tables["drawn_paths"]["title"])
+
+
 def test_every_figure_is_there_and_drawn(result, rundir):
     items = [item for section in chapter(result).sections for item in section.items]
     assert {item.name for item in items if isinstance(item, Figure)} == {

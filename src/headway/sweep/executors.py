@@ -23,7 +23,7 @@ from headway.workers import AT_ONCE, Worker, WorkerDied, dismiss
 T = TypeVar("T")
 
 _HEAVY = ("torch", "transformers.modeling_utils")  # what takes seconds to import, and every sweep needs
-_PATIENCE = 0.1  # seconds of work after which workers are hired for what is left: they need more than one to start
+_PATIENCE = 0.3  # seconds of work after which workers are hired for what is left: they need more than one to start
 ATTEMPTS = 3  # a checkpoint is given up once so many workers have died with it
 
 

@@ -15,9 +15,11 @@ def chapter(result: Result) -> Chapter:
     factors: dict[str, list[str]] = context.values["factors"]
     outcomes = context.values["outcomes"]
     sections = [figures.over_steps(context), figures.onsets(context), figures.values(context), figures.told(context)]
+    on_onsets = [*result.findings("onset"), *result.findings("windows")]
     shown_by = {
-        ("onset", finding.name): f"onsets-{figures.slug(finding.values['factor'])}"
-        for finding in result.findings("onset")
+        (finding.section, finding.name): f"onsets-{figures.slug(finding.values['factor'])}"
+        for finding in on_onsets
+        if "factor" in finding.values  # a result of an older headway lacks it
     }
 
     def at(finding: Finding) -> dict[str, str]:

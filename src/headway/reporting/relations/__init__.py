@@ -65,7 +65,7 @@ def chapter(result: Result) -> Chapter:
         subject=result.subject,
         title=_TITLE,
         summary=context.highlights(
-            shown_by, sections, lambda one: {name: one.values[name] for name in ("title",) if name in one.values}
+            shown_by, sections, lambda one: {"title": one.values["title"]} if "title" in one.values else {}
         ),
         facts=_facts(context),
         notes=result.notes,

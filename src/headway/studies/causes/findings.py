@@ -181,6 +181,8 @@ def _say_windows(result: Result, outcome: Outcome, factor: str, levels: tuple[st
         *said,
         f"Without a window, the median run has its onset after step {low - 1:,.0f} and by step {high - 1:,.0f}.",
         key=True,
+        outcome=outcome.name,
+        factor=factor,
         windows=values,
         usual=list(usual),
     )
